@@ -1,0 +1,1 @@
+"""The performance history of FlashAttention-4, kept with Airspeed Velocity."""
