@@ -1,0 +1,48 @@
+"""Compiled kernels: spills, local memory traffic, size. Needs no GPU; exact; machine `nogpu`."""
+
+from fa4_asv.cases import ARCHES, CASES
+from fa4_asv.lanes import codegen_records, figure
+
+
+class Kernels:
+    """Each kernel of FA4 as compiled for `arch`, read from its cubin; the same on every machine."""
+
+    params = [list(ARCHES), list(CASES)]
+    param_names = ["arch", "case"]
+    version = "1"
+    timeout = 60
+
+    def setup_cache(self):
+        return codegen_records("codegen.Kernels.track_{metric}")
+
+    setup_cache.timeout = 7200
+
+    def track_spill_bytes(self, records, arch, case):
+        return figure(records, arch, case, "spill_bytes")
+
+    track_spill_bytes.unit = "bytes"
+
+    def track_local_loads(self, records, arch, case):
+        return figure(records, arch, case, "local_loads")
+
+    track_local_loads.unit = "instructions"
+
+    def track_local_stores(self, records, arch, case):
+        return figure(records, arch, case, "local_stores")
+
+    track_local_stores.unit = "instructions"
+
+    def track_instructions(self, records, arch, case):
+        return figure(records, arch, case, "instructions")
+
+    track_instructions.unit = "instructions"
+
+    def track_text_bytes(self, records, arch, case):
+        return figure(records, arch, case, "text_bytes")
+
+    track_text_bytes.unit = "bytes"
+
+    def track_registers(self, records, arch, case):
+        return figure(records, arch, case, "registers")
+
+    track_registers.unit = "registers"

@@ -1,0 +1,194 @@
+"""The `fa4` environment of asv: torch once, FA4's sources and toolchain laid over it per commit.
+
+Selected by "environment_type": "fa4". Python "any" (the default) makes one virtual environment with
+torch below .asv/base; `-E fa4:same` uses the interpreter that runs asv, which must hold torch.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from asv import environment, util
+from asv.console import log
+
+from fa4_asv.asv_glue import selection
+from fa4_asv.context import VARIABLE, Context
+from fa4_asv.errors import Fa4AsvError
+from fa4_asv.files import write_atomic
+from fa4_asv.history.source import Source, lay_source
+from fa4_asv.history.toolchain import Lock, Policy, UnsupportedFlavour, install
+from fa4_asv.machine import ANY_PYTHON, NOGPU, find_tool, python_tag
+from fa4_asv.project import Project
+
+
+class Fa4Environment(environment.Environment):  # type: ignore[misc]
+    """One CUDA flavour under one toolchain policy; which commit it holds changes in milliseconds.
+
+    Nothing is installed in place: sources and toolchains are folders of their own, made once, so that
+    no two commits, flavours or policies can share a state.
+    """
+
+    tool_name = "fa4"
+
+    def __init__(self, conf: Any, python: str, requirements: dict[str, str], tagged_env_vars: Any) -> None:
+        try:
+            self._policy = Policy.from_environment()
+        except Fa4AsvError as error:
+            raise util.UserError(str(error)) from None
+        self._project_files = Project.find(Path.cwd())
+        self._same = python == "same"
+        self._flavour = requirements.get("flavour", "cu12")
+        requirements = {"flavour": self._flavour, "toolchain": self._policy.name}
+        # Exact figures do not depend on Python; what a clock measures does.
+        label = ANY_PYTHON if selection.machine() == NOGPU else python_tag()
+        self._owner = os.getpid()
+        super().__init__(conf, label, requirements, tagged_env_vars)
+
+    @classmethod
+    def matches(cls, python: str) -> bool:
+        return python in ("same", ANY_PYTHON)
+
+    def check_presence(self) -> bool:
+        return Path(self._path).is_dir() and self._base_is_whole()
+
+    # The base: torch, numpy and asv_runner, once for all flavours and policies.
+
+    @property
+    def _base_folder(self) -> Path:
+        return self._project_files.work / "base" / f"python{python_tag()}"
+
+    @property
+    def _base_python(self) -> Path:
+        return Path(sys.executable) if self._same else self._base_folder / "bin" / "python"
+
+    @property
+    def _base_pins(self) -> Path:
+        return self._project_files.root / "requirements" / "base.txt"
+
+    def _base_is_whole(self) -> bool:
+        done = self._base_folder / "fa4_asv-pins.txt"
+        return self._same or (done.is_file() and done.read_bytes() == self._base_pins.read_bytes())
+
+    def _setup(self) -> None:
+        Path(self._path).mkdir(parents=True, exist_ok=True)
+        if self._same:
+            self._check_same()
+            return
+        self._base_folder.parent.mkdir(parents=True, exist_ok=True)
+        with (self._base_folder.parent / f".{self._base_folder.name}.lock").open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if self._base_is_whole():
+                return
+            log.info(f"Creating {self._base_folder.name} with torch (once, about a minute)")
+            shutil.rmtree(self._base_folder, ignore_errors=True)
+            make = [sys.executable, "-m", "virtualenv", "--quiet", "-p", sys.executable, str(self._base_folder)]
+            util.check_call(make, timeout=self._install_timeout)
+            # pip, not uv: a person's own pip configuration says where torch comes from.
+            pip = [str(self._base_python), "-m", "pip", "install", "--quiet", "-r", str(self._base_pins)]
+            util.check_call(pip, timeout=self._install_timeout)
+            shutil.copyfile(self._base_pins, self._base_folder / "fa4_asv-pins.txt")
+
+    def _check_same(self) -> None:
+        needed = "import torch, numpy, triton, asv_runner, elftools"
+        done = subprocess.run([sys.executable, "-c", needed], capture_output=True, text=True)
+        if done.returncode != 0:
+            reason = done.stderr.strip().splitlines()[-1]
+            raise util.UserError(
+                f"fa4:same needs torch and asv_runner in {sys.executable} ({reason}); "
+                f"install {self._base_pins.relative_to(self._project_files.root)} there or run without -E fa4:same"
+            )
+
+    # A commit: its sources and its toolchain.
+
+    @property
+    def installed_commit_hash(self) -> str | None:
+        """Always None: what is laid depends on more than the commit, and laying it takes milliseconds."""
+        return None
+
+    def install_project(self, conf: Any, repo: Any, commit_hash: str) -> None:
+        """Lay sources and toolchain of `commit_hash`. An expected failure is one line and a failed build."""
+        try:
+            self._hold(commit_hash)
+        except Fa4AsvError as error:
+            log.error(f"fa4-asv: {error}")
+            raise util.ProcessError(["fa4-asv", "install", commit_hash], 1, "", str(error)) from None
+
+    def _hold(self, commit: str) -> None:
+        self._set_commit_hash(commit)
+        source = lay_source(self._project_files, commit)
+        unsupported, lock, python = "", None, self._base_python
+        try:
+            lock = source.lock(self._project_files, self._flavour, self._policy)
+            python = install(self._project_files, lock, self._base_python)
+        except UnsupportedFlavour as words:
+            unsupported = str(words)
+        self._refuse_shadow(python, source.folder)
+        context = self._context(source, lock, unsupported)
+        write_atomic(self._held_file, json.dumps({"python": str(python), "context": context.dump()}))
+
+    @property
+    def _held_file(self) -> Path:
+        """What this asv process last laid here; a file, because `asv run -j` lays it in a forked child."""
+        return self._project_files.work / "held" / f"{self._owner}-{self.dir_name}.json"
+
+    def _read_held(self) -> tuple[str, Context]:
+        try:
+            held = json.loads(self._held_file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise util.UserError(f"nothing is installed in {self.name} yet") from None
+        context = Context(**json.loads(held["context"]))
+        selection.remember(context)
+        return held["python"], context
+
+    def _refuse_shadow(self, python: Path, folder: Path) -> None:
+        """An installed flash-attn (FA2) is a regular package and hides FA4's namespace package."""
+        code = "import importlib.util as u; s = u.find_spec('flash_attn'); print(s.origin or '')"
+        done = subprocess.run(
+            [str(python), "-c", code],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(folder)},
+        )
+        origin = done.stdout.strip()
+        if origin:
+            raise Fa4AsvError(f"{origin} (flash-attn 2) hides FA4; uninstall flash-attn from that environment")
+
+    def _context(self, source: Source, lock: Lock | None, unsupported: str) -> Context:
+        spool = self._project_files.work / "spool" / str(self._owner) / f"{source.commit[:12]}-{self.name}"
+        return Context(
+            root=str(self._project_files.root),
+            machine=selection.machine(),
+            environment=self.name,
+            commit=source.commit,
+            tree=source.tree,
+            release=source.release,
+            flavour=self._flavour,
+            policy=self._policy.name,
+            digest=lock.digest if lock else "",
+            packages=lock.packages if lock else {},
+            source=str(source.folder),
+            spool=str(spool),
+            cuobjdump=find_tool("cuobjdump") or "cuobjdump",
+            nvdisasm=find_tool("nvdisasm") or "nvdisasm",
+            unsupported=unsupported,
+            terminal=selection.terminal(),
+            select=selection.benchmarks(),
+        )
+
+    def run(self, args: list[str], **kwargs: Any) -> Any:
+        """Run the commit's interpreter; benchmarks find their context in one variable."""
+        python, context = self._read_held()
+        log.debug(f"Running '{' '.join(args)}' in {self.name}")
+        env = dict(kwargs.pop("env", None) or os.environ)
+        env.pop("PYTHONHOME", None)
+        path = os.pathsep.join([context.source, context.root])
+        env |= {"PYTHONPATH": path, VARIABLE: context.dump()} | self._global_env_vars
+        env.pop("ASV_PYTHONPATH", None)
+        return util.check_output([python, *args], env=env, **kwargs)

@@ -1,0 +1,7 @@
+"""What asv loads ("plugins": [".fa4_asv.asv_glue.plugin"]): the environment, the repository, the seams."""
+
+from fa4_asv.asv_glue.environment import Fa4Environment
+from fa4_asv.asv_glue.repo import Fa4History
+from fa4_asv.asv_glue.seams import setup
+
+__all__ = ["Fa4Environment", "Fa4History", "setup"]

@@ -1,0 +1,49 @@
+"""The `fa4` repository type of asv ("dvcs": "fa4"): git, with clear words where there is no history yet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from asv import util
+from asv.plugins.git import Git
+from asv.repo import NoSuchNameError
+
+from fa4_asv.errors import Fa4AsvError
+from fa4_asv.history.repository import NO_HISTORY, has_history, resolve
+from fa4_asv.project import Project
+
+
+class Fa4History(Git):  # type: ignore[misc]
+    """asv's git on the local history. A configured branch that is absent here is empty, not an error."""
+
+    dvcs = "fa4"
+
+    def __init__(self, url: str, mirror_path: str) -> None:
+        self._history = Project.find(Path.cwd())
+        if not has_history(self._history):
+            raise util.UserError(NO_HISTORY)
+        super().__init__(url, mirror_path)
+
+    @classmethod
+    def url_match(cls, url: str) -> bool:
+        """Never chosen by URL: a configuration names it."""
+        return False
+
+    def get_hashes_from_range(self, range_spec: str) -> Any:
+        """Hashes of a range. A range that git does not understand is one clear line."""
+        for name in range_spec.replace("...", "..").removesuffix("^!").split(".."):
+            if name and not name.startswith("-") and " " not in name:
+                try:
+                    resolve(self._history, name)
+                except Fa4AsvError as error:
+                    raise util.UserError(str(error)) from None
+        return super().get_hashes_from_range(range_spec)
+
+    def get_branch_commits(self, branch: str) -> Any:
+        """Commits of a branch, newest first; none where the branch is not here."""
+        try:
+            self.get_hash_from_name(self.get_branch_name(branch))
+        except NoSuchNameError:
+            return []
+        return super().get_branch_commits(branch)

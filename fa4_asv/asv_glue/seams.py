@@ -1,0 +1,98 @@
+"""Where asv 0.6.6 has no plug-in point: three functions are wrapped, each in a few lines.
+
+- Machine.load: exact figures go to the shared machine `nogpu` unless `--machine` says otherwise.
+- util.write_json: asv truncates in place; a full disk or a kill would leave half a result file.
+- Results.save: the sidecar is written beside the result file.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from asv import util
+from asv.machine import Machine
+from asv.results import Results
+
+from fa4_asv.asv_glue import selection
+from fa4_asv.context import Context
+from fa4_asv.errors import Fa4AsvError
+from fa4_asv.files import write_atomic
+from fa4_asv.machine import NOGPU, NOGPU_RECORD
+from fa4_asv.records import FORMAT, SUITE, CaseRecord, Sidecar, Toolchain
+from fa4_asv.results import merge, read_sidecar, sidecar_path, write_sidecar
+
+_MARK = "_fa4_asv"
+
+
+def setup() -> None:
+    """Called by asv's plug-in manager; wrapping twice is harmless."""
+    if getattr(Machine, _MARK, False):
+        return
+    setattr(Machine, _MARK, True)
+    load, save = Machine.load.__func__, Results.save
+
+    @functools.wraps(load)
+    def load_machine(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("force_interactive"):
+            return load(cls, *args, **kwargs)
+        name = kwargs.get("machine_name") or NOGPU
+        if name == NOGPU:
+            machine = cls()
+            machine.__dict__.update(NOGPU_RECORD)
+        else:
+            machine = load(cls, *args, **kwargs)
+        selection.set_machine(machine.machine)
+        return machine
+
+    @functools.wraps(save)
+    def save_results(self: Any, result_dir: str) -> None:
+        # The sidecar first: a kill in between leaves reasons without figures, which the next run
+        # completes, never figures without their toolchain.
+        try:
+            _save_sidecar(self, result_dir)
+        except Fa4AsvError as error:
+            raise util.UserError(str(error)) from None
+        save(self, result_dir)
+
+    Machine.load = classmethod(load_machine)
+    Results.save = save_results
+    util.write_json = write_json
+
+
+def write_json(path: str, data: Any, api_version: int | None = None, compact: bool = False) -> None:
+    """asv's `util.write_json`, atomic: the same bytes, through a synced file beside the target."""
+    if api_version is not None:
+        data = {**data, "version": api_version}
+    text = json.dumps(data) if compact else json.dumps(data, indent=4, sort_keys=True)
+    try:
+        write_atomic(Path(os.path.abspath(path)), text)  # noqa: PTH100 - resolve() would follow links
+    except Fa4AsvError as error:
+        raise util.UserError(str(error)) from None
+
+
+def _save_sidecar(results: Any, result_dir: str) -> None:
+    context = selection.context_of(results.commit_hash, results.env_name)
+    if context is None:
+        return
+    path = sidecar_path(Path(result_dir) / results._filename)
+    old = read_sidecar(path) if path.is_file() else None
+    write_sidecar(path, merge(old, _sidecar(context)))
+    shutil.rmtree(context.spool, ignore_errors=True)
+
+
+def _sidecar(context: Context) -> Sidecar:
+    """Everything that the benchmark processes of `context` spooled, and the versions behind it."""
+    groups: dict[str, dict[str, CaseRecord]] = {}
+    for path in sorted(Path(context.spool).glob("*.json")):
+        data = json.loads(path.read_text(encoding="utf-8"))
+        cases = {key: CaseRecord.from_json(value) for key, value in data["cases"].items()}
+        groups.setdefault(data["group"], {}).update(cases)
+    toolchain = Toolchain(context.policy, context.flavour, context.digest, context.packages)
+    return Sidecar(
+        FORMAT, SUITE, context.machine, context.commit, context.environment, context.release, toolchain, groups
+    )

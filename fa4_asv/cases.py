@@ -1,0 +1,88 @@
+"""The codegen cases: which kernels are watched, by stable names.
+
+A *call* is one forward or backward of FA4; a *case* is one of the kernels that a call compiles. Names
+are part of asv's series: never rename one, never give one another meaning (raise the benchmark's
+version instead).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ARCHES = ("sm_90", "sm_100")
+
+# Compile target of each architecture, and the SMs of the SKU that the schedule is built for: H100/H200
+# SXM and B200 (NVIDIA's data sheets).
+TARGETS = {"sm_90": ("sm_90a", 132), "sm_100": ("sm_100a", 148)}
+
+HEAD_DIMS = {"d64": (64, 64), "d96": (96, 96), "d128": (128, 128), "d192_128": (192, 128), "d256": (256, 256)}
+MASKS = ("full", "causal")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One forward or backward of FA4 on bf16 tensors, batch 2, 1024 tokens, 16 query heads.
+
+    FA4's kernels do not depend on batch, heads or length beyond what is varied here.
+    """
+
+    name: str
+    backward: bool
+    head_dim: int
+    head_dim_v: int
+    causal: bool = False
+    kv_heads: int = 16
+    window: int | None = None
+    varlen: bool = False
+    deterministic: bool = False
+    return_lse: bool = True
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kernel of a call; `role` is main, pre, post_dq or post_dkv."""
+
+    name: str
+    call: Call
+    role: str = "main"
+
+
+def _calls() -> list[Call]:
+    calls = []
+    for direction in ("fwd", "bwd"):
+        backward = direction == "bwd"
+        for dim, (d, dv) in HEAD_DIMS.items():
+            for mask in MASKS:
+                calls.append(Call(f"{direction}_{dim}_{mask}", backward, d, dv, mask == "causal"))
+        for mask in MASKS:
+            causal = mask == "causal"
+            stem = f"{direction}_d128_{mask}"
+            if backward:
+                calls.append(Call(f"{stem}_deterministic", True, 128, 128, causal, deterministic=True))
+            else:
+                calls.append(Call(f"{stem}_nolse", False, 128, 128, causal, return_lse=False))
+            calls.append(Call(f"{stem}_gqa4", backward, 128, 128, causal, kv_heads=4))
+            calls.append(Call(f"{stem}_varlen", backward, 128, 128, causal, varlen=True))
+        # A window of 128 tokens to the left, none to the right: gpt-oss's sliding window.
+        calls.append(Call(f"{direction}_d128_window", backward, 128, 128, window=128))
+    return calls
+
+
+CALLS = {call.name: call for call in _calls()}
+
+
+def _cases() -> list[Case]:
+    cases = [Case(name, call) for name, call in CALLS.items()]
+    for dim in HEAD_DIMS:
+        call = CALLS[f"bwd_{dim}_full"]
+        cases += [Case(f"bwd_pre_{dim}", call, "pre"), Case(f"bwd_post_dq_{dim}", call, "post_dq")]
+    varlen, gqa = CALLS["bwd_d128_full_varlen"], CALLS["bwd_d128_full_gqa4"]
+    cases += [
+        Case("bwd_pre_d128_varlen", varlen, "pre"),
+        Case("bwd_post_dq_d128_varlen", varlen, "post_dq"),
+        Case("bwd_post_dkv_d128_gqa4", gqa, "post_dkv"),
+    ]
+    return cases
+
+
+CASES = {case.name: case for case in _cases()}

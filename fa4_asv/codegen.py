@@ -1,0 +1,171 @@
+"""Compile cases for an architecture in fresh processes and read their kernels.
+
+Answers come from a disk cache keyed by FA4's source tree, toolchain, architecture and call, so that a
+second metric, a repeated run or `asv find` compiles nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fa4_asv.cases import CASES, Case
+from fa4_asv.codegen_worker import target_environment
+from fa4_asv.compile_pool import Job, Outcome, run_jobs
+from fa4_asv.context import Context
+from fa4_asv.cubin import read_cubin
+from fa4_asv.errors import Fa4AsvError
+from fa4_asv.files import write_atomic
+from fa4_asv.records import CaseRecord
+
+# Raised when cases, stand-ins or the reading of cubins change meaning; also the benchmarks' version.
+VERSION = "1"
+# A kernel takes 1-9 s, four times that under the oldest DSLs; a call has up to four kernels.
+CALL_TIMEOUT = 180.0
+
+Records = dict[str, CaseRecord]
+
+
+def measure(context: Context, wanted: Sequence[tuple[str, str]], processes: int | None = None) -> Records:
+    """Records of `wanted` (arch, case name) pairs, keyed "sm_90/fwd_d128_causal".
+
+    Every pair has a record, whatever its compile did. Records of a timeout or a dead process are not
+    cached: they are tried again in the next run.
+    """
+    keys = [f"{arch}/{name}" for arch, name in wanted]
+    if context.unsupported:
+        return {key: CaseRecord("unsupported", why=context.unsupported) for key in keys}
+    records: Records = {}
+    calls = dict.fromkeys((arch, CASES[name].call.name) for arch, name in wanted)
+    missing = []
+    for arch, call in calls:
+        cached = _read_cache(_cache_path(context, arch, call))
+        if cached is None:
+            missing.append((arch, call))
+        else:
+            records |= cached
+    if missing:
+        records |= _compile(context, missing, processes or os.cpu_count() or 1)
+    return {key: records[key] for key in keys}
+
+
+def _compile(context: Context, calls: Sequence[tuple[str, str]], processes: int) -> Records:
+    """Compile `calls` (arch, call name) and read their cubins."""
+    scratch = Path(tempfile.mkdtemp(prefix="fa4-codegen-"))
+    records: Records = {}
+
+    def finished(outcome: Outcome) -> None:
+        arch, _, call = outcome.key.partition("/")
+        found = _records_of(context, arch, call, outcome)
+        if not outcome.lost:
+            _write_cache(_cache_path(context, arch, call), found)
+        records.update(found)
+        done[0] += 1
+        _progress(context, f"compiled {done[0]}/{len(calls)} calls, last {outcome.key}")
+
+    done = [0]
+    dumps = scratch / "dumps"
+    dumps.mkdir()
+    command = (sys.executable, "-m", "fa4_asv.codegen_worker")
+    jobs = [
+        Job(
+            f"{arch}/{call}",
+            {"call": call, "into": str(scratch / arch / call)},
+            command,
+            target_environment(arch, str(dumps)),
+            CALL_TIMEOUT,
+        )
+        # Sorted by architecture, because a worker serves one and a new one costs an import.
+        for arch, call in sorted(calls)
+    ]
+    try:
+        run_jobs(jobs, processes, finished)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        _progress(context, "")
+    return records
+
+
+def _records_of(context: Context, arch: str, call: str, outcome: Outcome) -> Records:
+    """The records of all cases of one call from what its process answered."""
+    records = {}
+    for case in CASES.values():
+        if case.call.name == call:
+            records[f"{arch}/{case.name}"] = _record(context, case, outcome)
+    return records
+
+
+def _record(context: Context, case: Case, outcome: Outcome) -> CaseRecord:
+    if outcome.lost:
+        return CaseRecord("broken", why=outcome.lost)
+    kernel = _kernel_of(case, outcome.answer["kernels"])
+    error = outcome.answer["error"]
+    if kernel is None and error:
+        words = f"{error['kind']}: {error['words']}"
+        return CaseRecord("unsupported" if error["refused"] else "broken", why=words)
+    if kernel is None:
+        if case.role == "main":
+            return CaseRecord("broken", why="the call returned without compiling a main kernel")
+        return CaseRecord("unsupported", why=f"this backward has no {case.role.partition('_')[0]}process kernel")
+    try:
+        cubin = read_cubin(Path(kernel["cubin"]), context.cuobjdump, context.nvdisasm)
+    except Fa4AsvError as unreadable:
+        return CaseRecord("broken", why=str(unreadable))
+    return CaseRecord(
+        "measured",
+        figures=asdict(cubin.figures),
+        sha256=cubin.sha256,
+        kernel=kernel["kernel"],
+        opcodes=cubin.opcodes,
+    )
+
+
+def _kernel_of(case: Case, kernels: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The kernel of `case` among those its call compiled, in the order of compilation.
+
+    FA4 compiles the postprocess of dQ first; those of dK and dV, where there are any, share the last.
+    """
+    pre = [kernel for kernel in kernels if "Preprocess" in kernel["kernel"]]
+    post = [kernel for kernel in kernels if "Postprocess" in kernel["kernel"]]
+    stem = "Backward" if case.call.backward else "Forward"
+    main = [kernel for kernel in kernels if stem in kernel["kernel"] and kernel not in pre + post]
+    chosen = {"main": main[:1], "pre": pre[:1], "post_dq": post[:1], "post_dkv": post[-1:]}[case.role]
+    return chosen[0] if chosen else None
+
+
+def _cache_path(context: Context, arch: str, call: str) -> Path:
+    parts = (VERSION, context.tree, context.flavour, context.digest, arch, call)
+    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    return Path(context.root) / ".asv" / "cache" / "codegen" / key[:2] / f"{key}.json"
+
+
+def _read_cache(path: Path) -> Records | None:
+    """The cached records, or None where there are none or they cannot be read (then compiled anew)."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return {key: CaseRecord.from_json(value) for key, value in data.items()}
+    except (OSError, ValueError, AttributeError, Fa4AsvError):
+        return None
+
+
+def _write_cache(path: Path, records: Records) -> None:
+    write_atomic(path, json.dumps({key: record.to_json() for key, record in records.items()}))
+
+
+def _progress(context: Context, words: str) -> None:
+    """One line that overwrites itself, on the terminal that asv runs on, if it does."""
+    if not context.terminal:
+        return
+    try:
+        with open(context.terminal, "w") as terminal:  # noqa: PTH123 - a device, not a file
+            terminal.write(f"\r\033[K{words}" if words else "\r\033[K")
+    except OSError:
+        pass

@@ -1,0 +1,192 @@
+"""Worker processes that may hang or die: every job ends, in an answer or in words.
+
+Knows nothing of kernels. A job is a JSON value sent to a worker as one line; the worker answers with
+one line of JSON. A worker that hangs is killed with its children, one that dies is replaced; either
+costs its current job only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import selectors
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+START_TIMEOUT = 180.0  # importing torch and a cold DSL from a slow disk takes up to a minute
+
+
+@dataclass(frozen=True)
+class Job:
+    """`payload` goes to a worker started as `command` with `environment` added to its own."""
+
+    key: str
+    payload: Any
+    command: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...]
+    timeout: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The answer, or why there is none (`lost`: timed out, killed, or no start)."""
+
+    key: str
+    answer: Any = None
+    lost: str = ""
+
+
+class Worker:
+    """One process: a line in, a line out, bounded in time."""
+
+    def __init__(self, job: Job) -> None:
+        self.kind = (job.command, job.environment)
+        # A file, not a pipe: a chatty compiler cannot block on it, and its tail explains a death.
+        self._stderr = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(
+            list(job.command),
+            env={**os.environ, **dict(job.environment)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            start_new_session=True,
+        )
+        self._buffer = b""
+        self.started = self._line(START_TIMEOUT)
+
+    def _line(self, timeout: float) -> Any:
+        """The next line as JSON, or the reason why none came, as an Outcome without key."""
+        stdout = self._process.stdout
+        assert stdout is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(stdout, selectors.EVENT_READ)
+            while b"\n" not in self._buffer:
+                if not selector.select(timeout):
+                    self.kill()
+                    return Outcome("", lost=f"timed out after {timeout:g} s and was killed")
+                chunk = os.read(stdout.fileno(), 1 << 16)
+                if not chunk:
+                    return Outcome("", lost=self._death())
+                self._buffer += chunk
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        try:
+            return json.loads(line)
+        except ValueError:
+            self.kill()
+            return Outcome("", lost=f"the compile process answered no JSON: {line[:80]!r}")
+
+    def _death(self) -> str:
+        self.kill()
+        code = self._process.returncode
+        words = f"the process was killed by {signal.Signals(-code).name}" if code < 0 else f"the process ended with exit code {code}"
+        self._stderr.seek(0, os.SEEK_END)
+        self._stderr.seek(max(0, self._stderr.tell() - 4000))
+        tail = self._stderr.read().decode(errors="replace").strip().splitlines()
+        return f"{words}: {tail[-1][:300]}" if tail else words
+
+    def ask(self, job: Job) -> Outcome:
+        """Send one job and wait for its answer, at most its timeout."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(job.payload).encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError:
+            return Outcome(job.key, lost=self._death())
+        answer = self._line(job.timeout)
+        if isinstance(answer, Outcome):
+            return Outcome(job.key, lost=answer.lost)
+        return Outcome(job.key, answer)
+
+    def kill(self) -> None:
+        """End the process and everything it started."""
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self._process.wait()
+
+    def close(self) -> None:
+        self.kill()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream:
+                stream.close()
+        self._stderr.close()
+
+
+class _Runner(threading.Thread):
+    """Takes jobs from the queue and keeps one worker alive for as long as the kind stays the same."""
+
+    def __init__(self, jobs: queue.SimpleQueue[Job], done: queue.SimpleQueue[Outcome], stop: threading.Event) -> None:
+        super().__init__(daemon=True)
+        self._jobs, self._done, self._stop_event = jobs, done, stop
+        self.worker: Worker | None = None
+
+    def run(self) -> None:
+        while not self._stop_event.is_set():
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                break
+            try:
+                outcome = self._do(job)
+            except Exception as error:  # a thread that dies silently would hang the run
+                outcome = Outcome(job.key, lost=f"could not start a compile process: {error}")
+            self._done.put(outcome)
+        self._drop()
+
+    def _drop(self) -> None:
+        if self.worker is not None:
+            self.worker.close()
+            self.worker = None
+
+    def _do(self, job: Job) -> Outcome:
+        if self.worker is not None and self.worker.kind != (job.command, job.environment):
+            self._drop()
+        if self.worker is None:
+            self.worker = Worker(job)
+            if isinstance(self.worker.started, Outcome):
+                lost = self.worker.started.lost
+                self._drop()
+                return Outcome(job.key, lost=lost)
+        outcome = self.worker.ask(job)
+        if outcome.lost:
+            self._drop()
+        return outcome
+
+
+def run_jobs(
+    jobs: Sequence[Job], processes: int, finished: Callable[[Outcome], None] | None = None
+) -> list[Outcome]:
+    """Run all jobs on `processes` workers; every job has an outcome, in the order of completion.
+
+    `finished` is called in this thread after each. On KeyboardInterrupt the workers are killed.
+    """
+    waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
+    done: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+    for job in jobs:
+        waiting.put(job)
+    stop = threading.Event()
+    runners = [_Runner(waiting, done, stop) for _ in range(min(processes, len(jobs)))]
+    for runner in runners:
+        runner.start()
+    outcomes: list[Outcome] = []
+    try:
+        while len(outcomes) < len(jobs):
+            outcome = done.get()
+            outcomes.append(outcome)
+            if finished:
+                finished(outcome)
+    finally:
+        stop.set()
+        for runner in runners:
+            worker = runner.worker
+            if worker is not None:
+                worker.kill()
+            runner.join(timeout=10)
+    return outcomes

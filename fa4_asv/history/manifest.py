@@ -1,0 +1,62 @@
+"""The committed, append-only list of releases: it fixes every commit hash of the history."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from fa4_asv.errors import Fa4AsvError
+from fa4_asv.files import write_atomic
+from fa4_asv.history.registry import PROJECT, Release
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Releases in the order of the history, oldest first."""
+
+    releases: tuple[Release, ...] = ()
+
+    @classmethod
+    def load(cls, path: Path) -> Manifest:
+        """Empty where there is no file. Raises Fa4AsvError when it cannot be read."""
+        if not path.is_file():
+            return cls()
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            if data["format"] != FORMAT:
+                raise ValueError(f"format {data['format']!r}, this suite reads {FORMAT}")
+            return cls(tuple(Release(**entry) for entry in data["releases"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise Fa4AsvError(f"{path} is damaged ({error}); restore it with `git checkout -- {path.name}`") from None
+
+    def save(self, path: Path) -> None:
+        """Atomic. A line a release, so that a diff shows what was appended."""
+        rows = ",\n".join("  " + json.dumps(asdict(release)) for release in self.releases)
+        head = f'{{\n "format": {FORMAT},\n "project": "{PROJECT}",\n "releases": [\n'
+        write_atomic(path, head + rows + "\n ]\n}\n")
+
+    def by_commit(self, commit: str) -> Release | None:
+        """The release recorded under a full commit hash, None where it is no release."""
+        return next((release for release in self.releases if release.commit == commit), None)
+
+    def extended(self, listed: Sequence[Release]) -> Manifest:
+        """With new releases appended and yanks labelled; nothing moves or goes.
+
+        Raises Fa4AsvError when the registry now serves another file for a known release.
+        """
+        now = {release.version: release for release in listed}
+        kept = []
+        for old in self.releases:
+            new = now.get(old.version, old)
+            if new.sha256 != old.sha256:
+                raise Fa4AsvError(
+                    f"{old.sdist} changed on the registry: sha256 {new.sha256}, recorded {old.sha256}; "
+                    "the history keeps what was recorded and refuses the new file"
+                )
+            kept.append(replace(old, yanked=new.yanked or old.yanked))
+        known = {release.version for release in self.releases}
+        return Manifest((*kept, *(release for release in listed if release.version not in known)))

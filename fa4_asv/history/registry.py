@@ -1,0 +1,118 @@
+"""FA4's releases on the package registry: what there is, when it was uploaded, a checked download."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import requests
+from packaging.version import InvalidVersion, Version
+from pypi_simple import PYPI_SIMPLE_ENDPOINT, DistributionPackage, NoSuchProjectError, PyPISimple
+
+from fa4_asv.errors import Fa4AsvError
+
+PROJECT = "flash-attn-4"
+# The index variables of this project, pip and uv, in that order.
+INDEX_VARIABLES = ("FA4_ASV_INDEX_URL", "PIP_INDEX_URL", "UV_DEFAULT_INDEX")
+
+
+@dataclass(frozen=True)
+class Release:
+    """One release; `uploaded` is UTC as ISO 8601, `commit` "" until it is in the history."""
+
+    version: str
+    sdist: str
+    sha256: str
+    uploaded: str
+    commit: str = ""
+    yanked: str = ""
+
+    @property
+    def time(self) -> datetime:
+        return datetime.fromisoformat(self.uploaded.replace("Z", "+00:00"))
+
+    @property
+    def tag(self) -> str:
+        return f"fa4-v{self.version}"
+
+
+def index_url() -> str:
+    """The simple index asked for, or the public one that pip uses."""
+    for name in INDEX_VARIABLES:
+        if os.environ.get(name):
+            return os.environ[name]
+    return PYPI_SIMPLE_ENDPOINT
+
+
+@contextmanager
+def _said_clearly(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except NoSuchProjectError:
+        raise Fa4AsvError(f"the registry knows no {PROJECT}; {INDEX_VARIABLES[0]} names another index") from None
+    except requests.ConnectionError as error:
+        raise Fa4AsvError(f"no network while {doing} ({type(error).__name__}); try again, nothing was lost") from None
+    except (requests.RequestException, OSError, ValueError) as error:
+        words = " ".join(str(error).split())[:200]
+        raise Fa4AsvError(f"the registry failed while {doing}: {words}") from None
+
+
+class Registry:
+    """One session with the registry."""
+
+    def __init__(self) -> None:
+        self._client = PyPISimple(index_url())
+        self._packages: dict[str, DistributionPackage] = {}
+
+    def releases(self) -> list[Release]:
+        """Every FA4 release with an sdist, oldest upload first. Raises Fa4AsvError.
+
+        Versions below 4 are a placeholder of the name and are left out.
+        """
+        with _said_clearly(f"listing {PROJECT}"):
+            page = self._client.get_project_page(PROJECT, timeout=60)
+        found = [release for package in page.packages if (release := self._release(package))]
+        if not found:
+            raise Fa4AsvError(f"the registry lists no sdist of {PROJECT} 4 or later")
+        return sorted(found, key=lambda release: (release.uploaded, Version(release.version)))
+
+    def _release(self, package: DistributionPackage) -> Release | None:
+        if package.package_type != "sdist" or package.version is None:
+            return None
+        try:
+            if Version(package.version).major < 4:
+                return None
+        except InvalidVersion:
+            return None
+        sha256 = package.digests.get("sha256", "")
+        if package.upload_time is None:
+            raise Fa4AsvError(
+                f"the registry gives no upload-time for {package.filename}: a release needs its day; "
+                f"{INDEX_VARIABLES[0]} names another index"
+            )
+        if not sha256:
+            raise Fa4AsvError(f"the registry gives no sha256 for {package.filename}; it cannot be checked")
+        uploaded = package.upload_time.astimezone(timezone.utc).isoformat(timespec="microseconds")
+        yanked = (package.yanked_reason or "yanked") if package.is_yanked else ""
+        self._packages[package.version] = package
+        return Release(package.version, package.filename, sha256, uploaded.replace("+00:00", "Z"), "", yanked)
+
+    def download(self, release: Release, folder: Path) -> Path:
+        """The sdist of `release` in `folder`, checked against the manifest's sha256. Raises Fa4AsvError."""
+        package = self._packages.get(release.version)
+        if package is None:
+            raise Fa4AsvError(f"{release.version} is in the manifest but no longer on the registry")
+        path = folder / Path(release.sdist).name
+        with _said_clearly(f"downloading {release.sdist}"):
+            # verify: ours below, against the manifest and not against what the registry says today
+            self._client.download_package(package, path, verify=False, timeout=60)
+        got = hashlib.sha256(path.read_bytes()).hexdigest()
+        if got != release.sha256:
+            path.unlink()
+            raise Fa4AsvError(f"{release.sdist} is corrupt: sha256 {got}, expected {release.sha256}; sync again")
+        return path

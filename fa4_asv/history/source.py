@@ -1,0 +1,47 @@
+"""The sources of one commit, laid out so that Python finds `flash_attn.cute` and its true version."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from fa4_asv.files import write_atomic
+from fa4_asv.history import repository
+from fa4_asv.history.manifest import Manifest
+from fa4_asv.history.toolchain import Lock, Policy, lock_for
+from fa4_asv.project import Project
+
+
+@dataclass(frozen=True)
+class Source:
+    """`folder` goes on PYTHONPATH; `tree` is the git tree of flash_attn/cute; `release` "" off releases."""
+
+    commit: str
+    tree: str
+    release: str
+    day: datetime
+    folder: Path
+
+    def lock(self, project: Project, flavour: str, policy: Policy) -> Lock:
+        """The toolchain lock of this commit. Raises UnsupportedFlavour, Fa4AsvError (see lock_for)."""
+        pyproject = (self.folder / "flash_attn" / "cute" / "pyproject.toml").read_text(encoding="utf-8")
+        key = self.release or self.commit
+        return lock_for(project, key, pyproject, self.day, flavour, policy, committed=bool(self.release))
+
+
+def lay_source(project: Project, commit: str) -> Source:
+    """Sources of `commit`, one folder a tree and version, made once. Raises Fa4AsvError.
+
+    `flash_attn.cute.__version__` is wrong in every release; importlib.metadata reads the dist-info
+    written here.
+    """
+    tree = repository.tree_of(project, commit)
+    known = Manifest.load(project.manifest).by_commit(commit)
+    version = known.version if known else f"0+g{commit[:10]}"
+    folder = project.work / "sources" / f"{tree[:16]}-{version}"
+    repository.archive_cute(project, commit, folder / "flash_attn" / "cute")
+    metadata = folder / f"flash_attn_4-{version}.dist-info" / "METADATA"
+    if not metadata.is_file():
+        write_atomic(metadata, f"Metadata-Version: 2.1\nName: flash-attn-4\nVersion: {version}\n")
+    return Source(commit, tree, known.version if known else "", repository.commit_date(project, commit), folder)

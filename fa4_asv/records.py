@@ -1,0 +1,121 @@
+"""Frozen records of what was measured, and their JSON form. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from fa4_asv.errors import Fa4AsvError
+
+FORMAT = 1  # of the sidecar file
+SUITE = "1"  # raised when figures of the same name are no longer comparable
+STATES = ("measured", "unsupported", "broken", "not run")
+
+# metric: (unit, title). Lower is better, always.
+METRICS = {
+    "spill_bytes": ("bytes", "spill (stack frame)"),
+    "local_loads": ("instructions", "local loads"),
+    "local_stores": ("instructions", "local stores"),
+    "instructions": ("instructions", "instructions"),
+    "text_bytes": ("bytes", "code size"),
+    "registers": ("registers", "registers"),
+}
+
+
+def _typed(data: Any, name: str, kind: type) -> Any:
+    value = data.get(name, kind()) if isinstance(data, dict) else None
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise Fa4AsvError(f"{name} is {value!r}, expected {kind.__name__}")
+    return value
+
+
+def _counts(data: Any, name: str) -> dict[str, int]:
+    counts = _typed(data, name, dict)
+    for key, value in counts.items():
+        if not isinstance(key, str) or type(value) is not int or value < 0:
+            raise Fa4AsvError(f"{name}[{key!r}] is {value!r}, expected a count")
+    return dict(counts)
+
+
+@dataclass(frozen=True)
+class CaseRecord:
+    """One case: its state and, in words, why; figures by metric, opcode counts, the cubin's digest."""
+
+    state: str
+    why: str = ""
+    figures: dict[str, int] = field(default_factory=dict)
+    sha256: str = ""
+    kernel: str = ""
+    opcodes: dict[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Only what is set, so that an unsupported case is one short line."""
+        return {key: value for key, value in asdict(self).items() if value}
+
+    @classmethod
+    def from_json(cls, data: Any) -> CaseRecord:
+        """Raises Fa4AsvError naming the field that is wrong and its value."""
+        state = _typed(data, "state", str)
+        if state not in STATES:
+            raise Fa4AsvError(f"state is {state!r}, expected one of {', '.join(STATES)}")
+        record = cls(
+            state,
+            _typed(data, "why", str),
+            _counts(data, "figures"),
+            _typed(data, "sha256", str),
+            _typed(data, "kernel", str),
+            _counts(data, "opcodes"),
+        )
+        if (state == "measured") != bool(record.figures):
+            raise Fa4AsvError(f"state is {state!r} with figures {record.figures!r}: one of them is wrong")
+        return record
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """The versions behind a figure."""
+
+    policy: str
+    flavour: str
+    digest: str
+    packages: dict[str, str]
+
+    @classmethod
+    def from_json(cls, data: Any) -> Toolchain:
+        names = ("policy", "flavour", "digest")
+        packages = _typed(data, "packages", dict)
+        for name, version in packages.items():
+            if not isinstance(version, str):
+                raise Fa4AsvError(f"packages[{name!r}] is {version!r}, expected a version")
+        return cls(*(_typed(data, name, str) for name in names), packages)
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """What asv cannot keep about one result file: states, words, versions, histograms, digests.
+
+    `groups` maps a benchmark group ("codegen") to its cases ("sm_90/fwd_d128_causal").
+    """
+
+    format: int
+    suite: str
+    machine: str
+    commit: str
+    environment: str
+    release: str
+    toolchain: Toolchain
+    groups: dict[str, dict[str, CaseRecord]]
+
+    @classmethod
+    def from_json(cls, data: Any) -> Sidecar:
+        """Raises Fa4AsvError naming what is wrong."""
+        number = _typed(data, "format", int)
+        if number != FORMAT:
+            raise Fa4AsvError(f"format is {number}, this suite reads {FORMAT}")
+        groups = {
+            group: {case: CaseRecord.from_json(value) for case, value in _typed({group: cases}, group, dict).items()}
+            for group, cases in _typed(data, "groups", dict).items()
+        }
+        names = ("suite", "machine", "commit", "environment", "release")
+        toolchain = Toolchain.from_json(_typed(data, "toolchain", dict))
+        return cls(number, *(_typed(data, name, str) for name in names), toolchain, groups)

@@ -1,0 +1,156 @@
+"""asv's result files, read; their sidecars, read and written. The wall between measuring and reporting.
+
+asv owns the result files. A sidecar stands beside each (`….sidecar`, which asv ignores) and holds what
+asv cannot. Nothing here imports asv or torch.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fa4_asv.errors import Fa4AsvError
+from fa4_asv.files import write_atomic
+from fa4_asv.records import CaseRecord, Sidecar
+
+_NOT_RESULTS = ("machine.json", "benchmarks.json")
+Value = float | int | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """One result file. `figures` maps (benchmark, parameters) to a number, NaN (n/a) or None (failed)."""
+
+    path: Path
+    machine: str
+    commit: str
+    environment: str
+    python: str
+    date: int
+    figures: dict[tuple[str, tuple[str, ...]], Value]
+    samples: dict[tuple[str, tuple[str, ...]], list[float]]
+
+
+def sidecar_path(result: Path) -> Path:
+    """The sidecar of a result file."""
+    return result.with_name(result.name.removesuffix(".json") + ".sidecar")
+
+
+def iter_results(root: Path, machine: str | None = None) -> Iterator[Path]:
+    """The result files below `root`, sorted; those of one machine if named."""
+    folders = [root / machine] if machine else sorted(path for path in root.glob("*") if path.is_dir())
+    for folder in folders:
+        yield from sorted(path for path in folder.glob("*.json") if path.name not in _NOT_RESULTS)
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Fa4AsvError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise Fa4AsvError(f"{path} is not JSON ({error}); restore it from git or delete it") from None
+
+
+def read_sidecar(path: Path) -> Sidecar:
+    """Raises Fa4AsvError naming the file and what is wrong."""
+    data = _read(path)
+    try:
+        return Sidecar.from_json(data)
+    except Fa4AsvError as error:
+        raise Fa4AsvError(f"{path}: {error}; restore it from git or delete it") from None
+
+
+def write_sidecar(path: Path, sidecar: Sidecar) -> None:
+    """Atomic; the same record gives the same bytes; a line a case, so that a diff can be read."""
+    data = asdict(sidecar)
+    data["groups"] = {
+        group: {case: record.to_json() for case, record in sorted(cases.items())}
+        for group, cases in sorted(sidecar.groups.items())
+    }
+    write_atomic(path, _lines(data))
+
+
+def _lines(data: dict[str, Any]) -> str:
+    def one(value: Any) -> str:
+        return json.dumps(value, sort_keys=True, allow_nan=False)
+
+    groups = []
+    for group, cases in data["groups"].items():
+        rows = ",\n".join(f"  {one(case)}: {one(record)}" for case, record in cases.items())
+        groups.append(f" {one(group)}: {{\n{rows}\n }}")
+    head = [f"{one(key)}: {one(value)}" for key, value in data.items() if key != "groups"]
+    return "{\n" + ",\n".join([*head, '"groups": {\n' + ",\n".join(groups) + "\n}"]) + "\n}\n"
+
+
+def merge(old: Sidecar | None, new: Sidecar) -> Sidecar:
+    """`new` over `old`, case by case; "not run" replaces nothing.
+
+    Raises Fa4AsvError when they are of different commits or toolchains: those must never be mixed.
+    """
+    if old is None:
+        return new
+    identity = ("machine", "commit", "environment", "suite")
+    for name in identity:
+        if getattr(old, name) != getattr(new, name):
+            raise Fa4AsvError(f"records of {name} {getattr(old, name)!r} and {getattr(new, name)!r} would be mixed")
+    if old.toolchain.digest != new.toolchain.digest:
+        raise Fa4AsvError(
+            f"toolchains {old.toolchain.digest} and {new.toolchain.digest} of {new.environment} would be mixed; "
+            "restore the lock file or delete the old results of this commit"
+        )
+    groups: dict[str, dict[str, CaseRecord]] = {group: dict(cases) for group, cases in old.groups.items()}
+    for group, cases in new.groups.items():
+        kept = groups.setdefault(group, {})
+        kept.update({case: record for case, record in cases.items() if record.state != "not run" or case not in kept})
+    return replace(new, groups=groups)
+
+
+def load_result(path: Path) -> Result:
+    """Raises Fa4AsvError naming the file and what is wrong with its shape."""
+    data = _read(path)
+    try:
+        columns = data["result_columns"]
+        figures: dict[tuple[str, tuple[str, ...]], Value] = {}
+        samples: dict[tuple[str, tuple[str, ...]], list[float]] = {}
+        for name, row in data["results"].items():
+            entry = dict(zip(columns, row, strict=False))
+            keys = [(name, tuple(_bare(word) for word in words)) for words in itertools.product(*entry["params"])]
+            _fill(figures, keys, entry["result"])
+            if entry.get("samples"):
+                _fill(samples, keys, entry["samples"])
+        return Result(
+            path,
+            str(data["params"]["machine"]),
+            str(data["commit_hash"]),
+            str(data["env_name"]),
+            str(data["python"]),
+            int(data["date"]),
+            figures,
+            {key: value for key, value in samples.items() if value},
+        )
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        words = f"{type(error).__name__}: {error}"
+        raise Fa4AsvError(f"{path} is no asv result file ({words}); restore it from git or delete it") from None
+
+
+def _bare(word: str) -> str:
+    return word.strip("'\"")
+
+
+def _fill(into: dict[Any, Any], keys: list[Any], values: Any) -> None:
+    if values is None:
+        values = [None] * len(keys)
+    if len(values) != len(keys):
+        raise ValueError(f"{keys[0][0]} has {len(values)} values for {len(keys)} parameters")
+    into.update(zip(keys, values, strict=True))
+
+
+def is_number(value: Any) -> bool:
+    """Whether asv's value is a finite number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
