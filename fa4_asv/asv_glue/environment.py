@@ -49,6 +49,8 @@ class Fa4Environment(environment.Environment):  # type: ignore[misc]
         # Exact figures do not depend on Python; what a clock measures does.
         label = ANY_PYTHON if selection.machine() == NOGPU else python_tag()
         self._owner = os.getpid()
+        # asv derives folder and name from these while its own __init__ runs.
+        self._python, self._requirements = label, requirements
         super().__init__(conf, label, requirements, tagged_env_vars)
 
     @classmethod
