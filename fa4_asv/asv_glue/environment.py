@@ -191,6 +191,6 @@ class Fa4Environment(environment.Environment):  # type: ignore[misc]
         env = dict(kwargs.pop("env", None) or os.environ)
         env.pop("PYTHONHOME", None)
         path = os.pathsep.join([context.source, context.root])
-        env |= {"PYTHONPATH": path, VARIABLE: context.dump()} | self._global_env_vars
-        env.pop("ASV_PYTHONPATH", None)
+        # asv's check_output drops PYTHONPATH unless it stands in ASV_PYTHONPATH as well.
+        env |= {"PYTHONPATH": path, "ASV_PYTHONPATH": path, VARIABLE: context.dump()} | self._global_env_vars
         return util.check_output([python, *args], env=env, **kwargs)
