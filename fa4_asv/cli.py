@@ -14,6 +14,7 @@ from fa4_asv.errors import Fa4AsvError
 # so that the reporting commands work where torch is not installed.
 COMMANDS = {
     "history": ("fa4_asv.history.commands", "history", "The releases of FA4 as a git history."),
+    "changes": ("fa4_asv.report_commands", "changes", "What changed between recorded releases."),
 }
 
 

@@ -114,7 +114,9 @@ def _record(context: Context, case: Case, outcome: Outcome) -> CaseRecord:
     if kernel is None:
         if case.role == "main":
             return CaseRecord("broken", why="the call returned without compiling a main kernel")
-        return CaseRecord("unsupported", why=f"this backward has no {case.role.partition('_')[0]}process kernel")
+        return CaseRecord(
+            "unsupported", why=f"this backward has no {case.role.partition('_')[0]}process kernel"
+        )
     try:
         cubin = read_cubin(Path(kernel["cubin"]), context.cuobjdump, context.nvdisasm)
     except Fa4AsvError as unreadable:

@@ -66,7 +66,9 @@ def stand_in_for_the_driver(torch: Any, hardware: Any) -> None:
     torch.cuda.current_device = lambda: 0
     torch.cuda.current_stream = lambda *_: SimpleNamespace(cuda_stream=0)
     torch.cuda.get_device_properties = lambda *_: SimpleNamespace(
-        multi_processor_count=int(os.environ["FLASH_ATTENTION_NUM_SMS"]), major=int(arch[:-1]), minor=int(arch[-1])
+        multi_processor_count=int(os.environ["FLASH_ATTENTION_NUM_SMS"]),
+        major=int(arch[:-1]),
+        minor=int(arch[-1]),
     )
 
 
@@ -108,7 +110,9 @@ class CompileTap:
             compiled = self._compile(kernel, *args, **kwargs)
         except Exception as error:
             # DSL 4.4 writes the cubin and only then fails to load it without a driver.
-            if "CudaDriverDependencyError" not in f"{type(error).__name__} {error}" or not self._take(kernel, begin):
+            if "CudaDriverDependencyError" not in f"{type(error).__name__} {error}" or not self._take(
+                kernel, begin
+            ):
                 raise
             return _never_run
         self._take(kernel, begin)
@@ -155,7 +159,12 @@ def make_call(torch: Any, interface: Any, call: Call) -> None:
         options |= {"window_size_left": call.window, "window_size_right": 0}
     if call.varlen:
         lengths = torch.empty(3, dtype=torch.int32, device="cuda")
-        options |= {"cu_seqlens_q": lengths, "cu_seqlens_k": lengths, "max_seqlen_q": 1024, "max_seqlen_k": 1024}
+        options |= {
+            "cu_seqlens_q": lengths,
+            "cu_seqlens_k": lengths,
+            "max_seqlen_q": 1024,
+            "max_seqlen_k": 1024,
+        }
     q, k, v = tensors["q"], tensors["k"], tensors["v"]
     if not call.backward:
         interface._flash_attn_fwd(q, k, v, return_lse=call.return_lse, **options)

@@ -48,7 +48,7 @@ class Worker:
     def __init__(self, job: Job) -> None:
         self.kind = (job.command, job.environment)
         # A file, not a pipe: a chatty compiler cannot block on it, and its tail explains a death.
-        self._stderr = tempfile.TemporaryFile()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
         self._process = subprocess.Popen(
             list(job.command),
             env={**os.environ, **dict(job.environment)},
@@ -84,7 +84,11 @@ class Worker:
     def _death(self) -> str:
         self.kill()
         code = self._process.returncode
-        words = f"the process was killed by {signal.Signals(-code).name}" if code < 0 else f"the process ended with exit code {code}"
+        words = (
+            f"the process was killed by {signal.Signals(-code).name}"
+            if code < 0
+            else f"the process ended with exit code {code}"
+        )
         self._stderr.seek(0, os.SEEK_END)
         self._stderr.seek(max(0, self._stderr.tell() - 4000))
         tail = self._stderr.read().decode(errors="replace").strip().splitlines()
@@ -122,7 +126,9 @@ class Worker:
 class _Runner(threading.Thread):
     """Takes jobs from the queue and keeps one worker alive for as long as the kind stays the same."""
 
-    def __init__(self, jobs: queue.SimpleQueue[Job], done: queue.SimpleQueue[Outcome], stop: threading.Event) -> None:
+    def __init__(
+        self, jobs: queue.SimpleQueue[Job], done: queue.SimpleQueue[Outcome], stop: threading.Event
+    ) -> None:
         super().__init__(daemon=True)
         self._jobs, self._done, self._stop_event = jobs, done, stop
         self.worker: Worker | None = None

@@ -18,7 +18,9 @@ from elftools.elf.elffile import ELFFile
 from fa4_asv.errors import Fa4AsvError
 
 # One SASS line of `nvdisasm -c`: /*offset*/ [@predicate] OPCODE operands ;
-_SASS = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:\{\s*)?(?:@!?U?P[T0-9]+\s+)?([A-Z][A-Z0-9_]*)((?:\.[A-Za-z0-9_]+)*)")
+_SASS = re.compile(
+    r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:\{\s*)?(?:@!?U?P[T0-9]+\s+)?([A-Z][A-Z0-9_]*)((?:\.[A-Za-z0-9_]+)*)"
+)
 _USAGE = re.compile(r"REG:(\d+) STACK:(\d+)")
 # Opcodes whose first modifier names another operation: exp2 against reciprocal, MMA kinds.
 _SPLIT = {"MUFU", "HGMMA", "SYNCS"}
@@ -53,7 +55,9 @@ def _output(command: list[str]) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     except FileNotFoundError:
-        raise Fa4AsvError(f"cannot run {command[0]}: not found; `fa4-asv doctor` says how to get it") from None
+        raise Fa4AsvError(
+            f"cannot run {command[0]}: not found; `fa4-asv doctor` says how to get it"
+        ) from None
     except subprocess.TimeoutExpired:
         raise Fa4AsvError(f"{Path(command[0]).name} took more than 120 s on {command[-1]}") from None
     except subprocess.CalledProcessError as error:
@@ -78,7 +82,10 @@ def opcode_histogram(sass: str) -> dict[str, int]:
 
 def read_cubin(path: Path, cuobjdump: str, nvdisasm: str) -> Cubin:
     """Figures of the cubin at `path`. Raises Fa4AsvError when a tool is missing or cannot read it."""
-    usage = [tuple(map(int, pair)) for pair in _USAGE.findall(_output([cuobjdump, "--dump-resource-usage", str(path)]))]
+    usage = [
+        tuple(map(int, pair))
+        for pair in _USAGE.findall(_output([cuobjdump, "--dump-resource-usage", str(path)]))
+    ]
     opcodes = opcode_histogram(_output([nvdisasm, "-c", str(path)]))
     with path.open("rb") as stream:
         text = sum(

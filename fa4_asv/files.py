@@ -24,11 +24,11 @@ def write_atomic(path: Path, text: str) -> None:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide results from a web server
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o644)  # mkstemp's 0600 would hide results from a web server
+        Path(temporary).replace(path)
     except OSError as error:
         reason = error.strerror or str(error)
         raise Fa4AsvError(f"cannot write {path}: {reason}; nothing was changed") from error
     finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)

@@ -82,12 +82,12 @@ class Toolchain:
 
     @classmethod
     def from_json(cls, data: Any) -> Toolchain:
-        names = ("policy", "flavour", "digest")
         packages = _typed(data, "packages", dict)
         for name, version in packages.items():
             if not isinstance(version, str):
                 raise Fa4AsvError(f"packages[{name!r}] is {version!r}, expected a version")
-        return cls(*(_typed(data, name, str) for name in names), packages)
+        policy, flavour, digest = (_typed(data, name, str) for name in ("policy", "flavour", "digest"))
+        return cls(policy, flavour, digest, packages)
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,13 @@ class Sidecar:
         if number != FORMAT:
             raise Fa4AsvError(f"format is {number}, this suite reads {FORMAT}")
         groups = {
-            group: {case: CaseRecord.from_json(value) for case, value in _typed({group: cases}, group, dict).items()}
+            group: {
+                case: CaseRecord.from_json(value)
+                for case, value in _typed({group: cases}, group, dict).items()
+            }
             for group, cases in _typed(data, "groups", dict).items()
         }
-        names = ("suite", "machine", "commit", "environment", "release")
         toolchain = Toolchain.from_json(_typed(data, "toolchain", dict))
-        return cls(number, *(_typed(data, name, str) for name in names), toolchain, groups)
+        names = ("suite", "machine", "commit", "environment", "release")
+        words = {name: _typed(data, name, str) for name in names}
+        return cls(format=number, toolchain=toolchain, groups=groups, **words)

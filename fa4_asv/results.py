@@ -98,7 +98,9 @@ def merge(old: Sidecar | None, new: Sidecar) -> Sidecar:
     identity = ("machine", "commit", "environment", "suite")
     for name in identity:
         if getattr(old, name) != getattr(new, name):
-            raise Fa4AsvError(f"records of {name} {getattr(old, name)!r} and {getattr(new, name)!r} would be mixed")
+            raise Fa4AsvError(
+                f"records of {name} {getattr(old, name)!r} and {getattr(new, name)!r} would be mixed"
+            )
     if old.toolchain.digest != new.toolchain.digest:
         raise Fa4AsvError(
             f"toolchains {old.toolchain.digest} and {new.toolchain.digest} of {new.environment} would be mixed; "
@@ -107,7 +109,9 @@ def merge(old: Sidecar | None, new: Sidecar) -> Sidecar:
     groups: dict[str, dict[str, CaseRecord]] = {group: dict(cases) for group, cases in old.groups.items()}
     for group, cases in new.groups.items():
         kept = groups.setdefault(group, {})
-        kept.update({case: record for case, record in cases.items() if record.state != "not run" or case not in kept})
+        kept.update(
+            {case: record for case, record in cases.items() if record.state != "not run" or case not in kept}
+        )
     return replace(new, groups=groups)
 
 
@@ -120,7 +124,9 @@ def load_result(path: Path) -> Result:
         samples: dict[tuple[str, tuple[str, ...]], list[float]] = {}
         for name, row in data["results"].items():
             entry = dict(zip(columns, row, strict=False))
-            keys = [(name, tuple(_bare(word) for word in words)) for words in itertools.product(*entry["params"])]
+            keys = [
+                (name, tuple(_bare(word) for word in words)) for words in itertools.product(*entry["params"])
+            ]
             _fill(figures, keys, entry["result"])
             if entry.get("samples"):
                 _fill(samples, keys, entry["samples"])
@@ -136,7 +142,9 @@ def load_result(path: Path) -> Result:
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         words = f"{type(error).__name__}: {error}"
-        raise Fa4AsvError(f"{path} is no asv result file ({words}); restore it from git or delete it") from None
+        raise Fa4AsvError(
+            f"{path} is no asv result file ({words}); restore it from git or delete it"
+        ) from None
 
 
 def _bare(word: str) -> str:

@@ -90,7 +90,15 @@ class Fa4Environment(environment.Environment):  # type: ignore[misc]
                 return
             log.info(f"Creating {self._base_folder.name} with torch (once, about a minute)")
             shutil.rmtree(self._base_folder, ignore_errors=True)
-            make = [sys.executable, "-m", "virtualenv", "--quiet", "-p", sys.executable, str(self._base_folder)]
+            make = [
+                sys.executable,
+                "-m",
+                "virtualenv",
+                "--quiet",
+                "-p",
+                sys.executable,
+                str(self._base_folder),
+            ]
             util.check_call(make, timeout=self._install_timeout)
             # pip, not uv: a person's own pip configuration says where torch comes from.
             pip = [str(self._base_python), "-m", "pip", "install", "--quiet", "-r", str(self._base_pins)]
@@ -160,7 +168,9 @@ class Fa4Environment(environment.Environment):  # type: ignore[misc]
         )
         origin = done.stdout.strip()
         if origin:
-            raise Fa4AsvError(f"{origin} (flash-attn 2) hides FA4; uninstall flash-attn from that environment")
+            raise Fa4AsvError(
+                f"{origin} (flash-attn 2) hides FA4; uninstall flash-attn from that environment"
+            )
 
     def _context(self, source: Source, lock: Lock | None, unsupported: str) -> Context:
         spool = self._project_files.work / "spool" / str(self._owner) / f"{source.commit[:12]}-{self.name}"

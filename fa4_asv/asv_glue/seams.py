@@ -1,8 +1,9 @@
-"""Where asv 0.6.6 has no plug-in point: three functions are wrapped, each in a few lines.
+"""Where asv 0.6.6 has no plug-in point: four functions are wrapped, each in a few lines.
 
 - Machine.load: exact figures go to the shared machine `nogpu` unless `--machine` says otherwise.
 - util.write_json: asv truncates in place; a full disk or a kill would leave half a result file.
 - Results.save: the sidecar is written beside the result file.
+- Results.load: a result file of the wrong shape is one clear line, as one that is not JSON already is.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def setup() -> None:
     if getattr(Machine, _MARK, False):
         return
     setattr(Machine, _MARK, True)
-    load, save = Machine.load.__func__, Results.save
+    load, save, load_results = Machine.load.__func__, Results.save, Results.load.__func__
 
     @functools.wraps(load)
     def load_machine(cls: Any, *args: Any, **kwargs: Any) -> Any:
@@ -59,8 +60,18 @@ def setup() -> None:
             raise util.UserError(str(error)) from None
         save(self, result_dir)
 
+    @functools.wraps(load_results)
+    def load_checked(cls: Any, path: str, machine_name: str | None = None) -> Any:
+        try:
+            return load_results(cls, path, machine_name)
+        except (TypeError, AttributeError, ValueError) as error:
+            raise util.UserError(
+                f"{path} is no asv result file ({error}); restore it from git or delete it"
+            ) from None
+
     Machine.load = classmethod(load_machine)
     Results.save = save_results
+    Results.load = classmethod(load_checked)
     util.write_json = write_json
 
 
@@ -94,5 +105,12 @@ def _sidecar(context: Context) -> Sidecar:
         groups.setdefault(data["group"], {}).update(cases)
     toolchain = Toolchain(context.policy, context.flavour, context.digest, context.packages)
     return Sidecar(
-        FORMAT, SUITE, context.machine, context.commit, context.environment, context.release, toolchain, groups
+        FORMAT,
+        SUITE,
+        context.machine,
+        context.commit,
+        context.environment,
+        context.release,
+        toolchain,
+        groups,
     )

@@ -74,7 +74,9 @@ def list_releases(as_json: bool) -> None:
         raise Fa4AsvError(NO_HISTORY)
     toolchains = {release.version: _toolchains(project, release) for release in manifest.releases}
     if as_json:
-        rows = [{**asdict(release), "toolchain": toolchains[release.version]} for release in manifest.releases]
+        rows = [
+            {**asdict(release), "toolchain": toolchains[release.version]} for release in manifest.releases
+        ]
         click.echo(json.dumps(rows, indent=1))
         return
     table = Table("version", "uploaded", "commit", "nvidia-cutlass-dsl", "quack-kernels", "flavours", "")

@@ -31,7 +31,9 @@ class Manifest:
                 raise ValueError(f"format {data['format']!r}, this suite reads {FORMAT}")
             return cls(tuple(Release(**entry) for entry in data["releases"]))
         except (ValueError, KeyError, TypeError) as error:
-            raise Fa4AsvError(f"{path} is damaged ({error}); restore it with `git checkout -- {path.name}`") from None
+            raise Fa4AsvError(
+                f"{path} is damaged ({error}); restore it with `git checkout -- {path.name}`"
+            ) from None
 
     def save(self, path: Path) -> None:
         """Atomic. A line a release, so that a diff shows what was appended."""

@@ -54,9 +54,13 @@ def _said_clearly(doing: str) -> Iterator[None]:
     try:
         yield
     except NoSuchProjectError:
-        raise Fa4AsvError(f"the registry knows no {PROJECT}; {INDEX_VARIABLES[0]} names another index") from None
+        raise Fa4AsvError(
+            f"the registry knows no {PROJECT}; {INDEX_VARIABLES[0]} names another index"
+        ) from None
     except requests.ConnectionError as error:
-        raise Fa4AsvError(f"no network while {doing} ({type(error).__name__}); try again, nothing was lost") from None
+        raise Fa4AsvError(
+            f"no network while {doing} ({type(error).__name__}); try again, nothing was lost"
+        ) from None
     except (requests.RequestException, OSError, ValueError) as error:
         words = " ".join(str(error).split())[:200]
         raise Fa4AsvError(f"the registry failed while {doing}: {words}") from None
@@ -114,5 +118,7 @@ class Registry:
         got = hashlib.sha256(path.read_bytes()).hexdigest()
         if got != release.sha256:
             path.unlink()
-            raise Fa4AsvError(f"{release.sdist} is corrupt: sha256 {got}, expected {release.sha256}; sync again")
+            raise Fa4AsvError(
+                f"{release.sdist} is corrupt: sha256 {got}, expected {release.sha256}; sync again"
+            )
         return path

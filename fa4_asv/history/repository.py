@@ -23,7 +23,12 @@ def git(folder: Path, *arguments: str, stdin: bytes | None = None) -> bytes:
 
     A person's own configuration is left out: hooks, signing or another hash would change the history.
     """
-    environment = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_DIR": str(folder)}
+    environment = {
+        **os.environ,
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_DIR": str(folder),
+    }
     # The history is ours even where another user made the folder (a shared machine, a container).
     command = ["git", "-c", "safe.directory=*", *arguments]
     try:
@@ -48,7 +53,9 @@ def resolve(project: Project, ref: str) -> str:
     try:
         found = git(project.repository, "rev-parse", "--verify", "--end-of-options", f"{ref}^{{commit}}")
     except Fa4AsvError:
-        raise Fa4AsvError(f"unknown release or commit {ref!r}; `fa4-asv history list` shows what there is") from None
+        raise Fa4AsvError(
+            f"unknown release or commit {ref!r}; `fa4-asv history list` shows what there is"
+        ) from None
     return found.decode().strip()
 
 

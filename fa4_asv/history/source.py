@@ -44,4 +44,6 @@ def lay_source(project: Project, commit: str) -> Source:
     metadata = folder / f"flash_attn_4-{version}.dist-info" / "METADATA"
     if not metadata.is_file():
         write_atomic(metadata, f"Metadata-Version: 2.1\nName: flash-attn-4\nVersion: {version}\n")
-    return Source(commit, tree, known.version if known else "", repository.commit_date(project, commit), folder)
+    return Source(
+        commit, tree, known.version if known else "", repository.commit_date(project, commit), folder
+    )

@@ -143,7 +143,9 @@ def _members(path: Path, release: Release) -> list[tuple[str, bytes]]:
                 if member.isdir():
                     continue
                 if not member.isfile():
-                    raise Fa4AsvError(f"{release.sdist} holds {member.name!r}, which is no plain file; refused")
+                    raise Fa4AsvError(
+                        f"{release.sdist} holds {member.name!r}, which is no plain file; refused"
+                    )
                 size += member.size
                 if size > _MAX_BYTES:
                     raise Fa4AsvError(f"{release.sdist} unpacks to more than {_MAX_BYTES >> 20} MiB; refused")
@@ -182,7 +184,12 @@ def _move_refs(project: Project, manifest: Manifest) -> None:
     lines += [f"update refs/tags/{release.tag} {release.commit}" for release in manifest.releases]
     left = git(project.repository, "for-each-ref", "--format=%(refname)", "refs/fa4-asv").decode().split()
     lines += [f"delete {name}" for name in left]
-    git(project.repository, "update-ref", "--stdin", stdin="\n".join(["start", *lines, "prepare", "commit", ""]).encode())
+    git(
+        project.repository,
+        "update-ref",
+        "--stdin",
+        stdin="\n".join(["start", *lines, "prepare", "commit", ""]).encode(),
+    )
     _sync_to_disk(project.repository)
 
 

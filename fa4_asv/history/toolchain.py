@@ -15,8 +15,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -96,7 +96,11 @@ def read_lock(path: Path, flavour: str, policy: str) -> Lock:
         if not line or line.startswith("#"):
             continue
         name, separator, version = line.partition("==")
-        if not separator or not re.fullmatch(r"[A-Za-z0-9._-]+", name) or not re.fullmatch(r"[\w.+!-]+", version):
+        if (
+            not separator
+            or not re.fullmatch(r"[A-Za-z0-9._-]+", name)
+            or not re.fullmatch(r"[\w.+!-]+", version)
+        ):
             raise Fa4AsvError(f"{path} is damaged at {line!r}; delete it and it is resolved again")
         packages[name] = version
     if "nvidia-cutlass-dsl" not in packages:
@@ -105,7 +109,13 @@ def read_lock(path: Path, flavour: str, policy: str) -> Lock:
 
 
 def lock_for(
-    project: Project, key: str, pyproject: str, day: datetime, flavour: str, policy: Policy, committed: bool = True
+    project: Project,
+    key: str,
+    pyproject: str,
+    day: datetime,
+    flavour: str,
+    policy: Policy,
+    committed: bool = True,
 ) -> Lock:
     """The lock of the commit known as `key` (a release, or a hash), resolved now if there is none.
 
@@ -152,7 +162,8 @@ def _resolve(key: str, pyproject: str, day: datetime, flavour: str, policy: Poli
         (work / "constrain.txt").write_text(pins)
         extra = "[cu13]" if flavour == "cu13" else ""
         overrides = [
-            f"{pin.name}{extra if pin.name == 'nvidia-cutlass-dsl' else ''}{pin.specifier}" for pin in policy.overrides
+            f"{pin.name}{extra if pin.name == 'nvidia-cutlass-dsl' else ''}{pin.specifier}"
+            for pin in policy.overrides
         ]
         (work / "override.txt").write_text("\n".join(overrides))
         command = [find_uv_bin(), "pip", "compile", "pyproject.toml", *_RESOLVE_FOR]
@@ -223,7 +234,9 @@ def _fill(folder: Path, lock: Lock, base: Path) -> None:
 def _uv(lock: Lock, *arguments: str) -> None:
     done = subprocess.run([find_uv_bin(), *arguments], capture_output=True, text=True, timeout=1800)
     if done.returncode != 0:
-        raise Fa4AsvError(f"cannot install the toolchain {lock.path.name} ({lock.flavour}): {_reason(done.stderr)}")
+        raise Fa4AsvError(
+            f"cannot install the toolchain {lock.path.name} ({lock.flavour}): {_reason(done.stderr)}"
+        )
 
 
 @contextmanager

@@ -1,0 +1,49 @@
+# The two commands of the README: `make quickstart` and `make test`. Each makes its own .venv.
+PYTHON ?= python3
+# cu13 is what upstream recommends on CUDA 13; FLAVOUR=cu12 for the plain package.
+FLAVOUR ?= cu13
+ENVIRONMENT = fa4-pyany-flavour$(FLAVOUR)-toolchainday
+# A small set that shows every kind of change: head dims 64 and 128, both directions.
+QUICK = codegen.*'(fwd|bwd)_d(64|128)_(full|causal)'
+LAST ?= 3
+BIN = .venv/bin
+
+.PHONY: quickstart test publish clean help
+
+help:
+	@echo "make quickstart   sync FA4's releases, measure a small set on the last $(LAST), publish the site"
+	@echo "make test         install what tests need, lint, type-check, test"
+	@echo "make publish      make the site from results/"
+	@echo "make clean        remove everything that can be rebuilt"
+
+quickstart: .venv/.suite
+	$(BIN)/fa4-asv history sync
+	$(BIN)/asv run -E $(ENVIRONMENT) -b "$(QUICK)" releases~$(LAST)..releases
+	$(MAKE) --no-print-directory publish
+	$(BIN)/fa4-asv changes --last $(LAST) --flavour $(FLAVOUR)
+	@echo "The site: $(CURDIR)/html/index.html (serve it with $(BIN)/asv preview)"
+
+# Published aside and swapped, so that a result file that asv cannot read leaves the old site whole.
+publish: .venv/.suite
+	$(BIN)/asv publish --html-dir .asv/html
+	rm -rf .asv/html.old && mkdir -p html && mv html .asv/html.old && mv .asv/html html && touch html/.gitkeep
+
+test: .venv/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+.venv/.suite: requirements/suite.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -r requirements/suite.txt
+	$(BIN)/python -m pip install --quiet --no-deps -e .
+	@touch $@
+
+# The tests use the interpreter at hand for FA4 (fa4:same), so .venv holds torch then.
+.venv/.test: .venv/.suite requirements/test.txt requirements/base.txt
+	$(BIN)/python -m pip install --quiet -r requirements/test.txt -r requirements/base.txt
+	@touch $@
+
+clean:
+	rm -rf .venv .asv html/* .mypy_cache .ruff_cache .pytest_cache

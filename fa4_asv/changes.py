@@ -1,0 +1,139 @@
+"""What changed from release to release, from the record alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from fa4_asv.errors import Fa4AsvError
+from fa4_asv.history.manifest import Manifest
+from fa4_asv.machine import NOGPU
+from fa4_asv.records import METRICS, CaseRecord, Sidecar
+from fa4_asv.results import iter_results, load_result, read_sidecar, sidecar_path
+
+
+@dataclass(frozen=True)
+class Change:
+    """One metric of one case that differs between two releases, or a state that does."""
+
+    before_release: str
+    release: str
+    case: str
+    metric: str
+    before: int | None
+    after: int | None
+    words: str = ""
+
+    @property
+    def weight(self) -> float:
+        """How far apart the two sides are; the same for either direction, states above figures."""
+        if self.before is None or self.after is None:
+            return float("inf")
+        low, high = sorted((self.before, self.after))
+        return high / low if low else 1e6 + high
+
+    @property
+    def change(self) -> str:
+        """Percent, or words where a percentage says nothing."""
+        if self.before is None or self.after is None:
+            return self.words
+        if self.before == 0:
+            return "new"
+        if self.after == 0:
+            return "gone"
+        return f"{(self.after - self.before) / self.before:+.1%}"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One release's sidecar, and whether asv holds the figures of each case."""
+
+    release: str
+    sidecar: Sidecar
+
+
+def recorded(root: Path, manifest: Manifest, flavour: str, policy: str = "day") -> list[Record]:
+    """The releases in `root` (a results folder) of one series, oldest first.
+
+    Raises Fa4AsvError naming a file that cannot be read.
+    """
+    order = {release.commit: index for index, release in enumerate(manifest.releases)}
+    found = []
+    for path in iter_results(root, NOGPU):
+        side = sidecar_path(path)
+        if not side.is_file():
+            continue
+        load_result(path)
+        sidecar = read_sidecar(side)
+        series = (sidecar.toolchain.flavour, sidecar.toolchain.policy)
+        if series == (flavour, policy) and sidecar.commit in order:
+            found.append(Record(sidecar.release, sidecar))
+    return sorted(found, key=lambda record: order[record.sidecar.commit])
+
+
+def changes_between(before: Record, after: Record) -> list[Change]:
+    """Every metric and state that differs, the largest first."""
+    old, new = before.sidecar.groups.get("codegen", {}), after.sidecar.groups.get("codegen", {})
+    found: list[Change] = []
+    for case in sorted(old.keys() & new.keys()):
+        found += _case_changes(before.release, after.release, case, old[case], new[case])
+    return sorted(found, key=lambda change: (-change.weight, change.case, change.metric))
+
+
+def _case_changes(was: str, now: str, case: str, old: CaseRecord, new: CaseRecord) -> list[Change]:
+    if "not run" in (old.state, new.state):
+        return []
+    if old.state != new.state:
+        words = f"{old.state} -> {new.state}"
+        return [Change(was, now, case, "state", None, None, words + (f": {new.why}" if new.why else ""))]
+    return [
+        Change(was, now, case, metric, old.figures[metric], new.figures[metric])
+        for metric in METRICS
+        if old.figures and old.figures[metric] != new.figures[metric]
+    ]
+
+
+def toolchain_changes(before: Record, after: Record) -> list[str]:
+    """Packages whose version differs, as "nvidia-cutlass-dsl 4.5.2 -> 4.6.0.dev0"."""
+    old, new = before.sidecar.toolchain.packages, after.sidecar.toolchain.packages
+    names = sorted(old.keys() | new.keys())
+    return [
+        f"{name} {old.get(name, '-')} -> {new.get(name, '-')}"
+        for name in names
+        if old.get(name) != new.get(name)
+    ]
+
+
+def render(records: Sequence[Record], console: Console, limit: int = 12) -> None:
+    """Tables of what changed between neighbours, `limit` rows each."""
+    if len(records) < 2:
+        raise Fa4AsvError(f"{len(records)} recorded release(s) of this series; a comparison needs two")
+    for before, after in zip(records, records[1:], strict=False):
+        found = changes_between(before, after)
+        shared = (
+            before.sidecar.groups.get("codegen", {}).keys() & after.sidecar.groups.get("codegen", {}).keys()
+        )
+        console.print(f"[bold]{escape(before.release)} -> {escape(after.release)}[/bold]: ", end="")
+        console.print(
+            f"{len(found)} figures changed in {len({c.case for c in found})} of {len(shared)} kernels"
+        )
+        packages = toolchain_changes(before, after)
+        console.print(f"  toolchain: {escape(', '.join(packages)) if packages else 'the same'}")
+        if not found:
+            continue
+        table = Table("arch", "kernel", "metric", "before", "after", "change")
+        for column in table.columns[3:]:
+            column.justify = "right"
+        for change in found[:limit]:
+            arch, _, case = change.case.partition("/")
+            title = METRICS[change.metric][1] if change.metric in METRICS else change.metric
+            sides = ["" if side is None else f"{side:,}" for side in (change.before, change.after)]
+            table.add_row(arch, escape(case), title, *sides, escape(change.change))
+        console.print(table)
+        if len(found) > limit:
+            console.print(f"  and {len(found) - limit} more (--limit)")

@@ -1,0 +1,35 @@
+"""Shared fixtures: an empty checkout, a registry with three releases."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fa4_asv.project import Project
+from tests.registry_fake import FakeRegistry, sdist
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A checkout without history; the current folder of the test."""
+    root = tmp_path / "checkout"
+    root.mkdir()
+    shutil.copy(ROOT / "asv.conf.json", root)
+    monkeypatch.chdir(root)
+    return Project(root)
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch):
+    """Three releases, one with the odd file modes of a hand-made sdist; used as the index."""
+    with FakeRegistry() as fake:
+        fake.add("0.0.1", "2026-02-01T00:00:00Z")
+        fake.add("4.0.0b3", "2026-03-05T17:56:13.305233Z", sdist("4.0.0b3", mode=0o600))
+        fake.add("4.0.0b10", "2026-04-22T08:43:17.179304Z")
+        fake.add("4.0.0b4", "2026-03-05T19:00:00.5Z")
+        monkeypatch.setenv("FA4_ASV_INDEX_URL", fake.url)
+        yield fake

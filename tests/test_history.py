@@ -1,0 +1,301 @@
+"""Sync: the same hashes everywhere, nothing lost, one clear line for every fault."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fa4_asv.cli import run
+from fa4_asv.errors import Fa4AsvError
+from fa4_asv.history.manifest import Manifest
+from fa4_asv.history.registry import Registry
+from fa4_asv.history.repository import archive_cute, commit_date, git, resolve, tree_of
+from fa4_asv.history.sync import BRANCH, sync
+from fa4_asv.project import Project
+from tests.registry_fake import FakeRegistry, sdist
+
+
+def refs(project: Project) -> str:
+    return git(project.repository, "for-each-ref").decode()
+
+
+def test_releases_become_commits_in_upload_order(project, registry):
+    done = sync(project, Registry())
+    manifest = Manifest.load(project.manifest)
+    assert [release.version for release in manifest.releases] == ["4.0.0b3", "4.0.0b4", "4.0.0b10"]
+    assert done.fetched == done.total == 3
+    log = git(project.repository, "log", "--reverse", "--format=%H", BRANCH).decode().split()
+    assert log == [release.commit for release in manifest.releases]
+    for release in manifest.releases:
+        assert resolve(project, release.tag) == release.commit
+        assert commit_date(project, release.commit) == release.time.replace(microsecond=0)
+
+
+def test_hashes_do_not_depend_on_machine_user_or_configuration(project, registry, tmp_path, monkeypatch):
+    sync(project, Registry())
+    before = Manifest.load(project.manifest)
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / ".gitconfig").write_text(
+        "[user]\nname=someone\n[init]\ndefaultObjectFormat=sha256\n[core]\nautocrlf=true\n"
+    )
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    monkeypatch.setenv("GIT_AUTHOR_NAME", "someone else")
+    os.umask(0o077)
+    other = Project(tmp_path / "other")
+    other.root.mkdir()
+    try:
+        sync(other, Registry())
+    finally:
+        os.umask(0o022)
+    assert Manifest.load(other.manifest) == before
+
+
+def test_content_is_laid_as_upstream_with_plain_modes(project, registry):
+    sync(project, Registry())
+    listing = git(project.repository, "ls-tree", "-r", "fa4-v4.0.0b3").decode().splitlines()
+    assert {line.split()[0] for line in listing} == {"100644"}
+    assert [line.split("\t")[1] for line in listing] == [
+        "flash_attn/cute/PKG-INFO",
+        "flash_attn/cute/interface.py",
+        "flash_attn/cute/pyproject.toml",
+    ]
+
+
+def test_second_sync_fetches_only_what_is_new(project, registry):
+    sync(project, Registry())
+    first = Manifest.load(project.manifest).releases
+    registry.downloads.clear()
+    assert sync(project, Registry()).fetched == 0
+    assert registry.downloads == []
+    registry.add("4.0.0b11", "2026-04-29T08:00:00Z")
+    assert sync(project, Registry()).fetched == 1
+    assert registry.downloads == ["4.0.0b11"]
+    assert Manifest.load(project.manifest).releases[:3] == first
+
+
+def test_a_lost_repository_is_rebuilt_to_the_same_hashes(project, registry):
+    sync(project, Registry())
+    before, manifest = refs(project), project.manifest.read_bytes()
+    subprocess.run(["rm", "-rf", str(project.work)], check=True)
+    sync(project, Registry())
+    assert (refs(project), project.manifest.read_bytes()) == (before, manifest)
+
+
+def test_an_interrupted_sync_leaves_everything_as_it_was(project, registry):
+    sync(project, Registry())
+    before, manifest = refs(project), project.manifest.read_bytes()
+    registry.add("4.0.0b11", "2026-04-29T08:00:00Z")
+    registry.add("4.0.0b12", "2026-05-06T08:00:00Z")
+
+    def interrupt(done, *_):
+        if done == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sync(project, Registry(), interrupt)
+    assert project.manifest.read_bytes() == manifest
+    assert [line for line in refs(project).splitlines() if "refs/fa4-asv" not in line] == before.splitlines()
+    assert sync(project, Registry()).total == 5
+    assert "refs/fa4-asv" not in refs(project)
+
+
+KILLED = """
+import os, signal, sys
+from fa4_asv.history import sync as module
+from fa4_asv.history.registry import Registry
+from fa4_asv.project import Project
+from pathlib import Path
+name = sys.argv[2]
+real = getattr(module, name)
+def die(*a, **k):
+    if name == "_move_refs":
+        os.kill(os.getpid(), signal.SIGKILL)
+    result = real(*a, **k)
+    os.kill(os.getpid(), signal.SIGKILL)
+setattr(module, name, die)
+module.sync(Project(Path(sys.argv[1])), Registry())
+"""
+
+
+@pytest.mark.parametrize("place", ["_create", "_import", "_build", "_move_refs"])
+def test_a_kill_anywhere_is_completed_by_the_next_sync(project, registry, tmp_path, place):
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(project.root), place])
+    assert killed.returncode == -signal.SIGKILL
+    sync(project, Registry())
+    whole = Project(tmp_path / "whole")
+    whole.root.mkdir()
+    sync(whole, Registry())
+    assert refs(project) == refs(whole)
+    assert project.manifest.read_bytes() == whole.manifest.read_bytes()
+
+
+def test_a_half_written_history_is_built_anew(project, registry):
+    sync(project, Registry())
+    before = refs(project)
+    for pack in [*project.repository.glob("objects/pack/*"), *project.repository.glob("objects/??/*")]:
+        pack.unlink()
+    (project.repository / "packed-refs.lock").write_text("")
+    sync(project, Registry())
+    assert refs(project) == before
+    git(project.repository, "fsck", "--full")
+
+
+def test_a_release_yanked_later_is_labelled_never_removed(project, registry):
+    sync(project, Registry())
+    commits = [release.commit for release in Manifest.load(project.manifest).releases]
+    registry.yanked["4.0.0b4"] = "hangs <b>on</b> Hopper"
+    assert sync(project, Registry()).yanked == ("4.0.0b4",)
+    del registry.files["4.0.0b4"]
+    sync(project, Registry())
+    releases = Manifest.load(project.manifest).releases
+    assert [release.commit for release in releases] == commits
+    assert releases[1].yanked == "hangs <b>on</b> Hopper"
+
+
+def test_list_shows_releases(project, registry, capsys):
+    sync(project, Registry())
+    registry.yanked["4.0.0b4"] = "[red]bad[/red]"
+    sync(project, Registry())
+    with pytest.raises(SystemExit) as done:
+        run(["history", "list", "--json"])
+    assert done.value.code == 0
+    assert '"version": "4.0.0b10"' in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        run(["history", "list"])
+    assert "[red]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "name", ["../../evil.py", "/etc/evil.py", "flash_attn_4-4.0.0b9/../../evil.py", "other/x.py"]
+)
+def test_an_archive_that_leaves_its_folder_is_refused(project, registry, name):
+    sync(project, Registry())
+    before = refs(project)
+    registry.add("4.0.0b9", "2026-05-01T00:00:00Z", sdist("4.0.0b9", {name: b"evil"}))
+    with pytest.raises(Fa4AsvError, match="outside of flash_attn_4-4.0.0b9/; refused"):
+        sync(project, Registry())
+    assert refs(project) == before
+    assert not list(project.root.parent.rglob("evil.py"))
+
+
+def test_a_link_in_an_archive_is_refused(project, registry):
+    import io
+    import tarfile
+
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        link = tarfile.TarInfo("flash_attn_4-4.0.0b9/x.py")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    registry.add("4.0.0b9", "2026-05-01T00:00:00Z", packed.getvalue())
+    with pytest.raises(Fa4AsvError, match="no plain file; refused"):
+        sync(project, Registry())
+
+
+def fault_corrupt(fake: FakeRegistry) -> None:
+    fake.corrupt.add("4.0.0b10")
+
+
+def fault_no_times(fake: FakeRegistry) -> None:
+    fake.without_upload_times = True
+
+
+def fault_malformed(fake: FakeRegistry) -> None:
+    fake.malformed = True
+
+
+def fault_changed(fake: FakeRegistry) -> None:
+    fake.files["4.0.0b3"] = sdist("4.0.0b3", {"flash_attn_4-4.0.0b3/new.py": b"changed"})
+
+
+def fault_offline(fake: FakeRegistry) -> None:
+    os.environ["FA4_ASV_INDEX_URL"] = "http://127.0.0.1:9/simple/"
+
+
+def fault_empty(fake: FakeRegistry) -> None:
+    fake.files.clear()
+
+
+@pytest.mark.parametrize(
+    ("fault", "words", "synced"),
+    [
+        (fault_corrupt, "flash_attn_4-4.0.0b10.tar.gz is corrupt: sha256", False),
+        (fault_no_times, "the registry gives no upload-time for flash_attn_4-4.0.0b", False),
+        (fault_malformed, "the registry failed while listing flash-attn-4", False),
+        (fault_changed, "flash_attn_4-4.0.0b3.tar.gz changed on the registry", True),
+        (fault_offline, "no network while listing flash-attn-4", True),
+        (fault_empty, "the registry lists no sdist of flash-attn-4", True),
+    ],
+)
+def test_a_bad_registry_is_one_line_and_loses_nothing(project, registry, capsys, fault, words, synced):
+    if synced:
+        sync(project, Registry())
+    before = project.manifest.read_bytes() if synced else None
+    fault(registry)
+    with pytest.raises(SystemExit) as done:
+        run(["history", "sync"])
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fa4-asv:")]
+    assert done.value.code == 2
+    assert len(lines) == 1
+    assert words in lines[0]
+    assert (project.manifest.read_bytes() if synced else None) == before
+
+
+def test_a_full_disk_changes_nothing(project, registry, monkeypatch):
+    sync(project, Registry())
+    before = project.manifest.read_bytes()
+    registry.add("4.0.0b11", "2026-04-29T08:00:00Z")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(Fa4AsvError, match="No space left on device; nothing was changed"):
+        sync(project, Registry())
+    assert project.manifest.read_bytes() == before
+    assert not list(project.manifest.parent.glob(".*"))
+
+
+def test_damaged_manifest_and_unknown_release(project, registry):
+    sync(project, Registry())
+    with pytest.raises(Fa4AsvError, match="unknown release or commit 'fa4-v9'"):
+        resolve(project, "fa4-v9")
+    with pytest.raises(Fa4AsvError, match="unknown release or commit '--help'"):
+        resolve(project, "--help")
+    project.manifest.write_text('{"format": 1}')
+    with pytest.raises(Fa4AsvError, match="releases.json is damaged"):
+        sync(project, Registry())
+
+
+def test_a_hand_edited_manifest_is_noticed(project, registry):
+    sync(project, Registry())
+    text = project.manifest.read_text()
+    commit = Manifest.load(project.manifest).releases[1].commit
+    project.manifest.write_text(text.replace(commit, "f" * 40))
+    with pytest.raises(Fa4AsvError, match="the manifest records ffff"):
+        sync(project, Registry())
+
+
+def test_sources_are_laid_once_and_whole(project, registry, tmp_path):
+    sync(project, Registry())
+    commit = resolve(project, "fa4-v4.0.0b4")
+    folder = tmp_path / "laid"
+    archive_cute(project, commit, folder)
+    assert (folder / "interface.py").read_text() == "VERSION = '4.0.0b4'\n"
+    assert len(tree_of(project, commit)) == 40
+    archive_cute(project, commit, folder)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".laid")) == []
+
+
+def test_committed_manifest_is_what_the_code_reads():
+    manifest = Manifest.load(Path(__file__).parent.parent / "history" / "releases.json")
+    assert len(manifest.releases) >= 33
+    assert manifest.releases[0].version == "4.0.0b3"
+    assert all(len(release.commit) == 40 for release in manifest.releases)
