@@ -94,7 +94,7 @@ def _case_changes(was: str, now: str, case: str, old: CaseRecord, new: CaseRecor
     return [
         Change(was, now, case, metric, old.figures[metric], new.figures[metric])
         for metric in METRICS
-        if old.figures and old.figures[metric] != new.figures[metric]
+        if metric in old.figures.keys() & new.figures.keys() and old.figures[metric] != new.figures[metric]
     ]
 
 
@@ -133,7 +133,7 @@ def render(records: Sequence[Record], console: Console, limit: int = 12) -> None
             arch, _, case = change.case.partition("/")
             title = METRICS[change.metric][1] if change.metric in METRICS else change.metric
             sides = ["" if side is None else f"{side:,}" for side in (change.before, change.after)]
-            table.add_row(arch, escape(case), title, *sides, escape(change.change))
+            table.add_row(escape(arch), escape(case), title, *sides, escape(change.change))
         console.print(table)
         if len(found) > limit:
             console.print(f"  and {len(found) - limit} more (--limit)")

@@ -19,12 +19,18 @@ from fa4_asv.files import write_atomic
 from fa4_asv.records import CaseRecord, Sidecar
 
 _NOT_RESULTS = ("machine.json", "benchmarks.json")
+_ASV_VERSION = 2  # asv.results.Results.api_version of asv 0.6
 Value = float | int | None
+Key = tuple[str, tuple[str, ...]]  # benchmark, parameters
 
 
 @dataclass(frozen=True)
 class Result:
-    """One result file. `figures` maps (benchmark, parameters) to a number, NaN (n/a) or None (failed)."""
+    """One result file; `date` is that of the commit, in ms since 1970.
+
+    `figures` maps (benchmark, parameters) to a number, NaN (n/a) or None (failed); parameters are
+    plain words, without the quotes of asv's reprs. `samples` holds only what was kept.
+    """
 
     path: Path
     machine: str
@@ -32,8 +38,9 @@ class Result:
     environment: str
     python: str
     date: int
-    figures: dict[tuple[str, tuple[str, ...]], Value]
-    samples: dict[tuple[str, tuple[str, ...]], list[float]]
+    requirements: dict[str, str]
+    figures: dict[Key, Value]
+    samples: dict[Key, list[float]]
 
 
 def sidecar_path(result: Path) -> Path:
@@ -119,17 +126,13 @@ def load_result(path: Path) -> Result:
     """Raises Fa4AsvError naming the file and what is wrong with its shape."""
     data = _read(path)
     try:
-        columns = data["result_columns"]
-        figures: dict[tuple[str, tuple[str, ...]], Value] = {}
-        samples: dict[tuple[str, tuple[str, ...]], list[float]] = {}
+        columns = list(data["result_columns"])
+        if data["version"] != _ASV_VERSION:
+            raise ValueError(f"version is {data['version']!r}, this suite reads {_ASV_VERSION}")
+        figures: dict[Key, Value] = {}
+        samples: dict[Key, list[float]] = {}
         for name, row in data["results"].items():
-            entry = dict(zip(columns, row, strict=False))
-            keys = [
-                (name, tuple(_bare(word) for word in words)) for words in itertools.product(*entry["params"])
-            ]
-            _fill(figures, keys, entry["result"])
-            if entry.get("samples"):
-                _fill(samples, keys, entry["samples"])
+            _read_row(name, columns, row, figures, samples)
         return Result(
             path,
             str(data["params"]["machine"]),
@@ -137,8 +140,9 @@ def load_result(path: Path) -> Result:
             str(data["env_name"]),
             str(data["python"]),
             int(data["date"]),
+            {str(key): str(value) for key, value in data["requirements"].items()},
             figures,
-            {key: value for key, value in samples.items() if value},
+            samples,
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         words = f"{type(error).__name__}: {error}"
@@ -147,16 +151,40 @@ def load_result(path: Path) -> Result:
         ) from None
 
 
+def _read_row(
+    name: str, columns: list[str], row: Any, figures: dict[Key, Value], samples: dict[Key, list[float]]
+) -> None:
+    """Add one benchmark's row; asv leaves trailing empty columns out, so a row may be short."""
+    if not isinstance(row, list) or not 2 <= len(row) <= len(columns):
+        raise ValueError(f"{name} has a row of other length than its {len(columns)} columns")
+    entry = dict(zip(columns, row, strict=False))
+    words = itertools.product(*entry["params"])
+    keys = [(name, tuple(_bare(word) for word in combination)) for combination in words]
+    for key, value in _paired(keys, entry["result"]):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise ValueError(f"{name}{key[1]} is {value!r}, expected a number")
+        figures[key] = value
+    for key, values in _paired(keys, entry.get("samples")):
+        if values is None:
+            continue
+        if not isinstance(values, list) or not all(is_number(value) for value in values):
+            raise ValueError(f"{name}{key[1]} has samples {values!r}, expected numbers")
+        if values:
+            samples[key] = values
+
+
 def _bare(word: str) -> str:
     return word.strip("'\"")
 
 
-def _fill(into: dict[Any, Any], keys: list[Any], values: Any) -> None:
+def _paired(keys: list[Key], values: Any) -> list[tuple[Key, Any]]:
+    """Each key with its value; asv writes a column of nothing but None as a single None."""
     if values is None:
         values = [None] * len(keys)
-    if len(values) != len(keys):
-        raise ValueError(f"{keys[0][0]} has {len(values)} values for {len(keys)} parameters")
-    into.update(zip(keys, values, strict=True))
+    if not isinstance(values, list) or len(values) != len(keys):
+        count = len(values) if isinstance(values, list) else repr(values)
+        raise ValueError(f"{keys[0][0]} has {count} values for {len(keys)} parameters")
+    return list(zip(keys, values, strict=True))
 
 
 def is_number(value: Any) -> bool:

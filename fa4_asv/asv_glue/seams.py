@@ -39,7 +39,8 @@ def setup() -> None:
 
     @functools.wraps(load)
     def load_machine(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        if kwargs.get("force_interactive"):
+        # `run` and `find` ask interactively for the machine to record under; `asv machine` does not.
+        if not kwargs.get("interactive"):
             return load(cls, *args, **kwargs)
         name = kwargs.get("machine_name") or NOGPU
         if name == NOGPU:

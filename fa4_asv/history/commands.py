@@ -13,8 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from fa4_asv.errors import Fa4AsvError
-from fa4_asv.history.manifest import Manifest
-from fa4_asv.history.registry import Registry, Release
+from fa4_asv.history.manifest import Manifest, Release
+from fa4_asv.history.registry import Registry
 from fa4_asv.history.repository import NO_HISTORY, has_history
 from fa4_asv.history.sync import sync as run_sync
 from fa4_asv.history.toolchain import FLAVOURS, read_lock

@@ -5,13 +5,34 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 from fa4_asv.errors import Fa4AsvError
 from fa4_asv.files import write_atomic
-from fa4_asv.history.registry import PROJECT, Release
 
+PROJECT = "flash-attn-4"
 FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Release:
+    """One release; `uploaded` is UTC as ISO 8601, `commit` "" until it is in the history."""
+
+    version: str
+    sdist: str
+    sha256: str
+    uploaded: str
+    commit: str = ""
+    yanked: str = ""
+
+    @property
+    def time(self) -> datetime:
+        return datetime.fromisoformat(self.uploaded.replace("Z", "+00:00"))
+
+    @property
+    def tag(self) -> str:
+        return f"fa4-v{self.version}"
 
 
 @dataclass(frozen=True)

@@ -4,41 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import timezone
 from pathlib import Path
 
 import requests
 from packaging.version import InvalidVersion, Version
-from pypi_simple import PYPI_SIMPLE_ENDPOINT, DistributionPackage, NoSuchProjectError, PyPISimple
+from pypi_simple import (
+    PYPI_SIMPLE_ENDPOINT,
+    DistributionPackage,
+    NoSuchProjectError,
+    PyPISimple,
+    UnsupportedRepoVersionError,
+)
 
 from fa4_asv.errors import Fa4AsvError
+from fa4_asv.history.manifest import PROJECT, Release
 
-PROJECT = "flash-attn-4"
 # The index variables of this project, pip and uv, in that order.
 INDEX_VARIABLES = ("FA4_ASV_INDEX_URL", "PIP_INDEX_URL", "UV_DEFAULT_INDEX")
-
-
-@dataclass(frozen=True)
-class Release:
-    """One release; `uploaded` is UTC as ISO 8601, `commit` "" until it is in the history."""
-
-    version: str
-    sdist: str
-    sha256: str
-    uploaded: str
-    commit: str = ""
-    yanked: str = ""
-
-    @property
-    def time(self) -> datetime:
-        return datetime.fromisoformat(self.uploaded.replace("Z", "+00:00"))
-
-    @property
-    def tag(self) -> str:
-        return f"fa4-v{self.version}"
 
 
 def index_url() -> str:
@@ -51,6 +37,7 @@ def index_url() -> str:
 
 @contextmanager
 def _said_clearly(doing: str) -> Iterator[None]:
+    """Every way in which a registry fails, as one Fa4AsvError; a password in its address is left out."""
     try:
         yield
     except NoSuchProjectError:
@@ -61,9 +48,11 @@ def _said_clearly(doing: str) -> Iterator[None]:
         raise Fa4AsvError(
             f"no network while {doing} ({type(error).__name__}); try again, nothing was lost"
         ) from None
-    except (requests.RequestException, OSError, ValueError) as error:
-        words = " ".join(str(error).split())[:200]
+    except (requests.RequestException, UnsupportedRepoVersionError, ValueError) as error:
+        words = re.sub(r"//[^/@\s]+@", "//", " ".join(str(error).split()))[:200]
         raise Fa4AsvError(f"the registry failed while {doing}: {words}") from None
+    except OSError as error:  # the disk: what requests raises is caught above
+        raise Fa4AsvError(f"failed while {doing}: {error.strerror or error}; nothing was changed") from None
 
 
 class Registry:
@@ -86,7 +75,8 @@ class Registry:
         return sorted(found, key=lambda release: (release.uploaded, Version(release.version)))
 
     def _release(self, package: DistributionPackage) -> Release | None:
-        if package.package_type != "sdist" or package.version is None:
+        # One archive a version: PEP 625 knows .tar.gz alone, old registries list a .zip beside it.
+        if not package.filename.endswith(".tar.gz") or package.version is None:
             return None
         try:
             if Version(package.version).major < 4:

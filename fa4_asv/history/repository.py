@@ -15,6 +15,7 @@ from fa4_asv.errors import Fa4AsvError
 from fa4_asv.project import Project
 
 CUTE = "flash_attn/cute"
+BRANCH = "refs/heads/releases"
 NO_HISTORY = "no FA4 history here yet; run `fa4-asv history sync` first"
 
 
@@ -23,14 +24,16 @@ def git(folder: Path, *arguments: str, stdin: bytes | None = None) -> bytes:
 
     A person's own configuration is left out: hooks, signing or another hash would change the history.
     """
-    environment = {
-        **os.environ,
+    # Inside a git hook GIT_INDEX_FILE, GIT_OBJECT_DIRECTORY and others point at the hook's repository.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    environment |= {
+        "GIT_ATTR_NOSYSTEM": "1",
         "GIT_CONFIG_GLOBAL": os.devnull,
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_DIR": str(folder),
     }
     # The history is ours even where another user made the folder (a shared machine, a container).
-    command = ["git", "-c", "safe.directory=*", *arguments]
+    command = ["git", "-c", "safe.directory=*", "-c", f"core.attributesFile={os.devnull}", *arguments]
     try:
         done = subprocess.run(command, input=stdin, capture_output=True, env=environment)
     except FileNotFoundError:
@@ -42,8 +45,14 @@ def git(folder: Path, *arguments: str, stdin: bytes | None = None) -> bytes:
 
 
 def has_history(project: Project) -> bool:
-    """Whether a sync completed here."""
-    return (project.repository / "HEAD").is_file()
+    """Whether a sync completed here: a killed first one leaves a repository without the branch."""
+    if not (project.repository / "HEAD").is_file():
+        return False
+    try:
+        git(project.repository, "rev-parse", "--verify", "--quiet", f"{BRANCH}^{{commit}}")
+    except Fa4AsvError:
+        return False
+    return True
 
 
 def resolve(project: Project, ref: str) -> str:
@@ -60,10 +69,14 @@ def resolve(project: Project, ref: str) -> str:
 
 
 def tree_of(project: Project, commit: str) -> str:
-    """The git tree of flash_attn/cute: commits with the same tree are the same FA4."""
+    """The git tree of flash_attn/cute: commits with the same tree are the same FA4.
+
+    Raises Fa4AsvError for an unknown commit, and for one without FA4.
+    """
     try:
         return git(project.repository, "rev-parse", "--verify", f"{commit}:{CUTE}").decode().strip()
     except Fa4AsvError:
+        resolve(project, commit)
         raise Fa4AsvError(f"commit {commit[:12]} has no {CUTE}: it is older than FA4") from None
 
 
@@ -73,29 +86,46 @@ def commit_date(project: Project, commit: str) -> datetime:
     return datetime.fromtimestamp(int(seconds), timezone.utc)
 
 
+def read_file(project: Project, commit: str, path: str) -> str:
+    """Text (UTF-8) of `path`, relative to the commit's root. Raises Fa4AsvError when it is not there."""
+    found = resolve(project, commit)
+    try:
+        return git(project.repository, "cat-file", "blob", f"{found}:{path}").decode()
+    except (Fa4AsvError, UnicodeDecodeError):
+        raise Fa4AsvError(f"commit {found[:12]} has no text file {path}") from None
+
+
 def archive_cute(project: Project, commit: str, folder: Path) -> None:
-    """Lay flash_attn/cute of `commit` as `folder`; made aside and renamed, left alone if it exists."""
+    """Lay flash_attn/cute of `commit` as `folder`; made aside and renamed, left alone if it exists.
+
+    Raises Fa4AsvError, and leaves nothing, when the commit has no FA4 or the folder cannot be written.
+    """
     if folder.is_dir():
         return
-    tar = git(project.repository, "archive", "--format=tar", f"{commit}:{CUTE}")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    tar = git(project.repository, "archive", "--format=tar", tree_of(project, commit))
+    aside = None
     try:
-        with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
-            for member in archive.getmembers():
-                target = (aside / member.name).resolve()
-                if not target.is_relative_to(aside.resolve()) or not (member.isfile() or member.isdir()):
-                    continue  # upstream's links lead out of the sub-tree and are no Python
-                if member.isdir():
-                    target.mkdir(parents=True, exist_ok=True)
-                    continue
-                target.parent.mkdir(parents=True, exist_ok=True)
-                content = archive.extractfile(member)
-                target.write_bytes(content.read() if content else b"")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        _unpack(tar, aside)
         aside.chmod(0o755)
         aside.rename(folder)
-    except OSError:
-        if not folder.is_dir():  # another process was faster: its folder is the same
-            raise
+    except OSError as error:
+        if not folder.is_dir():  # else another process was faster, and its folder is the same
+            reason = error.strerror or str(error)
+            raise Fa4AsvError(f"cannot lay the sources of {commit[:12]} as {folder}: {reason}") from error
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        if aside is not None:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _unpack(tar: bytes, folder: Path) -> None:
+    """Plain files of git's tar below `folder`."""
+    with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+        for member in archive.getmembers():
+            target = (folder / member.name).resolve()
+            if not target.is_relative_to(folder.resolve()) or not member.isfile():
+                continue  # upstream's links lead out of the sub-tree and are no Python
+            target.parent.mkdir(parents=True, exist_ok=True)
+            content = archive.extractfile(member)
+            target.write_bytes(content.read() if content else b"")

@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from fa4_asv.errors import Fa4AsvError
-from fa4_asv.history.manifest import Manifest
-from fa4_asv.history.registry import Registry, Release
+from fa4_asv.history.manifest import Manifest, Release
+from fa4_asv.history.registry import Registry
 from fa4_asv.history.repository import CUTE, git
 from fa4_asv.project import Project
 

@@ -1,0 +1,201 @@
+"""Is the record sound? Each result file against its shape, its name, its sidecar and the releases."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fa4_asv.errors import Fa4AsvError
+from fa4_asv.history.manifest import Manifest
+from fa4_asv.project import Project
+from fa4_asv.records import METRICS, SUITE, CaseRecord, Sidecar
+from fa4_asv.results import Result, Value, is_number, iter_results, load_result, read_sidecar, sidecar_path
+
+# Where codegen figures stand in asv's files: this, then the metric; parameters (arch, case).
+CODEGEN = "codegen.Kernels.track_"
+_AGAIN = "restore both files from git or measure again"
+# asv's get_filename: longer environment names are replaced by their digest.
+_LONGEST_ENVIRONMENT = 127
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with one file, and what to do, in one line."""
+
+    path: Path
+    what: str
+
+
+def verify(project: Project) -> list[Problem]:
+    """Everything wrong in `results/`, in the order of the files; empty when the record is sound.
+
+    Raises Fa4AsvError when nothing can be checked: no results folder, a damaged list of releases.
+    """
+    root = project.results
+    if not root.is_dir():
+        raise Fa4AsvError(f"{root} does not exist; run `asv run` or restore it from git")
+    # A checkout that never synced has no list; then any commit may be a release.
+    manifest = Manifest.load(project.manifest) if project.manifest.is_file() else None
+    problems = [
+        Problem(path, "left behind by a write that was killed; delete it")
+        for path in sorted(root.rglob("*.tmp"))
+    ]
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        problems += [Problem(folder / "machine.json", what) for what in _machine(folder)]
+        for path in iter_results(root, folder.name):
+            problems += [Problem(path, what) for what in _result(path, manifest)]
+        for path in sorted(folder.glob("*.sidecar")):
+            problems += [Problem(path, what) for what in _sidecar(path, manifest)]
+    return problems
+
+
+def _machine(folder: Path) -> Iterator[str]:
+    path = folder / "machine.json"
+    try:
+        name = json.loads(path.read_text(encoding="utf-8"))["machine"]
+    except FileNotFoundError:
+        if any(iter_results(folder.parent, folder.name)):
+            yield f"missing, so asv drops the results of {folder.name}; restore it from git"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        yield f"is no asv machine file ({type(error).__name__}: {error}); restore it from git"
+    else:
+        if name != folder.name:
+            yield f"describes machine {name!r} in the folder of {folder.name!r}; restore it from git"
+
+
+def _result(path: Path, manifest: Manifest | None) -> Iterator[str]:
+    try:
+        result = load_result(path)
+    except Fa4AsvError as error:
+        yield _without_path(path, error)
+        return
+    yield from _identity(path, result)
+    if manifest is not None and manifest.by_commit(result.commit) is None:
+        yield (
+            f"commit {result.commit} is no release of the history; "
+            "run `fa4-asv history sync`, or delete the file with its sidecar"
+        )
+    for (name, params), value in result.figures.items():
+        if isinstance(value, float) and math.isinf(value):
+            yield f"{_named(name, params)} is {value}, expected a finite number; measure it again"
+    for (name, params), samples in result.samples.items():
+        if is_repeated(samples):
+            yield (
+                f"{_named(name, params)} has {len(samples)} samples that repeat one block: "
+                "rounds pooled twice; measure it again with --interleave-rounds"
+            )
+    if not sidecar_path(path).is_file():
+        yield "has no sidecar, so no toolchain stands behind its figures; " + _AGAIN
+
+
+def _identity(path: Path, result: Result) -> Iterator[str]:
+    """The file's name and folder against what it says of itself."""
+    environment = result.environment
+    if len(environment) > _LONGEST_ENVIRONMENT:
+        environment = "env-" + hashlib.md5(environment.encode(), usedforsecurity=False).hexdigest()
+    expected = f"{result.commit[:8]}-{environment}.json"
+    if path.name != expected:
+        yield f"holds the results that belong in {expected}; restore or rename it"
+    if result.machine != path.parent.name:
+        yield f"was measured on machine {result.machine!r} but stands in {path.parent.name!r}; move it back"
+
+
+def _sidecar(path: Path, manifest: Manifest | None) -> Iterator[str]:
+    try:
+        sidecar = read_sidecar(path)
+    except Fa4AsvError as error:
+        yield _without_path(path, error)
+        return
+    if sidecar.suite != SUITE:
+        yield f"was written by suite {sidecar.suite!r}, this is suite {SUITE!r}; measure again"
+    release = manifest.by_commit(sidecar.commit) if manifest else None
+    if release is not None and release.version != sidecar.release:
+        yield f"says release {sidecar.release!r}, but its commit is {release.version!r}; {_AGAIN}"
+    result_path = path.with_suffix(".json")
+    if not result_path.is_file():
+        yield f"has no {result_path.name} beside it; measure again or delete it"
+        return
+    try:
+        result = load_result(result_path)
+    except Fa4AsvError:
+        return  # told already, under the result file's own name
+    yield from _same_origin(result, sidecar)
+    yield from _figures(result, sidecar.groups.get("codegen", {}))
+
+
+def _same_origin(result: Result, sidecar: Sidecar) -> Iterator[str]:
+    pairs = {
+        "machine": (sidecar.machine, result.machine),
+        "commit": (sidecar.commit, result.commit),
+        "environment": (sidecar.environment, result.environment),
+    }
+    for name, said in (("flavour", sidecar.toolchain.flavour), ("toolchain", sidecar.toolchain.policy)):
+        pairs[name] = (said, result.requirements.get(name, said))
+    for name, (said, recorded) in pairs.items():
+        if said != recorded:
+            yield f"says {name} {said!r}, the result file {recorded!r}; {_AGAIN}"
+
+
+def _figures(result: Result, cases: dict[str, CaseRecord]) -> Iterator[str]:
+    """asv's codegen figures against the sidecar's, metric by metric, in both directions."""
+    seen: dict[str, set[str]] = {}
+    for (name, params), value in result.figures.items():
+        if not name.startswith(CODEGEN):
+            continue
+        metric, case = name.removeprefix(CODEGEN), "/".join(params)
+        seen.setdefault(metric, set()).add(case)
+        wrong = disagreement(value, cases.get(case), metric)
+        if wrong:
+            yield f"{case} {metric}: {wrong}; {_AGAIN}"
+    if cases and not seen:
+        yield f"has codegen records, the result file no codegen benchmark; {_AGAIN}"
+    for case, record in sorted(cases.items()):
+        if record.state != "measured":
+            continue
+        for metric in METRICS:
+            if metric not in record.figures:
+                yield f"{case} {metric}: measured, but the sidecar holds no figure; {_AGAIN}"
+            if metric in seen and case not in seen[metric]:
+                yield f"{case} {metric}: in the sidecar, but not among the result file's parameters; {_AGAIN}"
+
+
+def disagreement(value: Value, record: CaseRecord | None, metric: str) -> str:
+    """What the sidecar's record says against asv's `value`, "" where they agree.
+
+    asv: a number is measured, NaN is n/a (unsupported or not selected), None is failed.
+    """
+    state = record.state if record else "not run"
+    if is_number(value):
+        figure = record.figures.get(metric) if record else None
+        if state != "measured":
+            return f"the result file has {value}, the sidecar says {state}"
+        return "" if value == figure else f"the result file has {value}, the sidecar {figure}"
+    if value is None:
+        return "" if state == "broken" else f"failed in the result file, the sidecar says {state}"
+    if state in ("unsupported", "not run"):
+        return ""
+    return f"n/a in the result file, the sidecar says {state}"
+
+
+def is_repeated(samples: list[float]) -> bool:
+    """Whether six or more samples are one block of at least three, repeated exactly.
+
+    Constant samples are sound: bytes do not scatter.
+    """
+    count = len(samples)
+    if count < 6 or len(set(samples)) == 1:
+        return False
+    sizes = (size for size in range(3, count // 2 + 1) if count % size == 0)
+    return any(samples == samples[:size] * (count // size) for size in sizes)
+
+
+def _named(name: str, params: tuple[str, ...]) -> str:
+    return f"{name}({', '.join(params)})"
+
+
+def _without_path(path: Path, error: Fa4AsvError) -> str:
+    return str(error).removeprefix(str(path)).lstrip(": ")

@@ -1,0 +1,86 @@
+"""The table of changes, whole, against a golden file; and its arithmetic."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from fa4_asv.changes import Change, changes_between, recorded, render
+from fa4_asv.errors import Fa4AsvError
+from fa4_asv.history.manifest import Manifest, Release
+from fa4_asv.records import CaseRecord
+from fa4_asv.results import sidecar_path, write_sidecar
+from tests.test_results import FIGURES, MEASURED, REFUSED, make, result
+
+GOLDEN = Path(__file__).parent / "golden" / "changes.txt"
+
+
+def record(project, version: str, commit: str, cases, packages) -> Release:
+    path = project.results / "nogpu" / f"{commit[:8]}-fa4-pyany-flavourcu13-toolchainday.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result(commit)))
+    write_sidecar(sidecar_path(path), make(commit, version, version, cases, packages))
+    return Release(version, f"flash_attn_4-{version}.tar.gz", "0" * 64, "2026-03-05T17:56:13Z", commit)
+
+
+@pytest.fixture
+def three(project):
+    """Three releases: a spill appears, then goes; one case becomes supported; markup in the words."""
+    clean = replace(MEASURED, figures={**FIGURES, "spill_bytes": 0, "local_loads": 0})
+    bigger = replace(MEASURED, figures={**FIGURES, "instructions": 1000, "text_bytes": 16192})
+    broken = CaseRecord("broken", "[red]killed[/red] by SIGSEGV")
+    releases = (
+        record(project, "4.0.0b1", "a" * 40, {"sm_90/x": clean, "sm_100/y": REFUSED, "sm_90/z": MEASURED}, {"nvidia-cutlass-dsl": "4.4.1", "einops": "0.8"}),
+        record(project, "4.0.0b2", "b" * 40, {"sm_90/x": bigger, "sm_100/y": MEASURED, "sm_90/z": MEASURED}, {"nvidia-cutlass-dsl": "4.4.2"}),
+        record(project, "4.0.0b3", "c" * 40, {"sm_90/x": broken, "sm_100/y": MEASURED, "sm_90/z": MEASURED}, {"nvidia-cutlass-dsl": "4.4.2"}),
+    )  # fmt: skip
+    Manifest(releases).save(project.manifest)
+    return project
+
+
+def test_the_whole_report(three):
+    text = io.StringIO()
+    manifest = Manifest.load(three.manifest)
+    render(recorded(three.results, manifest, "cu13"), Console(file=text, width=110), limit=5)
+    shown = "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
+    assert shown == GOLDEN.read_text()
+
+
+def test_swapping_the_sides_inverts_every_change(three):
+    old, new, _ = recorded(three.results, Manifest.load(three.manifest), "cu13")
+    there, back = changes_between(old, new), changes_between(new, old)
+    assert {(c.case, c.metric, c.before, c.after) for c in there} == {
+        (c.case, c.metric, c.after, c.before) for c in back
+    }
+    assert [c.weight for c in there] == [c.weight for c in back]
+
+
+def test_a_change_is_said_plainly():
+    assert Change("a", "b", "c", "spill_bytes", 0, 48).change == "new"
+    assert Change("a", "b", "c", "spill_bytes", 48, 0).change == "gone"
+    assert Change("a", "b", "c", "instructions", 100, 125).change == "+25.0%"
+
+
+def test_one_release_is_not_enough(three):
+    with pytest.raises(Fa4AsvError, match="0 recorded release"):
+        render(recorded(three.results, Manifest.load(three.manifest), "cu12"), Console(file=io.StringIO()))
+
+
+def test_reporting_needs_neither_torch_nor_asv(three):
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'asv', 'cutlass', 'ray', 'elftools', 'uv', 'requests'):\n"
+        "    sys.modules[name] = None\n"
+        "from fa4_asv.cli import run\n"
+        "run(['changes', '--last', '3', '--json'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=three.root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [pair["after"] for pair in json.loads(done.stdout)] == ["4.0.0b2", "4.0.0b3"]

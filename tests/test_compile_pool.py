@@ -1,0 +1,74 @@
+"""Workers that hang, die, chatter or answer nonsense cost their own job, never another's."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from fa4_asv.compile_pool import Job, Outcome, run_jobs
+
+WORKER = """
+import json, os, signal, sys, time
+print(json.dumps({"ready": True}), flush=True)
+for line in sys.stdin:
+    job = json.loads(line)
+    if job == "hang":
+        time.sleep(600)
+    if job == "segfault":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if job == "exit":
+        print("last words", file=sys.stderr)
+        os._exit(7)
+    if job == "nonsense":
+        print("no json here", flush=True)
+        continue
+    if job == "chatter":
+        sys.stderr.write("x" * 1_000_000)
+        sys.stderr.flush()
+    if job == "child":
+        import subprocess
+        subprocess.Popen(["sleep", "600"])
+        time.sleep(600)
+    print(json.dumps([os.getpid(), job]), flush=True)
+"""
+
+
+def job(payload: str, timeout: float = 20, code: str = WORKER) -> Job:
+    return Job(payload, payload, (sys.executable, "-c", code), (("X", "1"),), timeout)
+
+
+def test_one_worker_serves_many_jobs():
+    outcomes = run_jobs([job("a"), job("b"), job("c")], 1)
+    assert [outcome.answer[1] for outcome in outcomes] == ["a", "b", "c"]
+    assert len({outcome.answer[0] for outcome in outcomes}) == 1
+
+
+def test_every_job_ends_whatever_its_neighbours_do():
+    names = ["hang", "a", "segfault", "b", "exit", "c", "nonsense", "d", "chatter", "e"]
+    begin = time.monotonic()
+    outcomes = {outcome.key: outcome for outcome in run_jobs([job(name, timeout=3) for name in names], 2)}
+    assert time.monotonic() - begin < 30
+    assert set(outcomes) == set(names)
+    for name in ("a", "b", "c", "d", "e", "chatter"):
+        assert outcomes[name].answer[1] == name
+    assert outcomes["hang"].lost == "timed out after 3 s and was killed"
+    assert outcomes["segfault"].lost == "the process was killed by SIGSEGV"
+    assert outcomes["exit"].lost == "the process ended with exit code 7: last words"
+    assert "answered no JSON: b'no json here'" in outcomes["nonsense"].lost
+
+
+def test_a_hang_takes_its_children_along():
+    begin = time.monotonic()
+    (outcome,) = run_jobs([job("child", timeout=1)], 1)
+    assert "timed out" in outcome.lost
+    assert time.monotonic() - begin < 10
+
+
+def test_a_worker_that_cannot_start_says_why():
+    (broken,) = run_jobs([job("a", code="raise ImportError('no module named cutlass')")], 1)
+    assert broken == Outcome(
+        "a", lost="the process ended with exit code 1: ImportError: no module named cutlass"
+    )
+    missing = Job("a", "a", ("/nowhere/python",), (), 1)
+    (outcome,) = run_jobs([missing], 1)
+    assert "could not start a compile process" in outcome.lost

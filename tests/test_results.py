@@ -1,0 +1,210 @@
+"""Sidecars and result files: round trips, merges, and every damaged file refused by name."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fa4_asv.errors import Fa4AsvError
+from fa4_asv.records import FORMAT, SUITE, CaseRecord, Sidecar, Toolchain
+from fa4_asv.results import (
+    is_number,
+    iter_results,
+    load_result,
+    merge,
+    read_sidecar,
+    sidecar_path,
+    write_sidecar,
+)
+
+FIGURES = {
+    "spill_bytes": 16,
+    "local_loads": 2,
+    "local_stores": 1,
+    "instructions": 900,
+    "text_bytes": 14592,
+    "registers": 168,
+}
+MEASURED = CaseRecord(
+    "measured", "", FIGURES, "ab" * 32, "FlashAttentionForwardSm90", {"HGMMA.64x128x16": 8, "LDL": 2}
+)
+REFUSED = CaseRecord("unsupported", "AssertionError: <b>head_dim</b> 256 \u2014 not on sm_100")
+
+
+def make(commit="c" * 40, release="4.0.0b36", digest="d1", cases=None, packages=None) -> Sidecar:
+    toolchain = Toolchain("day", "cu13", digest, packages or {"nvidia-cutlass-dsl": "4.8.1"})
+    groups = {"codegen": cases or {"sm_90/fwd_d128_full": MEASURED, "sm_100/bwd_d256_full": REFUSED}}
+    return Sidecar(
+        FORMAT, SUITE, "nogpu", commit, "fa4-pyany-flavourcu13-toolchainday", release, toolchain, groups
+    )
+
+
+def result(commit="c" * 40, **changes):
+    data = {
+        "version": 2,
+        "commit_hash": commit,
+        "env_name": "fa4-pyany-flavourcu13-toolchainday",
+        "date": 1,
+        "python": "any",
+        "params": {"machine": "nogpu"},
+        "requirements": {"flavour": "cu13", "toolchain": "day"},
+        "result_columns": ["result", "params", "version"],
+        "results": {
+            "codegen.Kernels.track_spill_bytes": [
+                [16, math.nan, None, 0],
+                [["'sm_90'", "'sm_100'"], ["'a'", "'b'"]],
+                "1",
+            ]
+        },
+    }
+    return {**data, **changes}
+
+
+def test_a_sidecar_survives_a_round_trip_in_the_same_bytes(tmp_path):
+    path = tmp_path / "x.sidecar"
+    write_sidecar(path, make())
+    first = path.read_bytes()
+    assert read_sidecar(path) == make()
+    write_sidecar(path, read_sidecar(path))
+    assert path.read_bytes() == first
+    json.loads(first, parse_constant=pytest.fail)
+    assert len(first.splitlines()) == 15  # a line a case
+
+
+def test_merge_keeps_what_the_new_record_did_not_run():
+    not_run = CaseRecord("not run")
+    new = make(
+        cases={"sm_90/fwd_d128_full": not_run, "sm_90/other": not_run, "sm_100/bwd_d256_full": MEASURED}
+    )
+    cases = merge(make(), new).groups["codegen"]
+    assert cases == {
+        "sm_90/fwd_d128_full": MEASURED,
+        "sm_90/other": not_run,
+        "sm_100/bwd_d256_full": MEASURED,
+    }
+
+
+def test_merge_never_mixes_toolchains_or_commits():
+    with pytest.raises(Fa4AsvError, match="toolchains d1 and d2 of fa4-pyany"):
+        merge(make(), make(digest="d2"))
+    with pytest.raises(Fa4AsvError, match="records of commit"):
+        merge(make(), make(commit="e" * 40))
+    with pytest.raises(Fa4AsvError, match="records of suite"):
+        merge(make(), replace(make(), suite="0"))
+
+
+def test_a_result_file_is_read_with_its_gaps(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(result()))
+    figures = load_result(path).figures
+    assert figures["codegen.Kernels.track_spill_bytes", ("sm_90", "a")] == 16
+    assert math.isnan(figures["codegen.Kernels.track_spill_bytes", ("sm_90", "b")])
+    assert figures["codegen.Kernels.track_spill_bytes", ("sm_100", "a")] is None
+    assert [is_number(value) for value in figures.values()] == [True, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[]", "is no asv result file (TypeError"),
+        ("{}", "is no asv result file (KeyError: 'result_columns')"),
+        ('{"commit_hash": "c', "is not JSON"),
+        ("", "is not JSON"),
+        (json.dumps(result(results=[1])), "is no asv result file"),
+        (json.dumps(result(results={"x": [[1, 2], [["'a'"]], "1"]})), "x has 2 values for 1 parameters"),
+        (json.dumps(result(date="yesterday")), "is no asv result file (ValueError"),
+        (json.dumps(result(params=None)), "is no asv result file (TypeError"),
+        (json.dumps(result(version=1)), "version is 1, this suite reads 2"),
+        (json.dumps(result(requirements=[])), "is no asv result file (AttributeError"),
+        (json.dumps(result(results={"x": [["9"], [["'a'"]], "1"]})), "x('a',) is '9', expected a number"),
+        (json.dumps(result(results={"x": [[True], [], "1"]})), "x() is True, expected a number"),
+        (json.dumps(result(results={"x": [{"a": 1}, [], "1"]})), "x has {'a': 1} values for 1 parameters"),
+        (json.dumps(result(results={"x": [[1], [], "1", 4]})), "x has a row of other length"),
+        (json.dumps(result(results={"x": [[1], 3, "1"]})), "is no asv result file (TypeError"),
+    ],
+)
+def test_a_damaged_result_file_is_named(tmp_path, text, words):
+    path = tmp_path / "damaged.json"
+    path.write_text(text)
+    with pytest.raises(Fa4AsvError) as error:
+        load_result(path)
+    assert str(path) in str(error.value)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"format": 99}, "format is 99, this suite reads 1"),
+        ({"format": True}, "format is True"),
+        ({"suite": 1}, "suite is 1, expected str"),
+        ({"toolchain": []}, "toolchain is [], expected dict"),
+        ({"toolchain": {"packages": {"x": 1}}}, "packages['x'] is 1"),
+        ({"groups": {"codegen": []}}, "codegen is [], expected dict"),
+        ({"groups": {"codegen": {"a": {"state": "fine"}}}}, "state is 'fine', expected one of measured"),
+        ({"groups": {"codegen": {"a": {"state": "measured"}}}}, "state is 'measured' with figures {}"),
+        (
+            {"groups": {"codegen": {"a": {"state": "measured", "figures": {"registers": 1.5}}}}},
+            "figures['registers'] is 1.5, expected a count",
+        ),
+        ({"groups": {"codegen": {"a": 3}}}, "state is None, expected str"),
+    ],
+)
+def test_a_damaged_sidecar_is_named(tmp_path, change, words):
+    path = tmp_path / "damaged.sidecar"
+    write_sidecar(path, make())
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(Fa4AsvError) as error:
+        read_sidecar(path)
+    assert str(path) in str(error.value)
+    assert words in str(error.value)
+
+
+def test_a_full_disk_leaves_the_old_sidecar(tmp_path, monkeypatch):
+    path = tmp_path / "x.sidecar"
+    write_sidecar(path, make())
+    before = path.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(Fa4AsvError, match="cannot write .*x.sidecar: No space left on device"):
+        write_sidecar(path, make(digest="d2"))
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.sidecar"]
+
+
+def test_a_failed_rename_leaves_the_old_sidecar(tmp_path, monkeypatch):
+    path = tmp_path / "x.sidecar"
+    write_sidecar(path, make())
+    before = path.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(Fa4AsvError, match="nothing was changed"):
+        write_sidecar(path, make(digest="d2"))
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.sidecar"]
+
+
+def test_files_that_hold_no_results_are_passed_over(tmp_path):
+    for name in ("nogpu/b.json", "nogpu/a.json", "nogpu/a.sidecar", "nogpu/machine.json", "benchmarks.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "c.json").touch()
+    assert [path.name for path in iter_results(tmp_path)] == ["a.json", "b.json", "c.json"]
+    assert [path.name for path in iter_results(tmp_path, "other")] == ["c.json"]
+
+
+def test_asv_does_not_take_a_sidecar_for_results(tmp_path):
+    assert not sidecar_path(tmp_path / "abc-env.json").name.endswith(".json")
