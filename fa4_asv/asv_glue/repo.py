@@ -14,6 +14,10 @@ from fa4_asv.history.repository import NO_HISTORY, has_history, resolve
 from fa4_asv.project import Project
 
 
+class UnknownName(util.UserError, NoSuchNameError):  # type: ignore[misc]
+    """For asv's code that expects NoSuchNameError, and one clear line where nothing does."""
+
+
 class Fa4History(Git):  # type: ignore[misc]
     """asv's git on the local history. A configured branch that is absent here is empty, not an error."""
 
@@ -38,7 +42,19 @@ class Fa4History(Git):  # type: ignore[misc]
                     resolve(self._history, name)
                 except Fa4AsvError as error:
                     raise util.UserError(str(error)) from None
-        return super().get_hashes_from_range(range_spec)
+        try:
+            return super().get_hashes_from_range(range_spec)
+        except (util.ProcessError, ValueError):  # ValueError: an unpaired quote
+            raise util.UserError(
+                f"git cannot read the range {range_spec!r}; write for example fa4-v4.0.0b30..fa4-v4.0.0b36"
+            ) from None
+
+    def get_hash_from_name(self, name: str | None) -> Any:
+        """The full hash of a tag, branch or commit. Raises UnknownName."""
+        try:
+            return resolve(self._history, self.get_branch_name(name))
+        except Fa4AsvError as error:
+            raise UnknownName(str(error)) from None
 
     def get_branch_commits(self, branch: str) -> Any:
         """Commits of a branch, newest first; none where the branch is not here."""

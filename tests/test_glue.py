@@ -1,0 +1,145 @@
+"""What asv is asked, which cases that selects, what a worker takes from the compiler."""
+
+from __future__ import annotations
+
+import pytest
+
+from fa4_asv.asv_glue.selection import benchmarks
+from fa4_asv.cases import CASES
+from fa4_asv.codegen import _kernel_of, measure
+from fa4_asv.codegen_worker import CompileTap, describe
+from fa4_asv.context import Context
+from fa4_asv.cubin import opcode_histogram
+from fa4_asv.lanes import selected
+
+NAME = "codegen.Kernels.track_{metric}"
+
+
+def context(tmp_path, **changes) -> Context:
+    texts = ("environment", "tree", "digest", "source")
+    values = dict.fromkeys(texts, "x") | {"root": str(tmp_path), "spool": str(tmp_path / "spool")}
+    values |= {
+        "machine": "nogpu",
+        "commit": "c" * 40,
+        "release": "4.0.0b36",
+        "flavour": "cu13",
+        "policy": "day",
+    }
+    values |= {"packages": {}, "cuobjdump": "cuobjdump", "nvdisasm": "nvdisasm"}
+    return Context(**{**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["run", "-b", "spill", "a..b"], ["spill"]),
+        (["run", "--bench=spill", "--bench", "text", "a..b"], ["spill", "text"]),
+        (["--config", "x", "continuous", "-bspill", "a", "b"], ["spill"]),
+        (["run", "a..b"], []),
+        (["find", "a..b", "codegen.Kernels.track_registers"], ["codegen.Kernels.track_registers"]),
+        (["find", "a..b"], []),
+        (["run", "-b"], []),
+    ],
+)
+def test_the_selection_is_read_as_asv_reads_it(words, expected):
+    assert benchmarks(words) == expected
+
+
+def test_only_what_is_selected_is_compiled(tmp_path):
+    assert len(selected(context(tmp_path), NAME)) == 2 * len(CASES)
+    one = context(tmp_path, select=[r"spill_bytes\('sm_90', 'fwd_d64_full'\)"])
+    assert selected(one, NAME) == [("sm_90", "fwd_d64_full")]
+    assert len(selected(context(tmp_path, select=["registers"]), NAME)) == 2 * len(CASES)
+    assert selected(context(tmp_path, select=["memory"]), NAME) == []
+
+
+def test_an_unsupported_flavour_compiles_nothing_and_says_why(tmp_path):
+    records = measure(context(tmp_path, unsupported="no cu13 extra"), [("sm_90", "fwd_d64_full")])
+    assert records["sm_90/fwd_d64_full"].state == "unsupported"
+    assert records["sm_90/fwd_d64_full"].why == "no cu13 extra"
+
+
+class FlashAttentionBackwardPostprocess:
+    pass
+
+
+def test_colliding_dump_names_cannot_mix_kernels(tmp_path):
+    """The DSL gives two kernels of one call the same file name; each compile's cubin is kept apart."""
+    contents = iter([b"dq", b"dkv", b"other call"])
+
+    def compile_to_the_same_name(kernel, *args, **kwargs):
+        (tmp_path / "truncated_name.sm_90a.cubin").write_bytes(next(contents))
+        return kernel
+
+    tap = CompileTap(compile_to_the_same_name, tmp_path)
+    (tmp_path / "truncated_name.sm_90a.cubin").write_bytes(b"left by an earlier call")
+    tap.start(tmp_path / "first")
+    tap(FlashAttentionBackwardPostprocess())
+    tap(FlashAttentionBackwardPostprocess())
+    first = tap.kernels
+    tap.start(tmp_path / "second")
+    tap(FlashAttentionBackwardPostprocess())
+    read = [open(kernel["cubin"], "rb").read() for kernel in [*first, *tap.kernels]]  # noqa: SIM115, PTH123
+    assert read == [b"dq", b"dkv", b"other call"]
+    case = CASES["bwd_post_dkv_d128_gqa4"]
+    assert _kernel_of(case, first) == first[1]
+    assert _kernel_of(CASES["bwd_post_dq_d128"], first) == first[0]
+
+
+def test_only_a_missing_driver_is_forgiven_and_only_after_a_cubin(tmp_path):
+    class CudaDriverDependencyError(Exception):
+        pass
+
+    def fails(error, writes):
+        def compile_function(kernel):
+            if writes:
+                (tmp_path / "x.cubin").write_bytes(b"cubin")
+            raise error
+
+        return compile_function
+
+    tap = CompileTap(fails(CudaDriverDependencyError("ICE"), True), tmp_path)
+    tap.start(tmp_path / "a")
+    compiled = tap(FlashAttentionBackwardPostprocess())
+    assert len(tap.kernels) == 1
+    with pytest.raises(RuntimeError, match="was launched"):
+        compiled()
+    for error, writes in ((CudaDriverDependencyError("ICE"), False), (ValueError("real"), True)):
+        tap = CompileTap(fails(error, writes), tmp_path)
+        tap.start(tmp_path / "b")
+        with pytest.raises(type(error)):
+            tap(FlashAttentionBackwardPostprocess())
+
+
+def test_a_refusal_is_fa4s_own_words():
+    code = compile(
+        "assert head_dim <= 128, 'head_dim 256 is not supported'", "/x/flash_attn/cute/interface.py", "exec"
+    )
+    with pytest.raises(AssertionError) as refused:
+        exec(code, {"head_dim": 256})
+    assert describe(refused.value) == {
+        "kind": "AssertionError",
+        "words": "head_dim 256 is not supported",
+        "refused": True,
+    }
+    with pytest.raises(AssertionError) as elsewhere:
+        exec(compile("assert False", "/x/cutlass/dsl.py", "exec"))
+    assert describe(elsewhere.value)["refused"] is False
+
+
+def test_opcodes_are_counted_by_what_they_do():
+    sass = """
+        /*0000*/                   LDC R1, c[0x0][0x28] ;
+        /*0010*/               @P1 BRA `(.L_x_0) ;
+        /*0020*/              @!P0 MUFU.EX2 R4, R5 ;
+        /*0030*/                   MUFU.RCP R4, R5 ;
+        /*0040*/             @!UP0 UTCHMMA gdesc[UR4], tmem[UR5] ;
+        /*0050*/                   LDL.64 R2, [R1+0x8] ;
+        /*0060*/                   HGMMA.64x128x16.F32.BF16 R24, gdesc[UR4] ;
+        .L_x_0:
+        /*10070*/                  NOP;
+        /* 0x000e220000002500 */
+    """
+    assert opcode_histogram(sass) == {
+        "BRA": 1, "HGMMA.64x128x16": 1, "LDC": 1, "LDL": 1, "MUFU.EX2": 1, "MUFU.RCP": 1, "NOP": 1, "UTCHMMA": 1,
+    }  # fmt: skip

@@ -1,0 +1,66 @@
+"""The floors of the house: who may import whom, lazy imports included."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "fa4_asv"
+
+# A module imports only from lower floors; asv only in the glue; torch and FA4 only where they are listed.
+FLOORS = [
+    {"errors", "machine"},
+    {"files", "project", "cases", "context", "records", "compile_pool"},
+    {"cubin", "codegen_worker", "results", "history.manifest", "history.repository"},
+    {"codegen", "history.registry", "history.toolchain", "changes", "verify"},
+    {"lanes", "history.source", "history.sync", "report_commands"},
+    {"history.commands", "asv_glue.selection"},
+    {"asv_glue.environment", "asv_glue.repo", "asv_glue.seams"},
+    {"asv_glue.plugin", "cli"},
+    {"__main__"},
+]
+HEAVY = {"torch", "cutlass", "flash_attn"}
+HEAVY_IN = {"codegen_worker"}
+
+
+def modules() -> dict[str, Path]:
+    return {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
+        for path in PACKAGE.rglob("*.py")
+        if path.name != "__init__.py"
+    }
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    return names
+
+
+def test_every_module_imports_only_lower_floors():
+    floor = {name: number for number, names in enumerate(FLOORS) for name in names}
+    assert set(floor) == set(modules())
+    for name, path in modules().items():
+        for other in imported(path):
+            inner = other.removeprefix("fa4_asv.")
+            if other.startswith("fa4_asv.") and inner in floor:
+                assert floor[inner] < floor[name], f"{name} imports {inner}"
+
+
+def test_heavy_packages_stay_in_their_rooms():
+    for name, path in modules().items():
+        tops = {other.partition(".")[0] for other in imported(path)}
+        assert name in HEAVY_IN or not tops & HEAVY, name
+        assert name.startswith("asv_glue.") or "asv" not in tops, name
+    for path in (ROOT / "benchmarks").glob("*.py"):
+        assert not {other.partition(".")[0] for other in imported(path)} & HEAVY
+
+
+def test_files_stay_small():
+    for path in [*PACKAGE.rglob("*.py"), *(ROOT / "tests").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")]:
+        assert len(path.read_text().splitlines()) <= 330 - 30 * (path.parent != ROOT / "tests"), path

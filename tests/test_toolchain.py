@@ -1,0 +1,103 @@
+"""Policies, locks and the words for what does not resolve; uv is real where it is called, the index is not."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+import pytest
+
+from fa4_asv.errors import Fa4AsvError
+from fa4_asv.history.toolchain import (
+    Lock,
+    Policy,
+    UnsupportedFlavour,
+    _reason,
+    install,
+    lock_for,
+    read_lock,
+)
+
+DAY = datetime(2026, 5, 1, tzinfo=timezone.utc)
+PYPROJECT = '[project]\nname = "flash-attn-4"\nversion = "1"\ndependencies = ["nvidia-cutlass-dsl>=4.4"]\n'
+LOCK = "# comment\nnvidia-cutlass-dsl==4.6.0.dev0\napache-tvm-ffi==0.1.13.post3\n"
+
+
+def test_the_policy_is_the_day_unless_pinned(monkeypatch):
+    monkeypatch.delenv("FA4_ASV_TOOLCHAIN", raising=False)
+    assert Policy.from_environment() == Policy("day")
+    monkeypatch.setenv("FA4_ASV_TOOLCHAIN", "quack-kernels==0.6.5, nvidia-cutlass-dsl==4.8.1")
+    assert Policy.from_environment().name == "nvidia-cutlass-dsl==4.8.1_quack-kernels==0.6.5"
+
+
+@pytest.mark.parametrize(
+    "text", ["dsl", "nvidia-cutlass-dsl>=4", "x==1.*", "x==1; rm -rf /", "../../x==1", "x==1,==2"]
+)
+def test_anything_but_pins_is_refused(monkeypatch, text):
+    monkeypatch.setenv("FA4_ASV_TOOLCHAIN", text)
+    with pytest.raises(Fa4AsvError, match="is no list of pins; write for example nvidia-cutlass-dsl==4.8.1"):
+        Policy.from_environment()
+
+
+def test_a_committed_lock_is_used_as_it_stands(project):
+    path = project.locks / "day" / "cu12" / "4.0.0b20.txt"
+    path.parent.mkdir(parents=True)
+    path.write_text(LOCK)
+    lock = lock_for(project, "4.0.0b20", PYPROJECT, DAY, "cu12", Policy("day"))
+    assert lock.packages == {"nvidia-cutlass-dsl": "4.6.0.dev0", "apache-tvm-ffi": "0.1.13.post3"}
+
+
+def test_flavours_and_versions_have_digests_of_their_own(tmp_path):
+    one = Lock(tmp_path, "cu12", "day", {"a": "1", "b": "2"})
+    assert one.digest == Lock(tmp_path, "cu12", "other", {"b": "2", "a": "1"}).digest
+    assert one.digest != Lock(tmp_path, "cu13", "day", {"a": "1", "b": "2"}).digest
+    assert one.digest != Lock(tmp_path, "cu12", "day", {"a": "1", "b": "3"}).digest
+
+
+@pytest.mark.parametrize("line", ["einops", "einops>=1", "--index-url evil", "einops==1 --hash x", "a/b==1"])
+def test_a_damaged_lock_is_named_with_its_line(tmp_path, line):
+    path = tmp_path / "4.0.0b20.txt"
+    path.write_text(LOCK + line + "\n")
+    with pytest.raises(Fa4AsvError, match="is damaged at"):
+        read_lock(path, "cu12", "day")
+    path.write_text("einops==0.8\n")
+    with pytest.raises(Fa4AsvError, match="names no nvidia-cutlass-dsl"):
+        read_lock(path, "cu12", "day")
+
+
+def test_a_release_without_the_extra_is_unsupported_not_broken(project):
+    with pytest.raises(UnsupportedFlavour, match="4.0.0b3 has no cu13 extra"):
+        lock_for(project, "4.0.0b3", PYPROJECT, DAY, "cu13", Policy("day"))
+    with pytest.raises(Fa4AsvError, match="the pyproject.toml of 4.0.0b3 cannot be read"):
+        lock_for(project, "4.0.0b3", "[project", DAY, "cu13", Policy("day"))
+
+
+def test_no_network_is_one_line_and_leaves_no_lock(project, monkeypatch, tmp_path):
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple/")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    with pytest.raises(
+        Fa4AsvError, match="no toolchain for 4.0.0b20 .cu12, day.: the registry cannot be reached"
+    ) as error:
+        lock_for(project, "4.0.0b20", PYPROJECT, DAY, "cu12", Policy("day"))
+    assert "\n" not in str(error.value)
+    assert not list(project.locks.rglob("*"))
+
+
+def test_a_failed_install_leaves_no_folder(project, monkeypatch, tmp_path):
+    import sys
+    from pathlib import Path
+
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple/")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    lock = Lock(Path("4.0.0b20.txt"), "cu12", "day", {"nvidia-cutlass-dsl": "4.6.0.dev0"})
+    with pytest.raises(Fa4AsvError, match="cannot install the toolchain 4.0.0b20.txt"):
+        install(project, lock, Path(sys.executable))
+    assert [path for path in (project.work / "toolchains").iterdir() if path.is_dir()] == []
+
+
+def test_causes_are_named():
+    assert "serves no upload times" in _reason(
+        "warning: x.whl is missing an upload date, but user provided 2026"
+    )
+    assert _reason("× No solution\n╰─▶ because").startswith("No solution because")
