@@ -20,7 +20,7 @@ quickstart: .venv/.suite
 	$(BIN)/fa4-asv history sync
 	$(BIN)/asv run -E $(ENVIRONMENT) -b "$(QUICK)" releases~$(LAST)..releases
 	$(MAKE) --no-print-directory publish
-	$(BIN)/fa4-asv changes --last $(LAST) --flavour $(FLAVOUR)
+	$(BIN)/fa4-asv changes --last $(LAST) --flavour $(FLAVOUR) --figures --limit 20
 	@echo "The site: $(CURDIR)/html/index.html (serve it with $(BIN)/asv preview)"
 
 # Published aside and swapped, so that a result file that asv cannot read leaves the old site whole.

@@ -127,6 +127,7 @@ def render(records: Sequence[Record], console: Console, limit: int = 12) -> None
         if not found:
             continue
         table = Table("arch", "kernel", "metric", "before", "after", "change")
+        table.columns[1].no_wrap = True  # a case's name is what a person types next
         for column in table.columns[3:]:
             column.justify = "right"
         for change in found[:limit]:
@@ -137,3 +138,30 @@ def render(records: Sequence[Record], console: Console, limit: int = 12) -> None
         console.print(table)
         if len(found) > limit:
             console.print(f"  and {len(found) - limit} more (--limit)")
+
+
+def render_figures(records: Sequence[Record], console: Console, limit: int = 16) -> None:
+    """One table of the kernels that all `records` measured: instructions, and spills where there are any."""
+    groups = [record.sidecar.groups.get("codegen", {}) for record in records]
+    shared = [
+        case
+        for case in sorted(set.intersection(*(set(group) for group in groups)))
+        if all(group[case].state == "measured" for group in groups)
+    ]
+    if not shared:
+        return
+    table = Table("arch", "kernel", *(escape(record.release) for record in records))
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for case in shared[:limit]:
+        arch, _, kernel = case.partition("/")
+        table.add_row(arch, escape(kernel), *(_cell(group[case].figures) for group in groups))
+    console.print("SASS instructions of each kernel (and bytes spilled per thread):")
+    console.print(table)
+    if len(shared) > limit:
+        console.print(f"  and {len(shared) - limit} more kernels")
+
+
+def _cell(figures: dict[str, int]) -> str:
+    spilled = f" ({figures['spill_bytes']} B)" if figures["spill_bytes"] else ""
+    return f"{figures['instructions']:,}{spilled}"

@@ -8,7 +8,7 @@ import sys
 import click
 from rich.console import Console
 
-from fa4_asv.changes import changes_between, recorded, render, toolchain_changes
+from fa4_asv.changes import changes_between, recorded, render, render_figures, toolchain_changes
 from fa4_asv.errors import Fa4AsvError
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.project import Project
@@ -23,8 +23,9 @@ from fa4_asv.verify import verify as find_problems
 )
 @click.option("--last", type=click.IntRange(2), default=2, show_default=True, help="How many releases.")
 @click.option("--limit", type=click.IntRange(0), default=12, show_default=True, help="Rows of a table.")
+@click.option("--figures", is_flag=True, help="The figures themselves, too.")
 @click.option("--json", "as_json", is_flag=True, help="Everything, machine-readable.")
-def changes(flavour: str, policy: str, last: int, limit: int, as_json: bool) -> None:
+def changes(flavour: str, policy: str, last: int, limit: int, figures: bool, as_json: bool) -> None:
     """What changed in the compiled kernels between recorded releases.
 
     \b
@@ -37,7 +38,12 @@ def changes(flavour: str, policy: str, last: int, limit: int, as_json: bool) -> 
     manifest = Manifest.load(project.manifest)
     records = recorded(project.results, manifest, flavour, policy)[-last:]
     if not as_json:
-        render(records, Console(), limit)
+        console = Console()
+        if not console.is_terminal:
+            console.width = 120  # a log is wider than the 80 columns that are guessed for it
+        if figures and records:
+            render_figures(records, console, limit)
+        render(records, console, limit)
         return
     if len(records) < 2:
         raise Fa4AsvError(f"{len(records)} recorded release(s) of this series; a comparison needs two")
