@@ -21,6 +21,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from fa4_asv.cases import CALLS, TARGETS, Call
+from fa4_asv.compile_pool import die_with_parent
 
 
 def target_environment(arch: str, dumps: str) -> tuple[tuple[str, str], ...]:
@@ -194,6 +195,7 @@ def describe(error: BaseException) -> dict[str, Any]:
 
 
 def main() -> None:
+    die_with_parent()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever the compiler prints must not mix with the answers
     # One dump folder a process: the names of the DSL's dumps collide between processes, too.

@@ -7,6 +7,7 @@ costs its current job only.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import queue
@@ -40,6 +41,12 @@ class Outcome:
     key: str
     answer: Any = None
     lost: str = ""
+
+
+def die_with_parent() -> None:
+    """Called by a worker at its start: a hung compile must not outlive a killed run (Linux only)."""
+    set_parent_death_signal = 1
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
 
 
 class Worker:

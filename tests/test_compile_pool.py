@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 from fa4_asv.compile_pool import Job, Outcome, run_jobs
 
@@ -12,6 +15,11 @@ import json, os, signal, sys, time
 print(json.dumps({"ready": True}), flush=True)
 for line in sys.stdin:
     job = json.loads(line)
+    if job == "mortal":
+        from fa4_asv.compile_pool import die_with_parent
+        die_with_parent()
+        print(json.dumps(os.getpid()), file=open(os.environ["PIDFILE"], "w"), flush=True)
+        time.sleep(600)
     if job == "hang":
         time.sleep(600)
     if job == "segfault":
@@ -72,3 +80,27 @@ def test_a_worker_that_cannot_start_says_why():
     missing = Job("a", "a", ("/nowhere/python",), (), 1)
     (outcome,) = run_jobs([missing], 1)
     assert "could not start a compile process" in outcome.lost
+
+
+def test_a_killed_run_leaves_no_worker_behind(tmp_path):
+    pidfile = tmp_path / "pid"
+    code = f"from tests.test_compile_pool import job; from fa4_asv.compile_pool import run_jobs; run_jobs([job('mortal')], 1)"
+    root = str(Path(__file__).resolve().parent.parent)
+    run = subprocess.Popen(
+        [sys.executable, "-c", code], env={**os.environ, "PIDFILE": str(pidfile), "PYTHONPATH": root}
+    )
+    until(lambda: pidfile.is_file() and pidfile.read_text().strip())
+    worker = int(pidfile.read_text())
+    run.kill()
+    run.wait()
+    until(
+        lambda: not Path(f"/proc/{worker}").exists() or "zombie" in Path(f"/proc/{worker}/status").read_text()
+    )
+
+
+def until(true) -> None:
+    for _ in range(200):
+        if true():
+            return
+        time.sleep(0.1)
+    raise AssertionError("did not happen within 20 s")

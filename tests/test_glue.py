@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+import os
 
+import pytest
+from asv import util
+
+from fa4_asv.asv_glue.seams import write_json
 from fa4_asv.asv_glue.selection import benchmarks
 from fa4_asv.cases import CASES
 from fa4_asv.codegen import _kernel_of, measure
@@ -143,3 +147,20 @@ def test_opcodes_are_counted_by_what_they_do():
     assert opcode_histogram(sass) == {
         "BRA": 1, "HGMMA.64x128x16": 1, "LDC": 1, "LDL": 1, "MUFU.EX2": 1, "MUFU.RCP": 1, "NOP": 1, "UTCHMMA": 1,
     }  # fmt: skip
+
+
+def test_asvs_own_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    """asv truncates in place; the seam keeps the old file when the disk is full, and says so in a line."""
+    path = tmp_path / "results" / "x.json"
+    write_json(str(path), {"results": {}}, api_version=2, compact=True)
+    before = path.read_bytes()
+    assert before == b'{"results": {}, "version": 2}'
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(util.UserError, match="No space left on device; nothing was changed"):
+        write_json(str(path), {"results": {"new": 1}}, api_version=2)
+    assert path.read_bytes() == before
+    assert [entry.name for entry in path.parent.iterdir()] == ["x.json"]

@@ -28,6 +28,7 @@ class Fa4History(Git):  # type: ignore[misc]
         if not has_history(self._history):
             raise util.UserError(NO_HISTORY)
         super().__init__(url, mirror_path)
+        self._default_branch = "releases"  # not init.defaultBranch of whoever runs this
 
     @classmethod
     def url_match(cls, url: str) -> bool:
