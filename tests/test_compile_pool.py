@@ -84,7 +84,7 @@ def test_a_worker_that_cannot_start_says_why():
 
 def test_a_killed_run_leaves_no_worker_behind(tmp_path):
     pidfile = tmp_path / "pid"
-    code = f"from tests.test_compile_pool import job; from fa4_asv.compile_pool import run_jobs; run_jobs([job('mortal')], 1)"
+    code = "from tests.test_compile_pool import job; from fa4_asv.compile_pool import run_jobs; run_jobs([job('mortal')], 1)"
     root = str(Path(__file__).resolve().parent.parent)
     run = subprocess.Popen(
         [sys.executable, "-c", code], env={**os.environ, "PIDFILE": str(pidfile), "PYTHONPATH": root}
