@@ -147,6 +147,32 @@ def test_a_half_written_history_is_built_anew(project, registry):
     git(project.repository, "fsck", "--full")
 
 
+def test_one_lost_file_is_noticed_and_built_anew(project, registry):
+    sync(project, Registry())
+    before = refs(project)
+    pack = next(project.repository.glob("objects/pack/*.pack"), None)
+    if pack is not None:
+        content = pack.read_bytes()
+        for part in project.repository.glob("objects/pack/*"):
+            part.unlink()
+        git(project.repository, "unpack-objects", "-q", stdin=content)
+    blob = git(project.repository, "rev-parse", "fa4-v4.0.0b4:flash_attn/cute/interface.py").decode().strip()
+    (project.repository / "objects" / blob[:2] / blob[2:]).unlink()
+    sync(project, Registry())
+    assert refs(project) == before
+    git(project.repository, "fsck", "--full")
+
+
+def test_without_git_nothing_is_removed(project, registry, monkeypatch, tmp_path):
+    sync(project, Registry())
+    before = refs(project)
+    with monkeypatch.context() as without:
+        without.setenv("PATH", str(tmp_path))
+        with pytest.raises(Fa4AsvError, match="git is not installed"):
+            sync(project, Registry())
+    assert refs(project) == before
+
+
 def test_a_release_yanked_later_is_labelled_never_removed(project, registry):
     sync(project, Registry())
     commits = [release.commit for release in Manifest.load(project.manifest).releases]

@@ -70,6 +70,7 @@ def _only_one(path: Path) -> Iterator[None]:
 
 def _repair(project: Project) -> None:
     """Remove what a killed sync left: lock files and packs it did not finish; a folder that is no repository."""
+    git(project.work, "--version")  # no git at all must not look like a damaged repository
     if not project.repository.is_dir():
         return
     try:
@@ -78,7 +79,7 @@ def _repair(project: Project) -> None:
     except Fa4AsvError:
         shutil.rmtree(project.repository)
         return
-    for pattern in ("**/*.lock", "objects/pack/tmp_*", "fast_import_crash_*"):
+    for pattern in ("**/*.lock", "objects/pack/tmp_*", "objects/??/tmp_obj_*", "fast_import_crash_*"):
         for left in project.repository.glob(pattern):
             left.unlink()
 
@@ -98,8 +99,9 @@ def _present(project: Project) -> set[str]:
     if not project.repository.is_dir():
         return set()
     try:
+        git(project.repository, "rev-list", "--quiet", "--objects", "--all")
         return set(git(project.repository, "rev-list", "--all").decode().split())
-    except Fa4AsvError:  # refs that lead to missing objects: build anew
+    except Fa4AsvError:  # a commit, tree or file is missing: build anew
         shutil.rmtree(project.repository)
         return set()
 
