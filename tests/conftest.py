@@ -33,3 +33,8 @@ def registry(monkeypatch: pytest.MonkeyPatch):
         fake.add("4.0.0b4", "2026-03-05T19:00:00.5Z")
         monkeypatch.setenv("FA4_ASV_INDEX_URL", fake.url)
         yield fake
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Fast tests first: a broken harness shows in seconds."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)

@@ -16,8 +16,9 @@ from fa4_asv.errors import Fa4AsvError
 from fa4_asv.history.manifest import Manifest, Release
 from fa4_asv.history.registry import Registry
 from fa4_asv.history.repository import NO_HISTORY, has_history
+from fa4_asv.history.source import lay_source
 from fa4_asv.history.sync import sync as run_sync
-from fa4_asv.history.toolchain import FLAVOURS, read_lock
+from fa4_asv.history.toolchain import FLAVOURS, Policy, UnsupportedFlavour, read_lock
 from fa4_asv.project import Project
 
 
@@ -56,6 +57,36 @@ def sync(quiet: bool) -> None:
         click.echo(f"{done.total} releases in the history, {done.fetched} fetched now")
         for version in done.yanked:
             click.echo(f"{version} is yanked on the registry; it stays in the history with that label")
+
+
+@history.command()
+@click.option("--flavour", "flavours", type=click.Choice(FLAVOURS), multiple=True, default=FLAVOURS)
+def lock(flavours: tuple[str, ...]) -> None:
+    """Resolve the toolchain of the day of every release that has no lock file yet.
+
+    `asv run` does this by itself for what it measures; here it is done for all, so that the locks can be
+    committed. Goes on after a release that does not resolve, and exits with 1 then.
+
+    \b
+    Examples:
+      fa4-asv history lock
+      fa4-asv history lock --flavour cu13
+    """
+    project = Project.find()
+    failed = 0
+    for release in Manifest.load(project.manifest).releases:
+        source = lay_source(project, release.commit)
+        for flavour in flavours:
+            try:
+                found = source.lock(project, flavour, Policy("day"))
+                words = f"nvidia-cutlass-dsl {found.packages['nvidia-cutlass-dsl']}"
+            except UnsupportedFlavour as refused:
+                words = f"unsupported: {refused}"
+            except Fa4AsvError as error:
+                failed += 1
+                words = f"failed: {error}"
+            click.echo(f"{release.version} {flavour} {words}")
+    sys.exit(1 if failed else 0)
 
 
 @history.command("list")
