@@ -83,6 +83,13 @@ def measured(real) -> Path:
     return path
 
 
+def toolchain_of(project: Project, result: Path) -> Path:
+    """The folder of the toolchain that a result file was measured with."""
+    digest = read_sidecar(sidecar_path(result)).toolchain.digest
+    (folder,) = (project.work / "toolchains").glob(f"cu13-{digest}-*")
+    return folder
+
+
 def test_the_real_registry_gives_the_committed_history(real):
     committed = Manifest.load(ROOT / "history" / "releases.json").releases
     assert Manifest.load(real.manifest).releases[: len(committed)] == committed
@@ -130,7 +137,7 @@ def test_a_second_run_compiles_nothing_and_says_the_same(real, measured):
 
 def test_figures_are_those_of_nvidias_tools_and_do_not_change_between_runs(real, measured, tmp_path):
     """Two fresh processes, another folder, another hash seed: the same cubins; counted here once more."""
-    toolchain = next((real.work / "toolchains").glob("cu13-*")) / "bin" / "python"
+    toolchain = toolchain_of(real, measured) / "bin" / "python"
     source = next((real.work / "sources").glob("*-4.0.0b36"))
     from fa4_asv.codegen_worker import target_environment
     from fa4_asv.compile_pool import Job, run_jobs
@@ -233,11 +240,11 @@ def test_an_unresolvable_toolchain_fails_its_commit_only(real):
     assert f"no toolchain for 4.0.0b36 (cu13, {pin})" in done.stdout + done.stderr
 
 
-def test_an_installed_flash_attn_is_refused(real, tmp_path):
+def test_an_installed_flash_attn_is_refused(real, measured, tmp_path):
     shadow = tmp_path / "flash_attn"
     shadow.mkdir()
     (shadow / "__init__.py").write_text("")
-    toolchain = next((real.work / "toolchains").glob("cu13-*"))
+    toolchain = toolchain_of(real, measured)
     (site,) = toolchain.glob("lib/python*/site-packages")
     (site / "shadow.pth").write_text(str(tmp_path))
     try:
