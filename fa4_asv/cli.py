@@ -15,6 +15,7 @@ from fa4_asv.errors import Fa4AsvError
 COMMANDS = {
     "history": ("fa4_asv.history.commands", "history", "The releases of FA4 as a git history."),
     "changes": ("fa4_asv.report_commands", "changes", "What changed between recorded releases."),
+    "doctor": ("fa4_asv.doctor", "doctor", "What this machine can measure, and why not the rest."),
     "verify": ("fa4_asv.report_commands", "verify", "Whether every file of the record is sound."),
 }
 

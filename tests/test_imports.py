@@ -13,7 +13,7 @@ FLOORS = [
     {"errors", "machine"},
     {"files", "project", "cases", "context", "records", "compile_pool"},
     {"cubin", "codegen_worker", "results", "history.manifest", "history.repository"},
-    {"codegen", "history.registry", "history.toolchain", "changes", "verify"},
+    {"codegen", "history.registry", "history.toolchain", "changes", "verify", "doctor"},
     {"lanes", "history.source", "history.sync", "report_commands"},
     {"history.commands", "asv_glue.selection"},
     {"asv_glue.environment", "asv_glue.repo", "asv_glue.seams"},
