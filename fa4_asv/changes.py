@@ -98,6 +98,11 @@ def _case_changes(was: str, now: str, case: str, old: CaseRecord, new: CaseRecor
     ]
 
 
+def _run_cases(record: Record) -> set[str]:
+    cases = record.sidecar.groups.get("codegen", {})
+    return {case for case, found in cases.items() if found.state != "not run"}
+
+
 def toolchain_changes(before: Record, after: Record) -> list[str]:
     """Packages whose version differs, as "nvidia-cutlass-dsl 4.5.2 -> 4.6.0.dev0"."""
     old, new = before.sidecar.toolchain.packages, after.sidecar.toolchain.packages
@@ -115,9 +120,7 @@ def render(records: Sequence[Record], console: Console, limit: int = 12) -> None
         raise Fa4AsvError(f"{len(records)} recorded release(s) of this series; a comparison needs two")
     for before, after in zip(records, records[1:], strict=False):
         found = changes_between(before, after)
-        shared = (
-            before.sidecar.groups.get("codegen", {}).keys() & after.sidecar.groups.get("codegen", {}).keys()
-        )
+        shared = _run_cases(before) & _run_cases(after)
         console.print(f"[bold]{escape(before.release)} -> {escape(after.release)}[/bold]: ", end="")
         console.print(
             f"{len(found)} figures changed in {len({c.case for c in found})} of {len(shared)} kernels"

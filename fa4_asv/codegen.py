@@ -37,8 +37,8 @@ Records = dict[str, CaseRecord]
 def measure(context: Context, wanted: Sequence[tuple[str, str]], processes: int | None = None) -> Records:
     """Records of `wanted` (arch, case name) pairs, keyed "sm_90/fwd_d128_causal".
 
-    Every pair has a record, whatever its compile did. Records of a timeout or a dead process are not
-    cached: they are tried again in the next run.
+    Every pair has a record, whatever its compile did. Broken ones are not cached: they are tried again
+    in the next run.
     """
     keys = [f"{arch}/{name}" for arch, name in wanted]
     if context.unsupported:
@@ -65,7 +65,9 @@ def _compile(context: Context, calls: Sequence[tuple[str, str]], processes: int)
     def finished(outcome: Outcome) -> None:
         arch, _, call = outcome.key.partition("/")
         found = _records_of(context, arch, call, outcome)
-        if not outcome.lost:
+        # What is broken is tried again in the next run: a full disk or a missing tool is no property
+        # of the kernel.
+        if all(record.state != "broken" for record in found.values()):
             _write_cache(_cache_path(context, arch, call), found)
         records.update(found)
         done[0] += 1
@@ -80,7 +82,7 @@ def _compile(context: Context, calls: Sequence[tuple[str, str]], processes: int)
             f"{arch}/{call}",
             {"call": call, "into": str(scratch / arch / call)},
             command,
-            target_environment(arch, str(dumps)),
+            target_environment(arch, context.flavour, str(dumps)),
             CALL_TIMEOUT,
         )
         # Sorted by architecture, because a worker serves one and a new one costs an import.
@@ -106,8 +108,8 @@ def _records_of(context: Context, arch: str, call: str, outcome: Outcome) -> Rec
 def _record(context: Context, case: Case, outcome: Outcome) -> CaseRecord:
     if outcome.lost:
         return CaseRecord("broken", why=outcome.lost)
-    kernel = _kernel_of(case, outcome.answer["kernels"])
     error = outcome.answer["error"]
+    kernel = _kernel_of(case, outcome.answer["kernels"], whole=error is None)
     if kernel is None and error:
         words = f"{error['kind']}: {error['words']}"
         return CaseRecord("unsupported" if error["refused"] else "broken", why=words)
@@ -130,16 +132,22 @@ def _record(context: Context, case: Case, outcome: Outcome) -> CaseRecord:
     )
 
 
-def _kernel_of(case: Case, kernels: list[dict[str, Any]]) -> dict[str, Any] | None:
+def _kernel_of(case: Case, kernels: list[dict[str, Any]], whole: bool = True) -> dict[str, Any] | None:
     """The kernel of `case` among those its call compiled, in the order of compilation.
 
     FA4 compiles the postprocess of dQ first; those of dK and dV, where there are any, share the last.
+    Where the call broke off (not `whole`), a single postprocess is that of dQ alone.
     """
     pre = [kernel for kernel in kernels if "Preprocess" in kernel["kernel"]]
     post = [kernel for kernel in kernels if "Postprocess" in kernel["kernel"]]
     stem = "Backward" if case.call.backward else "Forward"
     main = [kernel for kernel in kernels if stem in kernel["kernel"] and kernel not in pre + post]
-    chosen = {"main": main[:1], "pre": pre[:1], "post_dq": post[:1], "post_dkv": post[-1:]}[case.role]
+    chosen = {
+        "main": main[:1],
+        "pre": pre[:1],
+        "post_dq": post[:1],
+        "post_dkv": post[-1:] if whole else post[1:][-1:],
+    }[case.role]
     return chosen[0] if chosen else None
 
 

@@ -24,7 +24,7 @@ from fa4_asv.cases import CALLS, TARGETS, Call
 from fa4_asv.compile_pool import die_with_parent
 
 
-def target_environment(arch: str, dumps: str) -> tuple[tuple[str, str], ...]:
+def target_environment(arch: str, flavour: str, dumps: str) -> tuple[tuple[str, str], ...]:
     """Environment of a worker for `arch` ("sm_90"); each makes its dump folder below `dumps`."""
     target, sms = TARGETS[arch]
     return (
@@ -35,11 +35,25 @@ def target_environment(arch: str, dumps: str) -> tuple[tuple[str, str], ...]:
         ("FA4_ASV_DUMPS", dumps),
         ("FLASH_ATTENTION_CUTE_DSL_CACHE_ENABLED", "0"),
         ("FA4_ASV_ARCH", arch),
-        # The figures must not depend on what a person has set for their own work.
+        ("FA4_ASV_CUDA", CUDA_OF_FLAVOUR[flavour]),
         ("CUTE_DSL_DISABLE_FILE_CACHING", "1"),
         ("PYTHONHASHSEED", "0"),
         ("OMP_NUM_THREADS", "1"),
     )
+
+
+# FA4 asks torch for its CUDA version to choose a schedule (two-CTA instructions on Blackwell). A user of
+# a flavour has the torch of that CUDA; which build of torch compiles here must not matter.
+CUDA_OF_FLAVOUR = {"cu12": "12.8", "cu13": "13.0"}
+# What a person has set for their own work must not reach the compiler.
+_STEERING = ("FA_", "FLASH_ATTENTION_", "CUTE_", "QUACK_")
+
+
+def forget_personal_settings(keep: set[str]) -> None:
+    """Remove every variable that steers FA4, the DSL or quack, but those in `keep`."""
+    for name in list(os.environ):
+        if name.startswith(_STEERING) and name not in keep:
+            del os.environ[name]
 
 
 class _Hardware:
@@ -61,6 +75,7 @@ def stand_in_for_the_driver(torch: Any, hardware: Any) -> None:
     Methods of the DSL's class are replaced, not the class, because FA4 imports it under several names.
     """
     arch = os.environ["FA4_ASV_ARCH"].removeprefix("sm_")
+    torch.version.cuda = os.environ["FA4_ASV_CUDA"]
     for name in ("__init__", "get_device_multiprocessor_count", "get_max_active_clusters"):
         setattr(hardware, name, getattr(_Hardware, name))
     torch.cuda.get_device_capability = lambda *_: (int(arch[:-1]), int(arch[-1]))
@@ -196,6 +211,7 @@ def describe(error: BaseException) -> dict[str, Any]:
 
 def main() -> None:
     die_with_parent()
+    forget_personal_settings({name for name, _ in target_environment("sm_90", "cu12", "")})
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever the compiler prints must not mix with the answers
     # One dump folder a process: the names of the DSL's dumps collide between processes, too.

@@ -16,6 +16,7 @@ from fa4_asv.context import Context, current
 from fa4_asv.errors import Fa4AsvError
 from fa4_asv.files import write_atomic
 from fa4_asv.machine import NOGPU
+from fa4_asv.records import CaseRecord
 
 METRICS = ("spill_bytes", "local_loads", "local_stores", "instructions", "text_bytes", "registers")
 
@@ -41,8 +42,11 @@ def codegen_records(name: str) -> dict[str, Any]:
     context = current()
     if context.machine != NOGPU:
         return {}  # not None: asv would then call the benchmarks without this argument
-    records = measure(context, selected(context, name))
-    spool(context, "codegen", records)
+    wanted = selected(context, name)
+    records = measure(context, wanted)
+    others = {f"{arch}/{case}" for arch in ARCHES for case in CASES} - records.keys()
+    not_run = CaseRecord("not run", why="not selected by --bench")
+    spool(context, "codegen", {**dict.fromkeys(sorted(others), not_run), **records})
     return {key: record.to_json() for key, record in records.items()}
 
 

@@ -68,6 +68,9 @@ class CaseRecord:
         )
         if (state == "measured") != bool(record.figures):
             raise Fa4AsvError(f"state is {state!r} with figures {record.figures!r}: one of them is wrong")
+        missing = [metric for metric in METRICS if metric not in record.figures]
+        if state == "measured" and missing:
+            raise Fa4AsvError(f"figures lack {', '.join(missing)}")
         return record
 
 

@@ -10,6 +10,7 @@ import pytest
 from fa4_asv.project import Project
 from tests.registry_fake import FakeRegistry, sdist
 
+pytest_plugins = ["tests.real_checkout"]
 ROOT = Path(__file__).resolve().parent.parent
 
 

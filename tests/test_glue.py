@@ -11,7 +11,8 @@ from fa4_asv.asv_glue.seams import write_json
 from fa4_asv.asv_glue.selection import benchmarks
 from fa4_asv.cases import CASES
 from fa4_asv.codegen import _kernel_of, measure
-from fa4_asv.codegen_worker import CompileTap, describe
+from fa4_asv.codegen_worker import CompileTap, describe, forget_personal_settings, target_environment
+from fa4_asv.compile_pool import Outcome
 from fa4_asv.context import Context
 from fa4_asv.cubin import opcode_histogram
 from fa4_asv.lanes import selected
@@ -42,6 +43,9 @@ def context(tmp_path, **changes) -> Context:
         (["run", "a..b"], []),
         (["find", "a..b", "codegen.Kernels.track_registers"], ["codegen.Kernels.track_registers"]),
         (["find", "a..b"], []),
+        (["find", "a..b", "codegen", "-E", "fa4-pyany"], ["codegen"]),
+        (["find", "-i", "a..b", "codegen", "-m", "nogpu"], ["codegen"]),
+        (["find", "a..b", "codegen", "--unheard-of", "x"], []),
         (["run", "-b"], []),
     ],
 )
@@ -87,6 +91,7 @@ def test_colliding_dump_names_cannot_mix_kernels(tmp_path):
     assert read == [b"dq", b"dkv", b"other call"]
     case = CASES["bwd_post_dkv_d128_gqa4"]
     assert _kernel_of(case, first) == first[1]
+    assert _kernel_of(case, first[:1], whole=False) is None, "dQ's must not stand in for dK and dV's"
     assert _kernel_of(CASES["bwd_post_dq_d128"], first) == first[0]
 
 
@@ -164,3 +169,41 @@ def test_asvs_own_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
         write_json(str(path), {"results": {"new": 1}}, api_version=2)
     assert path.read_bytes() == before
     assert [entry.name for entry in path.parent.iterdir()] == ["x.json"]
+
+
+def test_a_persons_settings_do_not_reach_the_compiler(monkeypatch):
+    for name in (
+        "FA_CLC",
+        "FLASH_ATTENTION_MLA_1CTA",
+        "CUTE_DSL_LINEINFO",
+        "QUACK_X",
+        "FLASH_ATTENTION_ARCH",
+    ):
+        monkeypatch.setenv(name, "1")
+    forget_personal_settings({"FLASH_ATTENTION_ARCH"})
+    left = [name for name in os.environ if name.startswith(("FA_", "FLASH_ATTENTION_", "CUTE_", "QUACK_"))]
+    assert left == ["FLASH_ATTENTION_ARCH"]
+    assert dict(target_environment("sm_100", "cu12", "x"))["FA4_ASV_CUDA"].startswith("12.")
+
+
+def test_what_is_broken_is_tried_again(tmp_path, monkeypatch):
+    """A tool that is missing today must not be remembered against the kernel."""
+    import fa4_asv.codegen as codegen
+
+    runs = []
+
+    def fake_jobs(jobs, processes, finished):
+        runs.append([job.key for job in jobs])
+        cubin = tmp_path / "00.cubin"
+        cubin.write_bytes(b"no cubin")
+        kernel = {"kernel": "FlashAttentionForwardSm90", "cubin": str(cubin), "seconds": 1.0}
+        for job in jobs:
+            finished(Outcome(job.key, {"kernels": [kernel], "error": None}))
+
+    monkeypatch.setattr(codegen, "run_jobs", fake_jobs)
+    missing = context(tmp_path, cuobjdump="/nowhere/cuobjdump")
+    for _ in range(2):
+        record = measure(missing, [("sm_90", "fwd_d64_full")])["sm_90/fwd_d64_full"]
+        assert record.state == "broken"
+        assert "cannot run /nowhere/cuobjdump: not found" in record.why
+    assert runs == [["sm_90/fwd_d64_full"]] * 2

@@ -99,11 +99,18 @@ class Fa4Environment(environment.Environment):  # type: ignore[misc]
                 sys.executable,
                 str(self._base_folder),
             ]
-            util.check_call(make, timeout=self._install_timeout)
+            self._base_step(make)
             # pip, not uv: a person's own pip configuration says where torch comes from.
             pip = [str(self._base_python), "-m", "pip", "install", "--quiet", "-r", str(self._base_pins)]
-            util.check_call(pip, timeout=self._install_timeout)
+            self._base_step(pip)
             shutil.copyfile(self._base_pins, self._base_folder / "fa4_asv-pins.txt")
+
+    def _base_step(self, command: list[str]) -> None:
+        try:
+            util.check_call(command, timeout=self._install_timeout)
+        except (util.ProcessError, OSError) as error:
+            words = str(getattr(error, "stderr", "") or error).strip().splitlines()[-1]
+            raise util.UserError(f"cannot make the base environment with torch: {words}") from None
 
     def _check_same(self) -> None:
         needed = "import torch, numpy, triton, asv_runner, elftools"
@@ -124,14 +131,17 @@ class Fa4Environment(environment.Environment):  # type: ignore[misc]
 
     def install_project(self, conf: Any, repo: Any, commit_hash: str) -> None:
         """Lay sources and toolchain of `commit_hash`. An expected failure is one line and a failed build."""
+        # What an earlier round laid must not vouch for this one.
+        selection.forget(commit_hash, self.name)
         try:
             self._hold(commit_hash)
-        except Fa4AsvError as error:
-            log.error(f"fa4-asv: {error}")
+        except (Fa4AsvError, OSError, subprocess.SubprocessError) as error:
+            log.error(f"fa4-asv: {' '.join(str(error).split())}")
             raise util.ProcessError(["fa4-asv", "install", commit_hash], 1, "", str(error)) from None
 
     def _hold(self, commit: str) -> None:
         self._set_commit_hash(commit)
+        self._held_file.unlink(missing_ok=True)
         source = lay_source(self._project_files, commit)
         unsupported, lock, python = "", None, self._base_python
         try:
@@ -141,6 +151,8 @@ class Fa4Environment(environment.Environment):  # type: ignore[misc]
             unsupported = str(words)
         self._refuse_shadow(python, source.folder)
         context = self._context(source, lock, unsupported)
+        # A killed run of the same process id may have left records here.
+        shutil.rmtree(context.spool, ignore_errors=True)
         write_atomic(self._held_file, json.dumps({"python": str(python), "context": context.dump()}))
 
     @property

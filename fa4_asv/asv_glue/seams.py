@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from asv import util
+from asv.console import log
 from asv.machine import Machine
 from asv.results import Results
 
@@ -53,6 +54,9 @@ def setup() -> None:
 
     @functools.wraps(save)
     def save_results(self: Any, result_dir: str) -> None:
+        if _nothing_ran(self):
+            log.warning(f"{self.env_name}: nothing ran, so nothing is recorded; what was there is kept")
+            return
         # The sidecar first: a kill in between leaves reasons without figures, which the next run
         # completes, never figures without their toolchain.
         try:
@@ -85,6 +89,16 @@ def write_json(path: str, data: Any, api_version: int | None = None, compact: bo
         write_atomic(Path(os.path.abspath(path)), text)  # noqa: PTH100 - resolve() would follow links
     except Fa4AsvError as error:
         raise util.UserError(str(error)) from None
+
+
+def _nothing_ran(results: Any) -> bool:
+    """Whether the build or the collecting failed: asv would write "failed" over good figures then."""
+    if not results.env_name.startswith("fa4-"):
+        return False
+    context = selection.context_of(results.commit_hash, results.env_name)
+    if context is None:
+        return True
+    return context.machine == NOGPU and not any(Path(context.spool).glob("*.json"))
 
 
 def _save_sidecar(results: Any, result_dir: str) -> None:

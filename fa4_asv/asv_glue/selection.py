@@ -30,6 +30,11 @@ def remember(context: Context) -> None:
     _contexts[context.commit, context.environment] = context
 
 
+def forget(commit: str, environment: str) -> None:
+    """Called before a commit is laid: until it is, nothing stands behind its figures."""
+    _contexts.pop((commit, environment), None)
+
+
 def context_of(commit: str, environment: str) -> Context | None:
     """The context that this process laid for a commit and environment."""
     return _contexts.get((commit, environment))
@@ -53,11 +58,17 @@ def benchmarks(arguments: list[str] | None = None) -> list[str]:
     words = sys.argv[1:] if arguments is None else arguments
     parser = _Parser(add_help=False, allow_abbrev=True)
     parser.add_argument("--bench", "-b", action="append", default=[])
+    for names in (("-E", "--environment"), ("-m", "--machine"), ("--config",), ("--launch-method",)):
+        parser.add_argument(*names, action="append")
+    parser.add_argument("-a", "--attribute", action="append")
+    parser.add_argument("-j", "--parallel", nargs="?", type=int)
     try:
         known, rest = parser.parse_known_args(words)
     except ValueError:
         return []
     if "find" in rest:
-        # `asv find RANGE BENCHMARK`: the last word; a regular expression as --bench is.
-        return [rest[-1]] if len(rest) > 2 and not rest[-1].startswith("-") else []
+        # `asv find RANGE BENCHMARK`, a regular expression as --bench is. In doubt everything: compiling
+        # too much is slow, too little would be wrong.
+        words = [word for word in rest[rest.index("find") + 1 :] if not word.startswith("-")]
+        return [words[1]] if len(words) == 2 else []
     return list(known.bench)

@@ -22,10 +22,12 @@ from datetime import datetime
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 from uv import find_uv_bin
 
 from fa4_asv.errors import Fa4AsvError
 from fa4_asv.files import write_atomic
+from fa4_asv.machine import python_tag
 from fa4_asv.project import Project
 
 if sys.version_info >= (3, 11):
@@ -67,6 +69,7 @@ class Policy:
                 raise Fa4AsvError(
                     f"{OVERRIDE_VARIABLE}={text!r} is no list of pins; write for example nvidia-cutlass-dsl==4.8.1"
                 )
+            requirement.name = canonicalize_name(requirement.name)
             pins.append(requirement)
         pins.sort(key=lambda pin: pin.name)
         return cls("_".join(f"{pin.name}{pin.specifier}" for pin in pins), tuple(pins))
@@ -135,7 +138,15 @@ def lock_for(
         lines = _resolve(key, pyproject, day, flavour, policy, pins)
         head = f"# {key}, flavour {flavour}, policy {policy.name}, as of {day:%Y-%m-%dT%H:%M:%SZ}, without torch and numpy\n"
         write_atomic(path, head + lines)
-    return read_lock(path, flavour, policy.name)
+    lock = read_lock(path, flavour, policy.name)
+    for pin in policy.overrides:
+        # uv passes over an override of what is no dependency: the series would carry a false name.
+        if f"=={lock.packages.get(pin.name)}" != str(pin.specifier):
+            path.unlink()
+            raise Fa4AsvError(
+                f"{pin} has no effect: {key} does not depend on {pin.name} (or it comes with torch)"
+            )
+    return lock
 
 
 def _extras(pyproject: str, key: str) -> set[str]:
@@ -195,7 +206,7 @@ def install(project: Project, lock: Lock, base: Path) -> Path:
     `base` is an interpreter with torch. A toolchain's folder is made aside and renamed, so that it is
     whole or absent; it is never changed afterwards. 1 s from a warm uv cache, 5 ms if it exists.
     """
-    tag = hashlib.sha256(str(base).encode()).hexdigest()[:8]
+    tag = hashlib.sha256(f"{base} {python_tag()}".encode()).hexdigest()[:8]
     folder = project.work / "toolchains" / f"{lock.flavour}-{lock.digest}-{tag}"
     python = folder / "bin" / "python"
     if python.exists():
