@@ -54,6 +54,8 @@ def test_figures_and_reasons_of_a_run_agree(measured):
         for arch in ("sm_100", "sm_90")
         for case in ("bwd_d128_full_gqa4", "bwd_post_dkv_d128_gqa4", "fwd_d128_full_gqa4")
     ]
+    recorded = read_sidecar(ROOT / "results" / "nogpu" / sidecar_path(measured).name).groups["codegen"]
+    assert run == {key: recorded[key] for key in run}, "anybody's run must say what the committed record says"
     for (name, (arch, case)), value in figures.items():
         record = run.get(f"{arch}/{case}")
         if record is None:
