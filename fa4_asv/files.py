@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from fa4_asv.errors import Fa4AsvError
@@ -32,3 +35,17 @@ def write_atomic(path: Path, text: str) -> None:
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+@contextmanager
+def only_one(path: Path, busy: str = "") -> Iterator[None]:
+    """One process at a time holds the lock file `path`; it goes with the process, however that ends.
+
+    Waits for the other, or raises Fa4AsvError with the words `busy`, where they are given.
+    """
+    with path.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+        except BlockingIOError:
+            raise Fa4AsvError(busy) from None
+        yield

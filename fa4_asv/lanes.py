@@ -16,9 +16,7 @@ from fa4_asv.context import Context, current
 from fa4_asv.errors import Fa4AsvError
 from fa4_asv.files import write_atomic
 from fa4_asv.machine import NOGPU
-from fa4_asv.records import CaseRecord
-
-METRICS = ("spill_bytes", "local_loads", "local_stores", "instructions", "text_bytes", "registers")
+from fa4_asv.records import METRICS, CaseRecord
 
 
 def selected(context: Context, name: str) -> list[tuple[str, str]]:

@@ -6,7 +6,6 @@ torch below .asv/base; `-E fa4:same` uses the interpreter that runs asv, which m
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -21,7 +20,7 @@ from asv.console import log
 from fa4_asv.asv_glue import selection
 from fa4_asv.context import VARIABLE, Context
 from fa4_asv.errors import Fa4AsvError
-from fa4_asv.files import write_atomic
+from fa4_asv.files import only_one, write_atomic
 from fa4_asv.history.source import Source, lay_source
 from fa4_asv.history.toolchain import Lock, Policy, UnsupportedFlavour, install
 from fa4_asv.machine import ANY_PYTHON, NOGPU, find_tool, python_tag
@@ -84,8 +83,7 @@ class Fa4Environment(environment.Environment):  # type: ignore[misc]
             self._check_same()
             return
         self._base_folder.parent.mkdir(parents=True, exist_ok=True)
-        with (self._base_folder.parent / f".{self._base_folder.name}.lock").open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with only_one(self._base_folder.parent / f".{self._base_folder.name}.lock"):
             if self._base_is_whole():
                 return
             log.info(f"Creating {self._base_folder.name} with torch (once, about a minute)")

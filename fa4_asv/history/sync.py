@@ -7,23 +7,22 @@ the next sync completes it.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from fa4_asv.errors import Fa4AsvError
+from fa4_asv.files import only_one
 from fa4_asv.history.manifest import Manifest, Release
 from fa4_asv.history.registry import Registry
-from fa4_asv.history.repository import CUTE, git
+from fa4_asv.history.repository import BRANCH, CUTE, git
 from fa4_asv.project import Project
 
-BRANCH = "refs/heads/releases"
+_BUSY = "another `fa4-asv history sync` is running here; wait for it"
 # Part of every hash: never change.
 _IDENTITY = "fa4-asv history <history@fa4-asv.invalid>"
 _MAX_BYTES = 64 << 20  # an sdist unpacks to 3 MB; a bomb is refused long before it hurts
@@ -43,7 +42,7 @@ class Synced:
 def sync(project: Project, registry: Registry, progress: Progress = lambda *_: None) -> Synced:
     """Bring history and manifest up to the registry. Raises Fa4AsvError; then nothing has changed."""
     project.work.mkdir(parents=True, exist_ok=True)
-    with _only_one(project.work / "history.lock"):
+    with only_one(project.work / "history.lock", _BUSY):
         _repair(project)
         recorded = Manifest.load(project.manifest)
         manifest = recorded.extended(registry.releases())
@@ -56,16 +55,6 @@ def sync(project: Project, registry: Registry, progress: Progress = lambda *_: N
         _move_refs(project, built)
     yanked = tuple(release.version for release in built.releases if release.yanked)
     return Synced(len(built.releases), fetched, yanked)
-
-
-@contextmanager
-def _only_one(path: Path) -> Iterator[None]:
-    with path.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Fa4AsvError("another `fa4-asv history sync` is running here; wait for it") from None
-        yield
 
 
 def _repair(project: Project) -> None:

@@ -7,7 +7,6 @@ packages for all commits) are part of a lock's path, of its toolchain's folder a
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
@@ -15,8 +14,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,7 +23,7 @@ from packaging.utils import canonicalize_name
 from uv import find_uv_bin
 
 from fa4_asv.errors import Fa4AsvError
-from fa4_asv.files import write_atomic
+from fa4_asv.files import only_one, write_atomic
 from fa4_asv.machine import python_tag
 from fa4_asv.project import Project
 
@@ -212,7 +209,7 @@ def install(project: Project, lock: Lock, base: Path) -> Path:
     if python.exists():
         return python
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _only_one(folder.parent / f".{folder.name}.lock"):
+    with only_one(folder.parent / f".{folder.name}.lock"):
         if python.exists():
             return python
         aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
@@ -248,11 +245,3 @@ def _uv(lock: Lock, *arguments: str) -> None:
         raise Fa4AsvError(
             f"cannot install the toolchain {lock.path.name} ({lock.flavour}): {_reason(done.stderr)}"
         )
-
-
-@contextmanager
-def _only_one(path: Path) -> Iterator[None]:
-    """Two runs that need the same folder: one makes it, the other waits."""
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
