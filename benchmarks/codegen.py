@@ -1,7 +1,8 @@
 """Compiled kernels: spills, local memory traffic, size. Needs no GPU; exact; machine `nogpu`."""
 
 from fa4_asv.cases import ARCHES, CASES
-from fa4_asv.lanes import codegen_records, figure
+from fa4_asv.codegen import measure
+from fa4_asv.lanes import collect, figure
 
 
 class Kernels:
@@ -13,36 +14,36 @@ class Kernels:
     timeout = 60
 
     def setup_cache(self):
-        return codegen_records("codegen.Kernels.track_{metric}")
+        return collect("codegen", measure)
 
     setup_cache.timeout = 7200
 
     def track_spill_bytes(self, records, arch, case):
-        return figure(records, arch, case, "spill_bytes")
+        return figure(records, "codegen", "spill_bytes", arch, case)
 
     track_spill_bytes.unit = "bytes"
 
     def track_local_loads(self, records, arch, case):
-        return figure(records, arch, case, "local_loads")
+        return figure(records, "codegen", "local_loads", arch, case)
 
     track_local_loads.unit = "instructions"
 
     def track_local_stores(self, records, arch, case):
-        return figure(records, arch, case, "local_stores")
+        return figure(records, "codegen", "local_stores", arch, case)
 
     track_local_stores.unit = "instructions"
 
     def track_instructions(self, records, arch, case):
-        return figure(records, arch, case, "instructions")
+        return figure(records, "codegen", "instructions", arch, case)
 
     track_instructions.unit = "instructions"
 
     def track_text_bytes(self, records, arch, case):
-        return figure(records, arch, case, "text_bytes")
+        return figure(records, "codegen", "text_bytes", arch, case)
 
     track_text_bytes.unit = "bytes"
 
     def track_registers(self, records, arch, case):
-        return figure(records, arch, case, "registers")
+        return figure(records, "codegen", "registers", arch, case)
 
     track_registers.unit = "registers"

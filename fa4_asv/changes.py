@@ -166,5 +166,5 @@ def render_figures(records: Sequence[Record], console: Console, limit: int = 16)
 
 
 def _cell(figures: dict[str, int]) -> str:
-    spilled = f" ({figures['spill_bytes']} B)" if figures["spill_bytes"] else ""
-    return f"{figures['instructions']:,}{spilled}"
+    spilled = f" ({figures['spill_bytes']} B)" if figures.get("spill_bytes") else ""
+    return f"{figures['instructions']:,}{spilled}" if "instructions" in figures else "?"

@@ -6,8 +6,6 @@ second metric, a repeated run or `asv find` compiles nothing.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 import sys
@@ -17,14 +15,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from fa4_asv.cache import cache_path, read_cache, write_cache
 from fa4_asv.cases import CASES, Case
-from fa4_asv.codegen_worker import target_environment
 from fa4_asv.compile_pool import Job, Outcome, run_jobs
 from fa4_asv.context import Context
 from fa4_asv.cubin import read_cubin
 from fa4_asv.errors import Fa4AsvError
-from fa4_asv.files import write_atomic
 from fa4_asv.records import CaseRecord
+from fa4_asv.stand_ins import target_environment
 
 # Raised when cases, stand-ins or the reading of cubins change meaning; also the benchmarks' version.
 VERSION = "1"
@@ -34,20 +32,18 @@ CALL_TIMEOUT = 180.0
 Records = dict[str, CaseRecord]
 
 
-def measure(context: Context, wanted: Sequence[tuple[str, str]], processes: int | None = None) -> Records:
+def measure(context: Context, wanted: Sequence[tuple[str, ...]], processes: int | None = None) -> Records:
     """Records of `wanted` (arch, case name) pairs, keyed "sm_90/fwd_d128_causal".
 
     Every pair has a record, whatever its compile did. Broken ones are not cached: they are tried again
     in the next run.
     """
     keys = [f"{arch}/{name}" for arch, name in wanted]
-    if context.unsupported:
-        return {key: CaseRecord("unsupported", why=context.unsupported) for key in keys}
     records: Records = {}
     calls = dict.fromkeys((arch, CASES[name].call.name) for arch, name in wanted)
     missing = []
     for arch, call in calls:
-        cached = _read_cache(_cache_path(context, arch, call))
+        cached = read_cache(cache_path(context, "codegen", VERSION, arch, call))
         if cached is None:
             missing.append((arch, call))
         else:
@@ -65,10 +61,7 @@ def _compile(context: Context, calls: Sequence[tuple[str, str]], processes: int)
     def finished(outcome: Outcome) -> None:
         arch, _, call = outcome.key.partition("/")
         found = _records_of(context, arch, call, outcome)
-        # What is broken is tried again in the next run: a full disk or a missing tool is no property
-        # of the kernel.
-        if all(record.state != "broken" for record in found.values()):
-            _write_cache(_cache_path(context, arch, call), found)
+        write_cache(cache_path(context, "codegen", VERSION, arch, call), found)
         records.update(found)
         done[0] += 1
         _progress(context, f"compiled {done[0]}/{len(calls)} calls, last {outcome.key}")
@@ -76,13 +69,14 @@ def _compile(context: Context, calls: Sequence[tuple[str, str]], processes: int)
     done = [0]
     dumps = scratch / "dumps"
     dumps.mkdir()
+    keep = (("CUTE_DSL_KEEP_CUBIN", "1"), ("FA4_ASV_DUMPS", str(dumps)))
     command = (sys.executable, "-m", "fa4_asv.codegen_worker")
     jobs = [
         Job(
             f"{arch}/{call}",
             {"call": call, "into": str(scratch / arch / call)},
             command,
-            target_environment(arch, context.flavour, str(dumps)),
+            (*target_environment(arch, context.flavour), *keep),
             CALL_TIMEOUT,
         )
         # Sorted by architecture, because a worker serves one and a new one costs an import.
@@ -149,25 +143,6 @@ def _kernel_of(case: Case, kernels: list[dict[str, Any]], whole: bool = True) ->
         "post_dkv": post[-1:] if whole else post[1:][-1:],
     }[case.role]
     return chosen[0] if chosen else None
-
-
-def _cache_path(context: Context, arch: str, call: str) -> Path:
-    parts = (VERSION, context.tree, context.flavour, context.digest, arch, call)
-    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()
-    return Path(context.root) / ".asv" / "cache" / "codegen" / key[:2] / f"{key}.json"
-
-
-def _read_cache(path: Path) -> Records | None:
-    """The cached records, or None where there are none or they cannot be read (then compiled anew)."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        return {key: CaseRecord.from_json(value) for key, value in data.items()}
-    except (OSError, ValueError, AttributeError, Fa4AsvError):
-        return None
-
-
-def _write_cache(path: Path, records: Records) -> None:
-    write_atomic(path, json.dumps({key: record.to_json() for key, record in records.items()}))
 
 
 def _progress(context: Context, words: str) -> None:

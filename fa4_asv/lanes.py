@@ -5,46 +5,57 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
-from fa4_asv.cases import ARCHES, CASES
-from fa4_asv.codegen import Records, measure
 from fa4_asv.context import Context, current
 from fa4_asv.errors import Fa4AsvError
 from fa4_asv.files import write_atomic
+from fa4_asv.groups import GROUPS, Case, Group, key_of
 from fa4_asv.machine import NOGPU
-from fa4_asv.records import METRICS, CaseRecord
+from fa4_asv.records import CaseRecord
+
+Records = dict[str, CaseRecord]
+Measure = Callable[[Context, Sequence[Case]], Records]
 
 
-def selected(context: Context, name: str) -> list[tuple[str, str]]:
-    """The (arch, case) pairs that `--bench` selected of `name`, which holds {metric}.
+def selected(context: Context, group: Group) -> list[Case]:
+    """The cases of `group` that `--bench` selected.
 
-    asv tells a setup_cache nothing of its selection; matching as asv does avoids compiling the rest.
+    asv tells a setup_cache nothing of its selection; matching as asv does avoids measuring the rest.
     """
-    pairs = [(arch, case) for arch in ARCHES for case in CASES]
-    if not context.select:
-        return pairs
-    chosen = []
-    for arch, case in pairs:
-        full = [f"{name.format(metric=metric)}({arch!r}, {case!r})" for metric in METRICS]
-        if any(re.search(pattern, text) for pattern in context.select for text in full):
-            chosen.append((arch, case))
-    return chosen
+    return [
+        case
+        for case in group.cases
+        if not context.select
+        or any(
+            re.search(pattern, f"{group.benchmark(metric)}({', '.join(map(repr, case))})")
+            for pattern in context.select
+            for metric in group.metrics
+        )
+    ]
 
 
-def codegen_records(name: str) -> dict[str, Any]:
-    """Compile what was selected; records as JSON values by "arch/case", none in another lane."""
-    context = current()
+def collect(name: str, measure: Measure) -> dict[str, Any]:
+    """Measure what was selected of an exact group; records as JSON values by key, none in another lane.
+
+    A case for which `measure` has no record is "not run", and keeps whatever was known of it.
+    """
+    context, group = current(), GROUPS[name]
     if context.machine != NOGPU:
         return {}  # not None: asv would then call the benchmarks without this argument
-    wanted = selected(context, name)
-    records = measure(context, wanted)
-    others = {f"{arch}/{case}" for arch in ARCHES for case in CASES} - records.keys()
-    not_run = CaseRecord("not run", why="not selected by --bench")
-    spool(context, "codegen", {**dict.fromkeys(sorted(others), not_run), **records})
+    wanted = selected(context, group)
+    if not wanted:
+        return {}
+    records = {key: CaseRecord("not run", why="not selected by --bench") for key in map(key_of, group.cases)}
+    if context.unsupported:
+        records |= {key_of(case): CaseRecord("unsupported", why=context.unsupported) for case in wanted}
+    else:
+        records |= measure(context, wanted)
+    spool(context, name, records)
     return {key: record.to_json() for key, record in records.items()}
 
 
@@ -54,15 +65,33 @@ def spool(context: Context, group: str, records: Records) -> None:
     write_atomic(Path(context.spool) / f"{group}-{uuid.uuid4().hex}.json", text)
 
 
-def figure(records: dict[str, Any], arch: str, case: str, metric: str) -> int:
-    """One figure. Raises SkipNotImplemented (asv: n/a) where unsupported, Fa4AsvError where broken."""
+def figure(records: dict[str, Any], group: str, metric: str, *case: str) -> int:
+    """One exact figure. Raises SkipNotImplemented (asv: n/a) where unsupported, Fa4AsvError where broken."""
     if current().machine != NOGPU:
-        raise SkipNotImplemented(f"codegen figures belong to machine {NOGPU}: run without --machine")
-    record = records.get(f"{arch}/{case}")
-    if record is None:
-        raise SkipNotImplemented(f"{arch} {case} was not selected")
+        raise SkipNotImplemented(f"{group} figures belong to machine {NOGPU}: run without --machine")
+    record = records.get(key_of(case), {"state": "not run", "why": "not selected by --bench"})
     if record["state"] == "measured":
         return int(record["figures"][metric])
-    if record["state"] == "unsupported":
-        raise SkipNotImplemented(record["why"])
-    raise Fa4AsvError(f"{arch} {case} is broken: {record['why']}")
+    if record["state"] == "broken":
+        raise Fa4AsvError(f"{' '.join(case)} is broken: {record['why']}")
+    raise SkipNotImplemented(record["why"])
+
+
+def sampled(group: str, case: Case, measure: Callable[[Context, Case], CaseRecord]) -> dict[str, Any]:
+    """Samples of a case that belongs to the machine that measures it, as asv reads them.
+
+    Raises SkipNotImplemented on machine `nogpu` and where unsupported, Fa4AsvError where broken.
+    """
+    context = current()
+    if context.machine == NOGPU:
+        raise SkipNotImplemented(f"{group} is measured by a clock: run with --machine NAME")
+    record = (
+        CaseRecord("unsupported", why=context.unsupported) if context.unsupported else measure(context, case)
+    )
+    spool(context, group, {key_of(case): record})
+    if record.state == "unsupported":
+        raise SkipNotImplemented(record.why)
+    if record.state != "measured":
+        raise Fa4AsvError(f"{' '.join(case)} is {record.state}: {record.why}")
+    (samples,) = record.samples.values()
+    return {"samples": samples, "number": 1}

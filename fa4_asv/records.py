@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -37,9 +38,30 @@ def _counts(data: Any, name: str) -> dict[str, int]:
     return dict(counts)
 
 
+def _words(data: Any, name: str) -> dict[str, str]:
+    words = _typed(data, name, dict)
+    for key, value in words.items():
+        if not isinstance(value, str):
+            raise Fa4AsvError(f"{name}[{key!r}] is {value!r}, expected words")
+    return dict(words)
+
+
+def _samples(data: Any) -> dict[str, list[float]]:
+    samples = _typed(data, "samples", dict)
+    for key, values in samples.items():
+        good = isinstance(values, list) and all(type(v) in (int, float) and math.isfinite(v) for v in values)
+        if not good or not values:
+            raise Fa4AsvError(f"samples[{key!r}] is {values!r}, expected finite numbers")
+    return dict(samples)
+
+
 @dataclass(frozen=True)
 class CaseRecord:
-    """One case: its state and, in words, why; figures by metric, opcode counts, the cubin's digest."""
+    """One case: its state and, in words, why; exact figures, or samples, by metric; and what explains them.
+
+    `opcodes` and `sha256` are of a kernel's cubin; `parts` are bytes by tensor (memory); `words` say what
+    each broken check answered (route).
+    """
 
     state: str
     why: str = ""
@@ -47,6 +69,9 @@ class CaseRecord:
     sha256: str = ""
     kernel: str = ""
     opcodes: dict[str, int] = field(default_factory=dict)
+    samples: dict[str, list[float]] = field(default_factory=dict)
+    parts: dict[str, int] = field(default_factory=dict)
+    words: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Only what is set, so that an unsupported case is one short line."""
@@ -60,17 +85,18 @@ class CaseRecord:
             raise Fa4AsvError(f"state is {state!r}, expected one of {', '.join(STATES)}")
         record = cls(
             state,
-            _typed(data, "why", str),
-            _counts(data, "figures"),
-            _typed(data, "sha256", str),
-            _typed(data, "kernel", str),
-            _counts(data, "opcodes"),
+            why=_typed(data, "why", str),
+            figures=_counts(data, "figures"),
+            samples=_samples(data),
+            sha256=_typed(data, "sha256", str),
+            kernel=_typed(data, "kernel", str),
+            opcodes=_counts(data, "opcodes"),
+            parts=_counts(data, "parts"),
+            words=_words(data, "words"),
         )
-        if (state == "measured") != bool(record.figures):
-            raise Fa4AsvError(f"state is {state!r} with figures {record.figures!r}: one of them is wrong")
-        missing = [metric for metric in METRICS if metric not in record.figures]
-        if state == "measured" and missing:
-            raise Fa4AsvError(f"figures lack {', '.join(missing)}")
+        if (state == "measured") != bool(record.figures or record.samples):
+            found = record.figures or record.samples
+            raise Fa4AsvError(f"state is {state!r} with figures {found!r}: one of them is wrong")
         return record
 
 

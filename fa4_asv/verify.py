@@ -5,18 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from fa4_asv.errors import Fa4AsvError
+from fa4_asv.groups import GROUPS, Group, group_of, key_of
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.project import Project
-from fa4_asv.records import METRICS, SUITE, CaseRecord, Sidecar
+from fa4_asv.records import SUITE, CaseRecord, Sidecar
 from fa4_asv.results import Result, Value, is_number, iter_results, load_result, read_sidecar, sidecar_path
 
-# Where codegen figures stand in asv's files: this, then the metric; parameters (arch, case).
-CODEGEN = "codegen.Kernels.track_"
 _AGAIN = "restore both files from git or measure again"
 # asv's get_filename: longer environment names are replaced by their digest.
 _LONGEST_ENVIRONMENT = 127
@@ -124,7 +124,7 @@ def _sidecar(path: Path, manifest: Manifest | None) -> Iterator[str]:
     except Fa4AsvError:
         return  # told already, under the result file's own name
     yield from _same_origin(result, sidecar)
-    yield from _figures(result, sidecar.groups.get("codegen", {}))
+    yield from _figures(result, sidecar.groups)
 
 
 def _same_origin(result: Result, sidecar: Sidecar) -> Iterator[str]:
@@ -140,40 +140,57 @@ def _same_origin(result: Result, sidecar: Sidecar) -> Iterator[str]:
             yield f"says {name} {said!r}, the result file {recorded!r}; {_AGAIN}"
 
 
-def _figures(result: Result, cases: dict[str, CaseRecord]) -> Iterator[str]:
-    """asv's codegen figures against the sidecar's, metric by metric, in both directions."""
-    seen: dict[str, set[str]] = {}
+def _figures(result: Result, groups: dict[str, dict[str, CaseRecord]]) -> Iterator[str]:
+    """asv's figures against the sidecar's, benchmark by benchmark, in both directions."""
+    seen: dict[tuple[str, str], set[str]] = {}
     for (name, params), value in result.figures.items():
-        if not name.startswith(CODEGEN):
+        found = group_of(name)
+        if found is None:
             continue
-        metric, case = name.removeprefix(CODEGEN), "/".join(params)
-        seen.setdefault(metric, set()).add(case)
-        wrong = disagreement(value, cases.get(case), metric)
+        group, metric = found
+        case = key_of(params) or group.only_case
+        seen.setdefault((group.name, metric), set()).add(case)
+        wrong = disagreement(value, groups.get(group.name, {}).get(case), metric)
         if wrong:
             yield f"{case} {metric}: {wrong}; {_AGAIN}"
-    if cases and not seen:
-        yield f"has codegen records, the result file no codegen benchmark; {_AGAIN}"
+    for name, cases in sorted(groups.items()):
+        if name not in GROUPS:
+            yield f"has records of {name!r}, which this suite does not know; update the suite or measure again"
+        elif cases and not any(group == name for group, _ in seen):
+            yield f"has {name} records, the result file no {name} benchmark; {_AGAIN}"
+        else:
+            yield from _unseen(GROUPS[name], cases, seen)
+
+
+def _unseen(
+    group: Group, cases: dict[str, CaseRecord], seen: dict[tuple[str, str], set[str]]
+) -> Iterator[str]:
+    """Measured in the sidecar, without a figure there, or unknown to the result file."""
     for case, record in sorted(cases.items()):
         if record.state != "measured":
             continue
-        for metric in METRICS:
-            if metric not in record.figures:
+        for metric in group.metrics:
+            if metric not in (record.figures if group.exact else record.samples):
                 yield f"{case} {metric}: measured, but the sidecar holds no figure; {_AGAIN}"
-            if metric in seen and case not in seen[metric]:
+            found = seen.get((group.name, metric))
+            if found is not None and case not in found:
                 yield f"{case} {metric}: in the sidecar, but not among the result file's parameters; {_AGAIN}"
 
 
 def disagreement(value: Value, record: CaseRecord | None, metric: str) -> str:
     """What the sidecar's record says against asv's `value`, "" where they agree.
 
-    asv: a number is measured, NaN is n/a (unsupported or not selected), None is failed.
+    asv: a number is measured, NaN is n/a (unsupported or not selected), None is failed. Of samples asv
+    keeps the median.
     """
     state = record.state if record else "not run"
-    if is_number(value):
-        figure = record.figures.get(metric) if record else None
-        if state != "measured":
+    if value is not None and is_number(value):
+        if record is None or state != "measured":
             return f"the result file has {value}, the sidecar says {state}"
-        return "" if value == figure else f"the result file has {value}, the sidecar {figure}"
+        samples = record.samples.get(metric)
+        figure = statistics.median(samples) if samples else record.figures.get(metric)
+        same = figure is not None and (math.isclose(value, figure) if samples else value == figure)
+        return "" if same else f"the result file has {value}, the sidecar {figure}"
     if value is None:
         return "" if state == "broken" else f"failed in the result file, the sidecar says {state}"
     if state in ("unsupported", "not run"):

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
 from asv import util
+from asv_runner.benchmarks.mark import SkipNotImplemented
 
 from fa4_asv.asv_glue.seams import write_json
 from fa4_asv.asv_glue.selection import benchmarks
 from fa4_asv.cases import CASES
 from fa4_asv.codegen import _kernel_of, measure
-from fa4_asv.codegen_worker import CompileTap, describe, forget_personal_settings, target_environment
+from fa4_asv.codegen_worker import CompileTap
 from fa4_asv.compile_pool import Outcome
-from fa4_asv.context import Context
+from fa4_asv.context import VARIABLE, Context
 from fa4_asv.cubin import opcode_histogram
+from fa4_asv.groups import GROUPS
 from fa4_asv.lanes import selected
+from fa4_asv.stand_ins import describe, forget_personal_settings, target_environment
 
-NAME = "codegen.Kernels.track_{metric}"
+CODEGEN = GROUPS["codegen"]
 
 
 def context(tmp_path, **changes) -> Context:
@@ -54,17 +58,28 @@ def test_the_selection_is_read_as_asv_reads_it(words, expected):
 
 
 def test_only_what_is_selected_is_compiled(tmp_path):
-    assert len(selected(context(tmp_path), NAME)) == 2 * len(CASES)
+    assert len(selected(context(tmp_path), CODEGEN)) == 2 * len(CASES)
     one = context(tmp_path, select=[r"spill_bytes\('sm_90', 'fwd_d64_full'\)"])
-    assert selected(one, NAME) == [("sm_90", "fwd_d64_full")]
-    assert len(selected(context(tmp_path, select=["registers"]), NAME)) == 2 * len(CASES)
-    assert selected(context(tmp_path, select=["memory"]), NAME) == []
+    assert selected(one, CODEGEN) == [("sm_90", "fwd_d64_full")]
+    assert len(selected(context(tmp_path, select=["registers"]), CODEGEN)) == 2 * len(CASES)
+    assert selected(context(tmp_path, select=["memory"]), CODEGEN) == []
 
 
-def test_an_unsupported_flavour_compiles_nothing_and_says_why(tmp_path):
-    records = measure(context(tmp_path, unsupported="no cu13 extra"), [("sm_90", "fwd_d64_full")])
-    assert records["sm_90/fwd_d64_full"].state == "unsupported"
-    assert records["sm_90/fwd_d64_full"].why == "no cu13 extra"
+def test_an_unsupported_flavour_measures_nothing_and_says_why(tmp_path, monkeypatch):
+    one = context(tmp_path, unsupported="no cu13 extra", select=[r"spill_bytes\('sm_90', 'fwd_d64_full"])
+    monkeypatch.setenv(VARIABLE, one.dump())
+    records = collect("codegen", lambda *_: pytest.fail("measured"))
+    assert records["sm_90/fwd_d64_full"] == {"state": "unsupported", "why": "no cu13 extra"}
+    assert records["sm_90/fwd_d64_causal"]["state"] == "not run"
+    (spooled,) = (tmp_path / "spool").iterdir()
+    assert json.loads(spooled.read_text())["cases"]["sm_90/fwd_d64_full"]["why"] == "no cu13 extra"
+
+
+def test_another_machine_s_figures_are_not_measured_here(tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, context(tmp_path, machine="h200").dump())
+    assert collect("codegen", lambda *_: pytest.fail("measured")) == {}
+    with pytest.raises(SkipNotImplemented, match="belong to machine nogpu"):
+        figure({}, "codegen", "registers", "sm_90", "fwd_d64_full")
 
 
 class FlashAttentionBackwardPostprocess:
@@ -180,10 +195,10 @@ def test_a_persons_settings_do_not_reach_the_compiler(monkeypatch):
         "FLASH_ATTENTION_ARCH",
     ):
         monkeypatch.setenv(name, "1")
-    forget_personal_settings({"FLASH_ATTENTION_ARCH"})
+    forget_personal_settings()
     left = [name for name in os.environ if name.startswith(("FA_", "FLASH_ATTENTION_", "CUTE_", "QUACK_"))]
     assert left == ["FLASH_ATTENTION_ARCH"]
-    assert dict(target_environment("sm_100", "cu12", "x"))["FA4_ASV_CUDA"].startswith("12.")
+    assert dict(target_environment("sm_100", "cu12"))["FA4_ASV_CUDA"].startswith("12.")
 
 
 def test_what_is_broken_is_tried_again(tmp_path, monkeypatch):

@@ -11,9 +11,9 @@ PACKAGE = ROOT / "fa4_asv"
 # A module imports only from lower floors; asv only in the glue; torch and FA4 only where they are listed.
 FLOORS = [
     {"errors", "machine"},
-    {"files", "project", "cases", "context", "records", "compile_pool"},
-    {"cubin", "codegen_worker", "results", "history.manifest", "history.repository"},
-    {"codegen", "history.registry", "history.toolchain", "changes", "verify", "doctor"},
+    {"files", "project", "cases", "context", "records", "shapes", "compile_pool"},
+    {"groups", "stand_ins", "cache", "cubin", "results", "history.manifest", "history.repository"},
+    {"codegen_worker", "codegen", "history.registry", "history.toolchain", "changes", "verify", "doctor"},
     {"lanes", "history.source", "history.sync", "report_commands"},
     {"history.commands", "asv_glue.selection"},
     {"asv_glue.environment", "asv_glue.repo", "asv_glue.seams"},

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from fa4_asv.codegen_worker import target_environment
 from fa4_asv.compile_pool import Job, run_jobs
 from fa4_asv.cubin import read_cubin
 from fa4_asv.history.manifest import Manifest
@@ -22,6 +21,7 @@ from fa4_asv.history.toolchain import Policy
 from fa4_asv.machine import find_tool
 from fa4_asv.project import Project
 from fa4_asv.results import load_result, read_sidecar, sidecar_path
+from fa4_asv.stand_ins import target_environment
 from tests.real_checkout import ROOT, asv, toolchain_of
 
 pytestmark = pytest.mark.slow
@@ -82,7 +82,9 @@ def test_figures_are_those_of_nvidias_tools_and_do_not_change_between_runs(real,
     toolchain = toolchain_of(real, measured) / "bin" / "python"
     source = next((real.work / "sources").glob("*-4.0.0b36"))
     environment = (
-        *target_environment("sm_100", "cu13", str(tmp_path)),
+        *target_environment("sm_100", "cu13"),
+        ("CUTE_DSL_KEEP_CUBIN", "1"),
+        ("FA4_ASV_DUMPS", str(tmp_path)),
         ("PYTHONPATH", f"{source}:{real.root}"),
     )
     name = "bwd_d128_full_gqa4"

@@ -118,7 +118,7 @@ def test_a_wrong_result_file_is_named(sound, change, words):
         (lambda data: data["groups"]["codegen"].pop("sm_100/y"), "sm_100/y registers: failed in the result"),
         (
             lambda data: data["groups"]["codegen"]["sm_90/x"]["figures"].pop("registers"),
-            "figures lack registers",
+            "sm_90/x registers: the result file has 168, the sidecar None",
         ),
         (
             lambda data: data["groups"]["codegen"].update({"sm_90/z": MEASURED.to_json()}),

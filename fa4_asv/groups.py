@@ -1,0 +1,101 @@
+"""Everything that is measured, in one table: which benchmark, which figures, for which cases, on whose name.
+
+Writers (lanes, the asv glue, backfill) and readers (verify, changes, pages) look it up here. A *case* is
+the tuple of a benchmark's parameters; in a sidecar its key is those words joined by "/".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fa4_asv.cases import ARCHES, CASES
+from fa4_asv.records import METRICS
+from fa4_asv.shapes import SdpaShape, models, standard
+
+Case = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """`stem` + metric is asv's benchmark; `metrics` maps a metric to (unit, title); lower is better.
+
+    `exact` figures are the same wherever they are made and stand under machine `nogpu`; others belong
+    to the machine whose clock measured them.
+    """
+
+    name: str
+    stem: str
+    metrics: dict[str, tuple[str, str]]
+    cases: tuple[Case, ...]
+    exact: bool = True
+
+    def benchmark(self, metric: str) -> str:
+        """The name of the benchmark that holds `metric`."""
+        return self.stem + metric
+
+    @property
+    def only_case(self) -> str:
+        """The key of a group with one case, whose benchmark then has no parameters; else ""."""
+        return key_of(self.cases[0]) if len(self.cases) == 1 else ""
+
+
+def key_of(case: Case) -> str:
+    return "/".join(case)
+
+
+# What is traced: direction, then the shape. Full attention stands for causal: a mask allocates nothing.
+TRACED: dict[str, tuple[bool, SdpaShape]] = {
+    f"{direction}_{shape.name}": (direction == "bwd", shape)
+    for direction in ("fwd", "bwd")
+    for shape in [*standard(64), *standard(128), *standard(192, 128), *standard(256), *models()]
+}
+
+# PyTorch releases whose SDPA can be asked to run FA4 (activate_flash_attention_impl), the last patch of each.
+TORCHES = ("2.11.0", "2.12.1", "2.13.0", "2.14.1", "2.15.0")
+
+# Calls whose compile time is watched: plain, varlen, a whole backward, and one with GQA's extra kernels.
+TIMED_CALLS = ("fwd_d128_full", "fwd_d128_causal_varlen", "bwd_d128_causal", "bwd_d128_causal_gqa4")
+
+SECONDS = {"seconds": ("seconds", "seconds")}
+
+_GROUPS = (
+    Group(
+        "codegen",
+        "codegen.Kernels.track_",
+        METRICS,
+        tuple((arch, case) for arch in ARCHES for case in CASES),
+    ),
+    Group(
+        "memory",
+        "memory.Traced.track_",
+        {
+            "peak_bytes": ("bytes", "peak memory"),
+            "extra_bytes": ("bytes", "memory beyond inputs and outputs"),
+        },
+        tuple((arch, name) for arch in ARCHES for name in TRACED),
+    ),
+    Group(
+        "route",
+        "route.Sdpa.track_",
+        {"broken": ("checks", "broken checks")},
+        tuple((torch, arch) for torch in TORCHES for arch in ARCHES),
+    ),
+    Group(
+        "compile",
+        "compile.Jit.track_",
+        SECONDS,
+        tuple((arch, call) for arch in ARCHES for call in TIMED_CALLS),
+        exact=False,
+    ),
+    Group("import", "compile.Import.track_", SECONDS, (("flash_attn.cute",),), exact=False),
+)
+GROUPS = {group.name: group for group in _GROUPS}
+
+
+def group_of(benchmark: str) -> tuple[Group, str] | None:
+    """The group and metric of one of asv's benchmark names; None for a benchmark that is none of ours."""
+    for group in _GROUPS:
+        metric = benchmark.removeprefix(group.stem)
+        if metric != benchmark and metric in group.metrics:
+            return group, metric
+    return None

@@ -1,0 +1,96 @@
+"""Attention shapes at the sizes people run, by stable names, and the sets of them that are watched.
+
+Sizes: those of flash-attention's own benchmark (32k tokens in all) and public model configurations; the name of a
+shape holds its dimensions, never a model's name, and is part of asv's series.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+BYTES_OF = {"bf16": 2, "fp16": 2, "fp32": 4}
+TOKENS = 32768  # of FA4's standard set: batch = TOKENS / seq_len
+
+
+@dataclass(frozen=True)
+class SdpaShape:
+    """Self-attention of `batch` sequences of `seq_len` tokens; Q has `num_heads`, K and V `kv_heads`.
+
+    `head_dim` is that of Q and K, `head_dim_v` that of V and the output. `window` is how many tokens to
+    the left a query sees beside its own (None: all); with a window nothing to the right is seen.
+    """
+
+    batch: int
+    num_heads: int
+    seq_len: int
+    head_dim: int
+    kv_heads: int
+    head_dim_v: int
+    causal: bool = False
+    window: int | None = None
+    dtype: str = "bf16"
+
+    @property
+    def name(self) -> str:
+        """Such as "b4_s8192_h16_d128_causal", "b1_s2048_h32kv8_d128_full", "..._d192v128_w128"."""
+        kv = "" if self.kv_heads == self.num_heads else f"kv{self.kv_heads}"
+        v = "" if self.head_dim_v == self.head_dim else f"v{self.head_dim_v}"
+        mask = f"w{self.window}" if self.window is not None else "causal" if self.causal else "full"
+        dtype = "" if self.dtype == "bf16" else f"_{self.dtype}"
+        return f"b{self.batch}_s{self.seq_len}_h{self.num_heads}{kv}_d{self.head_dim}{v}_{mask}{dtype}"
+
+    @property
+    def tokens(self) -> int:
+        return self.batch * self.seq_len
+
+
+def shape(
+    batch: int,
+    num_heads: int,
+    seq_len: int,
+    head_dim: int,
+    kv_heads: int | None = None,
+    head_dim_v: int | None = None,
+    causal: bool = False,
+    window: int | None = None,
+    dtype: str = "bf16",
+) -> SdpaShape:
+    """A SdpaShape whose K and V are like Q unless said otherwise."""
+    return SdpaShape(
+        batch,
+        num_heads,
+        seq_len,
+        head_dim,
+        num_heads if kv_heads is None else kv_heads,
+        head_dim if head_dim_v is None else head_dim_v,
+        causal,
+        window,
+        dtype,
+    )
+
+
+def standard(head_dim: int, head_dim_v: int | None = None, causal: bool = False) -> list[SdpaShape]:
+    """FA4's standard set (its benchmark_attn.py): 32k tokens in all, lengths 1k to 32k.
+
+    Heads: 32 up to head_dim 64, 16 up to 192, 8 above.
+    """
+    heads = 32 if head_dim <= 64 else 16 if head_dim <= 192 else 8
+    lengths = (1024, 2048, 4096, 8192, 16384, 32768)
+    return [
+        shape(TOKENS // length, heads, length, head_dim, head_dim_v=head_dim_v, causal=causal)
+        for length in lengths
+    ]
+
+
+def models(lengths: tuple[int, ...] = (2048, 8192, 32768)) -> list[SdpaShape]:
+    """Batch 1, as public models have it: Llama 3 (32 heads over 8 and 4, d 128), DeepSeek-V3 (128 heads,
+    192/128), gpt-oss (64 heads over 8, d 64, window 128); causal."""
+    found = []
+    for length in lengths:
+        found += [
+            shape(1, 32, length, 128, kv_heads=8, causal=True),
+            shape(1, 32, length, 128, kv_heads=4, causal=True),
+            shape(1, 128, length, 192, head_dim_v=128, causal=True),
+            shape(1, 64, length, 64, kv_heads=8, window=128),
+        ]
+    return found
