@@ -18,7 +18,7 @@ from fa4_asv.compile_pool import Outcome
 from fa4_asv.context import VARIABLE, Context
 from fa4_asv.cubin import opcode_histogram
 from fa4_asv.groups import GROUPS
-from fa4_asv.lanes import selected
+from fa4_asv.lanes import collect, figure, selected
 from fa4_asv.stand_ins import describe, forget_personal_settings, target_environment
 
 CODEGEN = GROUPS["codegen"]
