@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+from types import SimpleNamespace
 
 import pytest
 from asv import util
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
-from fa4_asv.asv_glue.seams import write_json
+from fa4_asv.asv_glue.seams import keep_known, write_json
 from fa4_asv.asv_glue.selection import benchmarks
 from fa4_asv.cases import CASES
 from fa4_asv.codegen import _kernel_of, measure
@@ -19,6 +21,7 @@ from fa4_asv.context import VARIABLE, Context
 from fa4_asv.cubin import opcode_histogram
 from fa4_asv.groups import GROUPS
 from fa4_asv.lanes import collect, figure, selected
+from fa4_asv.records import CaseRecord, Sidecar, Toolchain
 from fa4_asv.stand_ins import describe, forget_personal_settings, target_environment
 
 CODEGEN = GROUPS["codegen"]
@@ -222,3 +225,20 @@ def test_what_is_broken_is_tried_again(tmp_path, monkeypatch):
         assert record.state == "broken"
         assert "cannot run /nowhere/cuobjdump: not found" in record.why
     assert runs == [["sm_90/fwd_d64_full"]] * 2
+
+
+def test_what_did_not_run_keeps_its_figure():
+    """asv writes n/a over all cases of a benchmark that a narrow --bench left out."""
+    known = {"sm_90/a": CaseRecord("measured", figures={"registers": 168})}
+    known |= {"sm_90/b": CaseRecord("unsupported", why="no"), "sm_100/a": CaseRecord("broken", why="crash")}
+    toolchain = Toolchain("day", "cu13", "x", {})
+    sidecar = Sidecar(1, "1", "nogpu", "c", "e", "r", toolchain, {"codegen": known})
+    name, nan = "codegen.Kernels.track_registers", float("nan")
+    results = SimpleNamespace(
+        _results={name: [nan, nan, None, nan], "other.track": [nan]},
+        _benchmark_params={name: [["'sm_90'", "'sm_100'"], ["'a'", "'b'"]], "other.track": []},
+    )
+    keep_known(results, sidecar)
+    first, second, failed, unknown = results._results[name]
+    assert (first, failed) == (168, None)
+    assert math.isnan(second) and math.isnan(unknown) and math.isnan(results._results["other.track"][0])

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import os
 import shutil
@@ -24,6 +25,7 @@ from fa4_asv.asv_glue import selection
 from fa4_asv.context import Context
 from fa4_asv.errors import Fa4AsvError
 from fa4_asv.files import write_atomic
+from fa4_asv.groups import group_of, key_of
 from fa4_asv.machine import NOGPU, NOGPU_RECORD
 from fa4_asv.records import FORMAT, SUITE, CaseRecord, Sidecar, Toolchain
 from fa4_asv.results import merge, read_sidecar, sidecar_path, write_sidecar
@@ -107,8 +109,26 @@ def _save_sidecar(results: Any, result_dir: str) -> None:
         return
     path = sidecar_path(Path(result_dir) / results._filename)
     old = read_sidecar(path) if path.is_file() else None
-    write_sidecar(path, merge(old, _sidecar(context)))
+    merged = merge(old, _sidecar(context))
+    keep_known(results, merged)
+    write_sidecar(path, merged)
     shutil.rmtree(context.spool, ignore_errors=True)
+
+
+def keep_known(results: Any, sidecar: Sidecar) -> None:
+    """What did not run keeps its figure: asv writes n/a over every case that a narrow run left out."""
+    for name, values in results._results.items():
+        found = group_of(name)
+        if found is None or not found[0].exact or not isinstance(values, list):
+            continue
+        group, metric = found
+        records = sidecar.groups.get(group.name, {})
+        # asv holds parameters as reprs; a case's words need no more than their quotes removed.
+        cases = itertools.product(*results._benchmark_params[name])
+        for index, case in enumerate(cases):
+            record = records.get(key_of(tuple(word.strip("'") for word in case)))
+            if record and record.state == "measured" and util.is_na(values[index]):
+                values[index] = record.figures.get(metric, values[index])
 
 
 def _sidecar(context: Context) -> Sidecar:
