@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from fa4_asv.alone import shared
 from fa4_asv.cache import cache_path, read_cache, write_cache
 from fa4_asv.cases import CASES, Case
 from fa4_asv.compile_pool import Job, Outcome, run_jobs
@@ -64,7 +65,7 @@ def _compile(context: Context, calls: Sequence[tuple[str, str]], processes: int)
         write_cache(cache_path(context, "codegen", VERSION, arch, call), found)
         records.update(found)
         done[0] += 1
-        _progress(context, f"compiled {done[0]}/{len(calls)} calls, last {outcome.key}")
+        progress(context, f"compiled {done[0]}/{len(calls)} calls, last {outcome.key}")
 
     done = [0]
     dumps = scratch / "dumps"
@@ -83,10 +84,11 @@ def _compile(context: Context, calls: Sequence[tuple[str, str]], processes: int)
         for arch, call in sorted(calls)
     ]
     try:
-        run_jobs(jobs, processes, finished)
+        with shared(lambda words: progress(context, words)):
+            run_jobs(jobs, processes, finished)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-        _progress(context, "")
+        progress(context, "")
     return records
 
 
@@ -145,7 +147,7 @@ def _kernel_of(case: Case, kernels: list[dict[str, Any]], whole: bool = True) ->
     return chosen[0] if chosen else None
 
 
-def _progress(context: Context, words: str) -> None:
+def progress(context: Context, words: str) -> None:
     """One line that overwrites itself, on the terminal that asv runs on, if it does."""
     if not context.terminal:
         return

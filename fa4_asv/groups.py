@@ -6,6 +6,8 @@ the tuple of a benchmark's parameters; in a sidecar its key is those words joine
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fa4_asv.cases import ARCHES, CASES
@@ -32,6 +34,23 @@ class Group:
     def benchmark(self, metric: str) -> str:
         """The name of the benchmark that holds `metric`."""
         return self.stem + metric
+
+    def selected(self, patterns: Sequence[str]) -> list[Case]:
+        """The cases that asv's `--bench` patterns select, matched as asv matches; all without patterns."""
+        if not patterns:
+            return list(self.cases)
+        return [
+            case
+            for case in self.cases
+            if any(
+                re.search(pattern, self.benchmark(metric) + self._words(case))
+                for pattern in patterns
+                for metric in self.metrics
+            )
+        ]
+
+    def _words(self, case: Case) -> str:
+        return "" if self.only_case else f"({', '.join(map(repr, case))})"
 
     @property
     def only_case(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,29 +13,12 @@ from asv_runner.benchmarks.mark import SkipNotImplemented
 from fa4_asv.context import Context, current
 from fa4_asv.errors import Fa4AsvError
 from fa4_asv.files import write_atomic
-from fa4_asv.groups import GROUPS, Case, Group, key_of
+from fa4_asv.groups import GROUPS, Case, key_of
 from fa4_asv.machine import NOGPU
 from fa4_asv.records import CaseRecord
 
 Records = dict[str, CaseRecord]
 Measure = Callable[[Context, Sequence[Case]], Records]
-
-
-def selected(context: Context, group: Group) -> list[Case]:
-    """The cases of `group` that `--bench` selected.
-
-    asv tells a setup_cache nothing of its selection; matching as asv does avoids measuring the rest.
-    """
-    return [
-        case
-        for case in group.cases
-        if not context.select
-        or any(
-            re.search(pattern, f"{group.benchmark(metric)}({', '.join(map(repr, case))})")
-            for pattern in context.select
-            for metric in group.metrics
-        )
-    ]
 
 
 def collect(name: str, measure: Measure) -> dict[str, Any]:
@@ -47,10 +29,11 @@ def collect(name: str, measure: Measure) -> dict[str, Any]:
     context, group = current(), GROUPS[name]
     if context.machine != NOGPU:
         return {}  # not None: asv would then call the benchmarks without this argument
-    wanted = selected(context, group)
+    # asv tells a setup_cache nothing of its selection; measuring the rest would cost minutes.
+    wanted = group.selected(context.select)
     if not wanted:
         return {}
-    records = {key: CaseRecord("not run", why="not selected by --bench") for key in map(key_of, group.cases)}
+    records = {key: CaseRecord("not run", why="not selected, or not to be had here") for key in map(key_of, group.cases)}
     if context.unsupported:
         records |= {key_of(case): CaseRecord("unsupported", why=context.unsupported) for case in wanted}
     else:

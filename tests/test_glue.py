@@ -20,11 +20,10 @@ from fa4_asv.compile_pool import Outcome
 from fa4_asv.context import VARIABLE, Context
 from fa4_asv.cubin import opcode_histogram
 from fa4_asv.groups import GROUPS
-from fa4_asv.lanes import collect, figure, selected
+from fa4_asv.lanes import collect, figure
 from fa4_asv.records import CaseRecord, Sidecar, Toolchain
 from fa4_asv.stand_ins import describe, forget_personal_settings, target_environment
 
-CODEGEN = GROUPS["codegen"]
 
 
 def context(tmp_path, **changes) -> Context:
@@ -60,12 +59,13 @@ def test_the_selection_is_read_as_asv_reads_it(words, expected):
     assert benchmarks(words) == expected
 
 
-def test_only_what_is_selected_is_compiled(tmp_path):
-    assert len(selected(context(tmp_path), CODEGEN)) == 2 * len(CASES)
-    one = context(tmp_path, select=[r"spill_bytes\('sm_90', 'fwd_d64_full'\)"])
-    assert selected(one, CODEGEN) == [("sm_90", "fwd_d64_full")]
-    assert len(selected(context(tmp_path, select=["registers"]), CODEGEN)) == 2 * len(CASES)
-    assert selected(context(tmp_path, select=["memory"]), CODEGEN) == []
+def test_only_what_is_selected_is_measured():
+    codegen, imported = GROUPS["codegen"], GROUPS["import"]
+    assert len(codegen.selected([])) == 2 * len(CASES)
+    assert codegen.selected([r"spill_bytes\('sm_90', 'fwd_d64_full'\)"]) == [("sm_90", "fwd_d64_full")]
+    assert len(codegen.selected(["registers"])) == 2 * len(CASES)
+    assert codegen.selected(["memory"]) == []
+    assert imported.selected(["Import.track_seconds$"]) == [("flash_attn.cute",)]
 
 
 def test_an_unsupported_flavour_measures_nothing_and_says_why(tmp_path, monkeypatch):

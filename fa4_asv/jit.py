@@ -1,0 +1,153 @@
+"""Seconds until FA4 is imported, and until one of its calls has compiled its kernels.
+
+Every sample is a fresh process (`jit_worker`) with all caches of compiled kernels off. The first process
+of a case does what the others do and is not recorded: it fills the page cache and writes bytecode, which
+a user pays once a machine. Each later one is a sample, unless others were busy meanwhile: then it is
+repeated, and the record says how often. It is never repeated for the time it took.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from fa4_asv.alone import Reading, allowed, exclusive, others_used, processor, read_usage
+from fa4_asv.cases import ARCHES
+from fa4_asv.codegen import CALL_TIMEOUT, progress
+from fa4_asv.compile_pool import Job, Outcome, Worker
+from fa4_asv.context import Context
+from fa4_asv.errors import Fa4AsvError
+from fa4_asv.records import CaseRecord
+from fa4_asv.stand_ins import target_environment
+
+SAMPLES = 6  # the fewest with which asv's Mann-Whitney test can tell anything
+ATTEMPTS = 3 * SAMPLES
+_WORKER = (sys.executable, "-m", "fa4_asv.jit_worker")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What tells how busy it is, and how many cores others may use; tests bring their own."""
+
+    read: Callable[[], Reading] = read_usage
+    bound: float | None = None  # None: `alone.allowed`
+
+
+class _Refused(Exception):
+    """FA4 said no, in its own words."""
+
+
+def measure_call(
+    context: Context,
+    case: tuple[str, ...],
+    machine: Machine | None = None,
+    command: tuple[str, ...] = _WORKER,
+) -> CaseRecord:
+    """Seconds from calling FA4 to its return, for `case` (architecture, name of the call)."""
+    arch, call = case
+    job = _job(context, arch, {"call": call}, command)
+    return _measure(context, f"{arch}/{call}", lambda: _call_seconds(job), machine or Machine())
+
+
+def measure_import(
+    context: Context,
+    case: tuple[str, ...],
+    machine: Machine | None = None,
+    command: tuple[str, ...] = _WORKER,
+) -> CaseRecord:
+    """Seconds of `import flash_attn.cute` with the DSL, in a process that has torch already."""
+    job = _job(context, ARCHES[0], None, command)
+    return _measure(context, f"import {case[0]}", lambda: _import_seconds(job), machine or Machine())
+
+
+def _job(context: Context, arch: str, payload: Any, command: tuple[str, ...]) -> Job:
+    # Empty is unset: bytecode that a person's setting forbids to write would be made in every sample.
+    bytecode = (("PYTHONDONTWRITEBYTECODE", ""), ("PYTHONPYCACHEPREFIX", ""))
+    environment = (*target_environment(arch, context.flavour), *bytecode)
+    return Job("", payload, command, environment, CALL_TIMEOUT)
+
+
+def _measure(context: Context, title: str, take: Callable[[], float], machine: Machine) -> CaseRecord:
+    """The record of a case, whatever its processes did."""
+    try:
+        with exclusive(lambda words: progress(context, words)):
+            return _samples(context, title, take, machine)
+    except _Refused as words:
+        return CaseRecord("unsupported", why=str(words))
+    except (Fa4AsvError, OSError) as error:
+        return CaseRecord("broken", why=str(error))
+    finally:
+        progress(context, "")
+
+
+def _samples(context: Context, title: str, take: Callable[[], float], machine: Machine) -> CaseRecord:
+    """Six quiet samples, or why there are none. Gives up as soon as six can no longer come together."""
+    bound = allowed() if machine.bound is None else machine.bound
+    progress(context, f"timing {title}: first start")
+    take()
+    samples: list[float] = []
+    used: list[float | None] = []
+    disturbed: list[float] = []
+    while len(samples) < SAMPLES and SAMPLES + len(disturbed) <= ATTEMPTS:
+        progress(context, f"timing {title}: sample {len(samples) + 1} of {SAMPLES}")
+        before = machine.read()
+        seconds = take()
+        cores = others_used(before, machine.read())
+        if cores is not None and cores > bound:
+            disturbed.append(cores)
+        else:
+            samples.append(seconds)
+            used.append(cores)
+    words = {"cpu": processor()}
+    if len(samples) < SAMPLES:
+        why = (
+            f"others used {median(disturbed):.1f} cores while it ran: {len(samples)} of "
+            f"{len(samples) + len(disturbed)} samples were quiet enough, {SAMPLES} are needed"
+        )
+        return CaseRecord("broken", why=why, words=words)
+    words["alone"] = _alone(used, len(disturbed), bound)
+    return CaseRecord("measured", samples={"seconds": samples}, words=words)
+
+
+def _alone(used: list[float | None], disturbed: int, bound: float) -> str:
+    known = [cores for cores in used if cores is not None]
+    if not known:
+        return "unknown: this system does not tell what others use"
+    words = f"others used at most {max(known):.2f} cores, {bound:g} allowed"
+    return f"{words}; {disturbed} disturbed samples were repeated" if disturbed else words
+
+
+def _import_seconds(job: Job) -> float:
+    worker = Worker(job)
+    try:
+        return _seconds(worker.started)
+    finally:
+        worker.close()
+
+
+def _call_seconds(job: Job) -> float:
+    worker = Worker(job)
+    try:
+        _seconds(worker.started)
+        outcome = worker.ask(job)
+        seconds = _seconds(outcome if outcome.lost else outcome.answer)
+        if not outcome.answer["kernels"]:
+            raise Fa4AsvError("the call returned without compiling a kernel")
+        return seconds
+    finally:
+        # Ended and waited for: only then does the kernel count what it used as ours.
+        worker.close()
+
+
+def _seconds(answer: Any) -> float:
+    """The seconds in a process's answer. Raises what it met instead."""
+    if isinstance(answer, Outcome):
+        raise Fa4AsvError(answer.lost)
+    error = answer["error"]
+    if error:
+        words = f"{error['kind']}: {error['words']}"
+        raise _Refused(words) if error["refused"] else Fa4AsvError(words)
+    return float(answer["seconds"])

@@ -1,0 +1,97 @@
+"""The process that is timed: FA4 imported once and called once, as in a user's first step.
+
+Started as `python -m fa4_asv.jit_worker` by the jit instrument with the target architecture in the
+environment. Answers {"seconds": of the import, "error": null or {"kind", "words", "refused"}} when it
+has imported FA4, then reads one JSON line {"call": name} and answers {"seconds": of the call,
+"kernels": how many it compiled, "error"}.
+
+The call sees fake CUDA tensors: it traces, lowers and assembles its real kernels and launches none.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from fa4_asv.cases import CALLS
+from fa4_asv.codegen_worker import make_call
+from fa4_asv.stand_ins import describe, open_answers, stand_in_for_the_driver
+
+
+class Forgiving:
+    """Stands in for `cute.compile`: DSL 4.4 compiles, and then fails to load without a driver.
+
+    Whether there is a cubin then is codegen's to check: it keeps cubins, and here that would be timed.
+    """
+
+    def __init__(self, compile_function: Any, count: list[int] | None = None) -> None:
+        self._compile = compile_function
+        self._count = [0] if count is None else count
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._compile, name)
+
+    def __getitem__(self, options: Any) -> Forgiving:
+        return Forgiving(self._compile[options], self._count)
+
+    @property
+    def kernels(self) -> int:
+        return self._count[0]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self._count[0] += 1
+        try:
+            return self._compile(*args, **kwargs)
+        except Exception as error:
+            if "CudaDriverDependencyError" not in f"{type(error).__name__} {error}":
+                raise
+            return _never_run
+
+
+def _never_run(*_: Any, **__: Any) -> None:
+    raise RuntimeError("a kernel compiled without a driver was launched")
+
+
+def timed(action: Callable[[], Any]) -> dict[str, Any]:
+    """Seconds of `action`, and in words what it raised."""
+    error = None
+    begin = time.perf_counter()
+    try:
+        action()
+    except Exception as caught:
+        error = describe(caught)
+    return {"seconds": time.perf_counter() - begin, "error": error}
+
+
+def _import_fa4() -> None:
+    import flash_attn.cute.interface  # noqa: F401
+
+
+def main() -> None:
+    answers = open_answers()
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    # The DSL is part of what is timed, so its own stand-in must wait until it has been imported.
+    stand_in_for_the_driver(torch, type("NoHardwareYet", (), {}))
+    answers.write(json.dumps(timed(_import_fa4)) + "\n")
+    line = sys.stdin.readline()
+    if not line:
+        return
+    import cutlass.cute as cute
+    from cutlass.utils import HardwareInfo
+    from flash_attn.cute import interface
+
+    stand_in_for_the_driver(torch, HardwareInfo)
+    cute.compile = forgiving = Forgiving(cute.compile)
+    call = CALLS[json.loads(line)["call"]]
+    with FakeTensorMode():
+        answer = timed(lambda: make_call(torch, interface, call))
+    answers.write(json.dumps({**answer, "kernels": forgiving.kernels}) + "\n")
+
+
+if __name__ == "__main__":
+    main()

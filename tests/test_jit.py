@@ -1,0 +1,290 @@
+"""Timing fresh processes: six quiet samples or words, with simulated machines and odd workers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fa4_asv import alone, compile_pool, jit
+from fa4_asv.alone import Reading
+from fa4_asv.context import Context
+from fa4_asv.jit import Machine, measure_call, measure_import
+from fa4_asv.jit_worker import Forgiving
+
+# Answers as the real worker does; the first argument says what it does when asked, the second counts starts.
+WORKER = """
+import json, os, sys, time
+what, starts = sys.argv[1:]
+with open(starts, "a") as file:
+    file.write("x")
+number = os.path.getsize(starts)
+error = lambda kind, refused: {"kind": kind, "words": "words", "refused": refused}
+if what == "no import":
+    print(json.dumps({"seconds": 0.1, "error": error("ImportError", False)}), flush=True)
+    sys.exit()
+print(json.dumps({"seconds": number / 10, "error": None}), flush=True)
+json.loads(sys.stdin.readline())
+if what == "hang" and number == 3:
+    time.sleep(600)
+if what == "die":
+    print("last words", file=sys.stderr)
+    os._exit(7)
+begin = time.perf_counter()
+time.sleep(0.05)
+failed = {"refuse": error("AssertionError", True), "raise": error("TypeError", False)}.get(what)
+seconds = time.perf_counter() - begin
+print(json.dumps({"seconds": seconds, "kernels": what != "nothing", "error": failed}), flush=True)
+"""
+CASE = ("sm_90", "fwd_d128_full")
+
+
+class Simulated:
+    """A machine of which others use the listed numbers of cores, one sample each; its clock is no clock."""
+
+    def __init__(self, *cores: float | None) -> None:
+        self._cores, self._reads = list(cores), 0
+        self._now = Reading(0.0, 0.0, 0.0, 0.0)
+
+    def __call__(self) -> Reading:
+        """Every second reading ends a sample of 10 s in which we used 8 s of one core."""
+        sample, ends = divmod(self._reads, 2)
+        self._reads += 1
+        if ends:
+            others = self._cores[min(sample, len(self._cores) - 1)]
+            now = self._now
+            if others is None:
+                self._now = replace(now, clock=now.clock + 10)
+            else:
+                busy = now.busy + 8 + 10 * others
+                self._now = Reading(now.clock + 10, now.own + 8, busy, now.total + 20)
+        return self._now
+
+    @property
+    def samples(self) -> int:
+        return self._reads // 2
+
+
+@pytest.fixture(autouse=True)
+def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "test.lock"
+    monkeypatch.setattr(alone, "lock_path", lambda: path)
+    return path
+
+
+@pytest.fixture
+def context() -> Context:
+    names = ("root", "machine", "environment", "commit", "tree", "release", "policy", "digest", "source")
+    fields = dict.fromkeys((*names, "spool", "cuobjdump", "nvdisasm"), "")
+    return Context(**fields, flavour="cu13", packages={})
+
+
+@pytest.fixture
+def worker(tmp_path: Path):
+    """The command of a fake worker; its starts are counted in a file."""
+    return lambda what="work": (sys.executable, "-c", WORKER, what, str(tmp_path / "starts"))
+
+
+def test_a_quiet_machine_gives_six_samples_after_one_start_that_is_not_recorded(context, worker, tmp_path):
+    record = measure_call(context, CASE, Machine(Simulated(0.05)), worker())
+    assert record.state == "measured"
+    (samples,) = record.samples.values()
+    assert len(samples) == 6 and all(0.05 <= seconds < 1 for seconds in samples)
+    assert record.words["alone"] == "others used at most 0.05 cores, 0.2 allowed"
+    assert "cores" in record.words["cpu"]
+    assert (tmp_path / "starts").stat().st_size == 7
+
+
+def test_an_import_is_timed_by_its_own_processes(context, worker):
+    record = measure_import(context, ("flash_attn.cute",), Machine(Simulated(0.0)), worker())
+    assert record.samples == {"seconds": [0.2, 0.3, 0.4, 0.5, 0.6, 0.7]}, "the first start is no sample"
+
+
+def test_a_disturbed_sample_is_repeated_and_said(context, worker):
+    record = measure_import(context, ("flash_attn.cute",), Machine(Simulated(1.3, 0.4, 0.1)), worker())
+    assert record.samples == {"seconds": [0.4, 0.5, 0.6, 0.7, 0.8, 0.9]}
+    words = "others used at most 0.10 cores, 0.2 allowed; 2 disturbed samples were repeated"
+    assert record.words["alone"] == words
+
+
+def test_a_machine_that_is_always_busy_has_no_time(context, worker):
+    simulated = Simulated(1.3)
+    record = measure_import(context, ("flash_attn.cute",), Machine(simulated), worker())
+    assert (record.state, record.samples) == ("broken", {})
+    words = "others used 1.3 cores while it ran: 0 of 13 samples were quiet enough, 6 are needed"
+    assert record.why == words
+    assert simulated.samples == 13, "after 13 of 18 attempts six can no longer come together"
+
+
+def test_samples_between_disturbances_count_up_to_the_last_attempt(context, worker):
+    simulated = Simulated(*[1.0] * 12, 0.0)
+    record = measure_import(context, ("flash_attn.cute",), Machine(simulated), worker())
+    assert (record.state, simulated.samples) == ("measured", 18)
+    late = Simulated(0, 0, 0, 0, 0, 1.0)
+    record = measure_import(context, ("flash_attn.cute",), Machine(late), worker())
+    assert "5 of 18 samples were quiet enough" in record.why
+
+
+def test_a_system_that_does_not_tell_is_taken_at_its_word(context, worker, tmp_path):
+    record = measure_import(context, ("flash_attn.cute",), Machine(Simulated(None)), worker())
+    assert record.state == "measured"
+    assert record.words["alone"] == "unknown: this system does not tell what others use"
+    missing = alone.read_usage(tmp_path / "nothing")
+    assert alone.others_used(missing, missing) is None
+
+
+@pytest.mark.parametrize(
+    ("what", "state", "why"),
+    [
+        ("refuse", "unsupported", "AssertionError: words"),
+        ("raise", "broken", "TypeError: words"),
+        ("no import", "broken", "ImportError: words"),
+        ("die", "broken", "the process ended with exit code 7: last words"),
+        ("nothing", "broken", "the call returned without compiling a kernel"),
+    ],
+)
+def test_what_a_process_meets_is_the_verdict_of_its_case(context, worker, what, state, why):
+    record = measure_call(context, CASE, Machine(Simulated(0.0)), worker(what))
+    assert (record.state, record.why, record.samples) == (state, why, {})
+
+
+def test_a_hang_is_killed_and_said(context, worker, monkeypatch):
+    monkeypatch.setattr(jit, "CALL_TIMEOUT", 0.5)
+    record = measure_call(context, CASE, Machine(Simulated(0.0)), worker("hang"))
+    assert (record.state, record.why) == ("broken", "timed out after 0.5 s and was killed")
+    monkeypatch.setattr(compile_pool, "START_TIMEOUT", 0.3)
+    sleeps = (sys.executable, "-c", "import time; time.sleep(600)")
+    record = measure_import(context, ("flash_attn.cute",), Machine(Simulated(0.0)), sleeps)
+    assert (record.state, record.why) == ("broken", "timed out after 0.3 s and was killed")
+    record = measure_call(context, CASE, Machine(Simulated(0.0)), ("/nowhere/python",))
+    assert (record.state, "/nowhere/python" in record.why) == ("broken", True)
+
+
+def test_what_others_use_is_read_from_the_kernels_counters(tmp_path, monkeypatch):
+    stat = tmp_path / "stat"
+    monkeypatch.setattr(alone.os, "sysconf", lambda name: 100)
+    readings = []
+    for clock, own, line in (
+        (0, 1.0, "cpu 100 0 0 900 0 0 0 0 0 0"),
+        (10, 9.0, "cpu 950 50 70 1800 40 5 5 30 9 9"),
+    ):
+        stat.write_text(f"{line}\ncpu0 1 2 3 4\n")
+        readings.append(replace(alone.read_usage(stat), clock=clock, own=own))
+    # 1010 jiffies more, 10.1 s, in 10 s; 8 s of them ours; idle and iowait are nobody's.
+    assert alone.others_used(*readings) == pytest.approx((10.1 - 8) / 10)
+    assert alone.others_used(readings[0], replace(readings[1], own=99.0)) == 0
+    assert alone.others_used(readings[0], replace(readings[0], clock=5)) is None, "counters that stand still"
+
+
+def test_a_child_that_has_ended_is_ours():
+    before = alone.read_usage()
+    code = "import time; begin = time.process_time()\nwhile time.process_time() < begin + 0.3: pass"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert 0.3 <= alone.read_usage().own - before.own < 5
+
+
+def test_the_bound_can_be_set(monkeypatch):
+    assert alone.allowed() == 0.2
+    monkeypatch.setenv("FA4_ASV_OTHERS", "64")
+    assert alone.allowed() == 64
+    for wrong in ("many", "-1", "nan"):
+        monkeypatch.setenv("FA4_ASV_OTHERS", wrong)
+        with pytest.raises(
+            alone.Fa4AsvError, match=f"FA4_ASV_OTHERS is '{wrong}', expected a number of cores"
+        ):
+            alone.allowed()
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from fa4_asv import alone
+alone.lock_path = lambda: Path(sys.argv[2])
+with getattr(alone, sys.argv[1])(lambda words: None):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("held", ["exclusive", "shared"])
+def test_a_timing_excludes_all_and_compiles_share(held, own_lock, monkeypatch):
+    monkeypatch.setattr(alone, "_TELL_AFTER", 0.0)
+    said: list[str] = []
+    root = Path(alone.__file__).parent.parent
+    command = [sys.executable, "-c", HOLDER, held, str(own_lock)]
+    with subprocess.Popen(command, cwd=root, stdin=-1, stdout=-1, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(alone.Fa4AsvError, match=r"waited 0.3 s"), alone.exclusive(said.append, 0.3):
+            raise AssertionError("two held it")
+        assert said == ["waiting for another fa4_asv run on this machine", ""]
+        begin = time.monotonic()
+        with alone.shared(lambda words: None, 0.3):
+            assert (time.monotonic() - begin > 0.2) == (held == "exclusive")
+        other.communicate("go\n")
+    with alone.exclusive(said.append, 0.0):
+        assert own_lock.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_lock_that_is_not_ours_is_refused_and_never_followed(own_lock, tmp_path, context, worker):
+    target = tmp_path / "precious"
+    target.write_text("precious")
+    own_lock.symlink_to(target)
+    record = measure_call(context, CASE, Machine(Simulated(0.0)), worker())
+    assert record.state == "broken" and f"cannot lock {own_lock}" in record.why
+    own_lock.unlink()
+    own_lock.hardlink_to(target)
+    target.chmod(0o600)
+    record = measure_call(context, CASE, Machine(Simulated(0.0)), worker())
+    assert "no private file of this user" in record.why
+    with alone.shared(lambda words: None):
+        pass  # an exact figure needs no lock
+    own_lock.unlink()
+    own_lock.touch()
+    own_lock.chmod(0o666)
+    record = measure_call(context, CASE, Machine(Simulated(0.0)), worker())
+    assert "no private file of this user" in record.why
+    assert target.read_text() == "precious"
+
+
+def test_only_the_drivers_absence_is_forgiven():
+    class CudaDriverDependencyError(Exception):
+        pass
+
+    raised: list[Exception | None] = [None, CudaDriverDependencyError("ICE"), TypeError("not this one")]
+
+    class Compile:
+        options = "o"
+
+        def __getitem__(self, options: str) -> Compile:
+            return self
+
+        def __call__(self) -> str:
+            error = raised.pop(0)
+            if error:
+                raise error
+            return "compiled"
+
+    compile_function = Forgiving(Compile())
+    assert compile_function() == "compiled"
+    never_run = compile_function["options"]()
+    with pytest.raises(RuntimeError, match="without a driver"):
+        never_run()
+    with pytest.raises(TypeError):
+        compile_function()
+    assert (compile_function.kernels, compile_function.options) == (3, "o")
+
+
+def test_the_worker_command_is_the_real_one(context):
+    job = jit._job(context, "sm_100", {"call": "x"}, jit._WORKER)
+    environment = dict(job.environment)
+    assert job.command == (sys.executable, "-m", "fa4_asv.jit_worker")
+    assert environment["CUTE_DSL_ARCH"] == "sm_100a"
+    assert environment["FLASH_ATTENTION_CUTE_DSL_CACHE_ENABLED"] == "0"
+    assert environment["CUTE_DSL_DISABLE_FILE_CACHING"] == "1"
+    assert "CUTE_DSL_KEEP_CUBIN" not in environment
+    assert json.loads(json.dumps(job.payload)) == {"call": "x"}
