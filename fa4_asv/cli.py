@@ -14,8 +14,11 @@ from fa4_asv.errors import Fa4AsvError
 # so that the reporting commands work where torch is not installed.
 COMMANDS = {
     "history": ("fa4_asv.history.commands", "history", "The releases of FA4 as a git history."),
+    "backfill": ("fa4_asv.backfill_commands", "backfill", "Measure what the record lacks."),
+    "publish": ("fa4_asv.publish", "publish", "Make the site from every sound result file."),
     "changes": ("fa4_asv.report_commands", "changes", "What changed between recorded releases."),
     "doctor": ("fa4_asv.doctor", "doctor", "What this machine can measure, and why not the rest."),
+    "route": ("fa4_asv.route_table", "route", "Which PyTorch drives which release through SDPA."),
     "verify": ("fa4_asv.report_commands", "verify", "Whether every file of the record is sound."),
 }
 

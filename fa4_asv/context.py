@@ -16,7 +16,8 @@ class Context:
     """Which source, toolchain and machine stand behind the benchmarks of this process.
 
     `unsupported` holds the words when the commit has no such flavour; `spool` is the folder whose
-    records become the sidecar; `select` are the regular expressions of asv's `--bench`, empty for all.
+    records become the sidecar; `select` are the regular expressions of asv's `--bench`, empty for all;
+    `torches` maps versions of torch to interpreters that hold this toolchain over them.
     """
 
     root: str
@@ -36,6 +37,7 @@ class Context:
     unsupported: str = ""
     terminal: str = ""
     select: list[str] = field(default_factory=list)
+    torches: dict[str, str] = field(default_factory=dict)
 
     def dump(self) -> str:
         return json.dumps(asdict(self))

@@ -33,7 +33,10 @@ def collect(name: str, measure: Measure) -> dict[str, Any]:
     wanted = group.selected(context.select)
     if not wanted:
         return {}
-    records = {key: CaseRecord("not run", why="not selected, or not to be had here") for key in map(key_of, group.cases)}
+    records = {
+        key: CaseRecord("not run", why="not selected, or not to be had here")
+        for key in map(key_of, group.cases)
+    }
     if context.unsupported:
         records |= {key_of(case): CaseRecord("unsupported", why=context.unsupported) for case in wanted}
     else:

@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,10 @@ from asv import environment, util
 from asv.console import log
 
 from fa4_asv.asv_glue import selection
+from fa4_asv.asv_glue.bases import Bases
 from fa4_asv.context import VARIABLE, Context
 from fa4_asv.errors import Fa4AsvError
-from fa4_asv.files import only_one, write_atomic
+from fa4_asv.files import write_atomic
 from fa4_asv.history.source import Source, lay_source
 from fa4_asv.history.toolchain import Lock, Policy, UnsupportedFlavour, install
 from fa4_asv.machine import ANY_PYTHON, NOGPU, find_tool, python_tag
@@ -42,7 +42,7 @@ class Fa4Environment(environment.Environment):  # type: ignore[misc]
         except Fa4AsvError as error:
             raise util.UserError(str(error)) from None
         self._project_files = Project.find(Path.cwd())
-        self._same = python == "same"
+        self._bases = Bases(self._project_files, same=python == "same")
         self._flavour = requirements.get("flavour", "cu12")
         requirements = {"flavour": self._flavour, "toolchain": self._policy.name}
         # Exact figures do not depend on Python; what a clock measures does.
@@ -57,68 +57,11 @@ class Fa4Environment(environment.Environment):  # type: ignore[misc]
         return python in ("same", ANY_PYTHON)
 
     def check_presence(self) -> bool:
-        return Path(self._path).is_dir() and self._base_is_whole()
-
-    # The base: torch, numpy and asv_runner, once for all flavours and policies.
-
-    @property
-    def _base_folder(self) -> Path:
-        return self._project_files.work / "base" / f"python{python_tag()}"
-
-    @property
-    def _base_python(self) -> Path:
-        return Path(sys.executable) if self._same else self._base_folder / "bin" / "python"
-
-    @property
-    def _base_pins(self) -> Path:
-        return self._project_files.root / "requirements" / "base.txt"
-
-    def _base_is_whole(self) -> bool:
-        done = self._base_folder / "fa4_asv-pins.txt"
-        return self._same or (done.is_file() and done.read_bytes() == self._base_pins.read_bytes())
+        return Path(self._path).is_dir() and self._bases.are_whole()
 
     def _setup(self) -> None:
         Path(self._path).mkdir(parents=True, exist_ok=True)
-        if self._same:
-            self._check_same()
-            return
-        self._base_folder.parent.mkdir(parents=True, exist_ok=True)
-        with only_one(self._base_folder.parent / f".{self._base_folder.name}.lock"):
-            if self._base_is_whole():
-                return
-            log.info(f"Creating {self._base_folder.name} with torch (once, about a minute)")
-            shutil.rmtree(self._base_folder, ignore_errors=True)
-            make = [
-                sys.executable,
-                "-m",
-                "virtualenv",
-                "--quiet",
-                "-p",
-                sys.executable,
-                str(self._base_folder),
-            ]
-            self._base_step(make)
-            # pip, not uv: a person's own pip configuration says where torch comes from.
-            pip = [str(self._base_python), "-m", "pip", "install", "--quiet", "-r", str(self._base_pins)]
-            self._base_step(pip)
-            shutil.copyfile(self._base_pins, self._base_folder / "fa4_asv-pins.txt")
-
-    def _base_step(self, command: list[str]) -> None:
-        try:
-            util.check_call(command, timeout=self._install_timeout)
-        except (util.ProcessError, OSError) as error:
-            words = str(getattr(error, "stderr", "") or error).strip().splitlines()[-1]
-            raise util.UserError(f"cannot make the base environment with torch: {words}") from None
-
-    def _check_same(self) -> None:
-        needed = "import torch, numpy, triton, asv_runner, elftools"
-        done = subprocess.run([sys.executable, "-c", needed], capture_output=True, text=True)
-        if done.returncode != 0:
-            reason = done.stderr.strip().splitlines()[-1]
-            raise util.UserError(
-                f"fa4:same needs torch and asv_runner in {sys.executable} ({reason}); "
-                f"install {self._base_pins.relative_to(self._project_files.root)} there or run without -E fa4:same"
-            )
+        self._bases.make(self._install_timeout)
 
     # A commit: its sources and its toolchain.
 
@@ -141,14 +84,19 @@ class Fa4Environment(environment.Environment):  # type: ignore[misc]
         self._set_commit_hash(commit)
         self._held_file.unlink(missing_ok=True)
         source = lay_source(self._project_files, commit)
-        unsupported, lock, python = "", None, self._base_python
+        torches: dict[str, str] = {}
+        unsupported, lock, python = "", None, self._bases.python
         try:
             lock = source.lock(self._project_files, self._flavour, self._policy)
-            python = install(self._project_files, lock, self._base_python)
+            python = install(self._project_files, lock, self._bases.python)
+            torches = {
+                torch: str(install(self._project_files, lock, base))
+                for torch, base in self._bases.interpreters().items()
+            }
         except UnsupportedFlavour as words:
             unsupported = str(words)
         self._refuse_shadow(python, source.folder)
-        context = self._context(source, lock, unsupported)
+        context = self._context(source, lock, unsupported, torches)
         # A killed run of the same process id may have left records here.
         shutil.rmtree(context.spool, ignore_errors=True)
         write_atomic(self._held_file, json.dumps({"python": str(python), "context": context.dump()}))
@@ -182,7 +130,9 @@ class Fa4Environment(environment.Environment):  # type: ignore[misc]
                 f"{origin} (flash-attn 2) hides FA4; uninstall flash-attn from that environment"
             )
 
-    def _context(self, source: Source, lock: Lock | None, unsupported: str) -> Context:
+    def _context(
+        self, source: Source, lock: Lock | None, unsupported: str, torches: dict[str, str]
+    ) -> Context:
         spool = self._project_files.work / "spool" / str(self._owner) / f"{source.commit[:12]}-{self.name}"
         return Context(
             root=str(self._project_files.root),
@@ -202,6 +152,7 @@ class Fa4Environment(environment.Environment):  # type: ignore[misc]
             unsupported=unsupported,
             terminal=selection.terminal(),
             select=selection.benchmarks(),
+            torches=torches,
         )
 
     def run(self, args: list[str], **kwargs: Any) -> Any:

@@ -1,0 +1,233 @@
+"""The table of the SDPA route: which torch drives which release of FA4, from the record alone."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from fa4_asv.cases import ARCHES
+from fa4_asv.changes import recorded
+from fa4_asv.errors import Fa4AsvError
+from fa4_asv.groups import TORCHES, key_of
+from fa4_asv.history.manifest import Manifest
+from fa4_asv.history.toolchain import FLAVOURS
+from fa4_asv.project import Project
+from fa4_asv.records import CaseRecord
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What is recorded of one release under one torch, for one architecture and flavour."""
+
+    release: str
+    torch: str
+    arch: str
+    flavour: str
+    record: CaseRecord
+
+    @property
+    def verdict(self) -> str:
+        """ "yes", "forward only", "partly (1 of 21)", "no (13 of 21)": of the checks, how many are broken.
+
+        "no" where not one dense forward works; "broken" where the checks never ended.
+        """
+        if self.record.state != "measured":
+            return self.record.state
+        words, count = self.record.words, self.record.figures["broken"]
+        if not count:
+            return "yes"
+        of = f"({count} of {self.record.figures['checks']})"
+        if {"forward_full", "forward_causal"} <= words.keys():
+            return f"no {of}"
+        after = {name for name in words if name.startswith("backward") or name == "deterministic"}
+        if words.keys() == after and {"backward_full", "backward_causal"} <= after:
+            return "forward only"
+        return f"partly {of}"
+
+    @property
+    def reasons(self) -> dict[str, list[str]]:
+        """The distinct words, and the checks that said them; what only follows from another is left out."""
+        found: dict[str, list[str]] = {}
+        for check, words in self.record.words.items():
+            if not words.startswith("needs "):
+                found.setdefault(words, []).append(check)
+        if self.record.why:
+            found.setdefault(self.record.why, [])
+        return found
+
+
+def pairs_of(project: Project, flavours: Sequence[str], policy: str = "day") -> list[Pair]:
+    """All that is recorded, oldest release first. Raises Fa4AsvError naming a file that cannot be read."""
+    manifest = Manifest.load(project.manifest)
+    found = []
+    for flavour in flavours:
+        for entry in recorded(project.results, manifest, flavour, policy):
+            cases = entry.sidecar.groups.get("route", {})
+            for torch in TORCHES:
+                for arch in ARCHES:
+                    record = cases.get(key_of((torch, arch)))
+                    if record is not None and record.state != "not run":
+                        found.append(Pair(entry.release, torch, arch, flavour, record))
+    order = {release.version: index for index, release in enumerate(manifest.releases)}
+    return sorted(found, key=lambda pair: order.get(pair.release, -1))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Releases by torches, for the architectures and flavours that agree in every cell."""
+
+    title: str
+    torches: list[str]
+    rows: list[tuple[str, list[Pair | None]]]
+    reasons: list[tuple[str, str]]
+
+
+def grids(pairs: Sequence[Pair]) -> list[Grid]:
+    """A grid for each architecture and flavour; those whose cells and reasons are equal become one.
+
+    A release that lacks one flavour (unsupported) is no difference: its cell is the other flavour's. A pair
+    that was not measured is one, so that no cell speaks for what nobody asked.
+    """
+    releases = list(dict.fromkeys(pair.release for pair in pairs))
+    torches = [torch for torch in TORCHES if any(pair.torch == torch for pair in pairs)]
+    merged: list[tuple[list[str], dict[tuple[str, str], Pair]]] = []
+    for arch in ARCHES:
+        for flavour in FLAVOURS:
+            cells = {
+                (pair.release, pair.torch): pair
+                for pair in pairs
+                if (pair.arch, pair.flavour) == (arch, flavour)
+            }
+            if not cells:
+                continue
+            for names, others in merged:
+                if _agree(cells, others):
+                    names.append(f"{arch} {flavour}")
+                    others.update({key: c for key, c in cells.items() if c.record.state != "unsupported"})
+                    break
+            else:
+                merged.append(([f"{arch} {flavour}"], cells))
+    return [
+        Grid(
+            ", ".join(names),
+            torches,
+            [(release, [cells.get((release, torch)) for torch in torches]) for release in releases],
+            _reasons(cells.values(), releases),
+        )
+        for names, cells in merged
+    ]
+
+
+def _agree(cells: dict[tuple[str, str], Pair], others: dict[tuple[str, str], Pair]) -> bool:
+    def equal(one: CaseRecord, other: CaseRecord) -> bool:
+        return one == other or "unsupported" in (one.state, other.state)
+
+    return cells.keys() == others.keys() and all(
+        equal(cells[key].record, others[key].record) for key in cells
+    )
+
+
+def _reasons(pairs: Iterable[Pair], releases: Sequence[str]) -> list[tuple[str, str]]:
+    """Each distinct reason, and where it was said: "torch 2.13.0: 4.0.0b19 to 4.0.0b36 (forward_full, ...)"."""
+    said: dict[str, dict[str, set[str]]] = {}
+    checks: dict[str, dict[str, None]] = {}
+    for pair in pairs:
+        for words, names in pair.reasons.items():
+            said.setdefault(words, {}).setdefault(pair.torch, set()).add(pair.release)
+            checks.setdefault(words, {}).update(dict.fromkeys(names))
+    found = []
+    for words, torches in sorted(said.items()):
+        places = []
+        for torch, where in sorted(torches.items()):
+            hit = [release for release in releases if release in where]
+            places.append(f"torch {torch}: {hit[0]}" + (f" to {hit[-1]} ({len(hit)})" if hit[1:] else ""))
+        tail = f" [{', '.join(checks[words])}]" if checks[words] else ""
+        found.append((words, "; ".join(places) + tail))
+    return found
+
+
+def render(grid: Grid, console: Console) -> None:
+    """One grid for a terminal."""
+    console.print(f"[bold]{escape(grid.title)}[/bold]")
+    table = Table("FA4", *(f"torch {torch}" for torch in grid.torches))
+    for release, cells in grid.rows:
+        table.add_row(escape(release), *(escape(cell.verdict) if cell else "" for cell in cells))
+    console.print(table)
+    for words, where in grid.reasons:
+        console.print(f"  {words}", markup=False, highlight=False)
+        console.print(f"      {where}", markup=False, highlight=False)
+
+
+def markdown(found: Sequence[Grid]) -> str:
+    """The grids as Markdown; what FA4 or torch said is text there, never markup."""
+    lines = []
+    for grid in found:
+        lines += [f"## {_plain(grid.title)}", ""]
+        lines.append("| FA4 | " + " | ".join(f"torch {torch}" for torch in grid.torches) + " |")
+        lines.append("|" + " --- |" * (len(grid.torches) + 1))
+        for release, cells in grid.rows:
+            words = [_plain(cell.verdict) if cell else "" for cell in cells]
+            lines.append(f"| {_plain(release)} | " + " | ".join(words) + " |")
+        lines.append("")
+        lines += [f"- {_plain(words)}<br>{_plain(where)}" for words, where in grid.reasons]
+        lines += [""] if grid.reasons else []
+    return "\n".join(lines)
+
+
+def _plain(text: str) -> str:
+    """Text that neither Markdown nor HTML reads as anything else."""
+    line = html.escape(" ".join(text.split()), quote=False)
+    return re.sub(r"([\\`*_{}\[\]()#+!|~-])", r"\\\1", line)
+
+
+@click.command()
+@click.option("--flavour", type=click.Choice(FLAVOURS), help="Only this CUDA flavour; default: both.")
+@click.option("--toolchain", "policy", default="day", show_default=True, help="Toolchain policy.")
+@click.option("--json", "as_json", is_flag=True, help="Every pair, machine-readable.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="As a page of the docs.")
+def route(flavour: str | None, policy: str, as_json: bool, as_markdown: bool) -> None:
+    """Which PyTorch drives which release of FA4 through scaled_dot_product_attention.
+
+    "yes": no check is broken; "no": not even the forward works; the reasons stand below the table.
+
+    \b
+    Examples:
+      fa4-asv route
+      fa4-asv route --flavour cu12 --json
+      fa4-asv route --markdown > docs/route.md
+    """
+    if as_json and as_markdown:
+        raise click.UsageError("--json and --markdown exclude each other")
+    pairs = pairs_of(Project.find(), [flavour] if flavour else FLAVOURS, policy)
+    if as_json:
+        rows = [
+            {
+                "release": pair.release,
+                "torch": pair.torch,
+                "arch": pair.arch,
+                "flavour": pair.flavour,
+                "verdict": pair.verdict,
+                **pair.record.to_json(),
+            }
+            for pair in pairs
+        ]
+        click.echo(json.dumps(rows, indent=1))
+        return
+    if not pairs:
+        raise Fa4AsvError("no route is recorded of this series yet; run `asv run -b route`")
+    if as_markdown:
+        click.echo(markdown(grids(pairs)), nl=False)
+        return
+    console = Console()
+    if not console.is_terminal:
+        console.width = 120  # a log is wider than the 80 columns that are guessed for it
+    for grid in grids(pairs):
+        render(grid, console)

@@ -1,0 +1,109 @@
+"""The table of the SDPA route against golden files; which torches a run asks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from asv import util
+from click.testing import CliRunner
+
+from fa4_asv.asv_glue import bases, selection
+from fa4_asv.cli import main
+from fa4_asv.groups import TORCHES
+from fa4_asv.history.manifest import Manifest
+from fa4_asv.records import CaseRecord
+from fa4_asv.results import read_sidecar, sidecar_path, write_sidecar
+from tests.test_changes import record
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def found(**words: str) -> CaseRecord:
+    return CaseRecord("measured", figures={"broken": len(words), "checks": 21}, words=words)
+
+
+UNPACK = "ValueError: too many values to unpack (expected 2) (in _fa4.py, _fa4_run_forward)"
+NO = found(forward_full=UNPACK, forward_causal=UNPACK, backward_full="needs forward_full")
+ODD = found(layout="the output | has <b>strides</b> `(1, 2)`")
+FORWARD = found(backward_full="x", backward_causal="x", deterministic="needs backward_full")
+
+
+@pytest.fixture
+def routes(project):
+    """Two releases under three torches: all verdicts, cells that were not run, markup in the words."""
+    old = {"2.13.0/sm_90": found(), "2.13.0/sm_100": found(), "2.15.0/sm_90": ODD, "2.15.0/sm_100": ODD}
+    new = {
+        "2.12.1/sm_90": FORWARD,
+        "2.13.0/sm_90": NO,
+        "2.13.0/sm_100": NO,
+        "2.14.1/sm_90": CaseRecord("not run", why="not to be had here"),
+        "2.15.0/sm_90": CaseRecord("broken", why="the process was killed by SIGSEGV"),
+    }
+    releases = []
+    for version, commit, cases in (("4.0.0b18", "a" * 40, old), ("4.0.0b19", "b" * 40, new)):
+        releases.append(record(project, version, commit, {}, {"nvidia-cutlass-dsl": "4.4.1"}))
+        (path,) = (project.results / "nogpu").glob(f"{commit[:8]}-*.json")
+        side = sidecar_path(path)
+        write_sidecar(side, replace(read_sidecar(side), groups={"route": cases}))
+    Manifest(tuple(releases)).save(project.manifest)
+    return project
+
+
+@pytest.mark.parametrize(("options", "golden"), [([], "route.txt"), (["--markdown"], "route.md")])
+def test_the_whole_table(routes, options, golden):
+    done = CliRunner().invoke(main, ["route", *options])
+    assert done.exit_code == 0, done.output
+    assert done.output == (GOLDEN / golden).read_text(encoding="utf-8")
+
+
+def test_the_json_has_every_pair_and_its_words(routes):
+    rows = json.loads(CliRunner().invoke(main, ["route", "--json"]).output)
+    assert len(rows) == 8, "what was not run is left out"
+    (row,) = [row for row in rows if (row["release"], row["torch"], row["arch"]) == ("4.0.0b19", "2.13.0", "sm_90")]  # fmt: skip
+    assert row["verdict"] == "no (3 of 21)"
+    assert row["words"]["forward_full"] == UNPACK
+
+
+def test_an_empty_record_is_one_line(routes):
+    done = CliRunner().invoke(main, ["route", "--flavour", "cu12"])
+    assert "no route is recorded" in str(done.exception)
+
+
+def test_torches_that_are_asked_for(monkeypatch):
+    monkeypatch.delenv(bases.VARIABLE, raising=False)
+    assert bases.torches_asked() == ()
+    monkeypatch.setenv(bases.VARIABLE, "all")
+    assert bases.torches_asked() == TORCHES
+    monkeypatch.setenv(bases.VARIABLE, "2.15.0, 2.12.1,2.15.0")
+    assert bases.torches_asked() == ("2.15.0", "2.12.1")
+    monkeypatch.setenv(bases.VARIABLE, "2.15")
+    with pytest.raises(util.UserError, match="no torch '2.15'; write `all` or some of 2.11.0"):
+        bases.torches_asked()
+
+
+def test_a_further_base_is_made_only_for_a_selected_route(project, monkeypatch):
+    pins = project.root / "requirements" / "base.txt"
+    pins.parent.mkdir()
+    pins.write_text("# torch once\ntorch==2.13.0\nnumpy==2.3.5\ntriton==3.7.0\n")
+    monkeypatch.setenv(bases.VARIABLE, "2.12.1,2.13.0")
+    monkeypatch.setattr(selection, "benchmarks", lambda: ["codegen"])
+    found = bases.Bases(project, same=False)
+    assert (found._further(), found.interpreters(), found.are_whole()) == ([], {}, False)
+    monkeypatch.setattr(selection, "benchmarks", lambda: ["route"])
+    found.folder.mkdir(parents=True)
+    (found.folder / "fa4_asv-pins.txt").write_text(pins.read_text())
+    assert not found.are_whole()
+    further = found.folder.with_name(found.folder.name + "-torch2.12.1")
+    further.mkdir()
+    (further / "fa4_asv-pins.txt").write_text("# torch once\ntorch==2.12.1\nnumpy==2.3.5\ntriton\n")
+    assert found.are_whole()
+    assert found.interpreters() == {
+        "2.13.0": found.folder / "bin" / "python",
+        "2.12.1": further / "bin" / "python",
+    }
+    assert found.versions() == ("2.12.1", "2.13.0")
+    monkeypatch.setattr(selection, "machine", lambda: "h100")
+    assert found.interpreters() == {}, "exact figures belong to nogpu"
