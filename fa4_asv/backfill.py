@@ -1,0 +1,253 @@
+"""What the record lacks, and one commit of it measured in a folder of its own.
+
+Plain `asv run` measures in a staged checkout; only what `verify` finds sound is moved into `results/`.
+Killed at any moment, the next start finds finished commits there and everything else missing again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fa4_asv.errors import Fa4AsvError
+from fa4_asv.groups import GROUPS, Group, key_of
+from fa4_asv.history.manifest import Manifest
+from fa4_asv.history.repository import BRANCH, NO_HISTORY, git, has_history, resolve
+from fa4_asv.machine import NOGPU
+from fa4_asv.project import Project
+from fa4_asv.records import Sidecar
+from fa4_asv.results import iter_results, load_result, read_sidecar, sidecar_path
+from fa4_asv.staging import seed, stage, take
+
+# A full set takes minutes; every call in it is bounded, so this ends only what hangs elsewhere.
+TASK_TIMEOUT = 2 * 3600.0
+DONE = ("measured", "unsupported", "broken")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One commit under one flavour; `groups` are those that lack something there.
+
+    `environment` is asv's name of what is recorded already, "" where nothing is.
+    """
+
+    commit: str
+    name: str
+    flavour: str
+    groups: tuple[str, ...]
+    environment: str = ""
+
+    @property
+    def label(self) -> str:
+        return f"{self.name} {self.flavour}"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a backfill was asked for. `bench` are asv's regular expressions, none for everything."""
+
+    machine: str = NOGPU
+    policy: str = "day"
+    flavours: tuple[str, ...] = ("cu13", "cu12")
+    bench: tuple[str, ...] = ()
+    retry_broken: bool = False
+    torches: tuple[str, ...] = ()
+
+
+def commits_of(project: Project, ranges: Sequence[str], every: int = 1) -> list[str]:
+    """Commits of `ranges` (git's words; none: all releases), oldest first, each `every`th and the last.
+
+    Raises Fa4AsvError for an unknown name or no history.
+    """
+    if not has_history(project):
+        raise Fa4AsvError(NO_HISTORY)
+    found: dict[str, None] = {}
+    for words in ranges or (BRANCH,):
+        names = [name for name in re.split(r"\.\.\.?", words.removesuffix("^!")) if name]
+        for name in names:
+            resolve(project, name)
+        # A single name is that commit, as people expect; asv would take it for its whole ancestry.
+        single = words == (names or [""])[0] and words != BRANCH and not _is_branch(project, words)
+        chosen = [f"{words}^!"] if single else [words]
+        lines = git(project.repository, "rev-list", "--first-parent", "--reverse", *chosen).decode()
+        found |= dict.fromkeys(lines.split())
+    commits = list(found)
+    return [commit for index, commit in enumerate(reversed(commits)) if index % every == 0][::-1]
+
+
+def _is_branch(project: Project, name: str) -> bool:
+    try:
+        git(project.repository, "show-ref", "--verify", "--quiet", f"refs/heads/{name}")
+    except Fa4AsvError:
+        return False
+    return True
+
+
+def wanted_cases(group: Group, wish: Wish) -> set[str]:
+    """Keys of the cases of `group` that the wish covers; none in another lane."""
+    if group.exact != (wish.machine == NOGPU):
+        return set()
+    chosen = group.selected(wish.bench)
+    return {key_of(case) for case in chosen if group.name != "route" or case[0] in wish.torches}
+
+
+def missing(project: Project, commits: Sequence[str], wish: Wish) -> list[Task]:
+    """What `results/` lacks of the wish, newest commit last; unsupported and (unless asked) broken are not
+    missing. A file that cannot be read counts as missing, and is measured again."""
+    known = {(side.commit, side.toolchain.flavour): side for side in _sidecars(project, wish)}
+    manifest = Manifest.load(project.manifest)
+    tasks = []
+    for flavour in wish.flavours:
+        for commit in commits:
+            side = known.get((commit, flavour))
+            lacking = tuple(_lacking(side, wish))
+            if lacking:
+                release = manifest.by_commit(commit)
+                name = release.version if release else commit[:10]
+                tasks.append(Task(commit, name, flavour, lacking, side.environment if side else ""))
+    return tasks
+
+
+def _sidecars(project: Project, wish: Wish) -> Iterator[Sidecar]:
+    for path in iter_results(project.results, wish.machine):
+        try:
+            load_result(path)
+            sidecar = read_sidecar(sidecar_path(path))
+        except Fa4AsvError:
+            continue
+        if sidecar.toolchain.policy == wish.policy:
+            yield sidecar
+
+
+def _lacking(sidecar: Sidecar | None, wish: Wish) -> Iterator[str]:
+    """Names of the groups of which a wanted case has no state yet."""
+    done = tuple(state for state in DONE if state != "broken" or not wish.retry_broken)
+    for group in GROUPS.values():
+        records = sidecar.groups.get(group.name, {}) if sidecar else {}
+        have = {key for key, record in records.items() if record.state in done}
+        if wanted_cases(group, wish) - have:
+            yield group.name
+
+
+def estimate(project: Project, tasks: Sequence[Task], wish: Wish) -> float | None:
+    """Seconds that `tasks` will take, from the durations that asv recorded; None without any.
+
+    Per group the median of what was recorded for the machine, cached repetitions left out.
+    """
+    spent: dict[str, list[float]] = {}
+    for path in iter_results(project.results, wish.machine):
+        try:
+            durations = json.loads(path.read_text(encoding="utf-8")).get("durations", {})
+        except (OSError, ValueError, AttributeError):
+            continue
+        for name, seconds in durations.items():
+            found = re.match(r"<setup_cache (\w+):", str(name))
+            if found and isinstance(seconds, (int, float)) and seconds > 3:
+                spent.setdefault(found[1], []).append(seconds)
+    if not spent:
+        return None
+    return sum(statistics.median(spent[g]) for task in tasks for g in task.groups if g in spent)
+
+
+class Attempt:
+    """One `asv run` of one task in a staged folder; `run` is called once."""
+
+    def __init__(self, project: Project, task: Task, wish: Wish, environment: str = "") -> None:
+        self.project, self.task, self.wish = project, task, wish
+        self._environment = environment
+        folder = project.work / "backfill"
+        self.folder = folder / f"{os.getpid()}-{task.commit[:12]}-{task.flavour}"
+        self.log = folder / "logs" / f"{task.name}-{task.flavour}.log"
+
+    def run(self) -> list[Path]:
+        """Measure and move what is sound into `results/`; the files that were moved.
+
+        Raises Fa4AsvError with the reason and the log's name where there is nothing to move.
+        """
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        try:
+            staged = stage(self.project, self.folder)
+            _one_flavour(staged, self.task.flavour)
+            seed(self.project, staged, self.task.commit, self.task.environment)
+            code = self._asv(staged)
+            if not any(iter_results(staged.results, self.wish.machine)):
+                raise Fa4AsvError(f"asv recorded nothing (exit code {code})")
+            return take(staged, self.project)
+        except Fa4AsvError as error:
+            shown = os.path.relpath(self.log, self.project.root)
+            raise Fa4AsvError(f"{self.task.label}: {error}; log: {shown}") from None
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _asv(self, staged: Project) -> int:
+        """Exit code of asv; 2 with figures means that a case is broken, which is a record like another."""
+        command = [sys.executable, "-m", "asv", "run", f"{self.task.commit}^!"]
+        if self.wish.machine != NOGPU:
+            command += ["--machine", self.wish.machine]
+        if self._environment:
+            command += ["--environment", self._environment]
+        for pattern in self.wish.bench or [f"^{re.escape(GROUPS[g].stem)}" for g in self.task.groups]:
+            command += ["--bench", pattern]
+        with self.log.open("w") as log:
+            process = subprocess.Popen(
+                command, cwd=staged.root, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+            (staged.root / "session").write_text(str(process.pid))
+            try:
+                return process.wait(TASK_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                raise Fa4AsvError(f"asv did not end within {TASK_TIMEOUT:.0f} s and was killed") from None
+            finally:
+                kill_session(process.pid)
+                process.wait()
+
+
+def _one_flavour(staged: Project, flavour: str) -> None:
+    path = staged.root / "asv.conf.json"
+    configuration = json.loads(path.read_text(encoding="utf-8"))
+    configuration["matrix"] = {"req": {"flavour": [flavour]}}
+    path.write_text(json.dumps(configuration, indent=1), encoding="utf-8")
+
+
+def kill_session(session: int) -> None:
+    """Kill every process of a session: asv gives each benchmark a process group of its own."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[3]) == session:
+                os.kill(int(stat.parent.name), signal.SIGKILL)
+        except (OSError, ValueError, IndexError):
+            continue  # ended meanwhile
+
+
+def clear_leftovers(project: Project) -> None:
+    """Remove what killed backfills left: their folders, and the asv that still runs in them.
+
+    Called under the backfill's lock, so that no other one is alive.
+    """
+    for folder in (project.work / "backfill").glob("[0-9]*-*-*"):
+        try:
+            session = int((folder / "session").read_text())
+        except (OSError, ValueError):
+            session = 0
+        # A process id may have been given away since; only a session that works in the folder is ours.
+        if session and _works_in(session, folder):
+            kill_session(session)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _works_in(session: int, folder: Path) -> bool:
+    try:
+        return Path(f"/proc/{session}/cwd").resolve(strict=True) == folder.resolve()
+    except OSError:
+        return False

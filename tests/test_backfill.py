@@ -1,0 +1,301 @@
+"""Backfill: what is missing, one writer, nothing half-written; asv itself is stood in for."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fa4_asv import backfill as module
+from fa4_asv.backfill import Attempt, Task, Wish, clear_leftovers, commits_of, estimate, missing
+from fa4_asv.cli import run
+from fa4_asv.errors import Fa4AsvError
+from fa4_asv.groups import GROUPS, key_of
+from fa4_asv.history.manifest import Manifest
+from fa4_asv.history.registry import Registry
+from fa4_asv.history.sync import sync
+from fa4_asv.records import CaseRecord
+from fa4_asv.results import iter_results, read_sidecar, sidecar_path, write_sidecar
+from tests.conftest import ROOT
+from tests.test_results import FIGURES, make, result
+
+ENVIRONMENT = "fa4-pyany-flavourcu13-toolchainday"
+CODEGEN = Wish(flavours=("cu13",), bench=("^codegen",))
+MEASURED = CaseRecord("measured", figures=FIGURES)
+
+
+@pytest.fixture
+def history(project, registry):
+    """Three releases, nothing recorded; folders that a staged checkout links to."""
+    sync(project, Registry())
+    (project.root / "requirements").mkdir()
+    shutil.copy(ROOT / "requirements" / "base.txt", project.root / "requirements")
+    return project
+
+
+def commits(project) -> list[str]:
+    return [release.commit for release in Manifest.load(project.manifest).releases]
+
+
+def record(project, commit: str, version: str, record: CaseRecord = MEASURED, **changed: CaseRecord) -> Path:
+    """A sound pair of files for all codegen cases of a commit, as asv and the glue write them."""
+    keys = [key_of(case) for case in GROUPS["codegen"].cases]
+    cases = dict.fromkeys(keys, record) | {name.replace("__", "/"): value for name, value in changed.items()}
+    params = [list(map(repr, axis)) for axis in axes()]
+    values = {"measured": 1, "broken": None, "unsupported": float("nan"), "not run": float("nan")}
+    rows = {
+        GROUPS["codegen"].benchmark(metric): [
+            [FIGURES[metric] if cases[key].state == "measured" else values[cases[key].state] for key in keys],
+            params,
+            "1",
+        ]
+        for metric in FIGURES
+    }
+    folder = project.results / "nogpu"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "machine.json").write_text('{"machine": "nogpu", "version": 1}')
+    (project.results / "benchmarks.json").write_text('{"version": 2}')
+    path = folder / f"{commit[:8]}-{ENVIRONMENT}.json"
+    durations = {"<setup_cache codegen:15>": 100.0, "<build>": 0.1}
+    path.write_text(json.dumps(result(commit, results=rows, durations=durations)))
+    write_sidecar(sidecar_path(path), make(commit=commit, release=version, cases=cases))
+    return path
+
+
+def axes() -> list[list[str]]:
+    cases = GROUPS["codegen"].cases
+    return [list(dict.fromkeys(case[axis] for case in cases)) for axis in (0, 1)]
+
+
+def asv_that(records, monkeypatch, code=0):
+    """In place of asv: `records(staged, task)` writes what a run would."""
+
+    def stand_in(self, staged):
+        records(staged, self.task)
+        return code
+
+    monkeypatch.setattr(Attempt, "_asv", stand_in)
+
+
+def good(staged, task):
+    record(staged, task.commit, task.name)
+
+
+def test_ranges_are_gits_and_a_release_is_itself(history):
+    first, second, third = commits(history)
+    assert commits_of(history, []) == [first, second, third]
+    assert commits_of(history, ["fa4-v4.0.0b3..releases"]) == [second, third]
+    assert commits_of(history, ["fa4-v4.0.0b4"]) == [second]
+    assert commits_of(history, ["fa4-v4.0.0b4", "releases"]) == [second, first, third]
+    assert commits_of(history, [], every=2) == [first, third]
+    with pytest.raises(Fa4AsvError, match="unknown release or commit 'fa4-v9'"):
+        commits_of(history, ["fa4-v9..releases"])
+
+
+def test_missing_is_what_has_no_state(history):
+    first, second, third = commits(history)
+    record(history, first, "4.0.0b3")
+    record(history, second, "4.0.0b4", CaseRecord("unsupported", why="no cu13 extra"))
+    record(history, third, "4.0.0b10", sm_90__fwd_d64_full=CaseRecord("not run", why="not selected"))
+    tasks = missing(history, commits(history), CODEGEN)
+    assert tasks == [Task(third, "4.0.0b10", "cu13", ("codegen",), ENVIRONMENT)]
+    everything = missing(history, commits(history), Wish(flavours=("cu13",)))
+    assert [task.name for task in everything] == ["4.0.0b3", "4.0.0b4", "4.0.0b10"]
+    assert everything[0].groups == tuple(
+        g.name for g in GROUPS.values() if g.exact and g.name not in ("codegen", "route")
+    )
+    assert len(missing(history, commits(history), Wish(flavours=("cu12",), bench=("^codegen",)))) == 3
+
+
+def test_broken_is_recorded_and_measured_again_only_when_asked(history):
+    commit = commits(history)[0]
+    record(history, commit, "4.0.0b3", sm_90__fwd_d64_full=CaseRecord("broken", why="killed by SIGSEGV"))
+    assert missing(history, [commit], CODEGEN) == []
+    again = Wish(flavours=("cu13",), bench=("^codegen",), retry_broken=True)
+    assert len(missing(history, [commit], again)) == 1
+
+
+def test_a_file_that_cannot_be_read_is_missing(history):
+    commit = commits(history)[0]
+    path = record(history, commit, "4.0.0b3")
+    path.write_text(path.read_text()[:100])
+    assert len(missing(history, [commit], CODEGEN)) == 1
+
+
+def test_the_estimate_is_the_median_of_what_was_recorded(history):
+    first, second, third = commits(history)
+    tasks = missing(history, [second, third], CODEGEN)
+    assert estimate(history, tasks, CODEGEN) is None
+    record(history, first, "4.0.0b3")
+    assert estimate(history, tasks, CODEGEN) == 200.0
+
+
+def test_a_commit_is_measured_aside_and_moved_when_sound(history, monkeypatch):
+    seen = []
+
+    def watched(staged, task):
+        seen.append(staged.root)
+        assert staged.results != history.results
+        good(staged, task)
+
+    asv_that(watched, monkeypatch)
+    task = missing(history, commits(history), CODEGEN)[0]
+    moved = Attempt(history, task, CODEGEN).run()
+    assert {path.suffix for path in moved} >= {".json", ".sidecar"}
+    assert len(list(iter_results(history.results))) == 1
+    assert not seen[0].exists()
+    assert len(missing(history, commits(history), CODEGEN)) == 2
+
+
+def test_what_is_unsound_is_not_moved(history, monkeypatch):
+    def edited(staged, task):
+        path = record(staged, task.commit, task.name)
+        path.write_text(path.read_text().replace("[[16,", "[[17,", 1))
+
+    asv_that(edited, monkeypatch)
+    task = missing(history, commits(history), CODEGEN)[0]
+    with pytest.raises(Fa4AsvError, match=r"4\.0\.0b3 cu13: .*log: "):
+        Attempt(history, task, CODEGEN).run()
+    assert not list(iter_results(history.results))
+
+
+def test_new_groups_are_added_to_what_was_there(history, monkeypatch):
+    """asv merges into the pair that was copied beside it; another flavour's pair stays where it is."""
+    commit = commits(history)[0]
+    old = record(history, commit, "4.0.0b3", sm_90__fwd_d64_full=CaseRecord("not run", why="not selected"))
+    seen = []
+    asv_that(
+        lambda staged, task: seen.append(sorted(p.name for p in iter_results(staged.results))), monkeypatch
+    )
+    Attempt(history, missing(history, [commit], CODEGEN)[0], CODEGEN).run()
+    assert seen == [[old.name]]
+
+
+def test_the_command_retries_reports_and_goes_on(history, monkeypatch, capsys):
+    calls = []
+
+    def flaky(staged, task):
+        calls.append(task.name)
+        if task.name == "4.0.0b4" or calls.count(task.name) == 1:
+            return
+        good(staged, task)
+
+    asv_that(flaky, monkeypatch, code=2)
+    with pytest.raises(SystemExit) as ended:
+        run(["backfill", "--flavour", "cu13", "-b", "^codegen", "--retries", "1"])
+    assert ended.value.code == 1
+    assert calls == ["4.0.0b3", "4.0.0b3", "4.0.0b4", "4.0.0b4", "4.0.0b10", "4.0.0b10"]
+    out, err = capsys.readouterr()
+    assert "[2/3] 4.0.0b4 cu13: failed" in out
+    assert "94 measured" in out
+    assert "asv recorded nothing (exit code 2); log: .asv/backfill/logs/4.0.0b4-cu13.log" in err
+    calls.clear()
+    asv_that(good, monkeypatch)
+    with pytest.raises(SystemExit) as ended:
+        run(["backfill", "--flavour", "cu13", "-b", "^codegen"])
+    assert ended.value.code == 0
+    assert "[1/1] 4.0.0b4 cu13: 94 measured" in capsys.readouterr().out
+
+
+def test_a_dry_run_tells_and_touches_nothing(history, capsys):
+    record(history, commits(history)[0], "4.0.0b3")
+    with pytest.raises(SystemExit) as ended:
+        run(["backfill", "--dry-run", "--flavour", "cu13", "-b", "^codegen"])
+    assert ended.value.code == 0
+    out = capsys.readouterr().out
+    assert "4.0.0b10 cu13: codegen" in out
+    assert "2 runs are missing over 3 commits, about 3 min by what was recorded so far" in out
+    with pytest.raises(SystemExit):
+        run(["backfill", "--dry-run", "--json", "--flavour", "cu13", "-b", "^codegen"])
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["seconds"] == 200.0
+    assert [task["name"] for task in plan["tasks"]] == ["4.0.0b4", "4.0.0b10"]
+
+
+def test_an_interrupt_keeps_what_finished(history, monkeypatch, capsys):
+    def interrupted(staged, task):
+        if task.name == "4.0.0b4":
+            raise KeyboardInterrupt
+        good(staged, task)
+
+    asv_that(interrupted, monkeypatch)
+    with pytest.raises(SystemExit) as ended:
+        run(["backfill", "--flavour", "cu13", "-b", "^codegen"])
+    assert ended.value.code == 130
+    assert "interrupted: 1 of 3 runs are in results/; run it again to go on" in capsys.readouterr().err
+    assert len(list(iter_results(history.results))) == 1
+
+
+def test_one_backfill_at_a_time(history, monkeypatch, capsys):
+    lock = history.work / "backfill" / ".lock"
+    lock.parent.mkdir(parents=True)
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import fcntl,sys,time;h=open(sys.argv[1],'w');fcntl.flock(h,2);print(1,flush=True);time.sleep(60)",
+            str(lock),
+        ],
+        stdout=subprocess.PIPE,
+    )
+    try:
+        holder.stdout.readline()
+        with pytest.raises(SystemExit) as ended:
+            run(["backfill", "--flavour", "cu13"])
+    finally:
+        holder.kill()
+        holder.wait()
+    assert ended.value.code == 2
+    assert "another backfill is running in this checkout" in capsys.readouterr().err
+
+
+def test_a_killed_backfills_asv_is_ended_and_its_folder_removed(history):
+    folder = history.work / "backfill" / "99999-cccccccccccc-cu13"
+    folder.mkdir(parents=True)
+    left = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(60)"], cwd=folder, start_new_session=True
+    )
+    (folder / "session").write_text(str(left.pid))
+    clear_leftovers(history)
+    assert left.wait(10) == -9
+    assert not folder.exists()
+
+
+def test_a_session_that_is_not_ours_is_left_alone(history):
+    """Process ids are given away again."""
+    folder = history.work / "backfill" / "99999-cccccccccccc-cu13"
+    folder.mkdir(parents=True)
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+    (folder / "session").write_text(str(other.pid))
+    try:
+        clear_leftovers(history)
+        assert other.poll() is None
+        assert not folder.exists()
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_a_hanging_asv_is_ended(history, monkeypatch):
+    monkeypatch.setattr(module, "TASK_TIMEOUT", 0.5)
+    sleeper = shutil.which("sleep")
+    monkeypatch.setattr(sys, "executable", sleeper)
+    real_popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda words, **kw: real_popen([sleeper, "60"], **kw))
+    task = missing(history, commits(history), CODEGEN)[0]
+    with pytest.raises(Fa4AsvError, match="did not end within 0 s and was killed|did not end within"):
+        Attempt(history, task, CODEGEN).run()
+    assert not list((history.work / "backfill").glob(f"{os.getpid()}-*"))
+
+
+def test_the_sidecar_of_a_moved_pair_is_that_of_the_run(history, monkeypatch):
+    asv_that(good, monkeypatch)
+    task = missing(history, commits(history), CODEGEN)[-1]
+    moved = Attempt(history, task, CODEGEN).run()
+    (side,) = [path for path in moved if path.suffix == ".sidecar"]
+    assert read_sidecar(side).release == task.name == "4.0.0b10"

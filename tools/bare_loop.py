@@ -1,0 +1,51 @@
+"""Compile the codegen calls of one architecture in this process, nothing more: what tools/cost.py compares with.
+
+Started by tools/cost.py with the target in the environment; prints one JSON line: seconds of the imports
+and of each call, and how many kernels were compiled.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+
+
+def main() -> None:
+    begin = time.perf_counter()
+    import cutlass.cute as cute
+    import torch
+    from cutlass.utils import HardwareInfo
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from fa4_asv.cases import CALLS
+    from fa4_asv.codegen_worker import clear_compiled, make_call
+    from fa4_asv.stand_ins import forget_personal_settings, stand_in_for_the_driver
+
+    forget_personal_settings()
+    stand_in_for_the_driver(torch, HardwareInfo)
+    from flash_attn.cute import interface
+
+    kernels = [0]
+    compile_kernel = cute.compile
+
+    def counted(*args: object, **kwargs: object) -> object:
+        kernels[0] += 1
+        return compile_kernel(*args, **kwargs)
+
+    cute.compile = counted
+    imports = time.perf_counter() - begin
+    seconds = {}
+    for name, call in CALLS.items():
+        clear_compiled(interface)
+        start = time.perf_counter()
+        try:
+            with FakeTensorMode():
+                make_call(torch, interface, call)
+        except Exception as error:
+            print(f"{name}: {type(error).__name__}: {str(error)[:80]}", flush=True)
+        seconds[name] = time.perf_counter() - start
+    print(json.dumps({"imports": imports, "calls": seconds, "kernels": kernels[0]}))
+
+
+if __name__ == "__main__":
+    main()
