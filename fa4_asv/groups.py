@@ -62,11 +62,26 @@ def key_of(case: Case) -> str:
     return "/".join(case)
 
 
+_DIRECTIONS = ("fwd", "bwd")
+_STANDARD = {
+    "d64": standard(64),
+    "d128": standard(128),
+    "d192_128": standard(192, 128),
+    "d256": standard(256),
+}
+
 # What is traced: direction, then the shape. Full attention stands for causal: a mask allocates nothing.
 TRACED: dict[str, tuple[bool, SdpaShape]] = {
     f"{direction}_{shape.name}": (direction == "bwd", shape)
-    for direction in ("fwd", "bwd")
-    for shape in [*standard(64), *standard(128), *standard(192, 128), *standard(256), *models()]
+    for direction in _DIRECTIONS
+    for shape in [*(shape for shapes in _STANDARD.values() for shape in shapes), *models()]
+}
+
+# Traced cases that differ in nothing but how a fixed number of tokens is cut into sequences.
+FAMILIES: dict[str, tuple[str, ...]] = {
+    f"{direction}_{dims}": tuple(f"{direction}_{shape.name}" for shape in shapes)
+    for direction in _DIRECTIONS
+    for dims, shapes in _STANDARD.items()
 }
 
 # PyTorch releases whose SDPA can be asked to run FA4 (activate_flash_attention_impl), the last patch of each.
@@ -92,6 +107,12 @@ _GROUPS = (
             "extra_bytes": ("bytes", "memory beyond inputs and outputs"),
         },
         tuple((arch, name) for arch in ARCHES for name in TRACED),
+    ),
+    Group(
+        "growth",
+        "memory.Growth.track_",
+        {"growth_bytes": ("bytes", "growth of peak memory with the sequence")},
+        tuple((arch, family) for arch in ARCHES for family in FAMILIES),
     ),
     Group(
         "route",

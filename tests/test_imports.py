@@ -10,18 +10,52 @@ PACKAGE = ROOT / "fa4_asv"
 
 # A module imports only from lower floors; asv only in the glue; torch and FA4 only where they are listed.
 FLOORS = [
-    {"errors", "machine"},
-    {"files", "project", "cases", "context", "records", "shapes", "compile_pool"},
-    {"groups", "stand_ins", "cache", "cubin", "results", "history.manifest", "history.repository"},
-    {"codegen_worker", "codegen", "history.registry", "history.toolchain", "changes", "verify", "doctor"},
-    {"lanes", "history.source", "history.sync", "report_commands"},
-    {"history.commands", "asv_glue.selection"},
-    {"asv_glue.environment", "asv_glue.repo", "asv_glue.seams"},
+    {"errors", "machine", "sampling", "verdicts"},
+    {
+        "clocks",
+        "files",
+        "project",
+        "cases",
+        "context",
+        "records",
+        "shapes",
+        "compile_pool",
+        "no_compile",
+        "route_checks",
+        "alone",
+    },
+    {"timing", "groups", "stand_ins", "cache", "cubin", "results", "history.manifest", "history.repository"},
+    {
+        "codegen_worker",
+        "traced_worker",
+        "codegen",
+        "route",
+        "route_worker",
+        "history.registry",
+        "history.toolchain",
+        "changes",
+        "verify",
+        "doctor",
+    },
+    {
+        "jit",
+        "jit_worker",
+        "traced",
+        "lanes",
+        "history.source",
+        "history.sync",
+        "report_commands",
+        "route_table",
+        "staging",
+    },
+    {"history.commands", "asv_glue.selection", "backfill", "publish"},
+    {"asv_glue.bases"},
+    {"asv_glue.environment", "asv_glue.repo", "asv_glue.seams", "backfill_commands"},
     {"asv_glue.plugin", "cli"},
     {"__main__"},
 ]
 HEAVY = {"torch", "cutlass", "flash_attn"}
-HEAVY_IN = {"codegen_worker"}
+HEAVY_IN = {"route_worker", "traced_worker", "jit_worker", "codegen_worker"}
 
 
 def modules() -> dict[str, Path]:

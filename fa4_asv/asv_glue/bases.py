@@ -18,6 +18,7 @@ from asv.console import log
 from uv import find_uv_bin
 
 from fa4_asv.asv_glue import selection
+from fa4_asv.errors import Fa4AsvError
 from fa4_asv.files import only_one
 from fa4_asv.groups import GROUPS, TORCHES
 from fa4_asv.machine import NOGPU, python_tag
@@ -180,5 +181,11 @@ def _step(command: list[str], timeout: float) -> None:
 
 
 def torches_here(project: Project, environment: str) -> tuple[str, ...]:
-    """The torches that a run in asv's `environment` ("", "fa4:same", ...) can ask for their route."""
-    return Bases(project, same=environment.endswith(":same")).versions()
+    """The torches that a run in asv's `environment` ("", "fa4:same", ...) can ask for their route.
+
+    Raises Fa4AsvError where FA4_ASV_TORCHES names another.
+    """
+    try:
+        return Bases(project, same=environment.endswith(":same")).versions()
+    except util.UserError as error:
+        raise Fa4AsvError(str(error)) from None

@@ -1,0 +1,131 @@
+"""Whether two commits differ, from the centres of several fresh processes on either side.
+
+The rule is fixed before anything runs: CONFIDENCE, RELEVANT and NOTICED stand here, and
+tools/sampler_power.py computes how often it is wrong. Standard library only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import fmean
+
+CONFIDENCE = 0.99  # of the interval: at most 1 % of unchanged points are called faster or slower
+RELEVANT = 0.005  # a change counts from here, and a verdict needs it as well as the interval
+NOTICED = 0.01  # the change that "same" rules out
+MIN_ROUNDS = 3  # a side: the interval of two processes is 25 times their spread
+_MANY_ROUNDS = 50
+
+
+@dataclass(frozen=True)
+class Round:
+    """One process's answer: its centre, that of the control beside it, and whether it had two modes."""
+
+    seconds: float
+    control: float | None = None
+    two_modes: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`name` is faster, slower, same or unclear; `change` is head over base minus 1, between low and high."""
+
+    name: str
+    why: str
+    change: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+
+
+def verdict(base: Sequence[Round], head: Sequence[Round]) -> Verdict:
+    """Whether `head` differs from `base`, from one figure a process: Welch's interval of log(kernel / control).
+
+    A process counts once however many samples it took: samples of one process share its luck, and pooling
+    them takes that luck for a change. Swapping the sides inverts the answer.
+    """
+    for side, rounds in (("base", base), ("head", head)):
+        if len(rounds) < MIN_ROUNDS:
+            return Verdict("unclear", f"{side} has {len(rounds)} rounds, {MIN_ROUNDS} are needed")
+        doubted = [one.two_modes for one in rounds if one.two_modes]
+        if 2 * len(doubted) > len(rounds):
+            return Verdict("unclear", f"{side}: {doubted[0]}, in {len(doubted)} of {len(rounds)} rounds")
+    controlled = all(one.control for one in (*base, *head))
+    ours, theirs = _logs(head, controlled), _logs(base, controlled)
+    centre = fmean(ours) - fmean(theirs)
+    reach = _reach(_variance(ours), len(ours), _variance(theirs), len(theirs))
+    name, why = _decide(centre, reach)
+    variance = (_variance(ours) + _variance(theirs)) / 2
+    why += f"; rounds differ by {math.sqrt(variance):.2%}"
+    if name == "unclear":
+        why += ", " + _rounds_needed(variance)
+    if not controlled:
+        why += "; no control beside every round, drift of the card is not cancelled"
+    return Verdict(name, why, *(math.expm1(edge) for edge in (centre, centre - reach, centre + reach)))
+
+
+def _decide(centre: float, reach: float) -> tuple[str, str]:
+    shown = f"{math.expm1(centre):+.2%} ± {math.expm1(reach):.2%}"
+    if abs(centre) > reach and abs(centre) >= math.log1p(RELEVANT):
+        return ("slower" if centre > 0 else "faster"), shown
+    if abs(centre) + reach <= math.log1p(NOTICED):
+        return "same", f"{shown}: a change of {NOTICED:.0%} is ruled out"
+    return "unclear", f"{shown}: neither a change nor its absence is shown"
+
+
+def _rounds_needed(variance: float) -> str:
+    for rounds in range(MIN_ROUNDS, _MANY_ROUNDS + 1):
+        if _reach(variance, rounds, variance, rounds) <= math.log1p(NOTICED) / 2:
+            return f"{rounds} a side would tell {NOTICED:.0%}"
+    return f"{_MANY_ROUNDS} a side would not tell {NOTICED:.0%}"
+
+
+def _logs(rounds: Sequence[Round], controlled: bool) -> list[float]:
+    return [math.log(one.seconds / (one.control if controlled and one.control else 1.0)) for one in rounds]
+
+
+def _variance(values: Sequence[float]) -> float:
+    centre = fmean(values)
+    return math.fsum((value - centre) ** 2 for value in values) / (len(values) - 1)
+
+
+def _reach(variance: float, count: int, other: float, others: int) -> float:
+    """Half the interval of the difference of two means, by Welch: no side's noise stands for the other's."""
+    mine, theirs = variance / count, other / others
+    if not mine + theirs:
+        return 0.0
+    freedom = (mine + theirs) ** 2 / (mine**2 / (count - 1) + theirs**2 / (others - 1))
+    return _critical(freedom) * math.sqrt(mine + theirs)
+
+
+@lru_cache(maxsize=4096)
+def student(confidence: float, freedom: int) -> float:
+    """Two-sided quantile of Student's t: within it lies `confidence`. By bisection of the closed form."""
+    low, high = 0.0, 1e4
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _within(middle, freedom) < confidence else (low, middle)
+    return high
+
+
+def _within(t: float, freedom: int) -> float:
+    """P(|T| < t) for a whole number of degrees of freedom (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
+    angle = math.atan(t / math.sqrt(freedom))
+    square = math.cos(angle) ** 2
+    odd = freedom % 2
+    term = math.cos(angle) if odd else 1.0
+    total = 0.0
+    for index in range(2 + odd, freedom + 1, 2):
+        total += term
+        term *= square * (index - 1) / index
+    series = math.sin(angle) * total
+    return 2 / math.pi * (angle + series) if odd else series
+
+
+def _critical(freedom: float) -> float:
+    """`student` between whole numbers, straight in 1 / freedom, where the curve is all but straight."""
+    whole = math.floor(freedom + 1e-9)
+    upper, lower = student(CONFIDENCE, whole), student(CONFIDENCE, whole + 1)
+    share = (1 / whole - 1 / freedom) / (1 / whole - 1 / (whole + 1))
+    return upper + max(share, 0.0) * (lower - upper)
