@@ -100,7 +100,7 @@ def link_results(project: Project, staged: Project, good: Sequence[Path]) -> Non
 
 def _asv_publish(staged: Project) -> None:
     """Run plain `asv publish`; its words are shown as they come. Raises Fa4AsvError."""
-    done = subprocess.run([sys.executable, "-m", "asv", "publish"], cwd=staged.root, stdout=sys.stderr)
+    done = subprocess.run([sys.executable, "-m", "asv", "publish"], cwd=staged.root, stdout=2)
     if done.returncode or not (staged.html / "index.html").is_file():
         raise Fa4AsvError(f"asv publish failed (exit code {done.returncode}); the old site is untouched")
 

@@ -25,7 +25,6 @@ from fa4_asv.records import CaseRecord, Sidecar, Toolchain
 from fa4_asv.stand_ins import describe, forget_personal_settings, target_environment
 
 
-
 def context(tmp_path, **changes) -> Context:
     texts = ("environment", "tree", "digest", "source")
     values = dict.fromkeys(texts, "x") | {"root": str(tmp_path), "spool": str(tmp_path / "spool")}

@@ -36,7 +36,7 @@ EFFECTS = (0.0, 0.005, 0.01, 0.02)
 ALARMS, SEEN = 0.01, 0.99
 ROUNDS = (3, 5, 10)
 # Where the aim is claimed to hold: up to this spread (percent), by rounds; three rounds claim nothing.
-CLAIMED = {3: -1.0, 5: 0.2, 10: 0.35}
+CLAIMED = {3: -1.0, 5: 0.15, 10: 0.35}
 
 Array = np.ndarray
 
@@ -179,7 +179,9 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=4)
     parser.add_argument("--repetitions", type=int, default=4000)
-    parser.add_argument("--spread", type=float, nargs="+", default=[0.1, 0.2, 0.35, 0.5], metavar="PERCENT")
+    parser.add_argument(
+        "--spread", type=float, nargs="+", default=[0.1, 0.15, 0.2, 0.35, 0.5], metavar="PERCENT"
+    )
     arguments = parser.parse_args()
     if arguments.repetitions < 1 or any(not 0 <= spread <= 100 * BETWEEN for spread in arguments.spread):
         parser.error(f"repetitions must be positive and a spread between 0 and {100 * BETWEEN:g} percent")
