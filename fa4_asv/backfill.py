@@ -196,7 +196,7 @@ class Attempt:
             command += ["--machine", self.wish.machine]
         if self._environment:
             command += ["--environment", self._environment]
-        for pattern in self.wish.bench or [f"^{re.escape(GROUPS[g].stem)}" for g in self.task.groups]:
+        for pattern in patterns(self.task.groups, self.wish.bench):
             command += ["--bench", pattern]
         with self.log.open("w") as log:
             process = subprocess.Popen(
@@ -210,6 +210,12 @@ class Attempt:
             finally:
                 kill_session(process.pid)
                 process.wait()
+
+
+def patterns(groups: Sequence[str], bench: Sequence[str]) -> list[str]:
+    """Regular expressions for asv: what lacks something, and of that only what was asked for."""
+    stems = [f"^{re.escape(GROUPS[name].stem)}" for name in groups]
+    return [f"(?={stem})(?=.*(?:{words}))" for stem in stems for words in bench] if bench else stems
 
 
 def _one_flavour(staged: Project, flavour: str) -> None:

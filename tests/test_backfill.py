@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fa4_asv import backfill as module
-from fa4_asv.backfill import Attempt, Task, Wish, clear_leftovers, commits_of, estimate, missing
+from fa4_asv.backfill import Attempt, Task, Wish, commits_of, estimate, missing, patterns
 from fa4_asv.cli import run
 from fa4_asv.errors import Fa4AsvError
 from fa4_asv.groups import GROUPS, key_of
@@ -203,6 +202,14 @@ def test_the_command_retries_reports_and_goes_on(history, monkeypatch, capsys):
     assert "[1/1] 4.0.0b4 cu13: 94 measured" in capsys.readouterr().out
 
 
+def test_what_is_recorded_is_not_measured_again_whatever_bench_says():
+    (pattern,) = patterns(["memory"], ["^(codegen|memory).*sm_90"])
+    assert re.search(pattern, "memory.Traced.track_peak_bytes('sm_90', 'x')")
+    assert not re.search(pattern, "memory.Traced.track_peak_bytes('sm_100', 'x')")
+    assert not re.search(pattern, "codegen.Kernels.track_registers('sm_90', 'x')")
+    assert patterns(["growth"], []) == [r"^memory\.Growth\.track_"]
+
+
 def test_a_dry_run_tells_and_touches_nothing(history, capsys):
     record(history, commits(history)[0], "4.0.0b3")
     with pytest.raises(SystemExit) as ended:
@@ -253,42 +260,3 @@ def test_one_backfill_at_a_time(history, monkeypatch, capsys):
         holder.wait()
     assert ended.value.code == 2
     assert "another backfill is running in this checkout" in capsys.readouterr().err
-
-
-def test_a_killed_backfills_asv_is_ended_and_its_folder_removed(history):
-    folder = history.work / "backfill" / "99999-cccccccccccc-cu13"
-    folder.mkdir(parents=True)
-    left = subprocess.Popen(
-        [sys.executable, "-c", "import time; time.sleep(60)"], cwd=folder, start_new_session=True
-    )
-    (folder / "session").write_text(str(left.pid))
-    clear_leftovers(history)
-    assert left.wait(10) == -9
-    assert not folder.exists()
-
-
-def test_a_session_that_is_not_ours_is_left_alone(history):
-    """Process ids are given away again."""
-    folder = history.work / "backfill" / "99999-cccccccccccc-cu13"
-    folder.mkdir(parents=True)
-    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
-    (folder / "session").write_text(str(other.pid))
-    try:
-        clear_leftovers(history)
-        assert other.poll() is None
-        assert not folder.exists()
-    finally:
-        other.kill()
-        other.wait()
-
-
-def test_a_hanging_asv_is_ended(history, monkeypatch):
-    monkeypatch.setattr(module, "TASK_TIMEOUT", 0.5)
-    sleeper = shutil.which("sleep")
-    monkeypatch.setattr(sys, "executable", sleeper)
-    real_popen = subprocess.Popen
-    monkeypatch.setattr(subprocess, "Popen", lambda words, **kw: real_popen([sleeper, "60"], **kw))
-    task = missing(history, commits(history), CODEGEN)[0]
-    with pytest.raises(Fa4AsvError, match="did not end within 0 s and was killed|did not end within"):
-        Attempt(history, task, CODEGEN).run()
-    assert not list((history.work / "backfill").glob(f"{os.getpid()}-*"))

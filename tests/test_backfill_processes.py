@@ -1,0 +1,54 @@
+"""Backfill and the processes it starts: what a kill leaves behind, what hangs, what is not ours."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from fa4_asv import backfill as module
+from fa4_asv.backfill import Attempt, clear_leftovers, missing
+from fa4_asv.errors import Fa4AsvError
+from tests.test_backfill import CODEGEN, commits, history  # noqa: F401 - a fixture
+
+
+def test_a_killed_backfills_asv_is_ended_and_its_folder_removed(history):  # noqa: F811
+    folder = history.work / "backfill" / "99999-cccccccccccc-cu13"
+    folder.mkdir(parents=True)
+    left = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(60)"], cwd=folder, start_new_session=True
+    )
+    (folder / "session").write_text(str(left.pid))
+    clear_leftovers(history)
+    assert left.wait(10) == -9
+    assert not folder.exists()
+
+
+def test_a_session_that_is_not_ours_is_left_alone(history):  # noqa: F811
+    """Process ids are given away again."""
+    folder = history.work / "backfill" / "99999-cccccccccccc-cu13"
+    folder.mkdir(parents=True)
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+    (folder / "session").write_text(str(other.pid))
+    try:
+        clear_leftovers(history)
+        assert other.poll() is None
+        assert not folder.exists()
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_a_hanging_asv_is_ended(history, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(module, "TASK_TIMEOUT", 0.5)
+    sleeper = shutil.which("sleep")
+    monkeypatch.setattr(sys, "executable", sleeper)
+    real_popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda words, **kw: real_popen([sleeper, "60"], **kw))
+    task = missing(history, commits(history), CODEGEN)[0]
+    with pytest.raises(Fa4AsvError, match="did not end within 0 s and was killed|did not end within"):
+        Attempt(history, task, CODEGEN).run()
+    assert not list((history.work / "backfill").glob(f"{os.getpid()}-*"))
