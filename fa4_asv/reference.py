@@ -8,6 +8,8 @@ that begins at some position is seen wherever the blocks lie on its far side, wh
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from fa4_asv.inputs import Inputs
@@ -23,10 +25,14 @@ Tensors = dict[str, "Tensor"]
 
 
 def full(torch: Any, inputs: Inputs, low: bool) -> Tensors:
-    """out, dq, dk, dv by MATH, in fp32 or (`low`) in the inputs' dtype; layout and dtype as the inputs."""
+    """out, dq, dk, dv by MATH, in fp32 or (`low`) in the inputs' dtype; layout and dtype as the inputs.
+
+    Low means every product rounded, as in the tests that the rule comes from. MATH itself computes in fp32
+    by default, which leaves a kernel that keeps P in 16 bits no error budget at all.
+    """
     dtype = inputs.q.dtype if low else torch.float32
     q, k, v = (x.detach().transpose(1, 2).to(dtype).requires_grad_() for x in (inputs.q, inputs.k, inputs.v))
-    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+    with _products_rounded(torch), torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         out = torch.nn.functional.scaled_dot_product_attention(
             q,
             k,
@@ -38,6 +44,16 @@ def full(torch: Any, inputs: Inputs, low: bool) -> Tensors:
     grads = torch.autograd.grad(out, (q, k, v), inputs.dout.transpose(1, 2).to(dtype))
     found = dict(zip(("out", "dq", "dk", "dv"), (out.detach(), *grads), strict=True))
     return {name: x.transpose(1, 2).to(inputs.q.dtype) for name, x in found.items()}
+
+
+@contextmanager
+def _products_rounded(torch: Any) -> Iterator[None]:
+    before = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
+    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(before)
 
 
 def _window_mask(torch: Any, inputs: Inputs) -> Any:

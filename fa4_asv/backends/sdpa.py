@@ -29,8 +29,8 @@ class Sdpa:
     def why_not(self, torch: Any, shape: SdpaShape, device: str, backward: bool) -> str:
         if device == "cpu" and not self._cpu_kernel:
             return f"{self._choice} has no CPU kernels"
-        if shape.window is not None and self._choice != "MATH":
-            return f"{self._choice} takes no sliding window through SDPA"
+        if shape.window is not None:
+            return "SDPA has no sliding window"
         return ""
 
     @contextmanager
