@@ -9,19 +9,23 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from fa4_asv.errors import Fa4AsvError
 from fa4_asv.files import only_one
+from fa4_asv.history.repository import NO_HISTORY, git, has_history
 from fa4_asv.project import Project
 from fa4_asv.results import iter_results, sidecar_path
-from fa4_asv.staging import stage
+from fa4_asv.staging import results_lock, stage
 from fa4_asv.verify import Problem, verify
 
 _BUSY = "another publish is running in this checkout; wait for it"
+_SCALARS = (str, int, float, type(None))
+_MACHINE_VERSION, _BENCHMARKS_VERSION = 1, 2  # asv.machine.Machine, asv.benchmarks.Benchmarks of asv 0.6
 
 
 @click.command()
@@ -30,8 +34,8 @@ _BUSY = "another publish is running in this checkout; wait for it"
 def publish(html_dir: Path | None, as_json: bool) -> None:
     """Verify the record, publish aside what is sound, and swap the site.
 
-    A file that `fa4-asv verify` finds wrong is refused by name, the rest is published. A publish that
-    fails or is killed leaves the old site.
+    A file that `fa4-asv verify` finds wrong, or that asv would not read, is refused by name, the rest is
+    published. A publish that fails or is killed leaves the old site.
 
     Exit code: 0 everything is published, 1 without the refused files, 2 nothing was published.
 
@@ -41,32 +45,117 @@ def publish(html_dir: Path | None, as_json: bool) -> None:
       fa4-asv publish --html-dir /srv/fa4
     """
     project = Project.find()
-    target = (html_dir or project.html).absolute()
-    folder = project.work / "publish"
-    folder.mkdir(parents=True, exist_ok=True)
-    with only_one(folder / ".lock", busy=_BUSY):
-        _clear(folder)
-        problems = verify(project)
-        good = sound_files(project, problems)
-        aside = Path(tempfile.mkdtemp(dir=folder))
+    target = (html_dir or project.html).resolve()
+    if html_dir:
+        _refuse_foreign(project, target)
+    with only_one(_folder(project) / ".lock", busy=_BUSY):
+        _clear(_folder(project))
+        recover(target)
+        aside = Path(tempfile.mkdtemp(dir=_folder(project)))
         try:
             staged = stage(project, aside / "checkout")
-            link_results(project, staged, good)
+            # Read as pairs and linked under one lock: a backfill may be moving pairs in.
+            with results_lock(project):
+                problems = find_problems(project)
+                good = sound_files(project, problems)
+                link_results(project, staged, good)
+            refused = _tell(project, problems)
+            withheld = len(list(iter_results(project.results))) - len(good)
+            if not good:
+                raise Fa4AsvError("there is no sound result file in results/; the old site is untouched")
             _asv_publish(staged)
             swap(staged.html, target)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-    refused = sorted({(p.path.relative_to(project.root).as_posix(), p.what) for p in problems})
     if as_json:
-        files = [{"path": path, "what": what} for path, what in refused]
-        click.echo(json.dumps({"published": len(good), "refused": files}, indent=1))
+        answer = {"published": len(good), "withheld": withheld, "refused": refused}
+        click.echo(json.dumps(answer, indent=1))
     else:
-        for path, what in refused:
-            click.echo(f"refused: {path}: {what}", err=True)
-        click.echo(
-            f"{len(good)} result files published in {os.path.relpath(target)}, {len(refused)} problems"
-        )
+        click.echo(f"{len(good)} result files published in {os.path.relpath(target)}, {withheld} refused")
     sys.exit(1 if refused else 0)
+
+
+def _folder(project: Project) -> Path:
+    folder = project.work / "publish"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Fa4AsvError(f"cannot make {folder}: {error.strerror}") from None
+    return folder
+
+
+def _refuse_foreign(project: Project, target: Path) -> None:
+    """The swap removes what stood at `target`: only an old site may be there. Raises Fa4AsvError."""
+    if project.root.is_relative_to(target):
+        raise Fa4AsvError(f"{target} holds this checkout; choose an empty folder for the site")
+    if target.exists() and not target.is_dir():
+        raise Fa4AsvError(f"{target} is no folder; choose another one for the site")
+    others = {path.name for path in target.iterdir()} - {".gitkeep"} if target.is_dir() else set()
+    if others and not {"asv.js", "index.json"} <= others:
+        raise Fa4AsvError(f"{target} holds {min(others)} but no site of asv; choose an empty folder")
+
+
+def find_problems(project: Project) -> list[Problem]:
+    """What `verify` finds, and what asv would choke on or silently drop. Raises Fa4AsvError."""
+    problems = verify(project)
+    known = _commits(project)
+    for folder in {path.parent for path in sound_files(project, problems)}:
+        problems += [Problem(folder / "machine.json", what) for what in _machine(folder / "machine.json")]
+    for path in sound_files(project, problems):
+        problems += [Problem(path, what) for what in _unreadable_by_asv(path, known)]
+    expected = {*iter_results(project.results), *project.results.glob("*/machine.json")}
+    expected.add(project.results / "benchmarks.json")
+    for path in sorted(set(project.results.rglob("*.json")) - expected):
+        problems.append(Problem(path, "stands in no machine's folder; move it to results/<machine>/"))
+    return problems
+
+
+def _commits(project: Project) -> set[str]:
+    """Every commit that asv shows: those of the configured branches, and tags."""
+    if not has_history(project):
+        raise Fa4AsvError(NO_HISTORY)
+    configuration = json.loads((project.root / "asv.conf.json").read_text(encoding="utf-8"))
+    commits: set[str] = set()
+    for words in (["--no-walk", "--tags"], *(["--first-parent", name] for name in configuration["branches"])):
+        try:
+            commits |= set(git(project.repository, "rev-list", *words).decode().split())
+        except Fa4AsvError:
+            continue  # a branch that is not here has no commits
+    return commits
+
+
+def _machine(path: Path) -> Iterator[str]:
+    # verify has read it; asv leaves a machine without this version out of half of its pages.
+    version = json.loads(path.read_text(encoding="utf-8")).get("version")
+    if version != _MACHINE_VERSION:
+        yield f"has version {version!r}, asv reads {_MACHINE_VERSION}; restore it from git"
+
+
+def _unreadable_by_asv(path: Path, known: set[str]) -> Iterator[str]:
+    """Of a file that `verify` finds sound."""
+    data = json.loads(path.read_text(encoding="utf-8"))
+    if data["commit_hash"] not in known:
+        yield f"commit {data['commit_hash']} is not in the local history; run `fa4-asv history sync`"
+    for name in ("params", "env_vars"):
+        words = data.get(name, {})
+        if not isinstance(words, dict):
+            yield f"{name} is {words!r}, expected words by name; restore it from git"
+            continue
+        for key, value in words.items():
+            if not isinstance(value, _SCALARS):
+                yield f"{name}[{key!r}] is {value!r}, expected a word or a number; restore it from git"
+
+
+def _tell(project: Project, problems: Sequence[Problem]) -> list[dict[str, str]]:
+    """Name each refused file on stderr, now: asv's own words come next. What a killed write left holds
+    nothing, so it is named but not refused."""
+    refused = []
+    for path, what in sorted({(p.path.relative_to(project.root).as_posix(), p.what) for p in problems}):
+        left = path.endswith(".tmp")
+        click.echo(f"{'note' if left else 'refused'}: {path}: {what}", err=True)
+        if not left:
+            refused.append({"path": path, "what": what})
+    return refused
 
 
 def sound_files(project: Project, problems: Sequence[Problem]) -> list[Path]:
@@ -80,22 +169,47 @@ def sound_files(project: Project, problems: Sequence[Problem]) -> list[Path]:
 
 
 def link_results(project: Project, staged: Project, good: Sequence[Path]) -> None:
-    """Give `staged` the `good` files, and what asv needs to read them. Raises Fa4AsvError."""
+    """Give `staged` the `good` files, and what asv needs to read them. Raises Fa4AsvError.
+
+    Hard links: a file that is replaced meanwhile stays here as it was verified.
+    """
     benchmarks = project.results / "benchmarks.json"
     try:
-        json.loads(benchmarks.read_text(encoding="utf-8"))
+        _check_benchmarks(json.loads(benchmarks.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise Fa4AsvError(
             f"{benchmarks} cannot be read ({error}); restore it from git or run `asv run` once"
         ) from None
-    (staged.results / benchmarks.name).symlink_to(benchmarks)
-    for path in good:
-        machine = staged.results / path.parent.name
-        if not machine.is_dir():
-            machine.mkdir()
-            (machine / "machine.json").symlink_to(path.parent / "machine.json")
-        for each in (path, sidecar_path(path)):
-            (machine / each.name).symlink_to(each)
+    try:
+        _link(benchmarks, staged.results / benchmarks.name)
+        for path in good:
+            machine = staged.results / path.parent.name
+            if not machine.is_dir():
+                machine.mkdir()
+                _link(path.parent / "machine.json", machine / "machine.json")
+            for each in (path, sidecar_path(path)):
+                _link(each, machine / each.name)
+    except OSError as error:
+        raise Fa4AsvError(f"cannot link the results into {staged.root}: {error}") from None
+
+
+def _check_benchmarks(data: Any) -> None:
+    """Raises ValueError where it is not what asv wrote."""
+    if not isinstance(data, dict) or data.get("version") != _BENCHMARKS_VERSION:
+        raise ValueError(f"it is not asv's list of benchmarks, version {_BENCHMARKS_VERSION}")
+    if len(data) == 1:
+        raise ValueError("it lists no benchmark")
+    for name, entry in data.items():
+        fields = {"name", "params", "param_names"}
+        if name != "version" and not (isinstance(entry, dict) and fields <= set(entry)):
+            raise ValueError(f"{name} is {entry!r:.40}, expected a benchmark")
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source.resolve(), target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, target)
 
 
 def _asv_publish(staged: Project) -> None:
@@ -107,27 +221,36 @@ def _asv_publish(staged: Project) -> None:
 
 def swap(new: Path, target: Path) -> None:
     """Put the folder `new` in the place of `target`: a reader sees the old site or the new one."""
-    for name in (".gitkeep",):  # git keeps the empty folder by it
-        if (target / name).is_file():
-            shutil.copyfile(target / name, new / name)
-    aside = target.with_name(f".{target.name}.new")
+    aside, old = _beside(target)
     try:
-        shutil.rmtree(aside, ignore_errors=True)
+        for name in (".gitkeep",):  # git keeps the empty folder by it
+            if (target / name).is_file():
+                shutil.copyfile(target / name, new / name)
+        target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(new, aside)  # onto the target's file system
         aside.chmod(0o755)
         if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
             aside.rename(target)
         elif not _exchange(aside, target):
-            old = target.with_name(f".{target.name}.old")
-            shutil.rmtree(old, ignore_errors=True)
-            target.rename(old)
+            target.rename(old)  # killed from here on, `recover` of the next publish puts it back
             aside.rename(target)
-            shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
-        raise Fa4AsvError(f"cannot put the site at {target}: {error.strerror}") from None
+        raise Fa4AsvError(f"cannot put the site at {target}: {error.strerror or error}") from None
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        recover(target)
+
+
+def recover(target: Path) -> None:
+    """After a swap that ended anywhere: `target` is a whole site, and nothing else is left of it."""
+    aside, old = _beside(target)
+    if old.is_dir() and not target.exists():
+        old.rename(target)
+    for left in (aside, old):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _beside(target: Path) -> tuple[Path, Path]:
+    return target.with_name(f".{target.name}.fa4-asv-new"), target.with_name(f".{target.name}.fa4-asv-old")
 
 
 def _exchange(one: Path, other: Path) -> bool:

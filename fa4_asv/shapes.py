@@ -43,6 +43,24 @@ class SdpaShape:
     def tokens(self) -> int:
         return self.batch * self.seq_len
 
+    @property
+    def pairs(self) -> int:
+        """How many (query, key) pairs one head of one sequence computes: the mask's entries, exactly."""
+        length = self.seq_len
+        if self.window is not None:
+            left = min(self.window, length - 1)
+            return length * (left + 1) - left * (left + 1) // 2
+        return length * (length + 1) // 2 if self.causal else length * length
+
+    def flops(self, backward: bool) -> int:
+        """Floating point operations of two matrix products a pair, two each; a backward counts 2.5 forwards.
+
+        The diagonal counts whole, as in cuDNN's rule; FA's scripts take half the square for causal, which
+        is less by 1 / seq_len.
+        """
+        forward = 2 * self.batch * self.num_heads * self.pairs * (self.head_dim + self.head_dim_v)
+        return forward * 5 // 2 if backward else forward
+
 
 def shape(
     batch: int,
@@ -94,3 +112,39 @@ def models(lengths: tuple[int, ...] = (2048, 8192, 32768)) -> list[SdpaShape]:
             shape(1, 64, length, 64, kv_heads=8, window=128),
         ]
     return found
+
+
+def core() -> list[SdpaShape]:
+    """What every commit is timed at, 30 shapes: the standard set at d 64 and 128, full and causal, Llama's GQA,
+    192/128, and one fp16."""
+    found = []
+    for causal in (False, True):
+        found += [*standard(64, causal=causal), *standard(128, causal=causal)]
+        found.append(shape(4, 16, 8192, 192, head_dim_v=128, causal=causal))
+    found += [shape(1, 32, length, 128, kv_heads=8, causal=True) for length in (2048, 8192, 32768)]
+    found.append(shape(4, 16, 8192, 128, causal=True, dtype="fp16"))
+    return found
+
+
+def further() -> list[SdpaShape]:
+    """What the core set leaves out: the standard set at 96, 192/128 and 256, and the models."""
+    found = []
+    for causal in (False, True):
+        for dim, dim_v in ((96, 96), (192, 128), (256, 256)):
+            found += standard(dim, dim_v, causal)
+    known = {one.name for one in core()}
+    return [one for one in [*found, *models()] if one.name not in known]
+
+
+def for_cpu() -> list[SdpaShape]:
+    """Small enough for a CPU: what PyTorch's own backends and stand-ins of FA4 are timed at."""
+    return [
+        shape(2, 4, 256, 64),
+        shape(2, 4, 256, 64, causal=True),
+        shape(1, 2, 256, 128, causal=True),
+        shape(1, 4, 256, 128, kv_heads=2, causal=True, dtype="fp16"),
+        shape(1, 1, 6144, 64, causal=True),
+    ]
+
+
+SHAPES = {one.name: one for one in [*core(), *further(), *for_cpu()]}

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from fa4_asv.errors import Fa4AsvError
 from fa4_asv.files import only_one, write_atomic
@@ -19,6 +21,11 @@ _SHARED = ("benchmarks", "fa4_asv", "requirements", "history", ".asv")
 # Files of a results folder that describe what asv found, not what was measured.
 _DESCRIPTIONS = ("machine.json",)
 _BENCHMARKS = "benchmarks.json"
+
+
+def results_lock(project: Project) -> AbstractContextManager[None]:
+    """The lock of `results/`: held while pairs are moved in, and while they are read as pairs."""
+    return only_one(project.work / "results.lock")
 
 
 def stage(project: Project, folder: Path) -> Project:
@@ -38,9 +45,13 @@ def stage(project: Project, folder: Path) -> Project:
 
 
 def seed(project: Project, staged: Project, commit: str, environment: str) -> None:
-    """Copy what is known of `commit` in `environment` ("" for nothing), so that asv merges into it."""
-    if (project.results / _BENCHMARKS).is_file():
-        shutil.copyfile(project.results / _BENCHMARKS, staged.results / _BENCHMARKS)
+    """Copy what is known of `commit` in `environment` ("" for nothing), so that asv merges into it.
+
+    An unsound pair is left out: merged into, it would keep what is measured now out of the record.
+    """
+    known = _benchmarks(project.results / _BENCHMARKS)
+    if known:
+        write_atomic(staged.results / _BENCHMARKS, _as_asv(known))
     for path in iter_results(project.results) if environment else ():
         if path.name.startswith(commit[:8]) and path.name.endswith(f"-{environment}.json"):
             machine = staged.results / path.parent.name
@@ -49,6 +60,12 @@ def seed(project: Project, staged: Project, commit: str, environment: str) -> No
             for name in names:
                 if (path.parent / name).is_file():
                     shutil.copyfile(path.parent / name, machine / name)
+    for problem in verify(staged):
+        if problem.path.name in _DESCRIPTIONS:
+            problem.path.unlink(missing_ok=True)  # asv writes it anew
+        else:
+            for each in (".json", ".sidecar"):
+                problem.path.with_suffix(each).unlink(missing_ok=True)
 
 
 def take(staged: Project, project: Project) -> list[Path]:
@@ -64,11 +81,11 @@ def take(staged: Project, project: Project) -> list[Path]:
         raise Fa4AsvError(f"{first.path.name}: {first.what}{more}; not moved into results/")
     moved: list[Path] = []
     project.work.mkdir(exist_ok=True)
-    with only_one(project.work / "results.lock"):
+    with results_lock(project):
         for path in iter_results(staged.results):
             target = project.results / path.parent.name
             for name in _DESCRIPTIONS:
-                _copy_if_new(path.parent / name, target / name)
+                _copy(path.parent / name, target / name)
             for each in (sidecar_path(path), path):
                 moved.append(_move(each, target / each.name))
         if moved:
@@ -78,18 +95,27 @@ def take(staged: Project, project: Project) -> list[Path]:
 
 def _take_benchmarks(source: Path, target: Path) -> None:
     """asv writes what it discovered; benchmarks that only the other side knows stay."""
-    if not source.is_file():
-        return
-    new = json.loads(source.read_text(encoding="utf-8"))
+    old, new = _benchmarks(target), _benchmarks(source)
+    if new and {**old, **new} != old:
+        write_atomic(target, _as_asv({**old, **new}))
+
+
+def _benchmarks(path: Path) -> dict[str, Any]:
+    """What stands in a benchmarks.json; {} where it is absent or damaged."""
     try:
-        old = json.loads(target.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        old = {}
-    write_atomic(target, json.dumps({**old, **new}, indent=4, sort_keys=True))
+        return {}
+    return data if isinstance(data, dict) else {}
 
 
-def _copy_if_new(source: Path, target: Path) -> None:
-    if source.is_file() and not target.is_file():
+def _as_asv(data: dict[str, Any]) -> str:
+    return json.dumps(data, indent=4, sort_keys=True)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """As asv does at each run: what describes the machine now replaces what did. The same touches nothing."""
+    if source.is_file() and not (target.is_file() and target.read_bytes() == source.read_bytes()):
         write_atomic(target, source.read_text(encoding="utf-8"))
 
 
