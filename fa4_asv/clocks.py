@@ -15,10 +15,12 @@ from typing import Any
 
 from fa4_asv.errors import Fa4AsvError
 
-# NVML's clocksThrottleReasons bits that slow a kernel. Not among them: idle (0x1), clocks that a person set
-# (0x2) and the display's (0x100), which do not come and go within a run.
+# NVML's clocksThrottleReasons bits that reject a sample. Not among them: idle (0x1), clocks that a person set
+# (0x2) and the display's (0x100), which do not come and go within a run; and the software power cap (0x4), which
+# an H200 reports for every burst of a fast kernel while its clock stays within a few steps of the top. How far
+# the clock really fell is judged from the clock itself; that the cap was reported is told.
+POWER_CAP = 0x4
 REASONS = {
-    0x4: "software power cap",
     0x8: "hardware slowdown",
     0x10: "sync boost",
     0x20: "software thermal slowdown",
@@ -39,6 +41,7 @@ class Reading:
     watts: float | None = None
     celsius: float | None = None
     throttled: str = ""
+    capped: bool = False  # the software power cap steered the clock
 
 
 ClockReader = Callable[[], Reading]
@@ -50,7 +53,7 @@ def no_clocks() -> Reading:
 
 
 def reasons_in_words(bits: int) -> str:
-    """ "software power cap, hardware slowdown" for 0xC; "" where only harmless bits are set."""
+    """ "hardware slowdown, sync boost" for 0x18; "" where only harmless bits are set."""
     return ", ".join(words for bit, words in REASONS.items() if bits & bit)
 
 
@@ -90,6 +93,7 @@ class NvmlReader:
             watts=None if milliwatts is None else milliwatts / 1000,
             celsius=self._ask("nvmlDeviceGetTemperature", _TEMPERATURE_GPU),
             throttled=reasons_in_words(reasons or 0),
+            capped=bool((reasons or 0) & POWER_CAP),
         )
 
     def _ask(self, name: str, *arguments: int, kind: Any = ctypes.c_uint) -> int | None:
@@ -125,7 +129,8 @@ class SmiReader:
             said = (done.stdout + done.stderr).strip()[:200]
             raise Fa4AsvError(f"nvidia-smi answered {said!r}")
         clock, watts, celsius = (_number(field) for field in fields[:3])
-        return Reading(clock, watts, celsius, reasons_in_words(_bits(fields[3])))
+        bits = _bits(fields[3])
+        return Reading(clock, watts, celsius, reasons_in_words(bits), bool(bits & POWER_CAP))
 
 
 def _number(field: str) -> float | None:

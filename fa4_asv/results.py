@@ -144,7 +144,7 @@ def load_result(path: Path) -> Result:
             figures,
             samples,
         )
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         words = f"{type(error).__name__}: {error}"
         raise Fa4AsvError(
             f"{path} is no asv result file ({words}); restore it from git or delete it"

@@ -131,6 +131,9 @@ def _words(samples: Samples, control: Samples | None, bursts: list[Burst], count
         known = [value for value in values if value is not None]
         if known:
             words[name] = f"{min(known):.0f} to {max(known):.0f} {unit}, median {median(known):.0f}"
+    capped = sum(reading.capped for reading in readings)
+    if capped:
+        words["power cap"] = f"reported for {capped} of {len(readings)} samples"
     if samples.rejected:
         words["rejected for"] = "; ".join(dict.fromkeys(why for _, why in samples.rejected))
     notes = [note for note in (samples.two_modes, *samples.notes) if note]

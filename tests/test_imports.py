@@ -10,7 +10,7 @@ PACKAGE = ROOT / "fa4_asv"
 
 # A module imports only from lower floors; asv only in the glue; torch and FA4 only where they are listed.
 FLOORS = [
-    {"errors", "machine", "sampling", "verdicts"},
+    {"errors", "machine", "sampling", "verdicts", "guard"},
     {
         "clocks",
         "files",
@@ -24,8 +24,21 @@ FLOORS = [
         "route_checks",
         "alone",
     },
-    {"timing", "groups", "stand_ins", "cache", "cubin", "results", "history.manifest", "history.repository"},
     {
+        "timing",
+        "inputs",
+        "groups",
+        "stand_ins",
+        "cache",
+        "cubin",
+        "results",
+        "history.manifest",
+        "history.repository",
+    },
+    {
+        "reference",
+        "backends.fa4",
+        "backends.sdpa",
         "codegen_worker",
         "traced_worker",
         "codegen",
@@ -38,6 +51,7 @@ FLOORS = [
         "doctor",
     },
     {
+        "backends.fa4_sdpa",
         "jit",
         "jit_worker",
         "traced",
@@ -48,14 +62,14 @@ FLOORS = [
         "route_table",
         "staging",
     },
-    {"history.commands", "asv_glue.selection", "backfill", "publish"},
+    {"runtime_worker", "history.commands", "asv_glue.selection", "backfill", "publish"},
     {"asv_glue.bases"},
     {"asv_glue.environment", "asv_glue.repo", "asv_glue.seams", "backfill_commands"},
     {"asv_glue.plugin", "cli"},
     {"__main__"},
 ]
 HEAVY = {"torch", "cutlass", "flash_attn"}
-HEAVY_IN = {"route_worker", "traced_worker", "jit_worker", "codegen_worker"}
+HEAVY_IN = {"runtime_worker", "route_worker", "traced_worker", "jit_worker", "codegen_worker"}
 
 
 def modules() -> dict[str, Path]:

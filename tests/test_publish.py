@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from fa4_asv import publish as module
 from fa4_asv.cli import run
-from fa4_asv.errors import Fa4AsvError
-from fa4_asv.publish import sound_files, swap
+from fa4_asv.publish import recover, swap
 from fa4_asv.results import sidecar_path
-from fa4_asv.staging import seed, stage, take
 from fa4_asv.verify import verify
 from tests.conftest import ROOT
-from tests.test_backfill import CODEGEN, ENVIRONMENT, commits, history, record  # noqa: F401 - a fixture
+from tests.test_backfill import ENVIRONMENT, commits, history, record  # noqa: F401 - a fixture
 
 
 @pytest.fixture
@@ -50,7 +53,7 @@ def published(project) -> int:
 def test_a_sound_record_is_published_whole(recorded, capsys):
     assert publish() == 0
     assert published(recorded) == 3
-    assert "3 result files published in html, 0 problems" in capsys.readouterr().out
+    assert "3 result files published in html, 0 refused" in capsys.readouterr().out
     assert not [path for path in (recorded.work / "publish").iterdir() if path.is_dir()]
 
 
@@ -142,25 +145,123 @@ def test_the_swap_keeps_what_git_tracks(tmp_path, monkeypatch, exchange):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["aside", "html"]
 
 
-def test_a_staged_checkout_shares_all_but_its_record(recorded, tmp_path):
-    staged = stage(recorded, tmp_path / "staged")
-    assert (staged.work / "history.git" / "HEAD").is_file()
-    assert not list(staged.results.iterdir())
-    with pytest.raises(Fa4AsvError, match="cannot make"):
-        stage(recorded, tmp_path / "staged")
+def edit(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def test_seed_and_take_are_inverse_and_unsound_pairs_stay_out(recorded, tmp_path):
-    path = path_of(recorded, 1)
-    before = {p: p.read_bytes() for p in (path, sidecar_path(path))}
-    staged = stage(recorded, tmp_path / "staged")
-    seed(recorded, staged, commits(recorded)[1], ENVIRONMENT)
-    assert take(staged, recorded) == [sidecar_path(path), path]
-    assert {p: p.read_bytes() for p in before} == before
-    copied = staged.results / "nogpu" / path.name
-    copied.write_text(before[path].decode().replace("[[16, ", "[[17, ", 1))
-    with pytest.raises(
-        Fa4AsvError, match="the result file has 17, the sidecar 16; .*not moved into results/"
-    ):
-        take(staged, recorded)
-    assert verify(recorded) == [] and len(sound_files(recorded, [])) == 3
+def test_what_verify_passes_and_asv_does_not_is_refused_too(recorded, capsys):
+    """Each of these ended asv, or was dropped without a word."""
+    first, second, third = (path_of(recorded, number) for number in range(3))
+    edit(first, env_vars=[])
+    edit(second, params={"machine": "nogpu", "ram": ["1"]})
+    (recorded.results / "stray.json").write_text("{}")
+    (recorded.results / "nogpu" / ".x.json.abc.tmp").touch()
+    assert not [problem for problem in verify(recorded) if problem.path.suffix != ".tmp"]
+    assert publish() == 1
+    assert published(recorded) == 1
+    told = capsys.readouterr()
+    assert f"refused: results/nogpu/{first.name}: env_vars is []" in told.err
+    assert f"refused: results/nogpu/{second.name}: params['ram'] is ['1']" in told.err
+    assert "refused: results/stray.json: stands in no machine's folder" in told.err
+    assert "note: results/nogpu/.x.json.abc.tmp: left behind" in told.err
+    assert "1 result files published in html, 2 refused" in told.out
+
+
+def test_a_commit_that_is_not_in_the_history_is_refused(recorded, capsys):
+    """Results can be newer than the history of this checkout."""
+    path = path_of(recorded, 0)
+    commit = commits(recorded)[0]
+    recorded.manifest.unlink()
+    for each in (path, sidecar_path(path)):
+        copy = each.with_name(each.name.replace(commit[:8], "d" * 8))
+        copy.write_text(each.read_text().replace(commit, "d" * 40))
+    assert verify(recorded) == []
+    assert publish() == 1
+    err = capsys.readouterr().err
+    assert f"{'d' * 40} is not in the local history; run `fa4-asv history sync`" in err
+
+
+def old_site(project) -> None:
+    project.html.mkdir()
+    (project.html / "index.html").write_text("old")
+
+
+@pytest.mark.parametrize("text", ["[]", "null", '{"version": 2}', '{"version": 1}', '{"version": 2, "x": 3}'])
+def test_a_damaged_list_of_benchmarks_is_one_line(recorded, capsys, text):
+    old_site(recorded)
+    (recorded.results / "benchmarks.json").write_text(text)
+    assert publish() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "benchmarks.json cannot be read" in line
+    assert (recorded.html / "index.html").read_text() == "old"
+
+
+def test_when_asv_fails_or_nothing_is_sound_the_old_site_stays(recorded, capsys):
+    old_site(recorded)
+    entry = {"name": "codegen.Kernels.track_registers", "params": 7, "param_names": []}
+    benchmarks = recorded.results / "benchmarks.json"
+    edit(benchmarks, **{str(entry["name"]): entry})
+    assert publish() == 2
+    assert "asv publish failed (exit code 1); the old site is untouched" in capsys.readouterr().err
+    (recorded.results / "nogpu" / "machine.json").write_text('{"machine": "nogpu"}')
+    assert publish() == 2
+    err = capsys.readouterr().err
+    assert "refused: results/nogpu/machine.json: has version None, asv reads 1" in err
+    assert "there is no sound result file" in err
+    assert [path.name for path in recorded.html.iterdir()] == ["index.html"]
+
+
+def test_a_folder_that_is_no_site_is_never_replaced(recorded, tmp_path, capsys):
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "thesis.txt").touch()
+    assert publish("--html-dir", str(home)) == 2
+    assert publish("--html-dir", str(tmp_path)) == 2
+    assert publish("--html-dir", str(home / "thesis.txt")) == 2
+    err = capsys.readouterr().err.splitlines()
+    assert ["holds thesis.txt" in err[0], "holds this checkout" in err[1], "is no folder" in err[2]] == [
+        True
+    ] * 3
+    assert [path.name for path in home.iterdir()] == ["thesis.txt"]
+    for _ in range(2):  # into a new folder, then over its own site
+        assert publish("--html-dir", str(home / "site")) == 0
+    assert not recorded.html.exists()
+
+
+def test_kill_9_in_the_middle_leaves_the_old_site_and_the_next_one_publishes(recorded):
+    old_site(recorded)
+    command = [sys.executable, "-m", "fa4_asv", "publish"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    until = time.monotonic() + 60
+    while not list((recorded.work / "publish").glob("*/checkout/html/*")):
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert [path.name for path in recorded.html.iterdir()] == ["index.html"]
+    assert (recorded.html / "index.html").read_text() == "old"
+    assert publish() == 0
+    assert published(recorded) == 3
+    assert [path.name for path in (recorded.work / "publish").iterdir()] == [".lock"]
+
+
+def test_a_second_publish_is_told_to_wait(recorded, capsys):
+    (recorded.work / "publish").mkdir()
+    with module.only_one(recorded.work / "publish" / ".lock"):
+        assert publish() == 2
+    assert "another publish is running in this checkout" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("killed", ["between the renames", "after the swap"])
+def test_a_killed_swap_is_recovered(tmp_path, killed):
+    target = tmp_path / "html"
+    aside, old = module._beside(target)
+    for folder in (aside, old):
+        folder.mkdir()
+        (folder / "index.html").write_text(folder.name)
+    if killed == "after the swap":
+        target.mkdir()
+        (target / "index.html").write_text("whole")
+    recover(target)
+    assert (target / "index.html").read_text() == ("whole" if killed == "after the swap" else old.name)
+    assert list(tmp_path.iterdir()) == [target]

@@ -67,14 +67,14 @@ def test_a_throttled_burst_is_rejected_with_its_reason():
     card = SimulatedCard(
         disturb=lambda now: 1.2 if throttles(now) else 1.0,
         reading=lambda now: Reading(
-            1500.0 if throttles(now) else 1980.0, throttled="software power cap" * throttles(now)
+            1500.0 if throttles(now) else 1980.0, throttled="hardware slowdown" * throttles(now)
         ),
     )
     timing = measure(card.kernel(1e-3), card, card.kernel(5e-4), rest=card.rest)
     assert timing.samples.centre == pytest.approx(1e-3, rel=2e-3) and timing.samples.rejected
     assert timing.control == pytest.approx(5e-4, rel=2e-3)
     assert timing.words["rejected"] == str(len(timing.samples.rejected))
-    assert "software power cap" in timing.words["rejected for"]
+    assert "hardware slowdown" in timing.words["rejected for"]
 
 
 def test_a_card_that_only_throttles_has_no_figure_and_no_control():
@@ -161,9 +161,7 @@ class Nvml:
 
 
 def test_nvml_is_read():
-    assert NvmlReader(Nvml(), "GPU-1")() == Reading(
-        1980.0, 412.5, None, "software power cap, software thermal slowdown"
-    )
+    assert NvmlReader(Nvml(), "GPU-1")() == Reading(1980.0, 412.5, None, "software thermal slowdown", True)
     with pytest.raises(Fa4AsvError, match=r"nvmlDeviceGetHandleByUUID\(GPU-2\) answered 6"):
         NvmlReader(Nvml(), "GPU-2")
 
@@ -177,7 +175,7 @@ def test_nvidia_smi_is_the_fallback(tmp_path, monkeypatch):
     program.write_text(f'#!{sys.executable}\nprint("1755, [N/A], 61, 0x0000000000000044")\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert clock_reader("1")() == Reading(1755.0, None, 61.0, "software power cap, hardware thermal slowdown")
+    assert clock_reader("1")() == Reading(1755.0, None, 61.0, "hardware thermal slowdown", True)
     program.write_text(f'#!{sys.executable}\nprint("No devices were found")\n')
     with pytest.raises(Fa4AsvError, match="no clocks of card GPU-1: .*cannot open.*No devices were found"):
         clock_reader("1")

@@ -119,7 +119,9 @@ def commands() -> dict[str, Command]:
         "sync": Command([*fa4, "history", "sync"], forget_history, history_of),
         "run": Command([*asv, "run", "-E", "fa4:same", "-b", BENCH, *span], forget_results, results_of),
         "backfill": Command(
-            [*fa4, "backfill", "-E", "fa4:same", "-b", BENCH, *span], forget_results, results_of
+            [*fa4, "backfill", "--flavour", "cu13", "-E", "fa4:same", "-b", BENCH, *span],
+            forget_results,
+            results_of,
         ),
         "publish": Command([*fa4, "publish"], forget_site, site_of),
     }
