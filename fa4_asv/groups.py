@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from fa4_asv.cases import ARCHES, CASES
 from fa4_asv.records import METRICS
-from fa4_asv.shapes import SdpaShape, models, standard
+from fa4_asv.shapes import SdpaShape, core, for_cpu, further, models, standard
 
 Case = tuple[str, ...]
 
@@ -22,7 +22,8 @@ class Group:
     """`stem` + metric is asv's benchmark; `metrics` maps a metric to (unit, title); lower is better.
 
     `exact` figures are the same wherever they are made and stand under machine `nogpu`; others belong
-    to the machine whose clock measured them.
+    to the machine whose clock measured them. `device` ("cuda", "cpu") and `backward` are those of run-time
+    groups, whose cases are (backend, shape).
     """
 
     name: str
@@ -30,6 +31,8 @@ class Group:
     metrics: dict[str, tuple[str, str]]
     cases: tuple[Case, ...]
     exact: bool = True
+    device: str = ""
+    backward: bool = False
 
     def benchmark(self, metric: str) -> str:
         """The name of the benchmark that holds `metric`."""
@@ -92,6 +95,38 @@ TIMED_CALLS = ("fwd_d128_full", "fwd_d128_causal_varlen", "bwd_d128_causal", "bw
 
 SECONDS = {"seconds": ("seconds", "seconds")}
 
+# Backends beside FA4 are yardsticks: few shapes, since they do not change with FA4.
+YARDSTICKS = ("fa4-sdpa", "fa2", "cudnn", "efficient", "math")
+YARD_SHAPES = tuple(
+    shape.name
+    for shape in core()
+    if shape.seq_len == 8192 or (shape.seq_len == 1024 and shape.head_dim == 128)
+)
+
+
+def _timed() -> list[Group]:
+    """The run-time groups: forward and backward, each as core, further, yardsticks and on a CPU."""
+    sets = {
+        "Core": ("", ("fa4",), tuple(shape.name for shape in core()), "cuda"),
+        "Further": ("-further", ("fa4",), tuple(shape.name for shape in further()), "cuda"),
+        "Yardsticks": ("-yardsticks", YARDSTICKS, YARD_SHAPES, "cuda"),
+        "Cpu": ("-cpu", ("fa4", "fa2", "math"), tuple(shape.name for shape in for_cpu()), "cpu"),
+    }
+    return [
+        Group(
+            direction + suffix,
+            f"{direction}.{title}.track_",
+            SECONDS,
+            tuple((backend, shape) for backend in backends for shape in shapes),
+            exact=False,
+            device=device,
+            backward=direction == "backward",
+        )
+        for direction in ("forward", "backward")
+        for title, (suffix, backends, shapes, device) in sets.items()
+    ]
+
+
 _GROUPS = (
     Group(
         "codegen",
@@ -128,6 +163,7 @@ _GROUPS = (
         exact=False,
     ),
     Group("import", "compile.Import.track_", SECONDS, (("flash_attn.cute",),), exact=False),
+    *_timed(),
 )
 GROUPS = {group.name: group for group in _GROUPS}
 

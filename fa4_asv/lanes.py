@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -48,7 +49,9 @@ def collect(name: str, measure: Measure) -> dict[str, Any]:
 def spool(context: Context, group: str, records: Records) -> None:
     """Hand records to the asv process, which keeps them in the sidecar when it saves the results."""
     text = json.dumps({"group": group, "cases": {key: record.to_json() for key, record in records.items()}})
-    write_atomic(Path(context.spool) / f"{group}-{uuid.uuid4().hex}.json", text)
+    # Names sort by time: rounds of one case are put together in the order they were taken.
+    name = f"{group}-{time.time_ns():020}-{uuid.uuid4().hex}.json"
+    write_atomic(Path(context.spool) / name, text)
 
 
 def figure(records: dict[str, Any], group: str, metric: str, *case: str) -> int:
@@ -79,5 +82,5 @@ def sampled(group: str, case: Case, measure: Callable[[Context, Case], CaseRecor
         raise SkipNotImplemented(record.why)
     if record.state != "measured":
         raise Fa4AsvError(f"{' '.join(case)} is {record.state}: {record.why}")
-    (samples,) = record.samples.values()
-    return {"samples": samples, "number": 1}
+    (metric,) = GROUPS[group].metrics
+    return {"samples": record.samples[metric], "number": 1}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from fa4_asv.errors import Fa4AsvError
@@ -98,6 +98,15 @@ class CaseRecord:
             found = record.figures or record.samples
             raise Fa4AsvError(f"state is {state!r} with figures {found!r}: one of them is wrong")
         return record
+
+
+def combine(old: CaseRecord | None, new: CaseRecord) -> CaseRecord:
+    """One case after another round: broken once is broken, samples add up in the order they were taken."""
+    if old is None or old.state != new.state or not old.samples:
+        return old if old is not None and old.state == "broken" else new
+    names = [*old.samples, *(name for name in new.samples if name not in old.samples)]
+    samples = {name: old.samples.get(name, []) + new.samples.get(name, []) for name in names}
+    return replace(new, samples=samples, words={**old.words, **new.words})
 
 
 @dataclass(frozen=True)

@@ -91,8 +91,12 @@ def kernels_of(torch: Any, call: Any, device: str) -> list[str]:
 
 def time_case(torch: Any, job: dict[str, Any], timer: Any, control: Any) -> dict[str, Any]:
     """Guard, kernel and time of one case. Raises GuardFailed, and what the backend raises."""
-    one, shape, device = backend(job["backend"]), SHAPES[job["shape"]], job["device"]
-    why_not = one.why_not(torch, shape, device, job["backward"])
+    shape, device = SHAPES[job["shape"]], job["device"]
+    if device == "cuda" and not torch.cuda.is_available():
+        why_not = "needs a CUDA GPU, this machine has none that torch can use"
+    else:
+        one = backend(job["backend"])
+        why_not = one.why_not(torch, shape, device, job["backward"])
     if why_not:
         return {"error": {"kind": "unsupported", "words": why_not, "refused": True, "guard": False}}
     errors: dict[str, float] = {}

@@ -27,7 +27,7 @@ from fa4_asv.errors import Fa4AsvError
 from fa4_asv.files import write_atomic
 from fa4_asv.groups import group_of, key_of
 from fa4_asv.machine import NOGPU, NOGPU_RECORD
-from fa4_asv.records import FORMAT, SUITE, CaseRecord, Sidecar, Toolchain
+from fa4_asv.records import FORMAT, SUITE, CaseRecord, Sidecar, Toolchain, combine
 from fa4_asv.results import merge, read_sidecar, sidecar_path, write_sidecar
 
 _MARK = "_fa4_asv"
@@ -111,6 +111,7 @@ def _save_sidecar(results: Any, result_dir: str) -> None:
     old = read_sidecar(path) if path.is_file() else None
     merged = merge(old, _sidecar(context))
     keep_known(results, merged)
+    forget_wrong(results, merged)
     write_sidecar(path, merged)
     shutil.rmtree(context.spool, ignore_errors=True)
 
@@ -131,13 +132,29 @@ def keep_known(results: Any, sidecar: Sidecar) -> None:
                 values[index] = record.figures.get(metric, values[index])
 
 
+def forget_wrong(results: Any, sidecar: Sidecar) -> None:
+    """A case that failed in one round has no time, though asv keeps what another round gave."""
+    for name, values in results._results.items():
+        found = group_of(name)
+        if found is None or found[0].exact or not isinstance(values, list):
+            continue
+        records = sidecar.groups.get(found[0].name, {})
+        for index, case in enumerate(itertools.product(*results._benchmark_params[name])):
+            key = key_of(tuple(word.strip("'") for word in case)) or found[0].only_case
+            if key in records and records[key].state == "broken":
+                for column in (results._results, results._stats, results._samples):
+                    if isinstance(column.get(name), list):
+                        column[name][index] = None
+
+
 def _sidecar(context: Context) -> Sidecar:
     """Everything that the benchmark processes of `context` spooled, and the versions behind it."""
     groups: dict[str, dict[str, CaseRecord]] = {}
     for path in sorted(Path(context.spool).glob("*.json")):
         data = json.loads(path.read_text(encoding="utf-8"))
-        cases = {key: CaseRecord.from_json(value) for key, value in data["cases"].items()}
-        groups.setdefault(data["group"], {}).update(cases)
+        known = groups.setdefault(data["group"], {})
+        for key, value in data["cases"].items():
+            known[key] = combine(known.get(key), CaseRecord.from_json(value))
     toolchain = Toolchain(context.policy, context.flavour, context.digest, context.packages)
     return Sidecar(
         FORMAT,

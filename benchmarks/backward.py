@@ -1,0 +1,63 @@
+"""Seconds of a backward, behind the guard. Belongs to the machine that measures it: `asv run -m NAME`."""
+
+from fa4_asv.groups import GROUPS, YARD_SHAPES, YARDSTICKS
+from fa4_asv.lanes import sampled
+from fa4_asv.runtime import next_record
+from fa4_asv.shapes import core, for_cpu, further
+
+
+def seconds(group, backend, shape):
+    return sampled(group, (backend, shape), lambda context, case: next_record(context, GROUPS[group], case))
+
+
+class _Timed:
+    param_names = ["backend", "shape"]
+    version = "1"
+    # The first figure of a round waits for the whole class.
+    timeout = 3600
+
+
+class Core(_Timed):
+    """FA4 at what every commit is timed at."""
+
+    params = [["fa4"], [shape.name for shape in core()]]
+
+    def track_seconds(self, backend, shape):
+        return seconds("backward", backend, shape)
+
+    track_seconds.unit = "seconds"
+    track_seconds.rounds = 3
+
+
+class Further(_Timed):
+    """FA4 at the other sets."""
+
+    params = [["fa4"], [shape.name for shape in further()]]
+
+    def track_seconds(self, backend, shape):
+        return seconds("backward-further", backend, shape)
+
+    track_seconds.unit = "seconds"
+
+
+class Yardsticks(_Timed):
+    """What FA4 is held against, and its route through SDPA."""
+
+    params = [list(YARDSTICKS), list(YARD_SHAPES)]
+
+    def track_seconds(self, backend, shape):
+        return seconds("backward-yardsticks", backend, shape)
+
+    track_seconds.unit = "seconds"
+
+
+class Cpu(_Timed):
+    """PyTorch's own attention on a CPU, the same way as on a card."""
+
+    params = [["fa4", "fa2", "math"], [shape.name for shape in for_cpu()]]
+
+    def track_seconds(self, backend, shape):
+        return seconds("backward-cpu", backend, shape)
+
+    track_seconds.unit = "seconds"
+    track_seconds.rounds = 3
