@@ -116,7 +116,8 @@ def time_case(torch: Any, job: dict[str, Any], timer: Any, control: Any) -> dict
     if timing.samples.broken:
         return {"error": {"kind": "noise", "words": timing.samples.broken, "refused": False, "guard": False}}
     return {
-        "samples": timing.samples.seconds,
+        # Six digits are a millionth; the events tell half a microsecond.
+        "samples": [float(f"{seconds:.6g}") for seconds in timing.samples.seconds],
         "control": timing.control,
         "errors": errors,
         "words": timing.words,

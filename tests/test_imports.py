@@ -62,7 +62,7 @@ FLOORS = [
         "route_table",
         "staging",
     },
-    {"runtime_worker", "history.commands", "asv_glue.selection", "backfill", "publish"},
+    {"runtime", "runtime_worker", "history.commands", "asv_glue.selection", "backfill", "publish"},
     {"asv_glue.bases"},
     {"asv_glue.environment", "asv_glue.repo", "asv_glue.seams", "backfill_commands"},
     {"asv_glue.plugin", "cli"},
