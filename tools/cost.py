@@ -20,14 +20,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from fa4_asv.staging import stage
-
 from fa4_asv.cases import ARCHES
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.history.source import lay_source
 from fa4_asv.history.toolchain import Policy, install
 from fa4_asv.project import Project
 from fa4_asv.results import iter_results, load_result
+from fa4_asv.staging import stage
 from fa4_asv.stand_ins import target_environment
 
 WALL, FIGURE = 0.8, 0.05
