@@ -69,7 +69,8 @@ def figure(records: dict[str, Any], group: str, metric: str, *case: str) -> int:
 def sampled(group: str, case: Case, measure: Callable[[Context, Case], CaseRecord]) -> dict[str, Any]:
     """Samples of a case that belongs to the machine that measures it, as asv reads them.
 
-    Raises SkipNotImplemented on machine `nogpu` and where unsupported, Fa4AsvError where broken.
+    Raises SkipNotImplemented on machine `nogpu`, where unsupported and where it could not be taken,
+    Fa4AsvError where broken.
     """
     context = current()
     if context.machine == NOGPU:
@@ -78,7 +79,7 @@ def sampled(group: str, case: Case, measure: Callable[[Context, Case], CaseRecor
         CaseRecord("unsupported", why=context.unsupported) if context.unsupported else measure(context, case)
     )
     spool(context, group, {key_of(case): record})
-    if record.state == "unsupported":
+    if record.state in ("unsupported", "not run"):
         raise SkipNotImplemented(record.why)
     if record.state != "measured":
         raise Fa4AsvError(f"{' '.join(case)} is {record.state}: {record.why}")

@@ -11,7 +11,7 @@ import pytest
 from asv import util
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
-from fa4_asv.asv_glue.seams import keep_known, write_json
+from fa4_asv.asv_glue.seams import forget_wrong, keep_known, write_json
 from fa4_asv.asv_glue.selection import benchmarks
 from fa4_asv.cases import CASES
 from fa4_asv.codegen import _kernel_of, measure
@@ -241,3 +241,27 @@ def test_what_did_not_run_keeps_its_figure():
     first, second, failed, unknown = results._results[name]
     assert (first, failed) == (168, None)
     assert math.isnan(second) and math.isnan(unknown) and math.isnan(results._results["other.track"][0])
+
+
+def test_a_time_that_could_not_be_taken_again_stays_and_a_wrong_one_goes():
+    name, nan = "compile.Jit.track_seconds", float("nan")
+    cases = {
+        "sm_90/a": CaseRecord("measured", samples={"seconds": [1.0, 2.0, 4.0]}),
+        "sm_90/b": CaseRecord("broken", why="wrong in the second round"),
+        "sm_100/a": CaseRecord("not run", why="others used 1.3 cores"),
+    }
+    toolchain = Toolchain("day", "cu13", "0" * 16, {})
+    sidecar = Sidecar(1, "1", "box", "c" * 40, "fa4-x", "4.0.0b36", toolchain, {"compile": cases})
+    results = SimpleNamespace(
+        _results={name: [nan, 3.0, nan, nan]},
+        _benchmark_params={name: [["'sm_90'", "'sm_100'"], ["'a'", "'b'"]]},
+        _stats={name: [None, {"q_25": 3.0}, None, None]},
+        _samples={name: None},
+    )
+    keep_known(results, sidecar)
+    forget_wrong(results, sidecar)
+    kept, wrong, busy, unknown = results._results[name]
+    assert (kept, wrong) == (2.0, None)
+    assert math.isnan(busy) and math.isnan(unknown)
+    assert results._stats[name][0]["repeat"] == 3 and results._stats[name][1] is None
+    assert results._samples[name] is None, "asv was not asked to keep samples"

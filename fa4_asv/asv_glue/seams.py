@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from asv import util
 from asv.console import log
 from asv.machine import Machine
 from asv.results import Results
+from asv_runner.statistics import compute_stats
 
 from fa4_asv.asv_glue import selection
 from fa4_asv.context import Context
@@ -117,34 +119,42 @@ def _save_sidecar(results: Any, result_dir: str) -> None:
 
 
 def keep_known(results: Any, sidecar: Sidecar) -> None:
-    """What did not run keeps its figure: asv writes n/a over every case that a narrow run left out."""
-    for name, values in results._results.items():
-        found = group_of(name)
-        if found is None or not found[0].exact or not isinstance(values, list):
+    """What did not run keeps its figure: asv writes n/a over it when a case is skipped or left out."""
+    for name, index, metric, record in _cases(results, sidecar):
+        if record.state != "measured" or not util.is_na(results._results[name][index]):
             continue
-        group, metric = found
-        records = sidecar.groups.get(group.name, {})
-        # asv holds parameters as reprs; a case's words need no more than their quotes removed.
-        cases = itertools.product(*results._benchmark_params[name])
-        for index, case in enumerate(cases):
-            record = records.get(key_of(tuple(word.strip("'") for word in case)))
-            if record and record.state == "measured" and util.is_na(values[index]):
-                values[index] = record.figures.get(metric, values[index])
+        samples = record.samples.get(metric)
+        if not samples:
+            results._results[name][index] = record.figures.get(metric, results._results[name][index])
+            continue
+        results._results[name][index], stats = compute_stats(samples, 1)
+        for column, value in ((results._stats, stats), (results._samples, samples)):
+            if isinstance(column.get(name), list):
+                column[name][index] = value
 
 
 def forget_wrong(results: Any, sidecar: Sidecar) -> None:
     """A case that failed in one round has no time, though asv keeps what another round gave."""
+    for name, index, metric, record in _cases(results, sidecar):
+        if record.state == "broken" and metric not in record.figures:
+            for column in (results._results, results._stats, results._samples):
+                if isinstance(column.get(name), list):
+                    column[name][index] = None
+
+
+def _cases(results: Any, sidecar: Sidecar) -> Iterator[tuple[str, int, str, CaseRecord]]:
+    """Each figure of ours in asv's results: benchmark, position, metric, and the record behind it."""
     for name, values in results._results.items():
         found = group_of(name)
-        if found is None or found[0].exact or not isinstance(values, list):
+        if found is None or not isinstance(values, list):
             continue
-        records = sidecar.groups.get(found[0].name, {})
+        group, metric = found
+        records = sidecar.groups.get(group.name, {})
+        # asv holds parameters as reprs; a case's words need no more than their quotes removed.
         for index, case in enumerate(itertools.product(*results._benchmark_params[name])):
-            key = key_of(tuple(word.strip("'") for word in case)) or found[0].only_case
-            if key in records and records[key].state == "broken":
-                for column in (results._results, results._stats, results._samples):
-                    if isinstance(column.get(name), list):
-                        column[name][index] = None
+            record = records.get(key_of(tuple(word.strip("'") for word in case)) or group.only_case)
+            if record:
+                yield name, index, metric, record
 
 
 def _sidecar(context: Context) -> Sidecar:
