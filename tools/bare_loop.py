@@ -1,12 +1,15 @@
 """Compile the codegen calls of one architecture in this process, nothing more: what tools/cost.py compares with.
 
 Started by tools/cost.py with the target in the environment; prints one JSON line: seconds of the imports
-and of each call, and how many kernels were compiled.
+and of each call, and how many kernels were compiled. With `--keep`, FA4's own cache lives from call to call, so
+that a preprocess kernel which several calls share is compiled once; without, each call compiles all of its
+own, as the suite does, whose cases must not depend on those before them.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 import time
 
 
@@ -36,7 +39,8 @@ def main() -> None:
     imports = time.perf_counter() - begin
     seconds = {}
     for name, call in CALLS.items():
-        clear_compiled(interface)
+        if "--keep" not in sys.argv:
+            clear_compiled(interface)
         start = time.perf_counter()
         try:
             with FakeTensorMode():
