@@ -166,6 +166,20 @@ def render(grid: Grid, console: Console) -> None:
         console.print(f"      {where}", markup=False, highlight=False)
 
 
+_HEAD = """# Which PyTorch drives which FlashAttention-4
+
+Found without a GPU by `route.Sdpa` and made by `fa4-asv route --markdown` from `results/`. "yes": none of the checks
+is broken; "no": not even the forward works; in brackets how many of how many are broken. Each line below a table
+is what the code said, where it said so, and in which checks.
+
+"""
+
+
+def page(found: Sequence[Grid]) -> str:
+    """docs/route.md, whole."""
+    return _HEAD + markdown(found)
+
+
 def markdown(found: Sequence[Grid]) -> str:
     """The grids as Markdown; what FA4 or torch said is text there, never markup."""
     lines = []
@@ -224,7 +238,7 @@ def route(flavour: str | None, policy: str, as_json: bool, as_markdown: bool) ->
     if not pairs:
         raise Fa4AsvError("no route is recorded of this series yet; run `asv run -b route`")
     if as_markdown:
-        click.echo(markdown(grids(pairs)), nl=False)
+        click.echo(page(grids(pairs)), nl=False)
         return
     console = Console()
     if not console.is_terminal:
