@@ -1,0 +1,145 @@
+"""Rounds of timed cases: what is collected, handed out, remembered. With a worker that only plays one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fa4_asv import alone, runtime
+from fa4_asv.context import Context
+from fa4_asv.groups import GROUPS, key_of
+from fa4_asv.runtime import next_record
+
+GROUP = GROUPS["forward-cpu"]
+FIRST, SECOND = GROUP.cases[:2]
+
+# Answers as the real worker does. Each job is appended to the file named first; the second argument is JSON:
+# shape -> what to do instead of measuring.
+WORKER = """
+import json, os, sys, time
+log, odd = sys.argv[1], json.loads(sys.argv[2])
+print(json.dumps({"ready": True}), flush=True)
+for number, line in enumerate(sys.stdin):
+    job = json.loads(line)
+    with open(log, "a") as file:
+        file.write(json.dumps({**job, "process": os.getpid()}) + "\\n")
+    what = odd.get(job["shape"])
+    if what == "hang":
+        time.sleep(600)
+    if what == "die":
+        os._exit(9)
+    error = {"kind": "ValueError", "words": f"words of {what}", "refused": what == "refuse", "guard": what == "wrong"}
+    start = os.path.getsize(log)
+    measured = {"samples": [start + 0.25, start + 0.5], "control": 0.001, "errors": {"out gaussian": 0.5}, "words": {}}
+    print(json.dumps({"error": error} if what else measured), flush=True)
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alone, "lock_path", lambda: tmp_path / "test.lock")
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Context:
+    names = ("environment", "tree", "release", "policy", "digest", "source", "cuobjdump", "nvdisasm")
+    return Context(
+        **dict.fromkeys(names, "x"),
+        root=str(tmp_path),
+        spool=str(tmp_path / "spool"),
+        machine="box",
+        commit="c" * 40,
+        flavour="cu13",
+        packages={},
+    )
+
+
+@pytest.fixture
+def worker(tmp_path: Path):
+    """The command of a worker that treats some shapes oddly."""
+    return lambda **odd: (sys.executable, "-c", WORKER, str(tmp_path / "log"), json.dumps(odd))
+
+
+def jobs(tmp_path: Path) -> list[dict]:
+    return [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+
+
+def test_a_round_is_one_process_and_is_read_once_per_case(context, worker, tmp_path):
+    first = next_record(context, GROUP, FIRST, worker())
+    assert [(job["backend"], job["shape"]) for job in jobs(tmp_path)] == list(GROUP.cases)
+    assert len({job["process"] for job in jobs(tmp_path)}) == 1
+    other = next_record(context, GROUP, SECOND, worker())
+    assert len(jobs(tmp_path)) == len(GROUP.cases), "the second case was in the first round"
+    assert {first.state, other.state} == {"measured"}
+    assert first.words["error out gaussian"] == "0.5" and first.samples["control"] == [0.001]
+
+
+def test_asking_again_collects_anew_so_that_no_sample_is_pooled_twice(context, worker, tmp_path):
+    rounds = [next_record(context, GROUP, FIRST, worker()) for _ in range(3)]
+    seconds = [value for record in rounds for value in record.samples["seconds"]]
+    assert len(seconds) == len(set(seconds)) == 6
+    assert len({job["process"] for job in jobs(tmp_path)}) == 3, "a fresh process each round"
+    guards = [job["guard"] for job in jobs(tmp_path)]
+    count = len(GROUP.cases)
+    assert guards == ["full"] * count + ["quick"] * 2 * count
+
+
+def test_only_what_was_selected_is_measured(context, worker, tmp_path):
+    narrow = replace(context, select=(r"forward\.Cpu.*'fa2', 'b1_s6144",))
+    case = ("fa2", "b1_s6144_h1_d64_causal")
+    assert next_record(narrow, GROUP, case, worker()).state == "measured"
+    assert [(job["backend"], job["shape"]) for job in jobs(tmp_path)] == [case]
+    left_out = next_record(narrow, GROUP, FIRST, worker())
+    assert (left_out.state, left_out.why) == ("broken", "asv asked for a case that --bench did not select")
+
+
+@pytest.mark.parametrize(
+    ("what", "state", "why"),
+    [
+        ("refuse", "unsupported", "ValueError: words of refuse"),
+        ("raise", "broken", "ValueError: words of raise"),
+        ("die", "broken", "the process ended with exit code 9"),
+        ("hang", "broken", "killed"),
+    ],
+)
+def test_a_case_that_fails_costs_itself(context, worker, monkeypatch, what, state, why):
+    monkeypatch.setattr(runtime, "CASE_TIMEOUT", 2.0)
+    shape = FIRST[1]
+    record = next_record(context, GROUP, FIRST, worker(**{shape: what}))
+    assert (record.state, why in record.why) == (state, True), record
+    assert not record.samples
+    others = [case for case in GROUP.cases if case[1] != shape]
+    assert next_record(context, GROUP, others[-1], worker(**{shape: what})).state == "measured"
+
+
+def test_a_wrong_answer_is_remembered_and_never_measured_again(context, worker, tmp_path):
+    shape = FIRST[1]
+    wrong = next_record(context, GROUP, FIRST, worker(**{shape: "wrong"}))
+    assert (wrong.state, wrong.why, wrong.samples) == ("broken", "guard: words of wrong", {})
+    before = len(jobs(tmp_path))
+    again = next_record(context, GROUP, FIRST, worker())
+    assert again.state == "broken" and again.why.startswith("guard: words of wrong (failed before; remove ")
+    asked = {(job["backend"], job["shape"]) for job in jobs(tmp_path)[before:]}
+    assert FIRST not in asked and SECOND in asked
+    fixed = replace(context, commit="d" * 40, spool=str(tmp_path / "other"))
+    assert next_record(fixed, GROUP, FIRST, worker()).state == "measured", "another commit is another case"
+
+
+def test_the_verdict_can_be_taken_back_by_removing_the_file_it_names(context, worker, tmp_path):
+    shape = FIRST[1]
+    next_record(context, GROUP, FIRST, worker(**{shape: "wrong"}))
+    why = next_record(context, GROUP, FIRST, worker()).why
+    path = why.split("remove ")[1].split(" to try")[0]
+    (tmp_path / path).unlink()
+    assert next_record(context, GROUP, FIRST, worker()).state == "measured"
+
+
+def test_a_damaged_verdict_is_no_verdict(context, worker):
+    path = runtime._verdict_path(context, GROUP.name, key_of(FIRST))
+    path.parent.mkdir(parents=True)
+    path.write_text("{half")
+    assert next_record(context, GROUP, FIRST, worker()).state == "measured"
