@@ -175,6 +175,16 @@ def control_of(torch: Any, device: str) -> Any:
     return lambda: torch.mm(a, b)
 
 
+def answer(torch: Any, job: dict[str, Any], timer: Any, control: Any) -> dict[str, Any]:
+    """What a line is answered with, whatever its case does: `time_case`'s answer, or an error in words."""
+    try:
+        return time_case(torch, job, timer, control)
+    except GuardFailed as failed:
+        return {"error": {"kind": "guard", "words": str(failed), "refused": False, "guard": True}}
+    except Exception as error:
+        return {"error": {**describe(error), "guard": False}}
+
+
 def main() -> None:
     die_with_parent()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
@@ -189,13 +199,7 @@ def main() -> None:
         device = job["device"]
         if device not in timers:
             timers[device] = (timer_of(torch, device), control_of(torch, device))
-        try:
-            answer = time_case(torch, job, *timers[device])
-        except GuardFailed as failed:
-            answer = {"error": {"kind": "guard", "words": str(failed), "refused": False, "guard": True}}
-        except Exception as error:
-            answer = {"error": {**describe(error), "guard": False}}
-        answers.write(json.dumps(answer) + "\n")
+        answers.write(json.dumps(answer(torch, job, *timers[device])) + "\n")
         if device != "cpu":
             torch.cuda.empty_cache()
 
