@@ -7,6 +7,10 @@ from datetime import datetime, timezone
 import pytest
 
 from fa4_asv.errors import Fa4AsvError
+from fa4_asv.history.registry import Registry
+from fa4_asv.history.repository import resolve
+from fa4_asv.history.source import lay_source
+from fa4_asv.history.sync import sync
 from fa4_asv.history.toolchain import (
     Lock,
     Policy,
@@ -51,6 +55,40 @@ def test_flavours_and_versions_have_digests_of_their_own(tmp_path):
     assert one.digest == Lock(tmp_path, "cu12", "other", {"b": "2", "a": "1"}).digest
     assert one.digest != Lock(tmp_path, "cu13", "day", {"a": "1", "b": "2"}).digest
     assert one.digest != Lock(tmp_path, "cu12", "day", {"a": "1", "b": "3"}).digest
+
+
+def test_one_commits_toolchain_for_all(project, registry, monkeypatch):
+    sync(project, Registry())
+    for version, lines in (("4.0.0b3", LOCK), ("4.0.0b10", LOCK.replace("4.6.0.dev0", "4.8.1"))):
+        path = project.locks / "day" / "cu12" / f"{version}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(lines)
+    monkeypatch.setenv("FA4_ASV_TOOLCHAIN", "as:fa4-v4.0.0b10")
+    policy = Policy.from_environment()
+    newest = resolve(project, "fa4-v4.0.0b10")
+    assert (policy.name, policy.as_of) == (f"as-{newest[:8]}", newest)
+    source = lay_source(project, resolve(project, "fa4-v4.0.0b3"))
+    day, lock = (source.lock(project, "cu12", each) for each in (Policy("day"), policy))
+    assert (day.packages["nvidia-cutlass-dsl"], lock.packages["nvidia-cutlass-dsl"]) == (
+        "4.6.0.dev0",
+        "4.8.1",
+    )
+    assert (lock.flavour, lock.policy) == ("cu12", policy.name)
+    assert lock.digest == lay_source(project, newest).lock(project, "cu12", Policy("day")).digest
+    assert not (project.locks / policy.name).exists(), "it is another commit's lock and is kept once"
+    with pytest.raises(UnsupportedFlavour, match="4.0.0b10 has no cu13 extra"):
+        source.lock(project, "cu13", policy)
+
+
+def test_the_toolchain_of_an_unknown_commit_is_one_line(project, registry, monkeypatch):
+    monkeypatch.setenv("FA4_ASV_TOOLCHAIN", "as:fa4-v4.0.0b10")
+    with pytest.raises(Fa4AsvError, match="run `fa4-asv history sync` first"):
+        Policy.from_environment()
+    sync(project, Registry())
+    for text in ("as:", "as:nosuch", "as:--all", "as:fa4-v4.0.0b10..fa4-v4.0.0b4"):
+        monkeypatch.setenv("FA4_ASV_TOOLCHAIN", text)
+        with pytest.raises(Fa4AsvError, match="unknown release or commit"):
+            Policy.from_environment()
 
 
 @pytest.mark.parametrize("line", ["einops", "einops>=1", "--index-url evil", "einops==1 --hash x", "a/b==1"])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from fa4_asv.errors import Fa4AsvError
 from fa4_asv.files import write_atomic
 from fa4_asv.history import repository
 from fa4_asv.history.manifest import Manifest
@@ -25,7 +26,16 @@ class Source:
 
     def lock(self, project: Project, flavour: str, policy: Policy) -> Lock:
         """The toolchain lock of this commit. Raises UnsupportedFlavour, Fa4AsvError (see lock_for)."""
-        pyproject = (self.folder / "flash_attn" / "cute" / "pyproject.toml").read_text(encoding="utf-8")
+        if policy.as_of:
+            lock = lay_source(project, policy.as_of).lock(project, flavour, Policy("day"))
+            return replace(lock, policy=policy.name)
+        try:
+            pyproject = (self.folder / repository.CUTE / "pyproject.toml").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise Fa4AsvError(
+                f"commit {self.commit[:12]} has no {repository.CUTE}/pyproject.toml, so nothing says which toolchain "
+                "it needs: FA4 is a package since 2025-07-01 (de2ce8f3)"
+            ) from None
         key = self.release or self.commit
         return lock_for(project, key, pyproject, self.day, flavour, policy, committed=bool(self.release))
 

@@ -1,8 +1,8 @@
 """The toolchain behind a commit: what a user got on its day, resolved by uv, kept in lock files.
 
 A lock holds everything that FA4 needs except torch, numpy and what torch brings: those come from the base
-environment. The CUDA flavour (cu12: plain; cu13: the `[cu13]` extra) and the policy ("day", or pinned
-packages for all commits) are part of a lock's path, of its toolchain's folder and of asv's series.
+environment. The CUDA flavour (cu12: plain; cu13: the `[cu13]` extra) and the policy ("day"; pinned packages
+or one commit's toolchain for all commits) are part of asv's series.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from uv import find_uv_bin
 
 from fa4_asv.errors import Fa4AsvError
 from fa4_asv.files import only_one, write_atomic
+from fa4_asv.history.repository import resolve
 from fa4_asv.machine import python_tag
 from fa4_asv.project import Project
 
@@ -44,17 +45,32 @@ class UnsupportedFlavour(Fa4AsvError):
 
 @dataclass(frozen=True)
 class Policy:
-    """`name` is "day" or the overrides joined; `overrides` are requirements such as "quack-kernels==0.6.5"."""
+    """`name` is "day", the overrides joined, or "as-" and the commit `as_of`, whose toolchain of the day all get.
+
+    `overrides` are requirements such as "quack-kernels==0.6.5".
+    """
 
     name: str
     overrides: tuple[Requirement, ...] = ()
+    as_of: str = ""
+
+    @classmethod
+    def of_commit(cls, project: Project, ref: str) -> Policy:
+        """Every commit under the toolchain that `ref` has under "day". Raises Fa4AsvError when it is unknown."""
+        commit = resolve(project, ref)
+        return cls(f"as-{commit[:8]}", as_of=commit)
 
     @classmethod
     def from_environment(cls) -> Policy:
-        """The policy that FA4_ASV_TOOLCHAIN asks for. Raises Fa4AsvError on anything but name==version."""
+        """The policy that FA4_ASV_TOOLCHAIN asks for.
+
+        Raises Fa4AsvError on anything but "day", pins (name==version) and "as:" with a known commit.
+        """
         text = os.environ.get(OVERRIDE_VARIABLE, "").strip()
         if text in ("", "day"):
             return cls("day")
+        if text.startswith("as:"):
+            return cls.of_commit(Project.find(), text.removeprefix("as:"))
         pins = []
         for part in re.split(r"[,\s]+", text):
             try:
@@ -64,7 +80,8 @@ class Policy:
             exact = requirement is not None and re.fullmatch(r"==[^,*]+", str(requirement.specifier))
             if requirement is None or not exact:
                 raise Fa4AsvError(
-                    f"{OVERRIDE_VARIABLE}={text!r} is no list of pins; write for example nvidia-cutlass-dsl==4.8.1"
+                    f"{OVERRIDE_VARIABLE}={text!r} is no list of pins; write for example nvidia-cutlass-dsl==4.8.1, "
+                    "or as:fa4-v4.0.0b36 for the toolchain of that release"
                 )
             requirement.name = canonicalize_name(requirement.name)
             pins.append(requirement)
