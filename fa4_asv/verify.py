@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from fa4_asv import cause_record
 from fa4_asv.errors import Fa4AsvError
 from fa4_asv.groups import GROUPS, Group, group_of, key_of
 from fa4_asv.history.manifest import Manifest
@@ -50,6 +51,8 @@ def verify(project: Project) -> list[Problem]:
             problems += [Problem(path, what) for what in _result(path, manifest)]
         for path in sorted(folder.glob("*.sidecar")):
             problems += [Problem(path, what) for what in _sidecar(path, manifest)]
+        for path in sorted(folder.glob("*.cause")):
+            problems += [Problem(path, what) for what in cause_record.problems(path, manifest)]
     return problems
 
 

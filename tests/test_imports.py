@@ -10,7 +10,7 @@ PACKAGE = ROOT / "fa4_asv"
 
 # A module imports only from lower floors; asv only in the glue; torch and FA4 only where they are listed.
 FLOORS = [
-    {"errors", "machine", "sampling", "verdicts", "guard"},
+    {"errors", "machine", "sampling", "verdicts", "guard", "cause_rule"},
     {
         "clocks",
         "files",
@@ -32,9 +32,11 @@ FLOORS = [
         "cache",
         "cubin",
         "results",
+        "causes",
         "history.manifest",
         "history.repository",
     },
+    {"cause_record"},
     {
         "reference",
         "backends.fa4",
