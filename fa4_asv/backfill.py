@@ -10,9 +10,7 @@ import json
 import os
 import re
 import shutil
-import signal
 import statistics
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from fa4_asv.machine import NOGPU
 from fa4_asv.project import Project
 from fa4_asv.records import Sidecar
 from fa4_asv.results import iter_results, load_result, read_sidecar, sidecar_path
+from fa4_asv.sessions import end_left, run_bounded
 from fa4_asv.staging import seed, stage, take
 
 # A full set takes minutes; every call in it is bounded, so this ends only what hangs elsewhere.
@@ -177,7 +176,7 @@ class Attempt:
         shutil.rmtree(self.folder, ignore_errors=True)
         try:
             staged = stage(self.project, self.folder)
-            _one_flavour(staged, self.task.flavour)
+            one_flavour(staged, self.task.flavour)
             seed(self.project, staged, self.task.commit, self.task.environment)
             code = self._asv(staged)
             if not any(iter_results(staged.results, self.wish.machine)):
@@ -191,25 +190,20 @@ class Attempt:
 
     def _asv(self, staged: Project) -> int:
         """Exit code of asv; 2 with figures means that a case is broken, which is a record like another."""
-        command = [sys.executable, "-m", "asv", "run", f"{self.task.commit}^!"]
-        if self.wish.machine != NOGPU:
-            command += ["--machine", self.wish.machine]
-        if self._environment:
-            command += ["--environment", self._environment]
-        for pattern in patterns(self.task.groups, self.wish.bench):
-            command += ["--bench", pattern]
-        with self.log.open("w") as log:
-            process = subprocess.Popen(
-                command, cwd=staged.root, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-            )
-            (staged.root / "session").write_text(str(process.pid))
-            try:
-                return process.wait(TASK_TIMEOUT)
-            except subprocess.TimeoutExpired:
-                raise Fa4AsvError(f"asv did not end within {TASK_TIMEOUT:.0f} s and was killed") from None
-            finally:
-                kill_session(process.pid)
-                process.wait()
+        words = asv_words(self.task, self.wish, self._environment)
+        return run_bounded([sys.executable, *words], staged.root, self.log, TASK_TIMEOUT)
+
+
+def asv_words(task: Task, wish: Wish, environment: str = "") -> list[str]:
+    """What an interpreter is told to measure `task` in a staged folder."""
+    words = ["-m", "asv", "run", f"{task.commit}^!"]
+    if wish.machine != NOGPU:
+        words += ["--machine", wish.machine]
+    if environment:
+        words += ["--environment", environment]
+    for pattern in patterns(task.groups, wish.bench):
+        words += ["--bench", pattern]
+    return words
 
 
 def patterns(groups: Sequence[str], bench: Sequence[str]) -> list[str]:
@@ -218,22 +212,12 @@ def patterns(groups: Sequence[str], bench: Sequence[str]) -> list[str]:
     return [f"(?={stem})(?=.*(?:{words}))" for stem in stems for words in bench] if bench else stems
 
 
-def _one_flavour(staged: Project, flavour: str) -> None:
+def one_flavour(staged: Project, flavour: str) -> None:
+    """Let asv see only `flavour` in a staged checkout."""
     path = staged.root / "asv.conf.json"
     configuration = json.loads(path.read_text(encoding="utf-8"))
     configuration["matrix"] = {"req": {"flavour": [flavour]}}
     path.write_text(json.dumps(configuration, indent=1), encoding="utf-8")
-
-
-def kill_session(session: int) -> None:
-    """Kill every process of a session: asv gives each benchmark a process group of its own."""
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-            if int(fields[3]) == session:
-                os.kill(int(stat.parent.name), signal.SIGKILL)
-        except (OSError, ValueError, IndexError):
-            continue  # ended meanwhile
 
 
 def clear_leftovers(project: Project) -> None:
@@ -242,18 +226,4 @@ def clear_leftovers(project: Project) -> None:
     Called under the backfill's lock, so that no other one is alive.
     """
     for folder in (project.work / "backfill").glob("[0-9]*-*-*"):
-        try:
-            session = int((folder / "session").read_text())
-        except (OSError, ValueError):
-            session = 0
-        # A process id may have been given away since; only a session that works in the folder is ours.
-        if session and _works_in(session, folder):
-            kill_session(session)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _works_in(session: int, folder: Path) -> bool:
-    try:
-        return Path(f"/proc/{session}/cwd").resolve(strict=True) == folder.resolve()
-    except OSError:
-        return False
+        end_left(folder)

@@ -6,7 +6,6 @@ second metric, a repeated run or `asv find` compiles nothing.
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from typing import Any
 from fa4_asv.alone import shared
 from fa4_asv.cache import cache_path, read_cache, write_cache
 from fa4_asv.cases import CASES, Case
-from fa4_asv.compile_pool import Job, Outcome, run_jobs
+from fa4_asv.compile_pool import Job, Outcome, cores, run_jobs
 from fa4_asv.context import Context
 from fa4_asv.cubin import read_cubin
 from fa4_asv.errors import Fa4AsvError
@@ -50,7 +49,7 @@ def measure(context: Context, wanted: Sequence[tuple[str, ...]], processes: int 
         else:
             records |= cached
     if missing:
-        records |= _compile(context, missing, processes or os.cpu_count() or 1)
+        records |= _compile(context, missing, processes or cores())
     return {key: records[key] for key in keys}
 
 

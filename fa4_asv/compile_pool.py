@@ -20,6 +20,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fa4_asv.errors import Fa4AsvError
+
+VARIABLE = "FA4_ASV_CORES"
 START_TIMEOUT = 180.0  # importing torch and a cold DSL from a slow disk takes up to a minute
 
 
@@ -41,6 +44,19 @@ class Outcome:
     key: str
     answer: Any = None
     lost: str = ""
+
+
+def cores() -> int:
+    """How many workers at once: FA4_ASV_CORES, else the cores that this process may run on (taskset, Slurm).
+
+    Raises Fa4AsvError where the variable is no positive number.
+    """
+    text = os.environ.get(VARIABLE, "").strip()
+    if not text:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise Fa4AsvError(f"{VARIABLE} is {text!r}, expected a number of cores such as 1")
+    return int(text)
 
 
 def die_with_parent() -> None:

@@ -5,13 +5,12 @@ A broken check is a figure with words; only a process that hangs or dies makes a
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
 from fa4_asv.alone import shared
 from fa4_asv.cache import cache_path, read_cache, write_cache
-from fa4_asv.compile_pool import Job, Outcome, run_jobs
+from fa4_asv.compile_pool import Job, Outcome, cores, run_jobs
 from fa4_asv.context import Context
 from fa4_asv.records import CaseRecord
 from fa4_asv.stand_ins import target_environment
@@ -37,7 +36,7 @@ def measure(context: Context, wanted: Sequence[tuple[str, ...]], processes: int 
         else:
             records |= cached
     if missing:
-        records |= _ask(context, missing, processes or os.cpu_count() or 1)
+        records |= _ask(context, missing, processes or cores())
     return records
 
 

@@ -8,7 +8,10 @@ import sys
 import time
 from pathlib import Path
 
-from fa4_asv.compile_pool import Job, Outcome, run_jobs
+import pytest
+
+from fa4_asv.compile_pool import Job, Outcome, cores, run_jobs
+from fa4_asv.errors import Fa4AsvError
 
 WORKER = """
 import json, os, signal, sys, time
@@ -96,6 +99,18 @@ def test_a_killed_run_leaves_no_worker_behind(tmp_path):
     until(
         lambda: not Path(f"/proc/{worker}").exists() or "zombie" in Path(f"/proc/{worker}/status").read_text()
     )
+
+
+def test_workers_are_as_many_as_the_cores_this_process_may_use(monkeypatch):
+    monkeypatch.delenv("FA4_ASV_CORES", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 7})
+    assert cores() == 3
+    monkeypatch.setenv("FA4_ASV_CORES", "1")
+    assert cores() == 1
+    for bad in ("0", "-1", "two", "²"):
+        monkeypatch.setenv("FA4_ASV_CORES", bad)
+        with pytest.raises(Fa4AsvError, match=f"FA4_ASV_CORES is {bad!r}, expected a number of cores"):
+            cores()
 
 
 def until(true) -> None:

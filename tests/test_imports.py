@@ -23,6 +23,7 @@ FLOORS = [
         "no_compile",
         "route_checks",
         "alone",
+        "sessions",
     },
     {
         "timing",

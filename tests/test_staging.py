@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from fa4_asv.asv_glue.bases import Bases
 from fa4_asv.errors import Fa4AsvError
 from fa4_asv.project import Project
 from fa4_asv.results import iter_results, sidecar_path
@@ -44,6 +45,12 @@ def test_a_staged_checkout_shares_all_but_its_record(recorded, staged, monkeypat
         stage(recorded, staged.root)
     monkeypatch.chdir(staged.root)
     assert Project.find() == staged != recorded
+
+
+def test_a_staged_checkout_names_the_base_as_the_real_one_does(recorded, staged):
+    """A toolchain's folder is named after its base: another name would lay every toolchain anew."""
+    (recorded.work / "base").mkdir()
+    assert Bases(staged, same=False).folder == Bases(recorded, same=False).folder
 
 
 def test_seed_and_take_are_inverse(recorded, staged):

@@ -66,7 +66,8 @@ class Bases:
 
     @property
     def folder(self) -> Path:
-        return self._project.work / "base" / f"python{python_tag()}"
+        # Resolved: a staged checkout links here, and a toolchain's folder is named after its base's path.
+        return (self._project.work / "base").resolve() / f"python{python_tag()}"
 
     @property
     def python(self) -> Path:
