@@ -123,7 +123,7 @@ module.sync(Project(Path(sys.argv[1])), Registry())
 """
 
 
-@pytest.mark.parametrize("place", ["_create", "_import", "_build", "_move_refs"])
+@pytest.mark.parametrize("place", ["create", "_import", "_build", "_move_refs"])
 def test_a_kill_anywhere_is_completed_by_the_next_sync(project, registry, tmp_path, place):
     killed = subprocess.run([sys.executable, "-c", KILLED, str(project.root), place])
     assert killed.returncode == -signal.SIGKILL

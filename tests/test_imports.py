@@ -37,7 +37,7 @@ FLOORS = [
         "history.manifest",
         "history.repository",
     },
-    {"cause_record"},
+    {"cause_record", "history.remote"},
     {
         "reference",
         "backends.fa4",
@@ -61,6 +61,7 @@ FLOORS = [
         "lanes",
         "history.source",
         "history.sync",
+        "history.branches",
         "report_commands",
         "route_table",
         "staging",

@@ -57,7 +57,12 @@ def pack(arguments: argparse.Namespace) -> None:
             download(pins, wheels, arguments.python)
         (inside / "releases.txt").write_text("\n".join(arguments.release) + "\n")
         checked(["git", "archive", "--output", str(inside / "project.tar"), "HEAD"], project.root)
-        bundle = ["git", "bundle", "create", "--quiet", str(inside / "history.bundle"), "--all"]
+        bundle = ["git", "bundle", "create", "--quiet", str(inside / "history.bundle")]
+        bundle += [
+            "HEAD",
+            "refs/heads/releases",
+            "--tags",
+        ]  # upstream's branches lack files that nobody measures
         checked(bundle, project.repository)
         whole = Path(scratch) / "pack.tar"
         with tarfile.open(whole, "w") as tar:

@@ -8,14 +8,18 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime, timezone
 from pathlib import Path
 
 from fa4_asv.errors import Fa4AsvError
+from fa4_asv.files import only_one
 from fa4_asv.project import Project
 
 CUTE = "flash_attn/cute"
 BRANCH = "refs/heads/releases"
+_BUSY = "another `fa4-asv history sync` is running here; wait for it"
 NO_HISTORY = "no FA4 history here yet; run `fa4-asv history sync` first"
 
 
@@ -44,6 +48,67 @@ def git(folder: Path, *arguments: str, stdin: bytes | None = None) -> bytes:
     return done.stdout
 
 
+def history_lock(project: Project) -> AbstractContextManager[None]:
+    """Held by whoever changes the history. Raises Fa4AsvError where another one does."""
+    project.work.mkdir(parents=True, exist_ok=True)
+    return only_one(project.work / "history.lock", _BUSY)
+
+
+def repair(project: Project) -> None:
+    """Remove what a killed sync left: lock files and packs it did not finish; a folder that is no repository."""
+    git(project.work, "--version")  # no git at all must not look like a damaged repository
+    for left in project.work.glob(".history.*"):
+        shutil.rmtree(left, ignore_errors=True)
+    if not project.repository.is_dir():
+        return
+    try:
+        git(project.repository, "rev-parse", "--is-bare-repository")
+        git(project.repository, "for-each-ref", "--count=1")
+    except Fa4AsvError:
+        shutil.rmtree(project.repository)
+        return
+    for pattern in ("**/*.lock", "objects/pack/tmp_*", "objects/??/tmp_obj_*", "fast_import_crash_*"):
+        for left in project.repository.glob(pattern):
+            left.unlink()
+
+
+def create(project: Project) -> None:
+    """An empty history, whole or absent."""
+    aside = scratch_repository(project)
+    try:
+        git(aside, "symbolic-ref", "HEAD", BRANCH)
+        aside.rename(project.repository)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def scratch_repository(project: Project) -> Path:
+    """An empty bare repository beside the history; the caller removes it, or the next sync does."""
+    aside = Path(tempfile.mkdtemp(dir=project.work, prefix=".history."))
+    git(aside, "init", "--bare", "--quiet", "--object-format=sha1", "--template=")
+    return aside
+
+
+def move_refs(project: Project, lines: Sequence[str]) -> None:
+    """All of `lines` ("update REF HASH", "delete REF") in one transaction, synced to the disk."""
+    words = "\n".join(["start", *lines, "prepare", "commit", ""])
+    git(project.repository, "update-ref", "--stdin", stdin=words.encode())
+    handle = os.open(project.repository, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def branches(project: Project) -> dict[str, str]:
+    """Branches beside the releases, with the hashes of their tips."""
+    found = git(
+        project.repository, "for-each-ref", "--format=%(objectname) %(refname)", "refs/heads"
+    ).decode()
+    pairs = (line.split(" ", 1) for line in found.splitlines())
+    return {name.removeprefix("refs/heads/"): tip for tip, name in pairs if name != BRANCH}
+
+
 def has_history(project: Project) -> bool:
     """Whether a sync completed here: a killed first one leaves a repository without the branch."""
     if not (project.repository / "HEAD").is_file():
@@ -63,7 +128,8 @@ def resolve(project: Project, ref: str) -> str:
         found = git(project.repository, "rev-parse", "--verify", "--end-of-options", f"{ref}^{{commit}}")
     except Fa4AsvError:
         raise Fa4AsvError(
-            f"unknown release or commit {ref!r}; `fa4-asv history list` shows what there is"
+            f"unknown release or commit {ref!r}; `fa4-asv history list` shows what there is, "
+            "`fa4-asv history sync --source` brings upstream's branches"
         ) from None
     return found.decode().strip()
 

@@ -7,7 +7,6 @@ the next sync completes it.
 
 from __future__ import annotations
 
-import os
 import shutil
 import tarfile
 import tempfile
@@ -16,13 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from fa4_asv.errors import Fa4AsvError
-from fa4_asv.files import only_one
 from fa4_asv.history.manifest import Manifest, Release
 from fa4_asv.history.registry import Registry
-from fa4_asv.history.repository import BRANCH, CUTE, git
+from fa4_asv.history.repository import BRANCH, CUTE, branches, create, git, history_lock, move_refs, repair
 from fa4_asv.project import Project
 
-_BUSY = "another `fa4-asv history sync` is running here; wait for it"
 # Part of every hash: never change.
 _IDENTITY = "fa4-asv history <history@fa4-asv.invalid>"
 _MAX_BYTES = 64 << 20  # an sdist unpacks to 3 MB; a bomb is refused long before it hurts
@@ -32,64 +29,40 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Synced:
-    """What a sync did."""
+    """What a sync did; `lost` are upstream's branches that went with a damaged history."""
 
     total: int
     fetched: int
     yanked: tuple[str, ...]
+    lost: tuple[str, ...] = ()
 
 
 def sync(project: Project, registry: Registry, progress: Progress = lambda *_: None) -> Synced:
     """Bring history and manifest up to the registry. Raises Fa4AsvError; then nothing has changed."""
-    project.work.mkdir(parents=True, exist_ok=True)
-    with only_one(project.work / "history.lock", _BUSY):
-        _repair(project)
+    with history_lock(project):
+        repair(project)
         recorded = Manifest.load(project.manifest)
         manifest = recorded.extended(registry.releases())
+        had = branches(project) if project.repository.is_dir() else {}
         present = _present(project)
         if not project.repository.is_dir():
-            _create(project)
+            create(project)
         built, fetched = _build(project, registry, manifest, present, progress)
         if built != recorded:
             built.save(project.manifest)
         _move_refs(project, built)
     yanked = tuple(release.version for release in built.releases if release.yanked)
-    return Synced(len(built.releases), fetched, yanked)
-
-
-def _repair(project: Project) -> None:
-    """Remove what a killed sync left: lock files and packs it did not finish; a folder that is no repository."""
-    git(project.work, "--version")  # no git at all must not look like a damaged repository
-    if not project.repository.is_dir():
-        return
-    try:
-        git(project.repository, "rev-parse", "--is-bare-repository")
-        git(project.repository, "for-each-ref", "--count=1")
-    except Fa4AsvError:
-        shutil.rmtree(project.repository)
-        return
-    for pattern in ("**/*.lock", "objects/pack/tmp_*", "objects/??/tmp_obj_*", "fast_import_crash_*"):
-        for left in project.repository.glob(pattern):
-            left.unlink()
-
-
-def _create(project: Project) -> None:
-    aside = Path(tempfile.mkdtemp(dir=project.work, prefix=".history."))
-    try:
-        git(aside, "init", "--bare", "--quiet", "--object-format=sha1", "--template=")
-        git(aside, "symbolic-ref", "HEAD", BRANCH)
-        aside.rename(project.repository)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    return Synced(len(built.releases), fetched, yanked, tuple(sorted(had.keys() - branches(project).keys())))
 
 
 def _present(project: Project) -> set[str]:
-    """Commits that are whole in the repository: those that a ref reaches."""
+    """Releases that are whole in the repository: those that a ref reaches. Upstream's branches never are."""
     if not project.repository.is_dir():
         return set()
+    ours = ("--tags", "--glob=refs/fa4-asv")
     try:
-        git(project.repository, "rev-list", "--quiet", "--objects", "--all")
-        return set(git(project.repository, "rev-list", "--all").decode().split())
+        git(project.repository, "rev-list", "--quiet", "--objects", *ours)
+        return set(git(project.repository, "rev-list", *ours).decode().split())
     except Fa4AsvError:  # a commit, tree or file is missing: build anew
         shutil.rmtree(project.repository)
         return set()
@@ -170,23 +143,8 @@ def _import(project: Project, release: Release, members: list[tuple[str, bytes]]
 
 
 def _move_refs(project: Project, manifest: Manifest) -> None:
-    """Branch and tags in one transaction; then the temporary refs go."""
+    """Branch and tags at once; then the temporary refs go."""
     lines = [f"update {BRANCH} {manifest.releases[-1].commit}"]
     lines += [f"update refs/tags/{release.tag} {release.commit}" for release in manifest.releases]
     left = git(project.repository, "for-each-ref", "--format=%(refname)", "refs/fa4-asv").decode().split()
-    lines += [f"delete {name}" for name in left]
-    git(
-        project.repository,
-        "update-ref",
-        "--stdin",
-        stdin="\n".join(["start", *lines, "prepare", "commit", ""]).encode(),
-    )
-    _sync_to_disk(project.repository)
-
-
-def _sync_to_disk(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    move_refs(project, [*lines, *(f"delete {name}" for name in left)])

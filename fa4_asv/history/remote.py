@@ -1,0 +1,173 @@
+"""Another repository of flash-attention, a clone or a URL: what may be read from it, and how.
+
+Nothing in it is run or trusted: no hook, no submodule, no remote helper, no lazy fetch; its names and words are
+data. A person's own git configuration (credentials, proxies, trusted folders) counts here, unlike in the history.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from fa4_asv.errors import Fa4AsvError
+from fa4_asv.history.repository import git
+
+_SCHEMES = ("https", "ssh", "git", "file")
+# Of `git rev-parse --local-env-vars`: what would point git at the repository of a hook that started us.
+_LOCAL = (
+    *(
+        "GIT_DIR",
+        "GIT_WORK_TREE",
+        "GIT_INDEX_FILE",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    ),
+    *("GIT_COMMON_DIR", "GIT_PREFIX", "GIT_SHALLOW_FILE", "GIT_GRAFT_FILE", "GIT_REPLACE_REF_BASE"),
+    *("GIT_IMPLICIT_WORK_TREE", "GIT_NAMESPACE"),
+)
+# Larger files are none of FA4's; a server that knows no filters sends them, too.
+_LARGEST = "blob:limit=4m"
+
+
+@dataclass(frozen=True)
+class Remote:
+    """`shown` is for messages and holds no password; `folder` is the git directory of a local clone."""
+
+    shown: str
+    address: str
+    folder: Path | None = None
+
+
+def find_remote(source: str) -> Remote:
+    """The repository that a person named by path or URL. Raises Fa4AsvError for what cannot serve."""
+    shown = re.sub(r"//[^/@]+@", "//", source)
+    if source.startswith("-"):
+        raise Fa4AsvError(f"source {shown!r} looks like an option; write ./{shown} if it is a folder")
+    if re.match(r"[\w.+-]*::", source):
+        raise Fa4AsvError(
+            f"source {shown!r} asks for a remote helper, which may run anything; use a path or https"
+        )
+    url = urlsplit(source) if "://" in source else None
+    if url and url.scheme not in _SCHEMES:
+        raise Fa4AsvError(f"source {shown!r} is no path and none of {', '.join(_SCHEMES)}")
+    path = Path(unquote(url.path) if url and url.scheme == "file" else source).expanduser()
+    if path.is_dir():
+        return Remote(shown, str(path.resolve()), _git_directory(path.resolve(), shown))
+    scp_like = not url and re.match(r"[\w.@-]+:", source)
+    if not scp_like and not path.is_file() and (not url or url.scheme == "file"):
+        raise Fa4AsvError(f"source {shown!r} does not exist")
+    return Remote(shown, source)
+
+
+def _git_directory(path: Path, shown: str) -> Path:
+    """Raises Fa4AsvError where there is none that can serve, in git's own judgement of whom to trust."""
+    try:
+        found = _as_the_person("-C", str(path), "rev-parse", "--git-common-dir", ceiling=path.parent)
+    except Fa4AsvError as error:
+        if re.search("dubious ownership|unsafe repository", str(error)):
+            raise Fa4AsvError(
+                f"{shown} belongs to another user, so git does not trust it; "
+                f"if you do: git config --global --add safe.directory {path}"
+            ) from None
+        raise Fa4AsvError(f"{shown} is no git repository") from None
+    folder = (path / found.decode().rstrip("\n")).resolve()
+    if (folder / "shallow").is_file():
+        raise Fa4AsvError(_shallow(shown))
+    if git(folder, "rev-parse", "--show-object-format").decode().strip() != "sha1":
+        raise Fa4AsvError(
+            f"{shown} names objects by another hash than sha1; flash-attention's own history does not"
+        )
+    return folder
+
+
+def _shallow(shown: str) -> str:
+    return f"{shown} is a shallow clone, and ranges need the whole history; run `git fetch --unshallow` there"
+
+
+def _as_the_person(*arguments: str, ceiling: Path | None = None) -> bytes:
+    """Output of git under the person's configuration, without prompts. Raises Fa4AsvError with its last line."""
+    environment = {
+        name: value for name, value in os.environ.items() if name.removeprefix("GIT_") not in _LOCAL
+    }
+    environment |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", "GIT_ALLOW_PROTOCOL": ":".join(_SCHEMES)}
+    environment |= {"GIT_CEILING_DIRECTORIES": str(ceiling)} if ceiling else {}
+    quiet = ["-c", f"core.hooksPath={os.devnull}", "-c", "core.fsmonitor=false", "-c", "gc.auto=0"]
+    command = ["git", *quiet, "--no-optional-locks", *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, env=environment, stdin=subprocess.DEVNULL)
+    except FileNotFoundError:
+        raise Fa4AsvError("git is not installed; the history is a git repository") from None
+    if done.returncode != 0:
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
+        said = next((line for line in lines if line.startswith(("fatal:", "ERROR:"))), lines[-1])
+        raise Fa4AsvError(re.sub(r"//[^/@\s]+@", "//", said))
+    return done.stdout
+
+
+def refs_of(remote: Remote) -> tuple[str, dict[str, str]]:
+    """The default branch ("" where HEAD is detached), and the hash behind every ref. Raises Fa4AsvError."""
+    try:
+        listed = _as_the_person("ls-remote", "--symref", "--", remote.address).decode(errors="replace")
+    except Fa4AsvError as error:
+        raise Fa4AsvError(f"{remote.shown} cannot be read: {error}") from None
+    default, refs = "", {}
+    for line in listed.splitlines():
+        what, _, name = line.partition("\t")
+        if what.startswith("ref: refs/heads/") and name == "HEAD":
+            default = what.removeprefix("ref: refs/heads/")
+        elif not what.startswith("ref: "):
+            refs[name] = what
+    return default, refs
+
+
+def commit_in(remote: Remote, words: str) -> str:
+    """The commit behind any name that a local clone knows; "" elsewhere and for an unknown one."""
+    if not remote.folder:
+        return ""
+    try:
+        found = _as_the_person(
+            "-C", remote.address, "rev-parse", "--verify", "--end-of-options", f"{words}^{{commit}}"
+        )
+    except Fa4AsvError:
+        return ""
+    return found.decode().strip()
+
+
+def lend_objects(remote: Remote, aside: Path, refs: Sequence[str]) -> None:
+    """Make what `refs` reach readable in the empty repository `aside`: borrowed from a clone, fetched from a URL.
+
+    Raises Fa4AsvError when it cannot be fetched or breaks off.
+    """
+    if remote.folder:
+        (aside / "objects" / "info" / "alternates").write_text(f"{remote.folder / 'objects'}\n")
+        return
+    specs = [f"+{ref}:refs/theirs/{number}" for number, ref in enumerate(refs)]
+    options = [
+        "--quiet",
+        "--no-tags",
+        "--no-recurse-submodules",
+        "--no-write-fetch-head",
+        f"--filter={_LARGEST}",
+    ]
+    try:
+        _as_the_person("--git-dir", str(aside), "fetch", *options, "--", remote.address, *specs)
+    except Fa4AsvError as error:
+        shallow = "shallow" in str(error)
+        words = _shallow(remote.shown) if shallow else f"{remote.shown} cannot be fetched: {error}"
+        raise Fa4AsvError(words) from None
+
+
+def is_dirty(remote: Remote) -> bool:
+    """Whether a clone's work tree holds changes that no commit has."""
+    if not remote.folder:
+        return False
+    options = ["--porcelain", "--untracked-files=no", "--ignore-submodules=all"]
+    try:
+        return bool(_as_the_person("-C", remote.address, "status", *options))
+    except Fa4AsvError:  # a bare repository has no work tree
+        return False
