@@ -30,6 +30,7 @@ from fa4_asv.staging import seed, stage, take
 # A full set takes minutes; every call in it is bounded, so this ends only what hangs elsewhere.
 TASK_TIMEOUT = 2 * 3600.0
 DONE = ("measured", "unsupported", "broken")
+TURNS_FILE = "commits"
 
 
 @dataclass(frozen=True)
@@ -157,12 +158,28 @@ def estimate(project: Project, tasks: Sequence[Task], wish: Wish) -> float | Non
     return sum(statistics.median(spent[g]) for task in tasks for g in task.groups if g in spent)
 
 
+def minutes(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Commits that are measured in turns, round by round, instead of a task's one commit."""
+
+    commits: tuple[str, ...]
+    rounds: int
+
+
 class Attempt:
     """One `asv run` of one task in a staged folder; `run` is called once."""
 
-    def __init__(self, project: Project, task: Task, wish: Wish, environment: str = "") -> None:
+    def __init__(
+        self, project: Project, task: Task, wish: Wish, environment: str = "", turns: Turns | None = None
+    ) -> None:
         self.project, self.task, self.wish = project, task, wish
-        self._environment = environment
+        self._environment, self._turns = environment, turns
         folder = project.work / "backfill"
         self.folder = folder / f"{os.getpid()}-{task.commit[:12]}-{task.flavour}"
         self.log = folder / "logs" / f"{task.name}-{task.flavour}.log"
@@ -177,7 +194,8 @@ class Attempt:
         try:
             staged = stage(self.project, self.folder)
             one_flavour(staged, self.task.flavour)
-            seed(self.project, staged, self.task.commit, self.task.environment)
+            for commit in self._turns.commits if self._turns else (self.task.commit,):
+                seed(self.project, staged, commit, self.task.environment)
             code = self._asv(staged)
             if not any(iter_results(staged.results, self.wish.machine)):
                 raise Fa4AsvError(f"asv recorded nothing (exit code {code})")
@@ -190,13 +208,18 @@ class Attempt:
 
     def _asv(self, staged: Project) -> int:
         """Exit code of asv; 2 with figures means that a case is broken, which is a record like another."""
-        words = asv_words(self.task, self.wish, self._environment)
+        words = asv_words(self.task, self.wish, self._environment, self._turns)
+        if self._turns:
+            (staged.root / TURNS_FILE).write_text("\n".join(self._turns.commits), encoding="utf-8")
         return run_bounded([sys.executable, *words], staged.root, self.log, TASK_TIMEOUT)
 
 
-def asv_words(task: Task, wish: Wish, environment: str = "") -> list[str]:
-    """What an interpreter is told to measure `task` in a staged folder."""
-    words = ["-m", "asv", "run", f"{task.commit}^!"]
+def asv_words(task: Task, wish: Wish, environment: str = "", turns: Turns | None = None) -> list[str]:
+    """What an interpreter is told to measure `task` in a staged folder; of `turns` the file names the commits."""
+    words = ["-m", "asv", "run", f"HASHFILE:{TURNS_FILE}" if turns else f"{task.commit}^!"]
+    if turns:
+        # Samples are recorded in every round: asv itself would leave out the last.
+        words += ["--interleave-rounds", "--record-samples", "--attribute", f"rounds={turns.rounds}"]
     if wish.machine != NOGPU:
         words += ["--machine", wish.machine]
     if environment:

@@ -11,7 +11,7 @@ from dataclasses import asdict
 import click
 
 from fa4_asv.asv_glue.bases import torches_here
-from fa4_asv.backfill import Attempt, Task, Wish, clear_leftovers, commits_of, estimate, missing
+from fa4_asv.backfill import Attempt, Task, Wish, clear_leftovers, commits_of, estimate, minutes, missing
 from fa4_asv.errors import Fa4AsvError
 from fa4_asv.files import only_one
 from fa4_asv.history.toolchain import FLAVOURS, Policy
@@ -91,7 +91,7 @@ def _tell_plan(project: Project, tasks: Sequence[Task], wish: Wish, commits: int
         return
     for task in tasks:
         click.echo(f"{task.label}: {', '.join(task.groups)}")
-    about = "" if seconds is None or not tasks else f", about {_minutes(seconds)} by what was recorded so far"
+    about = "" if seconds is None or not tasks else f", about {minutes(seconds)} by what was recorded so far"
     click.echo(f"{len(tasks)} runs are missing over {commits} commits{about}")
 
 
@@ -107,12 +107,10 @@ def _work(
             done += 1
             spent = time.monotonic() - begin
             left = (
-                f", about {_minutes(spent / done * (len(tasks) - number))} left"
-                if number < len(tasks)
-                else ""
+                f", about {minutes(spent / done * (len(tasks) - number))} left" if number < len(tasks) else ""
             )
             click.echo(
-                f"[{number}/{len(tasks)}] {task.label}: {words} ({_minutes(spent)} so far{left})", err=as_json
+                f"[{number}/{len(tasks)}] {task.label}: {words} ({minutes(spent)} so far{left})", err=as_json
             )
     except KeyboardInterrupt:
         click.echo(
@@ -145,9 +143,3 @@ def _attempts(
         return ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
     failed.append(reason)
     return "failed"
-
-
-def _minutes(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -17,6 +17,14 @@ from fa4_asv.records import METRICS, CaseRecord, Sidecar
 from fa4_asv.results import iter_results, load_result, read_sidecar, sidecar_path
 
 
+def weight(before: float | None, after: float | None) -> float:
+    """How far apart two figures are, the same for either direction; a state, which has none, is above all."""
+    if before is None or after is None:
+        return float("inf")
+    low, high = sorted((before, after))
+    return high / low if low else 1e6 + high
+
+
 @dataclass(frozen=True)
 class Change:
     """One metric of one case that differs between two releases, or a state that does."""
@@ -32,10 +40,7 @@ class Change:
     @property
     def weight(self) -> float:
         """How far apart the two sides are; the same for either direction, states above figures."""
-        if self.before is None or self.after is None:
-            return float("inf")
-        low, high = sorted((self.before, self.after))
-        return high / low if low else 1e6 + high
+        return weight(self.before, self.after)
 
     @property
     def change(self) -> str:
@@ -46,7 +51,7 @@ class Change:
             return "new"
         if self.after == 0:
             return "gone"
-        return f"{(self.after - self.before) / self.before:+.1%}"
+        return f"{self.after / self.before - 1:+.1%}"
 
 
 @dataclass(frozen=True)
@@ -105,13 +110,17 @@ def _run_cases(record: Record) -> set[str]:
 
 def toolchain_changes(before: Record, after: Record) -> list[str]:
     """Packages whose version differs, as "nvidia-cutlass-dsl 4.5.2 -> 4.6.0.dev0"."""
-    old, new = before.sidecar.toolchain.packages, after.sidecar.toolchain.packages
-    names = sorted(old.keys() | new.keys())
-    return [
-        f"{name} {old.get(name, '-')} -> {new.get(name, '-')}"
-        for name in names
+    moved = package_changes(before.sidecar.toolchain.packages, after.sidecar.toolchain.packages)
+    return [f"{name} {old or '-'} -> {new or '-'}" for name, (old, new) in moved.items()]
+
+
+def package_changes(old: dict[str, str], new: dict[str, str]) -> dict[str, tuple[str, str]]:
+    """Packages whose version differs: both versions, "" on a side that lacks the package."""
+    return {
+        name: (old.get(name, ""), new.get(name, ""))
+        for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name)
-    ]
+    }
 
 
 def render(records: Sequence[Record], console: Console, limit: int = 12) -> None:

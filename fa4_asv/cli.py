@@ -16,6 +16,7 @@ COMMANDS = {
     "history": ("fa4_asv.history.commands", "history", "The releases of FA4 as a git history."),
     "backfill": ("fa4_asv.backfill_commands", "backfill", "Measure what the record lacks."),
     "publish": ("fa4_asv.publish", "publish", "Make the site from every sound result file."),
+    "compare": ("fa4_asv.compare_commands", "compare", "Is HEAD worse than BASE: a verdict a figure."),
     "changes": ("fa4_asv.report_commands", "changes", "What changed between recorded releases."),
     "doctor": ("fa4_asv.doctor", "doctor", "What this machine can measure, and why not the rest."),
     "route": ("fa4_asv.route_table", "route", "Which PyTorch drives which release through SDPA."),

@@ -40,16 +40,15 @@ class Group:
 
     def selected(self, patterns: Sequence[str]) -> list[Case]:
         """The cases that asv's `--bench` patterns select, matched as asv matches; all without patterns."""
-        if not patterns:
-            return list(self.cases)
+        return [case for case in self.cases if self.selected_metrics(case, patterns)]
+
+    def selected_metrics(self, case: Case, patterns: Sequence[str]) -> list[str]:
+        """The metrics of `case` whose benchmark a pattern selects; all without patterns."""
         return [
-            case
-            for case in self.cases
-            if any(
-                re.search(pattern, self.benchmark(metric) + self._words(case))
-                for pattern in patterns
-                for metric in self.metrics
-            )
+            metric
+            for metric in self.metrics
+            if not patterns
+            or any(re.search(pattern, self.benchmark(metric) + self._words(case)) for pattern in patterns)
         ]
 
     def _words(self, case: Case) -> str:

@@ -10,7 +10,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ class Result:
     """One result file; `date` is that of the commit, in ms since 1970.
 
     `figures` maps (benchmark, parameters) to a number, NaN (n/a) or None (failed); parameters are
-    plain words, without the quotes of asv's reprs. `samples` holds only what was kept.
+    plain words, without the quotes of asv's reprs. `samples` holds only what was kept. `versions` are those of
+    the benchmarks: figures of different ones are not comparable.
     """
 
     path: Path
@@ -41,6 +42,7 @@ class Result:
     requirements: dict[str, str]
     figures: dict[Key, Value]
     samples: dict[Key, list[float]]
+    versions: dict[str, str] = field(default_factory=dict)
 
 
 def sidecar_path(result: Path) -> Path:
@@ -131,8 +133,11 @@ def load_result(path: Path) -> Result:
             raise ValueError(f"version is {data['version']!r}, this suite reads {_ASV_VERSION}")
         figures: dict[Key, Value] = {}
         samples: dict[Key, list[float]] = {}
+        versions: dict[str, str] = {}
         for name, row in data["results"].items():
             _read_row(name, columns, row, figures, samples)
+            version = dict(zip(columns, row, strict=False)).get("version")
+            versions |= {name: str(version)} if version is not None else {}
         return Result(
             path,
             str(data["params"]["machine"]),
@@ -143,6 +148,7 @@ def load_result(path: Path) -> Result:
             {str(key): str(value) for key, value in data["requirements"].items()},
             figures,
             samples,
+            versions,
         )
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         words = f"{type(error).__name__}: {error}"

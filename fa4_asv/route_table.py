@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import html
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +17,7 @@ from fa4_asv.errors import Fa4AsvError
 from fa4_asv.groups import TORCHES, key_of
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.history.toolchain import FLAVOURS
+from fa4_asv.inert import plain
 from fa4_asv.project import Project
 from fa4_asv.records import CaseRecord
 
@@ -184,22 +183,16 @@ def markdown(found: Sequence[Grid]) -> str:
     """The grids as Markdown; what FA4 or torch said is text there, never markup."""
     lines = []
     for grid in found:
-        lines += [f"## {_plain(grid.title)}", ""]
+        lines += [f"## {plain(grid.title)}", ""]
         lines.append("| FA4 | " + " | ".join(f"torch {torch}" for torch in grid.torches) + " |")
         lines.append("|" + " --- |" * (len(grid.torches) + 1))
         for release, cells in grid.rows:
-            words = [_plain(cell.verdict) if cell else "" for cell in cells]
-            lines.append(f"| {_plain(release)} | " + " | ".join(words) + " |")
+            words = [plain(cell.verdict) if cell else "" for cell in cells]
+            lines.append(f"| {plain(release)} | " + " | ".join(words) + " |")
         lines.append("")
-        lines += [f"- {_plain(words)}<br>{_plain(where)}" for words, where in grid.reasons]
+        lines += [f"- {plain(words)}<br>{plain(where)}" for words, where in grid.reasons]
         lines += [""] if grid.reasons else []
     return "\n".join(lines)
-
-
-def _plain(text: str) -> str:
-    """Text that neither Markdown nor HTML reads as anything else."""
-    line = html.escape(" ".join(text.split()), quote=False)
-    return re.sub(r"([\\`*_{}\[\]()#+!|~-])", r"\\\1", line)
 
 
 @click.command()

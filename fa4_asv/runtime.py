@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from fa4_asv.alone import exclusive
@@ -21,6 +22,7 @@ from fa4_asv.context import Context
 from fa4_asv.files import only_one, write_atomic
 from fa4_asv.groups import Case, Group, key_of
 from fa4_asv.records import CaseRecord
+from fa4_asv.sampling import two_modes
 
 # Raised when inputs, guard or timing change meaning; also the benchmarks' version.
 VERSION = "1"
@@ -102,7 +104,13 @@ def _record(context: Context, group: str, outcome: Outcome) -> CaseRecord:
             "unsupported" if error["refused"] else "broken", why=f"{error['kind']}: {error['words']}"
         )
     answer = outcome.answer
-    samples = {"seconds": answer["samples"]}
+    # A value a round beside the samples, which asv pools: verdicts count processes, not samples.
+    seconds = answer["samples"]
+    samples = {
+        "seconds": seconds,
+        "centre": [median(seconds)],
+        "two modes": [float(bool(two_modes(seconds)))],
+    }
     if answer["control"] is not None:
         samples["control"] = [answer["control"]]
     errors = {f"error {name}": f"{value:.3g}" for name, value in answer["errors"].items()}

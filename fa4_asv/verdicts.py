@@ -30,9 +30,13 @@ class Round:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`name` is faster, slower, same or unclear; `change` is head over base minus 1, between low and high."""
+    """`name` is faster, slower, same or unclear; `change` is head over base minus 1, between low and high.
+
+    `code` is the branch of the decision tree that was taken (docs/verdicts.md), `why` the same in words.
+    """
 
     name: str
+    code: str
     why: str
     change: float = math.nan
     low: float = math.nan
@@ -47,31 +51,34 @@ def verdict(base: Sequence[Round], head: Sequence[Round]) -> Verdict:
     """
     for side, rounds in (("base", base), ("head", head)):
         if len(rounds) < MIN_ROUNDS:
-            return Verdict("unclear", f"{side} has {len(rounds)} rounds, {MIN_ROUNDS} are needed")
+            return Verdict(
+                "unclear", "few-rounds", f"{side} has {len(rounds)} rounds, {MIN_ROUNDS} are needed"
+            )
         doubted = [one.two_modes for one in rounds if one.two_modes]
         if 2 * len(doubted) > len(rounds):
-            return Verdict("unclear", f"{side}: {doubted[0]}, in {len(doubted)} of {len(rounds)} rounds")
+            words = f"{side}: {doubted[0]}, in {len(doubted)} of {len(rounds)} rounds"
+            return Verdict("unclear", "two-modes", words)
     controlled = all(one.control for one in (*base, *head))
     ours, theirs = _logs(head, controlled), _logs(base, controlled)
     centre = fmean(ours) - fmean(theirs)
     reach = _reach(_variance(ours), len(ours), _variance(theirs), len(theirs))
-    name, why = _decide(centre, reach)
+    name, code, why = _decide(centre, reach)
     variance = (_variance(ours) + _variance(theirs)) / 2
     why += f"; rounds differ by {math.sqrt(variance):.2%}"
     if name == "unclear":
         why += ", " + _rounds_needed(variance)
     if not controlled:
         why += "; no control beside every round, drift of the card is not cancelled"
-    return Verdict(name, why, *(math.expm1(edge) for edge in (centre, centre - reach, centre + reach)))
+    return Verdict(name, code, why, *(math.expm1(edge) for edge in (centre, centre - reach, centre + reach)))
 
 
-def _decide(centre: float, reach: float) -> tuple[str, str]:
+def _decide(centre: float, reach: float) -> tuple[str, str, str]:
     shown = f"{math.expm1(centre):+.2%} ± {math.expm1(reach):.2%}"
     if abs(centre) > reach and abs(centre) >= math.log1p(RELEVANT):
-        return ("slower" if centre > 0 else "faster"), shown
+        return ("slower" if centre > 0 else "faster"), "interval-excludes-0", shown
     if abs(centre) + reach <= math.log1p(NOTICED):
-        return "same", f"{shown}: a change of {NOTICED:.0%} is ruled out"
-    return "unclear", f"{shown}: neither a change nor its absence is shown"
+        return "same", "change-ruled-out", f"{shown}: a change of {NOTICED:.0%} is ruled out"
+    return "unclear", "wide-interval", f"{shown}: neither a change nor its absence is shown"
 
 
 def _rounds_needed(variance: float) -> str:

@@ -10,7 +10,7 @@ PACKAGE = ROOT / "fa4_asv"
 
 # A module imports only from lower floors; asv only in the glue; torch and FA4 only where they are listed.
 FLOORS = [
-    {"errors", "machine", "sampling", "verdicts", "guard", "cause_rule"},
+    {"errors", "machine", "sampling", "verdicts", "guard", "inert", "cause_rule"},
     {
         "clocks",
         "files",
@@ -65,11 +65,28 @@ FLOORS = [
         "report_commands",
         "route_table",
         "staging",
+        "compare",
+        "compare_plan",
     },
-    {"runtime", "runtime_worker", "history.commands", "asv_glue.selection", "backfill", "publish"},
-    {"asv_glue.bases"},
-    {"asv_glue.environment", "asv_glue.repo", "asv_glue.seams", "backfill_commands"},
-    {"asv_glue.plugin", "cli"},
+    {
+        "runtime",
+        "runtime_worker",
+        "history.commands",
+        "asv_glue.selection",
+        "backfill",
+        "publish",
+        "compare_sides",
+    },
+    {"asv_glue.bases", "compare_words"},
+    {
+        "asv_glue.environment",
+        "asv_glue.repo",
+        "asv_glue.seams",
+        "backfill_commands",
+        "compare_formats",
+        "compare_runs",
+    },
+    {"asv_glue.plugin", "cli", "compare_commands"},
     {"__main__"},
 ]
 HEAVY = {"torch", "cutlass", "flash_attn"}

@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,39 +112,69 @@ def _save_sidecar(results: Any, result_dir: str) -> None:
         return
     path = sidecar_path(Path(result_dir) / results._filename)
     old = read_sidecar(path) if path.is_file() else None
-    merged = merge(old, _sidecar(context))
+    merged = merge(old, continue_rounds(results, old, _sidecar(context)))
     keep_known(results, merged)
     forget_wrong(results, merged)
     write_sidecar(path, merged)
     shutil.rmtree(context.spool, ignore_errors=True)
 
 
+def continue_rounds(results: Any, old: Sidecar | None, new: Sidecar) -> Sidecar:
+    """`new`, with the earlier rounds of each case whose samples asv appended instead of replacing them.
+
+    With --interleave-rounds asv saves after every round. Counts tell: asv's samples are as many as both.
+    """
+    groups = {group: dict(cases) for group, cases in new.groups.items()}
+    for cell in _cells(results, new):
+        pooled = results._samples.get(cell.name)
+        before = old.groups.get(cell.group, {}).get(cell.key) if old else None
+        if before is None or not isinstance(pooled, list) or pooled[cell.index] is None:
+            continue
+        both = [record.samples.get(cell.metric, []) for record in (before, cell.record)]
+        if all(both) and len(pooled[cell.index]) == sum(map(len, both)):
+            groups[cell.group][cell.key] = combine(before, cell.record)
+    return replace(new, groups=groups)
+
+
 def keep_known(results: Any, sidecar: Sidecar) -> None:
     """What did not run keeps its figure: asv writes n/a over it when a case is skipped or left out."""
-    for name, index, metric, record in _cases(results, sidecar):
-        if record.state != "measured" or not util.is_na(results._results[name][index]):
+    for cell in _cells(results, sidecar):
+        values = results._results[cell.name]
+        if cell.record.state != "measured" or not util.is_na(values[cell.index]):
             continue
-        samples = record.samples.get(metric)
+        samples = cell.record.samples.get(cell.metric)
         if not samples:
-            results._results[name][index] = record.figures.get(metric, results._results[name][index])
+            values[cell.index] = cell.record.figures.get(cell.metric, values[cell.index])
             continue
-        results._results[name][index], stats = compute_stats(samples, 1)
+        values[cell.index], stats = compute_stats(samples, 1)
         for column, value in ((results._stats, stats), (results._samples, samples)):
-            if isinstance(column.get(name), list):
-                column[name][index] = value
+            if isinstance(column.get(cell.name), list):
+                column[cell.name][cell.index] = value
 
 
 def forget_wrong(results: Any, sidecar: Sidecar) -> None:
     """A case that failed in one round has no time, though asv keeps what another round gave."""
-    for name, index, metric, record in _cases(results, sidecar):
-        if record.state == "broken" and metric not in record.figures:
+    for cell in _cells(results, sidecar):
+        if cell.record.state == "broken" and cell.metric not in cell.record.figures:
             for column in (results._results, results._stats, results._samples):
-                if isinstance(column.get(name), list):
-                    column[name][index] = None
+                if isinstance(column.get(cell.name), list):
+                    column[cell.name][cell.index] = None
 
 
-def _cases(results: Any, sidecar: Sidecar) -> Iterator[tuple[str, int, str, CaseRecord]]:
-    """Each figure of ours in asv's results: benchmark, position, metric, and the record behind it."""
+@dataclass(frozen=True)
+class _Cell:
+    """One figure in asv's results (benchmark `name`, position `index`) and the record behind it."""
+
+    name: str
+    index: int
+    group: str
+    metric: str
+    key: str
+    record: CaseRecord
+
+
+def _cells(results: Any, sidecar: Sidecar) -> Iterator[_Cell]:
+    """Each figure of ours in asv's results that has a record."""
     for name, values in results._results.items():
         found = group_of(name)
         if found is None or not isinstance(values, list):
@@ -152,9 +183,9 @@ def _cases(results: Any, sidecar: Sidecar) -> Iterator[tuple[str, int, str, Case
         records = sidecar.groups.get(group.name, {})
         # asv holds parameters as reprs; a case's words need no more than their quotes removed.
         for index, case in enumerate(itertools.product(*results._benchmark_params[name])):
-            record = records.get(key_of(tuple(word.strip("'") for word in case)) or group.only_case)
-            if record:
-                yield name, index, metric, record
+            key = key_of(tuple(word.strip("'") for word in case)) or group.only_case
+            if key in records:
+                yield _Cell(name, index, group.name, metric, key, records[key])
 
 
 def _sidecar(context: Context) -> Sidecar:

@@ -1,0 +1,33 @@
+"""Other people's words (commit subjects, branch names, what FA4 raised), made harmless for where they are shown."""
+
+from __future__ import annotations
+
+import html
+import re
+
+
+def one_line(text: str, most: int = 300) -> str:
+    """A line that steers no terminal: blanks become one space, control and bidirectional characters U+FFFD."""
+    line = " ".join(text.split())
+    line = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in line)
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def plain(text: str, most: int = 10_000) -> str:
+    """Markdown text that neither Markdown nor HTML reads as anything else."""
+    line = html.escape(one_line(text, most), quote=False)
+    return re.sub(r"([\\`*_{}\[\]()#+!|~-])", r"\\\1", line)
+
+
+def code(text: str, most: int = 300) -> str:
+    """A Markdown code span, fit for a cell of a table: there a forge looks for no mention, link or issue.
+
+    A bar ends a cell even inside code, and forges differ in how it is escaped: it becomes a look-alike.
+    """
+    line = one_line(text, most).replace("|", "\N{BOX DRAWINGS LIGHT VERTICAL}")
+    if not line:
+        return ""
+    runs = {len(run) for run in re.findall(r"`+", line)}
+    fence = "`" * next(length for length in range(1, len(runs) + 2) if length not in runs)
+    pad = " " if line[0] == "`" or line[-1] == "`" else ""
+    return f"{fence}{pad}{line}{pad}{fence}"

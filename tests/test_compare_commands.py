@@ -1,0 +1,251 @@
+"""`fa4-asv compare` as a user meets it: exit codes, one line for what cannot be compared, nothing lost."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from fa4_asv.cli import run
+from fa4_asv.history.repository import git
+from fa4_asv.records import CaseRecord
+from fa4_asv.results import read_sidecar, sidecar_path, write_sidecar
+from tests.compare_checkout import B15, B20, PYPROJECT, add_commit, add_release, copy_record, edit, lay, pair
+
+NEW = "f" * 40
+CUTE = "flash_attn/cute"
+
+
+@pytest.fixture
+def checkout(project):
+    return lay(project)
+
+
+def asked(capsys, *words: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of `fa4-asv compare ... --no-run`."""
+    with pytest.raises(SystemExit) as ended:
+        run(["compare", *words, "--no-run"])
+    captured = capsys.readouterr()
+    return int(ended.value.code or 0), captured.out, captured.err
+
+
+def refused(capsys, *words: str) -> str:
+    """The one line of a comparison that cannot be made."""
+    code, out, err = asked(capsys, *words)
+    assert (code, out, err.count("\n")) == (2, "", 1), (code, out, err)
+    return err.removeprefix("fa4-asv: ").strip()
+
+
+def spill(more: int):
+    def change(group: str, key: str, record: CaseRecord) -> CaseRecord:
+        if key != "sm_100/fwd_d128_full" or group != "codegen":
+            return record
+        figures = {**record.figures, "spill_bytes": record.figures["spill_bytes"] + more}
+        return replace(record, figures=figures)
+
+    return change
+
+
+@pytest.mark.parametrize(("more", "code"), [(0, 0), (1, 1), (-1, 0)])
+def test_a_pull_request_that_adds_one_spill_is_exit_1(checkout, capsys, more, code):
+    add_release(checkout, "4.0.0b99", NEW)
+    base = copy_record(checkout, B20, B15)
+    edit(base, spill(8))
+    edit(copy_record(checkout, B20, NEW), spill(8 + more))
+    found, out, _ = asked(capsys, "4.0.0b15", "4.0.0b99", "--format", "json")
+    (comparison,) = json.loads(out)["comparisons"]
+    changed = [row for row in comparison["rows"] if row["verdict"] in ("more", "less")]
+    assert found == code == json.loads(out)["exit_code"]
+    assert [(row["case"], row["metric"]) for row in changed] == [
+        ("sm_100/fwd_d128_full", "spill_bytes")
+    ] * bool(more)
+
+
+def test_swapping_the_sides_of_two_releases_inverts_the_counts(checkout, capsys):
+    there, back = (
+        json.loads(asked(capsys, *sides, "--format", "json")[1])["comparisons"][0]
+        for sides in (("4.0.0b15", "4.0.0b20"), ("4.0.0b20", "4.0.0b15"))
+    )
+    assert (there["worse"], there["better"]) == (back["better"], back["worse"])
+    assert there["counts"]["more"] == back["counts"]["less"] > 0
+    assert there["packages"] == {name: versions[::-1] for name, versions in back["packages"].items()}
+
+
+def test_a_report_goes_to_a_file_whole(checkout, capsys, tmp_path):
+    for form in ("text", "markdown", "json"):
+        path = tmp_path / form
+        code, out, _ = asked(capsys, "4.0.0b15", "4.0.0b20", "--format", form, "-o", str(path))
+        assert (code, out) == (1, "") and "4.0.0b15" in path.read_text()
+
+
+# What cannot be compared
+
+
+def test_an_unknown_ref(checkout, capsys):
+    add_commit(checkout, "releases", "x", {"README": "x"})
+    words = "unknown release or commit 'main<b>'; `fa4-asv history list` shows what there is"
+    assert refused(capsys, "main<b>", "4.0.0b20") == words
+
+
+def test_no_history_yet(checkout, capsys):
+    assert refused(capsys, "main", "4.0.0b20") == "no FA4 history here yet; run `fa4-asv history sync` first"
+
+
+def test_no_common_machine(checkout, capsys):
+    other = checkout.results / "my-h200"
+    other.mkdir()
+    for path in (pair(checkout, B15), sidecar_path(pair(checkout, B15))):
+        path.rename(other / path.name)
+    assert refused(capsys, "4.0.0b15", "4.0.0b20") == (
+        "machine 'nogpu' does not hold both sides (cu13): '4.0.0b15' is on my-h200; '4.0.0b20' is on nogpu; "
+        "run without --no-run, on that machine"
+    )
+    assert "'4.0.0b21' is on none" in refused(capsys, "4.0.0b15", "4.0.0b21")
+    assert refused(capsys, "4.0.0b20", "4.0.0b20", "-m", "box").endswith("try --machine nogpu")
+
+
+def test_results_of_another_suite(checkout, capsys):
+    path = sidecar_path(pair(checkout, B15))
+    write_sidecar(path, replace(read_sidecar(path), suite="0"))
+    words = refused(capsys, "4.0.0b15", "4.0.0b20")
+    assert words.startswith(
+        f"{path.name} was written by suite '0', this is suite '1': figures of different suites"
+    )
+
+
+@pytest.mark.parametrize("damage", ["[]", '{"half', ""])
+@pytest.mark.parametrize("side", [lambda path: path, sidecar_path])
+def test_a_damaged_file_is_named(checkout, capsys, damage, side):
+    path = side(pair(checkout, B15))
+    path.write_text(damage)
+    words = refused(capsys, "4.0.0b15", "4.0.0b20")
+    assert path.name in words and "restore it from git or delete it" in words
+
+
+def test_a_missing_sidecar_is_named(checkout, capsys):
+    sidecar_path(pair(checkout, B15)).unlink()
+    assert "cannot be read: No such file" in refused(capsys, "4.0.0b15", "4.0.0b20")
+
+
+def break_all(why: str):
+    def change(group: str, key: str, record: CaseRecord) -> CaseRecord:
+        return record if record.state == "not run" else CaseRecord("broken", why)
+
+    return change
+
+
+def test_a_commit_that_does_not_import(checkout, capsys):
+    why = "the process ended with exit code 1: ModuleNotFoundError: No module named 'quack'"
+    edit(pair(checkout, B20), break_all(why))
+    expected = (
+        f"'4.0.0b20' ({B20[:10]}) does not import, so there is nothing to compare: "
+        "ModuleNotFoundError: No module named 'quack'"
+    )
+    assert refused(capsys, "4.0.0b15", "4.0.0b20") == expected
+    assert refused(capsys, "4.0.0b15", "4.0.0b20", "--bench", "spill.*'sm_90', 'fwd_d64_full'") == expected
+
+
+def test_a_commit_of_which_nothing_compiles(checkout, capsys):
+    edit(pair(checkout, B15), break_all("TypeError: 'NoneType' object is not callable"))
+    words = refused(capsys, "4.0.0b15", "4.0.0b20")
+    assert (
+        words.startswith(f"nothing of '4.0.0b15' ({B15[:10]}) works on this machine") and "TypeError" in words
+    )
+
+
+def test_one_broken_case_is_a_verdict(checkout, capsys):
+    edit(pair(checkout, B20), break_all("the process was killed by SIGSEGV"))
+    narrow = "spill.*'sm_90', 'fwd_d64_full'"
+    code, out, _ = asked(capsys, "4.0.0b15", "4.0.0b20", "--bench", narrow)
+    assert code == 1 and "newly broken" in out and "SIGSEGV" in out
+
+
+def test_nothing_selected_and_no_pattern(checkout, capsys):
+    words = refused(capsys, "4.0.0b15", "4.0.0b20", "--bench", "^forward")
+    assert words == "no figure of '4.0.0b15' or '4.0.0b20' is selected; try another --bench"
+    code, _, err = asked(capsys, "4.0.0b15", "4.0.0b20", "--bench", "(")
+    assert code == 2 and "'(' is no regular expression: missing )" in err
+
+
+def test_a_file_that_cannot_be_written(checkout, capsys, tmp_path):
+    (tmp_path / "file").write_text("x")
+    words = refused(capsys, "4.0.0b15", "4.0.0b20", "-o", str(tmp_path / "file" / "x"))
+    assert words == f"cannot write {tmp_path}/file/x: File exists; nothing was changed"
+
+
+# Commits off the releases: whose toolchain
+
+
+@pytest.fixture
+def branches(checkout):
+    """Two commits of a pull request, the second with another pin; one without FA4; recorded as b15 and b20."""
+    files = {f"{CUTE}/pyproject.toml": PYPROJECT.format(pin=">=4.4")}
+    first = add_commit(checkout, "releases", "first", files)
+    second = add_commit(checkout, "pr", "second `|<b>", {f"{CUTE}/x.py": "1"}, first)
+    third = add_commit(
+        checkout, "pins", "third", {f"{CUTE}/pyproject.toml": PYPROJECT.format(pin=">=4.5")}, first
+    )
+    add_commit(checkout, "old", "before FA4", {"README": "x"})
+    return checkout, first, second, third
+
+
+def test_both_get_heads_toolchain_where_the_pins_are_the_same(branches, capsys):
+    project, first, second, _ = branches
+    copy_record(project, B15, first)
+    copy_record(project, B20, second)
+    words = refused(capsys, first, "pr")
+    assert "no toolchain and Python common to both on nogpu (cu13)" in words
+    assert f"asked for day or as-{second[:8]}" in words
+    for commit, source in ((first, B20), (second, B20)):
+        copy_record(project, source, commit, policy=f"as-{second[:8]}")
+    code, out, _ = asked(capsys, first, "pr", "--format", "json")
+    (found,) = json.loads(out)["comparisons"]
+    assert (code, found["packages"]) == (0, {})
+    assert found["toolchains"] == "both with HEAD's toolchain: the pins are the same"
+    assert found["head"]["toolchain"]["policy"] == f"as-{second[:8]}"
+    assert found["head"]["subject"] == "second `|<b>"
+
+
+def test_the_day_serves_where_it_gave_both_the_same(branches, capsys):
+    project, first, second, _ = branches
+    for commit in (first, second):
+        copy_record(project, B20, commit)
+    code, out, _ = asked(capsys, first, "pr", "--format", "json")
+    assert (code, json.loads(out)["comparisons"][0]["head"]["toolchain"]["policy"]) == (0, "day")
+
+
+def test_each_gets_its_own_where_the_pins_changed(branches, capsys):
+    project, first, _, third = branches
+    copy_record(project, B15, first)
+    copy_record(project, B20, third)
+    code, out, _ = asked(capsys, first, "pins", "--format", "json")
+    (found,) = json.loads(out)["comparisons"]
+    assert (code, found["packages"]["nvidia-cutlass-dsl"]) == (1, ["4.5.2", "4.6.0.dev0"])
+    assert found["toolchains"] == "each with the toolchain of its day: the pins in pyproject.toml differ"
+
+
+def test_a_commit_before_fa4(branches, capsys):
+    project = branches[0]
+    old = git(project.repository, "rev-parse", "old").decode().strip()
+    assert refused(capsys, "old", "pr") == f"commit {old[:12]} has no flash_attn/cute: it is older than FA4"
+
+
+def test_a_pyproject_that_is_none(branches, capsys):
+    add_commit(branches[0], "bad", "x", {f"{CUTE}/pyproject.toml": "[project"})
+    assert refused(capsys, "pr", "bad").startswith("the pyproject.toml of 'bad' cannot be read: ")
+
+
+def test_reporting_needs_neither_torch_nor_asv(checkout):
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'asv', 'cutlass', 'ray', 'elftools', 'uv', 'requests'):\n"
+        "    sys.modules[name] = None\n"
+        "from fa4_asv.cli import run\n"
+        "run(['compare', '4.0.0b15', '4.0.0b20', '--no-run', '--format', 'json'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=checkout.root, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert json.loads(done.stdout)["comparisons"][0]["worse"] > 0
