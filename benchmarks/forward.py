@@ -1,13 +1,8 @@
 """Seconds of a forward, behind the guard. Belongs to the machine that measures it: `asv run -m NAME`."""
 
-from fa4_asv.groups import GROUPS, YARD_SHAPES, YARDSTICKS
-from fa4_asv.lanes import sampled
-from fa4_asv.runtime import next_record
+from fa4_asv.groups import YARD_SHAPES, YARDSTICKS, names
+from fa4_asv.runtime import sample
 from fa4_asv.shapes import core, for_cpu, further
-
-
-def seconds(group, backend, shape):
-    return sampled(group, (backend, shape), lambda context, case: next_record(context, GROUPS[group], case))
 
 
 class _Timed:
@@ -23,7 +18,7 @@ class Core(_Timed):
     params = [["fa4"], [shape.name for shape in core()]]
 
     def track_seconds(self, backend, shape):
-        return seconds("forward", backend, shape)
+        return sample("forward", backend, shape)
 
     track_seconds.unit = "seconds"
     track_seconds.rounds = 3
@@ -32,10 +27,10 @@ class Core(_Timed):
 class Further(_Timed):
     """FA4 at the other sets."""
 
-    params = [["fa4"], [shape.name for shape in further()]]
+    params = [["fa4"], list(names(further(), backward=False))]
 
     def track_seconds(self, backend, shape):
-        return seconds("forward-further", backend, shape)
+        return sample("forward-further", backend, shape)
 
     track_seconds.unit = "seconds"
 
@@ -46,7 +41,7 @@ class Yardsticks(_Timed):
     params = [list(YARDSTICKS), list(YARD_SHAPES)]
 
     def track_seconds(self, backend, shape):
-        return seconds("forward-yardsticks", backend, shape)
+        return sample("forward-yardsticks", backend, shape)
 
     track_seconds.unit = "seconds"
 
@@ -57,7 +52,7 @@ class Cpu(_Timed):
     params = [["fa4", "fa2", "math"], [shape.name for shape in for_cpu()]]
 
     def track_seconds(self, backend, shape):
-        return seconds("forward-cpu", backend, shape)
+        return sample("forward-cpu", backend, shape)
 
     track_seconds.unit = "seconds"
     track_seconds.rounds = 3

@@ -1,8 +1,9 @@
-"""Traced peak memory: what FA4's host code allocates at real sizes. Needs no GPU; exact; machine `nogpu`."""
+"""Peak memory at real sizes: traced (no GPU; exact; machine `nogpu`) and as allocated on a card (`-m NAME`)."""
 
 from fa4_asv.cases import ARCHES
-from fa4_asv.groups import FAMILIES, TRACED
+from fa4_asv.groups import CPU_CALLS, FAMILIES, TRACED
 from fa4_asv.lanes import collect, figure
+from fa4_asv.runtime import sample
 from fa4_asv.traced import measure, measure_growth
 
 
@@ -47,3 +48,36 @@ class Growth:
         return figure(records, "growth", "growth_bytes", arch, family)
 
     track_growth_bytes.unit = "bytes"
+
+
+class Allocated:
+    """The peak of one call as the CUDA allocator saw it, and how far the trace of the same call is from it."""
+
+    params = [list(ARCHES), list(TRACED)]
+    param_names = ["arch", "case"]
+    version = "1"
+    timeout = 3600
+
+    def track_peak_bytes(self, arch, case):
+        return sample("allocated", arch, case, metric="peak_bytes")
+
+    track_peak_bytes.unit = "bytes"
+
+    def track_untraced_bytes(self, arch, case):
+        return sample("allocated", arch, case, metric="untraced_bytes")
+
+    track_untraced_bytes.unit = "bytes"
+
+
+class AllocatedCpu:
+    """The peak of one call on a CPU, of a stand-in that runs there."""
+
+    params = [["cpu"], list(CPU_CALLS)]
+    param_names = ["arch", "case"]
+    version = "1"
+    timeout = 3600
+
+    def track_peak_bytes(self, arch, case):
+        return sample("allocated-cpu", arch, case, metric="peak_bytes")
+
+    track_peak_bytes.unit = "bytes"

@@ -1,9 +1,11 @@
-"""The route through PyTorch: does a torch drive this FA4? Needs no GPU; exact; machine `nogpu`."""
+"""The route through PyTorch: does a torch drive this FA4 (no GPU; exact; `nogpu`), and how well on a card (`-m NAME`)."""
 
 from fa4_asv.cases import ARCHES
 from fa4_asv.groups import TORCHES
 from fa4_asv.lanes import collect, figure
 from fa4_asv.route import measure
+from fa4_asv.runtime import sample
+from fa4_asv.shapes import HOST_SHAPES
 
 
 class Sdpa:
@@ -26,3 +28,31 @@ class Sdpa:
         return figure(records, "route", "broken", torch, arch)
 
     track_broken.unit = "checks"
+
+
+class Card:
+    """What PyTorch's own FA4 test asks, on this card, for inputs of `dtype`; how many checks are broken."""
+
+    params = [["bf16", "fp16"]]
+    param_names = ["dtype"]
+    version = "1"
+    timeout = 3600
+
+    def track_broken(self, dtype):
+        return sample("route-card", dtype, metric="broken")
+
+    track_broken.unit = "checks"
+
+
+class Host:
+    """Seconds of the host that a call through SDPA takes beyond FA4 called directly."""
+
+    params = [["fwd", "bwd"], [shape.name for shape in HOST_SHAPES]]
+    param_names = ["direction", "shape"]
+    version = "1"
+    timeout = 3600
+
+    def track_seconds(self, direction, shape):
+        return sample("route-host", direction, shape)
+
+    track_seconds.unit = "seconds"

@@ -7,12 +7,12 @@ the tuple of a benchmark's parameters; in a sidecar its key is those words joine
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fa4_asv.cases import ARCHES, CASES
 from fa4_asv.records import METRICS
-from fa4_asv.shapes import SdpaShape, core, for_cpu, further, models, standard
+from fa4_asv.shapes import HOST_SHAPES, SdpaShape, core, for_accuracy, for_cpu, further, models, standard
 
 Case = tuple[str, ...]
 
@@ -22,8 +22,8 @@ class Group:
     """`stem` + metric is asv's benchmark; `metrics` maps a metric to (unit, title); lower is better.
 
     `exact` figures are the same wherever they are made and stand under machine `nogpu`; others belong
-    to the machine whose clock measured them. `device` ("cuda", "cpu") and `backward` are those of run-time
-    groups, whose cases are (backend, shape).
+    to the machine whose clock measured them. `device` ("cuda", "cpu"), `backward` and `what` are those of run-time
+    groups: what one process measures of a case, see runtime_worker.JOBS.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Group:
     exact: bool = True
     device: str = ""
     backward: bool = False
+    what: str = ""
 
     def benchmark(self, metric: str) -> str:
         """The name of the benchmark that holds `metric`."""
@@ -79,6 +80,19 @@ TRACED: dict[str, tuple[bool, SdpaShape]] = {
     for shape in [*(shape for shapes in _STANDARD.values() for shape in shapes), *models()]
 }
 
+# The same of a CPU, where only a stand-in of FA4 runs.
+CPU_CALLS: dict[str, tuple[bool, SdpaShape]] = {
+    f"{direction}_{shape.name}": (direction == "bwd", shape)
+    for direction in _DIRECTIONS
+    for shape in for_cpu()
+}
+
+
+def traced_call(name: str) -> tuple[bool, SdpaShape]:
+    """Whether it is a backward, and the shape, of one of TRACED or CPU_CALLS."""
+    return TRACED[name] if name in TRACED else CPU_CALLS[name]
+
+
 # Traced cases that differ in nothing but how a fixed number of tokens is cut into sequences.
 FAMILIES: dict[str, tuple[str, ...]] = {
     f"{direction}_{dims}": tuple(f"{direction}_{shape.name}" for shape in shapes)
@@ -103,28 +117,67 @@ YARD_SHAPES = tuple(
 )
 
 
+def names(shapes: Iterable[SdpaShape], backward: bool) -> tuple[str, ...]:
+    """Names of those that a direction has: not every variant has a backward, and one is nothing else."""
+    return tuple(
+        shape.name
+        for shape in shapes
+        if (shape.has_backward if backward else shape.variant != "deterministic")
+    )
+
+
+KINDS = ("gaussian", "hard")  # of inputs
+_CPU_BACKENDS = ("fa4", "fa2", "math")
+
+
 def _timed() -> list[Group]:
-    """The run-time groups: forward and backward, each as core, further, yardsticks and on a CPU."""
+    """Seconds of forward and backward, each as core, further, yardsticks and on a CPU."""
     sets = {
-        "Core": ("", ("fa4",), tuple(shape.name for shape in core()), "cuda"),
-        "Further": ("-further", ("fa4",), tuple(shape.name for shape in further()), "cuda"),
-        "Yardsticks": ("-yardsticks", YARDSTICKS, YARD_SHAPES, "cuda"),
-        "Cpu": ("-cpu", ("fa4", "fa2", "math"), tuple(shape.name for shape in for_cpu()), "cpu"),
+        "Core": ("", ("fa4",), core(), "cuda"),
+        "Further": ("-further", ("fa4",), further(), "cuda"),
+        "Yardsticks": ("-yardsticks", YARDSTICKS, [one for one in core() if one.name in YARD_SHAPES], "cuda"),
+        "Cpu": ("-cpu", _CPU_BACKENDS, for_cpu(), "cpu"),
     }
     return [
         Group(
             direction + suffix,
             f"{direction}.{title}.track_",
             SECONDS,
-            tuple((backend, shape) for backend in backends for shape in shapes),
+            tuple((backend, name) for backend in backends for name in names(shapes, direction == "backward")),
             exact=False,
             device=device,
             backward=direction == "backward",
+            what="seconds",
         )
         for direction in ("forward", "backward")
         for title, (suffix, backends, shapes, device) in sets.items()
     ]
 
+
+def _errors() -> list[Group]:
+    """Errors of out, and of dQ, dK and dV, on a card and on a CPU."""
+    error = "MATH's own error"
+    sets = {
+        "": ("", ("fa4", "fa4-sdpa"), for_accuracy(), "cuda"),
+        "Cpu": ("-cpu", _CPU_BACKENDS, for_cpu(), "cpu"),
+    }
+    return [
+        Group(
+            f"accuracy-{direction}{suffix}",
+            f"accuracy.{direction.title()}{title}.track_",
+            {name: (error, f"error of {name}") for name in tensors},
+            tuple((backend, shape.name, kind) for backend in backends for shape in shapes for kind in KINDS),
+            exact=False,
+            device=device,
+            backward=direction == "backward",
+            what="errors",
+        )
+        for direction, tensors in (("forward", ("out",)), ("backward", ("dq", "dk", "dv")))
+        for title, (suffix, backends, shapes, device) in sets.items()
+    ]
+
+
+PEAK = {"peak_bytes": ("bytes", "peak memory")}
 
 _GROUPS = (
     Group(
@@ -137,7 +190,7 @@ _GROUPS = (
         "memory",
         "memory.Traced.track_",
         {
-            "peak_bytes": ("bytes", "peak memory"),
+            **PEAK,
             "extra_bytes": ("bytes", "memory beyond inputs and outputs"),
         },
         tuple((arch, name) for arch in ARCHES for name in TRACED),
@@ -163,6 +216,43 @@ _GROUPS = (
     ),
     Group("import", "compile.Import.track_", SECONDS, (("flash_attn.cute",),), exact=False),
     *_timed(),
+    *_errors(),
+    Group(
+        "allocated",
+        "memory.Allocated.track_",
+        {**PEAK, "untraced_bytes": ("bytes", "distance of the peak from its trace")},
+        tuple((arch, name) for arch in ARCHES for name in TRACED),
+        exact=False,
+        device="cuda",
+        what="bytes",
+    ),
+    Group(
+        "allocated-cpu",
+        "memory.AllocatedCpu.track_",
+        PEAK,
+        tuple(("cpu", name) for name in CPU_CALLS),
+        exact=False,
+        device="cpu",
+        what="bytes",
+    ),
+    Group(
+        "route-card",
+        "route.Card.track_",
+        {"broken": ("checks", "broken checks")},
+        (("bf16",), ("fp16",)),
+        exact=False,
+        device="cuda",
+        what="route",
+    ),
+    Group(
+        "route-host",
+        "route.Host.track_",
+        SECONDS,
+        tuple((direction, shape.name) for direction in _DIRECTIONS for shape in HOST_SHAPES),
+        exact=False,
+        device="cuda",
+        what="host",
+    ),
 )
 GROUPS = {group.name: group for group in _GROUPS}
 

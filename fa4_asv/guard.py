@@ -44,9 +44,18 @@ class Verdict:
 
 
 def compare(
-    torch: Any, found: dict[str, Tensor], exact: dict[str, Tensor], low: dict[str, Tensor], where: str
+    torch: Any,
+    found: dict[str, Tensor],
+    exact: dict[str, Tensor],
+    low: dict[str, Tensor],
+    where: str,
+    allowance: float = 0.0,
 ) -> Verdict:
-    """Hold `found` against `exact` (MATH in fp32, cast) with the error budget of `low`. Raises GuardFailed."""
+    """Hold `found` against `exact` (MATH in fp32, cast) with the error budget of `low`. Raises GuardFailed.
+
+    With an `allowance` (fp8, whose probabilities are rounded to e4m3) no element may be further off than that beyond
+    the budget, and nothing else is asked.
+    """
     verdict = Verdict()
     for name, x in found.items():
         ref, budget = exact[name].float(), low[name].float()
@@ -55,27 +64,34 @@ def compare(
         if not bool(torch.isfinite(x).all()):
             count = int((~torch.isfinite(x)).sum())
             raise GuardFailed(f"{where}: {name} has {count} values that are not finite")
-        verdict.errors[name] = _one(torch, x.float(), ref, budget, exact[name], f"{where}: {name}")
+        words = f"{where}: {name}"
+        verdict.errors[name] = _one(torch, x.float(), ref, budget, exact[name], words, allowance)
     return verdict
 
 
-def _one(torch: Any, x: Any, ref: Any, budget: Any, rounded: Any, where: str) -> float:
+def _one(torch: Any, x: Any, ref: Any, budget: Any, rounded: Any, where: str, allowance: float) -> float:
     off, allowed = x - ref, budget - ref
     atol = 2 * (((rounded + 0.3) - 0.3) - rounded).abs().max().float()
-    worst, bound = off.abs().max(), TIMES * allowed.abs().max() + atol
+    worst, bound = off.abs().max(), TIMES * allowed.abs().max() + atol + allowance
     if worst > bound:
         place = tuple(int(i) for i in torch.unravel_index(off.abs().argmax(), off.shape))
         raise GuardFailed(f"{where} is off by {worst:.3g} at {place}, at most {bound:.3g} is rounding")
+    if not allowance:
+        _on_average(torch, off, allowed, ref, rounded, where)
+    return float(worst / allowed.abs().max().clamp_min(torch.finfo(torch.float32).tiny))
+
+
+def _on_average(torch: Any, off: Any, allowed: Any, ref: Any, rounded: Any, where: str) -> None:
+    """What noise would hide from the worst element. Raises GuardFailed."""
     spread, usual = off.square().mean().sqrt(), allowed.square().mean().sqrt()
     floor = rounded.float().square().mean().sqrt() * torch.finfo(rounded.dtype).eps
     if spread > TIMES * usual + floor:
         raise GuardFailed(f"{where} is off by {spread:.3g} on average, MATH in the low dtype by {usual:.3g}")
     square = (ref * ref).sum()
     if square > 0:
-        slope, own = ((t * ref).sum() / square - 1 for t in (x, budget))
+        slope, own = ((t * ref).sum() / square for t in (off, allowed))
         if slope.abs() > SLOPE + TIMES * own.abs():
             raise GuardFailed(f"{where} is {1 + float(slope):.4f} times the reference on average")
-    return float(worst / allowed.abs().max().clamp_min(torch.finfo(torch.float32).tiny))
 
 
 def same_layout(found: dict[str, Tensor], like: dict[str, Tensor]) -> None:

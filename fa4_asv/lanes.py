@@ -66,8 +66,10 @@ def figure(records: dict[str, Any], group: str, metric: str, *case: str) -> int:
     raise SkipNotImplemented(record["why"])
 
 
-def sampled(group: str, case: Case, measure: Callable[[Context, Case], CaseRecord]) -> dict[str, Any]:
-    """Samples of a case that belongs to the machine that measures it, as asv reads them.
+def sampled(
+    group: str, case: Case, measure: Callable[[Context, Case], CaseRecord], metric: str = "seconds"
+) -> dict[str, Any]:
+    """Samples of a case's metric that belongs to the machine that measures it, as asv reads them.
 
     Raises SkipNotImplemented on machine `nogpu`, where unsupported and where it could not be taken,
     Fa4AsvError where broken.
@@ -83,5 +85,4 @@ def sampled(group: str, case: Case, measure: Callable[[Context, Case], CaseRecor
         raise SkipNotImplemented(record.why)
     if record.state != "measured":
         raise Fa4AsvError(f"{' '.join(case)} is {record.state}: {record.why}")
-    (metric,) = GROUPS[group].metrics
     return {"samples": record.samples[metric], "number": 1}

@@ -24,12 +24,17 @@ _BLOCK = 1024  # queries at a time while streaming over all of them
 Tensors = dict[str, "Tensor"]
 
 
-def full(torch: Any, inputs: Inputs, low: bool) -> Tensors:
-    """out, dq, dk, dv by MATH, in fp32 or (`low`) in the inputs' dtype; layout and dtype as the inputs.
+def full(torch: Any, inputs: Inputs, low: bool, cast: bool = True) -> Tensors:
+    """out, dq, dk, dv by MATH, in fp32 or (`low`) in the inputs' dtype; layout and (`cast`) dtype as the inputs.
 
-    Low means every product rounded, as in the tests that the rule comes from. MATH itself computes in fp32
+    Packed sequences are computed one by one. Low means every product rounded, as in the tests that the rule comes from. MATH itself computes in fp32
     by default, which leaves a kernel that keeps P in 16 bits no error budget at all.
     """
+    pieces = [_full(torch, piece, low, cast) for piece in inputs.sequences()]
+    return {name: torch.cat([piece[name] for piece in pieces], dim=1) for name in pieces[0]}
+
+
+def _full(torch: Any, inputs: Inputs, low: bool, cast: bool) -> Tensors:
     dtype = inputs.q.dtype if low else torch.float32
     q, k, v = (x.detach().transpose(1, 2).to(dtype).requires_grad_() for x in (inputs.q, inputs.k, inputs.v))
     with _products_rounded(torch), torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
@@ -43,7 +48,7 @@ def full(torch: Any, inputs: Inputs, low: bool) -> Tensors:
         )
     grads = torch.autograd.grad(out, (q, k, v), inputs.dout.transpose(1, 2).to(dtype))
     found = dict(zip(("out", "dq", "dk", "dv"), (out.detach(), *grads), strict=True))
-    return {name: x.transpose(1, 2).to(inputs.q.dtype) for name, x in found.items()}
+    return {name: x.transpose(1, 2).to(inputs.q.dtype if cast else dtype) for name, x in found.items()}
 
 
 @contextmanager
@@ -83,8 +88,10 @@ def sampled(torch: Any, inputs: Inputs, low: bool) -> Tensors:
     """out and dq at the sampled rows, dk and dv at the sampled columns, of the last batch and last KV head.
 
     Shapes: out, dq (rows, group, dim), dk, dv (columns, dim); group is the number of query heads that share
-    the KV head. In fp32, or (`low`) with products and probabilities rounded to the inputs' dtype.
+    the KV head. Of packed sequences, the last, which is the longest. In fp32, or (`low`) with products and
+    probabilities rounded to the inputs' dtype.
     """
+    *_, inputs = inputs.sequences()
     shape, at = inputs.shape, sampled_positions(torch, inputs)
     group = shape.num_heads // shape.kv_heads
     dtype = inputs.q.dtype
@@ -121,6 +128,8 @@ def sampled(torch: Any, inputs: Inputs, low: bool) -> Tensors:
 
 def sample_of(torch: Any, inputs: Inputs, tensors: Tensors) -> Tensors:
     """What `sampled` computes, cut out of whole results in the inputs' layout."""
+    *_, inputs = inputs.sequences()
+    tensors = {name: x[:, -inputs.shape.seq_len :] for name, x in tensors.items()}
     at = sampled_positions(torch, inputs)
     group = inputs.shape.num_heads // inputs.shape.kv_heads
     cut = {}

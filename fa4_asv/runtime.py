@@ -20,9 +20,11 @@ from fa4_asv.codegen import progress
 from fa4_asv.compile_pool import Job, Outcome, run_jobs
 from fa4_asv.context import Context
 from fa4_asv.files import only_one, write_atomic
-from fa4_asv.groups import Case, Group, key_of
+from fa4_asv.groups import GROUPS, Case, Group, key_of, traced_call
+from fa4_asv.lanes import sampled
 from fa4_asv.records import CaseRecord
 from fa4_asv.sampling import two_modes
+from fa4_asv.traced import measure as measure_traced
 
 # Raised when inputs, guard or timing change meaning; also the benchmarks' version.
 VERSION = "1"
@@ -33,19 +35,27 @@ _WORKER = (sys.executable, "-m", "fa4_asv.runtime_worker")
 Records = dict[str, CaseRecord]
 
 
-def next_record(context: Context, group: Group, case: Case, command: tuple[str, ...] = _WORKER) -> CaseRecord:
-    """The record of `case` from a round that it has not been read from yet; collects one if there is none."""
+def sample(group: str, *case: str, metric: str = "seconds") -> dict[str, Any]:
+    """What a benchmark of a run-time group returns: the next round's samples of a case, as asv reads them."""
+    return sampled(group, case, lambda context, one: next_record(context, GROUPS[group], one, metric), metric)
+
+
+def next_record(
+    context: Context, group: Group, case: Case, metric: str = "", command: tuple[str, ...] = _WORKER
+) -> CaseRecord:
+    """The record of `case` from a round that it has not been read from for `metric`; collects one if there is none."""
     folder = Path(context.spool) / "rounds" / group.name
     folder.mkdir(parents=True, exist_ok=True)
     with only_one(folder / ".lock"):
         number = 0
-        while (folder / f"{number}-{_digest(case)}.used").exists():
+        used = _digest((*case, metric))
+        while (folder / f"{number}-{used}.used").exists():
             number += 1
         path = folder / f"{number}.round"
         if not path.is_file():
             records = collect(context, group, number, command)
             write_atomic(path, json.dumps({key: record.to_json() for key, record in records.items()}))
-        (folder / f"{number}-{_digest(case)}.used").touch()
+        (folder / f"{number}-{used}.used").touch()
         known = json.loads(path.read_text(encoding="utf-8"))
     if key_of(case) not in known:
         return CaseRecord("broken", why="asv asked for a case that --bench did not select")
@@ -67,6 +77,24 @@ def collect(context: Context, group: Group, number: int = 0, command: tuple[str,
 
     with exclusive(lambda words: progress(context, words)):
         run_jobs(jobs, 1, finished)
+    return beside_traced(context, group, records) if "untraced_bytes" in group.metrics else records
+
+
+def beside_traced(context: Context, group: Group, records: Records) -> Records:
+    """Measured peaks with how far the trace of the same call, under the same toolchain, is from them."""
+    peaks = {key: record for key, record in records.items() if record.state == "measured"}
+    wanted = [(case[0], case[1]) for case in group.cases if key_of(case) in peaks]
+    traces = measure_traced(context, wanted)
+    for key, record in peaks.items():
+        trace = traces[key]
+        if trace.state != "measured":
+            records[key] = CaseRecord("broken", why=f"measured, but the trace is {trace.state}: {trace.why}")
+            continue
+        traced = trace.figures["peak_bytes"]
+        beyond = [abs(peak - traced) for peak in record.samples["peak_bytes"]]
+        words = {**record.words, "traced": str(traced)}
+        samples = {**record.samples, "untraced_bytes": beyond}
+        records[key] = CaseRecord("measured", samples=samples, words=words)
     return records
 
 
@@ -80,15 +108,22 @@ def environment(context: Context) -> tuple[tuple[str, str], ...]:
 
 
 def _payload(group: Group, case: Case, number: int) -> dict[str, Any]:
-    backend, shape = case
-    return {
-        "backend": backend,
-        "shape": shape,
-        "backward": group.backward,
+    """What the worker is asked: a group's cases say more or less, the rest is the group's."""
+    job: dict[str, Any] = {
+        "what": group.what,
         "device": group.device,
+        "backward": group.backward,
         # Later rounds are fresh processes of the same code: one kind of input and the sample suffice there.
         "guard": "quick" if number else "full",
     }
+    if group.what == "bytes":
+        backward, shape = traced_call(case[-1])
+        return job | {"backend": "fa4", "arch": case[0], "shape": shape.name, "backward": backward}
+    if group.what == "route":
+        return job | {"dtype": case[0]}
+    if group.what == "host":
+        return job | {"shape": case[1], "backward": case[0] == "bwd"}
+    return job | dict(zip(("backend", "shape", "kind"), case, strict=False))
 
 
 def _record(context: Context, group: str, outcome: Outcome) -> CaseRecord:
@@ -104,13 +139,10 @@ def _record(context: Context, group: str, outcome: Outcome) -> CaseRecord:
             "unsupported" if error["refused"] else "broken", why=f"{error['kind']}: {error['words']}"
         )
     answer = outcome.answer
-    # A value a round beside the samples, which asv pools: verdicts count processes, not samples.
-    seconds = answer["samples"]
-    samples = {
-        "seconds": seconds,
-        "centre": [median(seconds)],
-        "two modes": [float(bool(two_modes(seconds)))],
-    }
+    samples = dict(answer["samples"])
+    if seconds := samples.get("seconds"):
+        # A value a round beside the samples, which asv pools: verdicts count processes, not samples.
+        samples |= {"centre": [median(seconds)], "two modes": [float(bool(two_modes(seconds)))]}
     if answer["control"] is not None:
         samples["control"] = [answer["control"]]
     errors = {f"error {name}": f"{value:.3g}" for name, value in answer["errors"].items()}

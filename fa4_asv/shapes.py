@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-BYTES_OF = {"bf16": 2, "fp16": 2, "fp32": 4}
+# What a call may ask for beyond its dimensions, and whether there is a backward of it.
+VARIANTS = {
+    "varlen": True,  # `batch` sequences of `seq_len` tokens each, packed
+    "tailed": True,  # the same tokens in sequences of long-tailed lengths, packed
+    "deterministic": True,  # the backward is asked for the same bits each time
+    "paged": False,  # K and V lie in shuffled pages of PAGE tokens
+    "split": False,  # the keys are cut into SPLITS parts, whose results are combined
+}
+PAGE, SPLITS = 128, 4
 TOKENS = 32768  # of FA4's standard set: batch = TOKENS / seq_len
 
 
@@ -17,7 +25,8 @@ class SdpaShape:
     """Self-attention of `batch` sequences of `seq_len` tokens; Q has `num_heads`, K and V `kv_heads`.
 
     `head_dim` is that of Q and K, `head_dim_v` that of V and the output. `window` is how many tokens to
-    the left a query sees beside its own (None: all); with a window nothing to the right is seen.
+    the left a query sees beside its own (None: all); with a window nothing to the right is seen. `dtype` is bf16,
+    fp16, fp32, or fp8: Q, K and V in e4m3, the output in bf16, no backward.
     """
 
     batch: int
@@ -29,6 +38,7 @@ class SdpaShape:
     causal: bool = False
     window: int | None = None
     dtype: str = "bf16"
+    variant: str = ""
 
     @property
     def name(self) -> str:
@@ -36,17 +46,38 @@ class SdpaShape:
         kv = "" if self.kv_heads == self.num_heads else f"kv{self.kv_heads}"
         v = "" if self.head_dim_v == self.head_dim else f"v{self.head_dim_v}"
         mask = f"w{self.window}" if self.window is not None else "causal" if self.causal else "full"
-        dtype = "" if self.dtype == "bf16" else f"_{self.dtype}"
-        return f"b{self.batch}_s{self.seq_len}_h{self.num_heads}{kv}_d{self.head_dim}{v}_{mask}{dtype}"
+        more = "" if self.dtype == "bf16" else f"_{self.dtype}"
+        more += f"_{self.variant}" if self.variant else ""
+        return f"b{self.batch}_s{self.seq_len}_h{self.num_heads}{kv}_d{self.head_dim}{v}_{mask}{more}"
 
     @property
     def tokens(self) -> int:
         return self.batch * self.seq_len
 
     @property
+    def has_backward(self) -> bool:
+        return self.dtype != "fp8" and VARIANTS.get(self.variant, True)
+
+    @property
+    def packed(self) -> bool:
+        """Whether the sequences lie one after another without a batch axis."""
+        return self.variant in ("varlen", "tailed")
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens of each sequence, the longest last. "tailed": the k-th longest has 1/k of the longest's."""
+        if self.variant != "tailed":
+            return (self.seq_len,) * self.batch
+        weights = [1 / rank for rank in range(self.batch, 0, -1)]
+        found = [max(1, int(self.tokens * weight / sum(weights))) for weight in weights]
+        return (*found[:-1], self.tokens - sum(found[:-1]))
+
+    @property
     def pairs(self) -> int:
-        """How many (query, key) pairs one head of one sequence computes: the mask's entries, exactly."""
-        length = self.seq_len
+        """How many (query, key) pairs one head computes in all sequences: the mask's entries, exactly."""
+        return sum(map(self._pairs_of, self.lengths))
+
+    def _pairs_of(self, length: int) -> int:
         if self.window is not None:
             left = min(self.window, length - 1)
             return length * (left + 1) - left * (left + 1) // 2
@@ -58,7 +89,7 @@ class SdpaShape:
         The diagonal counts whole, as in cuDNN's rule; FA's scripts take half the square for causal, which
         is less by 1 / seq_len.
         """
-        forward = 2 * self.batch * self.num_heads * self.pairs * (self.head_dim + self.head_dim_v)
+        forward = 2 * self.num_heads * self.pairs * (self.head_dim + self.head_dim_v)
         return forward * 5 // 2 if backward else forward
 
 
@@ -72,6 +103,7 @@ def shape(
     causal: bool = False,
     window: int | None = None,
     dtype: str = "bf16",
+    variant: str = "",
 ) -> SdpaShape:
     """A SdpaShape whose K and V are like Q unless said otherwise."""
     return SdpaShape(
@@ -84,6 +116,7 @@ def shape(
         causal,
         window,
         dtype,
+        variant,
     )
 
 
@@ -126,14 +159,56 @@ def core() -> list[SdpaShape]:
     return found
 
 
+def variants() -> list[SdpaShape]:
+    """What an architecture may have beside dense attention, each at one or two sizes of 32k tokens.
+
+    Packed sequences over 16, 4 and 1 KV heads; PyTorch's sizes (16 heads, d 128, 8 x 1024) deterministic; pages,
+    splits and FP8 where serving uses them: a batch of long contexts.
+    """
+    found = []
+    for variant in ("varlen", "tailed"):
+        found += [shape(16, 16, 2048, 128, kv, causal=True, variant=variant) for kv in (16, 4, 1)]
+        found.append(shape(16, 16, 2048, 128, variant=variant))
+    for length in (1024, 8192):
+        for causal in (False, True):
+            batch = TOKENS // length
+            found.append(shape(batch, 16, length, 128, causal=causal, variant="deterministic"))
+    for variant in ("paged", "split"):
+        found.append(shape(8, 32, 4096, 128, 8, causal=True, variant=variant))
+    found += [shape(4, 16, 8192, 128, causal=causal, dtype="fp8") for causal in (False, True)]
+    return found
+
+
+def pytorch() -> list[SdpaShape]:
+    """The sizes of PyTorch's benchmarks/transformer/sdpa.py: 16 heads, d 128, batch 1, 8 and 16."""
+    return [
+        shape(batch, 16, length, 128, causal=causal)
+        for batch in (1, 8, 16)
+        for length in (512, 1024, 8192)
+        for causal in (False, True)
+    ]
+
+
+def paper() -> list[SdpaShape]:
+    """FlashAttention-3's paper: 16k tokens, heads times head_dim 2048, head_dim 64, 128 and 256."""
+    return [
+        shape(16384 // length, 2048 // dim, length, dim, causal=causal)
+        for dim in (64, 128, 256)
+        for length in (512, 2048, 16384)
+        for causal in (False, True)
+    ]
+
+
 def further() -> list[SdpaShape]:
-    """What the core set leaves out: the standard set at 96, 192/128 and 256, and the models."""
+    """What the core set leaves out: the standard set at 96, 192/128 and 256, the models, the paper of
+    FlashAttention-3, PyTorch's sizes, and the variants."""
     found = []
     for causal in (False, True):
         for dim, dim_v in ((96, 96), (192, 128), (256, 256)):
             found += standard(dim, dim_v, causal)
     known = {one.name for one in core()}
-    return [one for one in [*found, *models()] if one.name not in known]
+    every = [*found, *models(), *paper(), *pytorch(), *variants()]
+    return list({one.name: one for one in every if one.name not in known}.values())
 
 
 def for_cpu() -> list[SdpaShape]:
@@ -147,4 +222,37 @@ def for_cpu() -> list[SdpaShape]:
     ]
 
 
-SHAPES = {one.name: one for one in [*core(), *further(), *for_cpu()]}
+def for_accuracy() -> list[SdpaShape]:
+    """Where errors are tracked: PyTorch's FA4 test at its larger size, and each further way through a kernel."""
+    found = []
+    for causal in (False, True):
+        found += [shape(2, 8, 1024, dim, causal=causal) for dim in (64, 96, 128)]
+        found.append(shape(2, 8, 1024, 192, head_dim_v=128, causal=causal))
+        found.append(shape(2, 8, 1024, 128, 2, causal=causal))
+        found.append(shape(2, 8, 1024, 128, causal=causal, dtype="fp16"))
+    found.append(shape(2, 8, 1024, 64, window=128))
+    return found
+
+
+def pytorch_test() -> list[SdpaShape]:
+    """Every size of PyTorch's test/nn/attention/test_fa4.py."""
+    return [
+        shape(batch, heads, length, dim, causal=causal, dtype=dtype)
+        for batch in (1, 2)
+        for heads in (4, 8)
+        for length in (512, 1024)
+        for dim in (64, 128)
+        for dtype in ("bf16", "fp16")
+        for causal in (False, True)
+    ]
+
+
+# Where the host's cost of a call shows: the kernels are short.
+HOST_SHAPES = (
+    shape(1, 16, 128, 128, causal=True),
+    shape(1, 16, 1024, 128, causal=True),
+    shape(1, 32, 1024, 128, 8, causal=True),
+)
+
+_EVERY = [*core(), *further(), *for_cpu(), *for_accuracy(), *HOST_SHAPES]
+SHAPES = {one.name: one for one in _EVERY}

@@ -12,102 +12,14 @@ from __future__ import annotations
 
 import json
 import sys
-import weakref
-from collections import Counter
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any
 
+from fa4_asv.ledger import Ledger, following
 from fa4_asv.no_compile import CompileNothing
 from fa4_asv.shapes import SdpaShape
 from fa4_asv.stand_ins import describe, open_answers, stand_in_for_the_driver
 
 _DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
-_WORKSPACE = "workspace"
-
-
-@dataclass
-class Allocation:
-    """One storage, described by the tensor that showed it first; dead when `ref` is."""
-
-    nbytes: int
-    words: str
-    ref: Any = None
-    role: str = _WORKSPACE
-
-
-class Ledger:
-    """Live storages of one device type, each counted once however many tensors share it.
-
-    `peak` is the most that was ever live at once, `at_peak` what that was. Nothing is kept alive.
-    """
-
-    def __init__(self, device: str = "cuda") -> None:
-        self._device = device
-        self._live: dict[int, Allocation] = {}
-        self.now = self.peak = 0
-        self.at_peak: list[tuple[Allocation, int]] = []
-
-    def see(self, tensor: Any) -> Allocation | None:
-        """Note a tensor's storage, new or resized; None for one that lives elsewhere."""
-        if tensor.device.type != self._device:
-            return None
-        storage = tensor.untyped_storage()
-        key, nbytes = storage._cdata, storage.nbytes()
-        known = self._live.get(key)
-        if known is None:
-            words = f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
-            # torch keeps the Python object of a storage for as long as the storage lives
-            ref = weakref.ref(storage, lambda _: self._forget(key))
-            known = self._live[key] = Allocation(0, words, ref)
-        self.now += nbytes - known.nbytes
-        known.nbytes = nbytes
-        if self.now > self.peak:
-            self.peak = self.now
-            self.at_peak = [(allocation, allocation.nbytes) for allocation in self._live.values()]
-        return known
-
-    def _forget(self, key: int) -> None:
-        self.now -= self._live.pop(key).nbytes
-
-    def name(self, tensors: dict[str, Any]) -> None:
-        """Give live tensors their roles: inputs, and outputs once they are returned. The first name stays."""
-        for role, tensor in tensors.items():
-            allocation = None if tensor is None else self.see(tensor)
-            if allocation is not None and allocation.role == _WORKSPACE:
-                allocation.role = role
-
-    def extra(self) -> int:
-        """The peak less everything with a role: never negative while those are live."""
-        return self.peak - sum(a.nbytes for a in self._live.values() if a.role != _WORKSPACE)
-
-    def parts(self) -> dict[str, int]:
-        """Bytes live at the peak by "role dtype[shape]"; their sum is the peak."""
-        found: Counter[str] = Counter()
-        for allocation, nbytes in self.at_peak:
-            found[f"{allocation.role} {allocation.words}"] += nbytes
-        return dict(found)
-
-
-def following(ledger: Ledger) -> AbstractContextManager[Any]:
-    """While entered, `ledger` sees every tensor that an operator of torch returns.
-
-    Enter it inside of FakeTensorMode: the mode entered last is asked first, and gets fake tensors back.
-    """
-    from torch import Tensor
-    from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils._pytree import tree_iter
-
-    class Following(TorchDispatchMode):  # type: ignore[misc]
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            result = func(*args, **(kwargs or {}))
-            # All of an operator's results are live at once, and resize_() returns what it resized.
-            for leaf in tree_iter(result):
-                if isinstance(leaf, Tensor):
-                    ledger.see(leaf)
-            return result
-
-    return Following()
 
 
 def _inputs(torch: Any, backward: bool, shape: SdpaShape) -> dict[str, Any]:

@@ -26,6 +26,8 @@ FLOORS = [
         "sessions",
     },
     {
+        "compiles",
+        "ledger",
         "timing",
         "inputs",
         "groups",
@@ -55,6 +57,9 @@ FLOORS = [
     },
     {
         "backends.fa4_sdpa",
+        "checking",
+        "allocated",
+        "host_cost",
         "jit",
         "jit_worker",
         "traced",
@@ -68,6 +73,7 @@ FLOORS = [
         "compare",
         "compare_plan",
     },
+    {"accuracy", "route_card"},
     {
         "runtime",
         "runtime_worker",
@@ -90,7 +96,15 @@ FLOORS = [
     {"__main__"},
 ]
 HEAVY = {"torch", "cutlass", "flash_attn"}
-HEAVY_IN = {"route_worker", "traced_worker", "jit_worker", "codegen_worker", "runtime_worker"}
+HEAVY_IN = {
+    "route_worker",
+    "traced_worker",
+    "jit_worker",
+    "codegen_worker",
+    "runtime_worker",
+    "compiles",
+    "ledger",
+}
 # These name torch for the type checker only.
 TYPES_ONLY = {"guard", "inputs", "reference"}
 

@@ -34,7 +34,7 @@ for number, line in enumerate(sys.stdin):
         os._exit(9)
     error = {"kind": "ValueError", "words": f"words of {what}", "refused": what == "refuse", "guard": what == "wrong"}
     start = os.path.getsize(log)
-    measured = {"samples": [start + 0.25, start + 0.5], "control": 0.001, "errors": {"out gaussian": 0.5}, "words": {}}
+    measured = {"samples": {"seconds": [start + 0.25, start + 0.5]}, "control": 0.001, "errors": {"out gaussian": 0.5}, "words": {}}
     print(json.dumps({"error": error} if what else measured), flush=True)
 """
 
@@ -69,17 +69,17 @@ def jobs(tmp_path: Path) -> list[dict]:
 
 
 def test_a_round_is_one_process_and_is_read_once_per_case(context, worker, tmp_path):
-    first = next_record(context, GROUP, FIRST, worker())
+    first = next_record(context, GROUP, FIRST, command=worker())
     assert [(job["backend"], job["shape"]) for job in jobs(tmp_path)] == list(GROUP.cases)
     assert len({job["process"] for job in jobs(tmp_path)}) == 1
-    other = next_record(context, GROUP, SECOND, worker())
+    other = next_record(context, GROUP, SECOND, command=worker())
     assert len(jobs(tmp_path)) == len(GROUP.cases), "the second case was in the first round"
     assert {first.state, other.state} == {"measured"}
     assert first.words["error out gaussian"] == "0.5" and first.samples["control"] == [0.001]
 
 
 def test_asking_again_collects_anew_so_that_no_sample_is_pooled_twice(context, worker, tmp_path):
-    rounds = [next_record(context, GROUP, FIRST, worker()) for _ in range(3)]
+    rounds = [next_record(context, GROUP, FIRST, command=worker()) for _ in range(3)]
     seconds = [value for record in rounds for value in record.samples["seconds"]]
     assert len(seconds) == len(set(seconds)) == 6
     assert len({job["process"] for job in jobs(tmp_path)}) == 3, "a fresh process each round"
@@ -91,9 +91,9 @@ def test_asking_again_collects_anew_so_that_no_sample_is_pooled_twice(context, w
 def test_only_what_was_selected_is_measured(context, worker, tmp_path):
     narrow = replace(context, select=(r"forward\.Cpu.*'fa2', 'b1_s6144",))
     case = ("fa2", "b1_s6144_h1_d64_causal")
-    assert next_record(narrow, GROUP, case, worker()).state == "measured"
+    assert next_record(narrow, GROUP, case, command=worker()).state == "measured"
     assert [(job["backend"], job["shape"]) for job in jobs(tmp_path)] == [case]
-    left_out = next_record(narrow, GROUP, FIRST, worker())
+    left_out = next_record(narrow, GROUP, FIRST, command=worker())
     assert (left_out.state, left_out.why) == ("broken", "asv asked for a case that --bench did not select")
 
 
@@ -109,37 +109,39 @@ def test_only_what_was_selected_is_measured(context, worker, tmp_path):
 def test_a_case_that_fails_costs_itself(context, worker, monkeypatch, what, state, why):
     monkeypatch.setattr(runtime, "CASE_TIMEOUT", 2.0)
     shape = FIRST[1]
-    record = next_record(context, GROUP, FIRST, worker(**{shape: what}))
+    record = next_record(context, GROUP, FIRST, command=worker(**{shape: what}))
     assert (record.state, why in record.why) == (state, True), record
     assert not record.samples
     others = [case for case in GROUP.cases if case[1] != shape]
-    assert next_record(context, GROUP, others[-1], worker(**{shape: what})).state == "measured"
+    assert next_record(context, GROUP, others[-1], command=worker(**{shape: what})).state == "measured"
 
 
 def test_a_wrong_answer_is_remembered_and_never_measured_again(context, worker, tmp_path):
     shape = FIRST[1]
-    wrong = next_record(context, GROUP, FIRST, worker(**{shape: "wrong"}))
+    wrong = next_record(context, GROUP, FIRST, command=worker(**{shape: "wrong"}))
     assert (wrong.state, wrong.why, wrong.samples) == ("broken", "guard: words of wrong", {})
     before = len(jobs(tmp_path))
-    again = next_record(context, GROUP, FIRST, worker())
+    again = next_record(context, GROUP, FIRST, command=worker())
     assert again.state == "broken" and again.why.startswith("guard: words of wrong (failed before; remove ")
     asked = {(job["backend"], job["shape"]) for job in jobs(tmp_path)[before:]}
     assert FIRST not in asked and SECOND in asked
     fixed = replace(context, commit="d" * 40, spool=str(tmp_path / "other"))
-    assert next_record(fixed, GROUP, FIRST, worker()).state == "measured", "another commit is another case"
+    assert next_record(fixed, GROUP, FIRST, command=worker()).state == "measured", (
+        "another commit is another case"
+    )
 
 
 def test_the_verdict_can_be_taken_back_by_removing_the_file_it_names(context, worker, tmp_path):
     shape = FIRST[1]
-    next_record(context, GROUP, FIRST, worker(**{shape: "wrong"}))
-    why = next_record(context, GROUP, FIRST, worker()).why
+    next_record(context, GROUP, FIRST, command=worker(**{shape: "wrong"}))
+    why = next_record(context, GROUP, FIRST, command=worker()).why
     path = why.split("remove ")[1].split(" to try")[0]
     (tmp_path / path).unlink()
-    assert next_record(context, GROUP, FIRST, worker()).state == "measured"
+    assert next_record(context, GROUP, FIRST, command=worker()).state == "measured"
 
 
 def test_a_damaged_verdict_is_no_verdict(context, worker):
     path = runtime._verdict_path(context, GROUP.name, key_of(FIRST))
     path.parent.mkdir(parents=True)
     path.write_text("{half")
-    assert next_record(context, GROUP, FIRST, worker()).state == "measured"
+    assert next_record(context, GROUP, FIRST, command=worker()).state == "measured"

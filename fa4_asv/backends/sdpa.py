@@ -31,6 +31,8 @@ class Sdpa:
             return f"{self._choice} has no CPU kernels"
         if shape.window is not None:
             return "SDPA has no sliding window"
+        if shape.variant not in ("", "deterministic") or shape.dtype == "fp8":
+            return f"SDPA has no {shape.variant or shape.dtype} attention"
         return ""
 
     @contextmanager
@@ -44,6 +46,7 @@ class Sdpa:
 
     def prepare(self, torch: Any, inputs: Inputs, deterministic: bool = False) -> Calls:
         shape = inputs.shape
+        deterministic = deterministic or shape.variant == "deterministic"
         q, k, v = (x.detach().transpose(1, 2).requires_grad_() for x in (inputs.q, inputs.k, inputs.v))
         dout = inputs.dout.transpose(1, 2)
         options = {"is_causal": shape.causal, "enable_gqa": shape.kv_heads != shape.num_heads}
