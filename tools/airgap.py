@@ -19,9 +19,19 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import zipfile
 from pathlib import Path
 
-CORE = ("^forward.Core", "^backward.Core", "^forward.Yardsticks", "^backward.Yardsticks", "^memory.Measured")
+# What a card is asked, the most wanted first: what was measured is kept after each.
+CORE = (
+    "^forward.Core",
+    "^backward.Core",
+    "^memory.Allocated.track",
+    "^route.(Card|Host)",
+    "^accuracy.(Forward|Backward).track",
+    "^forward.Yardsticks",
+    "^backward.Yardsticks",
+)
 PATCH = ".20"  # a late patch release of the Python there; some packages refuse early ones
 LISTS = {"suite": "suite.txt", "toolchain": "toolchain.txt"}
 
@@ -54,7 +64,10 @@ def pack(arguments: argparse.Namespace) -> None:
         for name, pins in (("suite", suite), ("toolchain", list(packages))):
             (inside / LISTS[name]).write_text("\n".join(pins) + "\n")
             print(f"{len(pins)} wheels of the {name} ...", file=sys.stderr)
-            download(pins, wheels, arguments.python)
+            left_out = [pin for pin in pins if pin.partition("==")[0] in arguments.leave_out]
+            for pin in left_out:
+                empty_wheel(wheels, *pin.split("=="))
+            download([pin for pin in pins if pin not in left_out], wheels, arguments.python)
         (inside / "releases.txt").write_text("\n".join(arguments.release) + "\n")
         checked(["git", "archive", "--output", str(inside / "project.tar"), "HEAD"], project.root)
         bundle = ["git", "bundle", "create", "--quiet", str(inside / "history.bundle")]
@@ -97,6 +110,19 @@ def download(pins: list[str], wheels: Path, python: str) -> None:
     for platform in (*platforms, "manylinux2014_x86_64", "manylinux1_x86_64"):
         command += ["--platform", platform]
     checked([*command, *pins])
+
+
+def empty_wheel(wheels: Path, name: str, version: str) -> None:
+    """A wheel with nothing in it, in the place of a package that will not be loaded there."""
+    stem = f"{name.replace('-', '_')}-{version}"
+    files = {
+        "METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nSummary: left out by airgap.py\n",
+        "WHEEL": "Wheel-Version: 1.0\nGenerator: airgap\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "".join(f"{stem}.dist-info/{file},,\n" for file in (*files, "RECORD"))
+    with zipfile.ZipFile(wheels / f"{stem}-py3-none-any.whl", "w") as archive:
+        for file, text in (files | {"RECORD": record}).items():
+            archive.writestr(f"{stem}.dist-info/{file}", text)
 
 
 def cut(whole: Path, folder: Path, size: int) -> int:
@@ -216,6 +242,13 @@ def main() -> None:
     one.add_argument("--release", action="append", required=True, help="such as 4.0.0b36; several times")
     one.add_argument("--flavour", choices=["cu12", "cu13"], default="cu13")
     one.add_argument("--python", default="3.12", help="of the machine there (default: %(default)s)")
+    one.add_argument(
+        "--leave-out",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="put an empty wheel in its place; nvidia-cutlass-dsl-libs-cu12 is not loaded under cu13 from DSL 4.6 on",
+    )
     one.add_argument("--part-mib", type=int, default=1024, help="size of a part (default: %(default)s)")
     one.set_defaults(call=pack)
     two = commands.add_parser("run", help="there: measure")
