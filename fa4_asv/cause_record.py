@@ -12,7 +12,7 @@ from fa4_asv.errors import Fa4AsvError
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.project import Project
 from fa4_asv.records import SUITE, CaseRecord, Sidecar
-from fa4_asv.results import read_sidecar
+from fa4_asv.results import series_sidecars
 
 
 def keep(project: Project, found: Explanation) -> Path:
@@ -82,20 +82,8 @@ def problems(path: Path, manifest: Manifest | None) -> Iterator[str]:
         release = manifest.by_commit(side.commit) if manifest else None
         if release is not None and release.version != side.release:
             yield f"says {name} is {side.release!r}, but its commit is {release.version!r}; explain again"
-        for sidecar in _sidecars(path.parent, side, found):
+        for sidecar in series_sidecars(path.parent, side.commit, found.flavour, found.policy):
             yield from _against(found, name, side, sidecar)
-
-
-def _sidecars(folder: Path, side: Side, found: Explanation) -> Iterator[Sidecar]:
-    """The recorded sidecars of one side's series; damaged ones are told under their own names."""
-    for path in sorted(folder.glob(f"{side.commit[:8]}-*.sidecar")):
-        try:
-            sidecar = read_sidecar(path)
-        except Fa4AsvError:
-            continue
-        series = (sidecar.commit, sidecar.toolchain.flavour, sidecar.toolchain.policy)
-        if series == (side.commit, found.flavour, found.policy):
-            yield sidecar
 
 
 def _against(found: Explanation, name: str, side: Side, sidecar: Sidecar) -> Iterator[str]:

@@ -113,6 +113,11 @@ class Explanation:
         return sorted(found | {case for case, verdict in self.states.items() if verdict.cause == "unknown"})
 
 
+def counted(number: int, noun: str) -> str:
+    """As people count: 1 kernel, 2 kernels."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def write_explanation(path: Path, found: Explanation) -> None:
     """Atomic; the same content gives the same bytes; a line a case, so that a diff can be read."""
     write_atomic(path, to_text(found))

@@ -86,11 +86,12 @@ def changes_between(before: Record, after: Record) -> list[Change]:
     old, new = before.sidecar.groups.get("codegen", {}), after.sidecar.groups.get("codegen", {})
     found: list[Change] = []
     for case in sorted(old.keys() & new.keys()):
-        found += _case_changes(before.release, after.release, case, old[case], new[case])
+        found += case_changes(before.release, after.release, case, old[case], new[case])
     return sorted(found, key=lambda change: (-change.weight, change.case, change.metric))
 
 
-def _case_changes(was: str, now: str, case: str, old: CaseRecord, new: CaseRecord) -> list[Change]:
+def case_changes(was: str, now: str, case: str, old: CaseRecord, new: CaseRecord) -> list[Change]:
+    """Every metric of one case that differs between two releases, or its state; nothing where one did not run."""
     if "not run" in (old.state, new.state):
         return []
     if old.state != new.state:

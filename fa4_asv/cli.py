@@ -18,6 +18,7 @@ COMMANDS = {
     "publish": ("fa4_asv.publish", "publish", "Make the site from every sound result file."),
     "compare": ("fa4_asv.compare_commands", "compare", "Is HEAD worse than BASE: a verdict a figure."),
     "changes": ("fa4_asv.report_commands", "changes", "What changed between recorded releases."),
+    "explain": ("fa4_asv.explain_commands", "explain", "Source or toolchain: what moved a kernel, by name."),
     "doctor": ("fa4_asv.doctor", "doctor", "What this machine can measure, and why not the rest."),
     "route": ("fa4_asv.route_table", "route", "Which PyTorch drives which release through SDPA."),
     "verify": ("fa4_asv.report_commands", "verify", "Whether every file of the record is sound."),

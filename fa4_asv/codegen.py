@@ -38,19 +38,23 @@ def measure(context: Context, wanted: Sequence[tuple[str, ...]], processes: int 
     Every pair has a record, whatever its compile did. Broken ones are not cached: they are tried again
     in the next run.
     """
-    keys = [f"{arch}/{name}" for arch, name in wanted]
+    records, missing = known(context, wanted)
+    if missing:
+        records |= _compile(context, missing, processes or cores())
+    return {key: records[key] for key in (f"{arch}/{name}" for arch, name in wanted)}
+
+
+def known(context: Context, wanted: Sequence[tuple[str, ...]]) -> tuple[Records, list[tuple[str, str]]]:
+    """What the cache has of `wanted` (and more cases of the same calls), and the (arch, call) it lacks."""
     records: Records = {}
-    calls = dict.fromkeys((arch, CASES[name].call.name) for arch, name in wanted)
     missing = []
-    for arch, call in calls:
+    for arch, call in dict.fromkeys((arch, CASES[name].call.name) for arch, name in wanted):
         cached = read_cache(cache_path(context, "codegen", VERSION, arch, call))
         if cached is None:
             missing.append((arch, call))
         else:
             records |= cached
-    if missing:
-        records |= _compile(context, missing, processes or cores())
-    return {key: records[key] for key in keys}
+    return records, missing
 
 
 def _compile(context: Context, calls: Sequence[tuple[str, str]], processes: int) -> Records:

@@ -50,6 +50,17 @@ def sidecar_path(result: Path) -> Path:
     return result.with_name(result.name.removesuffix(".json") + ".sidecar")
 
 
+def series_sidecars(folder: Path, commit: str, flavour: str, policy: str) -> Iterator[Sidecar]:
+    """The sidecars in a machine's folder of one commit, flavour and policy; damaged ones are passed over."""
+    for path in sorted(folder.glob(f"{commit[:8]}-*.sidecar")):
+        try:
+            sidecar = read_sidecar(path)
+        except Fa4AsvError:
+            continue
+        if (sidecar.commit, sidecar.toolchain.flavour, sidecar.toolchain.policy) == (commit, flavour, policy):
+            yield sidecar
+
+
 def iter_results(root: Path, machine: str | None = None) -> Iterator[Path]:
     """The result files below `root`, sorted; those of one machine if named."""
     folders = [root / machine] if machine else sorted(path for path in root.glob("*") if path.is_dir())

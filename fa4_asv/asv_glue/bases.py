@@ -26,6 +26,7 @@ from fa4_asv.project import Project
 
 VARIABLE = "FA4_ASV_TORCHES"
 _PINS = "fa4_asv-pins.txt"
+_BASE_TIMEOUT = 3600.0  # torch over a slow network, outside of asv's own install_timeout
 
 
 def torches_asked() -> tuple[str, ...]:
@@ -190,3 +191,16 @@ def torches_here(project: Project, environment: str) -> tuple[str, ...]:
         return Bases(project, same=environment.endswith(":same")).versions()
     except util.UserError as error:
         raise Fa4AsvError(str(error)) from None
+
+
+def base_here(project: Project, environment: str) -> Path:
+    """The interpreter with torch behind asv's `environment` ("", "fa4:same", ...), made now if there is none.
+
+    Raises Fa4AsvError.
+    """
+    try:
+        bases = Bases(project, same=environment.endswith(":same"))
+        bases.make(_BASE_TIMEOUT)
+    except util.UserError as error:
+        raise Fa4AsvError(str(error)) from None
+    return bases.python

@@ -21,7 +21,7 @@ from fa4_asv.asv_glue.bases import Bases
 from fa4_asv.context import VARIABLE, Context
 from fa4_asv.errors import Fa4AsvError
 from fa4_asv.files import write_atomic
-from fa4_asv.history.source import Source, lay_source
+from fa4_asv.history.source import Source, lay_source, refuse_shadow
 from fa4_asv.history.toolchain import Lock, Policy, UnsupportedFlavour, install
 from fa4_asv.machine import ANY_PYTHON, NOGPU, find_tool, python_tag
 from fa4_asv.project import Project
@@ -95,7 +95,7 @@ class Fa4Environment(environment.Environment):  # type: ignore[misc]
             }
         except UnsupportedFlavour as words:
             unsupported = str(words)
-        self._refuse_shadow(python, source.folder)
+        refuse_shadow(python, source.folder)
         context = self._context(source, lock, unsupported, torches)
         # A killed run of the same process id may have left records here.
         shutil.rmtree(context.spool, ignore_errors=True)
@@ -114,21 +114,6 @@ class Fa4Environment(environment.Environment):  # type: ignore[misc]
         context = Context(**json.loads(held["context"]))
         selection.remember(context)
         return held["python"], context
-
-    def _refuse_shadow(self, python: Path, folder: Path) -> None:
-        """An installed flash-attn (FA2) is a regular package and hides FA4's namespace package."""
-        code = "import importlib.util as u; s = u.find_spec('flash_attn'); print(s.origin or '')"
-        done = subprocess.run(
-            [str(python), "-c", code],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(folder)},
-        )
-        origin = done.stdout.strip()
-        if origin:
-            raise Fa4AsvError(
-                f"{origin} (flash-attn 2) hides FA4; uninstall flash-attn from that environment"
-            )
 
     def _context(
         self, source: Source, lock: Lock | None, unsupported: str, torches: dict[str, str]

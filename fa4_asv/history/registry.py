@@ -6,8 +6,8 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import timezone
+from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
 from pathlib import Path
 
 import requests
@@ -36,13 +36,13 @@ def index_url() -> str:
 
 
 @contextmanager
-def _said_clearly(doing: str) -> Iterator[None]:
+def _said_clearly(doing: str, project: str = PROJECT) -> Iterator[None]:
     """Every way in which a registry fails, as one Fa4AsvError; a password in its address is left out."""
     try:
         yield
     except NoSuchProjectError:
         raise Fa4AsvError(
-            f"the registry knows no {PROJECT}; {INDEX_VARIABLES[0]} names another index"
+            f"the registry knows no {project}; {INDEX_VARIABLES[0]} names another index"
         ) from None
     except requests.ConnectionError as error:
         raise Fa4AsvError(
@@ -53,6 +53,26 @@ def _said_clearly(doing: str) -> Iterator[None]:
         raise Fa4AsvError(f"the registry failed while {doing}: {words}") from None
     except OSError as error:  # the disk: what requests raises is caught above
         raise Fa4AsvError(f"failed while {doing}: {error.strerror or error}; nothing was changed") from None
+
+
+def versions_between(name: str, old: str, new: str, day: datetime) -> list[str]:
+    """Versions of the package `name` strictly between two, in the order that leads from `old` to `new`.
+
+    Prereleases too, but not what was uploaded after `day` or was yanked. Raises Fa4AsvError.
+    """
+    with _said_clearly(f"listing {name}", name):
+        page = PyPISimple(index_url()).get_project_page(name, timeout=60)
+    low, high = sorted((Version(old), Version(new)))
+    found = set()
+    for package in page.packages:
+        late = package.upload_time is not None and package.upload_time > day
+        if package.version is None or late or package.is_yanked:
+            continue
+        with suppress(InvalidVersion):
+            version = Version(package.version)
+            if low < version < high:
+                found.add(version)
+    return [str(version) for version in sorted(found, reverse=Version(old) > Version(new))]
 
 
 class Registry:

@@ -161,6 +161,18 @@ def read_file(project: Project, commit: str, path: str) -> str:
         raise Fa4AsvError(f"commit {found[:12]} has no text file {path}") from None
 
 
+def changed_files(project: Project, base: str, head: str) -> list[str]:
+    """Paths below flash_attn/cute, from the repository's root, that differ between two commits.
+
+    What the build of an sdist leaves there (PKG-INFO, setup.cfg) is no source, and left out.
+    """
+    trees = [tree_of(project, commit) for commit in (base, head)]
+    names = git(project.repository, "diff", "--name-only", "-z", "--no-renames", *trees).decode(
+        errors="replace"
+    )
+    return [f"{CUTE}/{name}" for name in names.split("\0") if name not in ("", "PKG-INFO", "setup.cfg")]
+
+
 def archive_cute(project: Project, commit: str, folder: Path) -> None:
     """Lay flash_attn/cute of `commit` as `folder`; made aside and renamed, left alone if it exists.
 

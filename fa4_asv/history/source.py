@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -57,3 +59,20 @@ def lay_source(project: Project, commit: str) -> Source:
     return Source(
         commit, tree, known.version if known else "", repository.commit_date(project, commit), folder
     )
+
+
+def refuse_shadow(python: Path, folder: Path) -> None:
+    """Raises Fa4AsvError where an installed flash-attn (FA2), a regular package, hides FA4's namespace package.
+
+    `python` is the interpreter that is to import FA4 from `folder`.
+    """
+    code = "import importlib.util as u; s = u.find_spec('flash_attn'); print(s.origin or '')"
+    done = subprocess.run(
+        [str(python), "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+    )
+    origin = done.stdout.strip()
+    if origin:
+        raise Fa4AsvError(f"{origin} (flash-attn 2) hides FA4; uninstall flash-attn from that environment")
