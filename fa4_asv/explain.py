@@ -137,7 +137,8 @@ def explanation(project: Project, flavour: str, base: Corner, head: Corner, foun
         cases[key] = {
             metric: _figures(metric, old, new, by_source, by_toolchain)
             for metric in METRICS
-            if old.figures.get(metric) != new.figures.get(metric)
+            if metric in old.figures.keys() & new.figures.keys()
+            and old.figures[metric] != new.figures[metric]
         }
         was, now = by_role(old.opcodes), by_role(new.opcodes)
         opcodes[key] = {role: (was[role], now[role]) for role in was if was[role] or now[role]}

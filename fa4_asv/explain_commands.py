@@ -16,11 +16,11 @@ from fa4_asv.asv_glue.bases import base_here
 from fa4_asv.cases import ARCHES
 from fa4_asv.cause_record import keep as keep_cause
 from fa4_asv.causes import Explanation, counted, to_text
+from fa4_asv.compare_plan import commit_of
 from fa4_asv.explain import corner, name_of, selected
 from fa4_asv.explain_report import markdown, render
 from fa4_asv.files import write_atomic
 from fa4_asv.groups import Case
-from fa4_asv.history.repository import resolve
 from fa4_asv.history.source import lay_source
 from fa4_asv.history.toolchain import FLAVOURS, UnsupportedFlavour
 from fa4_asv.investigate import investigate
@@ -64,8 +64,8 @@ def explain(
 
     \b
     Examples:
-      fa4-asv explain fa4-v4.0.0b30 fa4-v4.0.0b31
-      fa4-asv explain fa4-v4.0.0b19 fa4-v4.0.0b20 --arch sm_100 -b "'fwd_d128_full'" --flavour cu13
+      fa4-asv explain 4.0.0b30 4.0.0b31
+      fa4-asv explain 4.0.0b19 4.0.0b20 --arch sm_100 -b "'fwd_d128_full'" --flavour cu13
       fa4-asv explain main~5 main --format markdown -o why.md
     """
     project = Project.find()
@@ -91,7 +91,7 @@ def _explain(
     environment: str,
     culprits: bool,
 ) -> list[Explanation]:
-    sources = [lay_source(project, resolve(project, ref)) for ref in (base, head)]
+    sources = [lay_source(project, commit_of(project, ref).hash) for ref in (base, head)]
     python = base_here(project, environment)
     found = []
     for flavour in flavours or reversed(FLAVOURS):

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from fa4_asv.causes import Culprit, Explanation, Side, Verdict, counted
 from fa4_asv.changes import weight
-from fa4_asv.inert import one_line, plain
+from fa4_asv.inert import code, one_line, plain
 from fa4_asv.records import METRICS
 
 _HEADS = ("arch", "kernel", "figure", "before", "new source alone", "new toolchain alone", "after", "cause")
@@ -40,24 +40,26 @@ def summary(found: Explanation) -> str:
     return f"{counted(len(verdicts), 'figure')} changed in {counted(kernels, 'kernel')}: {parts}"
 
 
-def lines(found: Explanation) -> Iterator[str]:
-    """What differs, who did it, what could not be named: a line each, of other people's words one line."""
+def lines(found: Explanation) -> Iterator[tuple[str, str, str]]:
+    """What differs, who did it, what could not be named: a label, words of others in one line, and kernels."""
     shown = [one_line(name.removeprefix("flash_attn/cute/")) for name in found.files]
     more = f" and {len(shown) - _FILES} more" if len(shown) > _FILES else ""
-    yield f"source: {', '.join(shown[:_FILES]) + more if shown else 'the same'}"
+    yield "source:", ", ".join(shown[:_FILES]) + more if shown else "the same", ""
     moved = [
         f"{name} {old or '-'} -> {new or '-'}"
         for name, (old, new) in found.packages.items()
         # The parts of a package (-libs-...) move with it.
         if not any(name.startswith(f"{o}-") and pair == (old, new) for o, pair in found.packages.items())
     ]
-    yield f"toolchain: {', '.join(moved) if moved else 'the same'}"
+    yield "toolchain:", ", ".join(moved) if moved else "the same", ""
     for culprit in found.culprits:
-        yield f"moved by {_culprit(culprit)}: {_kernels(culprit.cases)}"
+        yield "moved by", _culprit(culprit), _kernels(culprit.cases)
+    for words, cases in reasons(found).items():
+        yield "said:", one_line(words, 600), _kernels(cases)
     for note in found.notes:
-        yield f"not named: {one_line(note, 600)}"
+        yield "not named:", one_line(note, 600), ""
     for thread in found.threads:
-        yield f"see {one_line(thread)}"
+        yield "see", one_line(thread), ""
 
 
 def _culprit(culprit: Culprit) -> str:
@@ -104,12 +106,12 @@ def reasons(found: Explanation) -> dict[str, list[str]]:
 
 
 def opcode_rows(found: Explanation) -> list[tuple[str, str, str]]:
-    """A row a kernel whose instructions changed: the roles that differ, "local loads 0 -> 2 (+2)"."""
+    """A row a kernel whose instructions changed: the roles that differ, the most first, as
+    "local loads 0 -> 2 (+2)"."""
     result = []
     for case, roles in found.opcodes.items():
-        moved = [
-            f"{role} {old:,} -> {new:,} ({new - old:+,})" for role, (old, new) in roles.items() if old != new
-        ]
+        ordered = sorted(roles.items(), key=lambda item: -abs(item[1][1] - item[1][0]))
+        moved = [f"{role} {old:,} -> {new:,} ({new - old:+,})" for role, (old, new) in ordered if old != new]
         arch, _, kernel = case.partition("/")
         if moved:
             result.append((arch, kernel, ", ".join(moved)))
@@ -119,11 +121,9 @@ def opcode_rows(found: Explanation) -> list[tuple[str, str, str]]:
 def render(found: Explanation, console: Console, limit: int) -> None:
     """One explanation for a terminal; `limit` rows a table."""
     console.print(Text(title(found), style="bold"), Text(summary(found)), sep=": ")
-    for line in lines(found):
-        console.print(Text(f"  {line}"))
+    for label, words, kernels in lines(found):
+        console.print(Text(f"  {label} {words}" + (f": {kernels}" if kernels else "")))
     _table(console, _HEADS, rows(found), limit, numbers=range(3, 7))
-    for words, cases in reasons(found).items():
-        console.print(Text(f"  {_kernels(cases)}: {one_line(words, 600)}"))
     _table(console, _OPCODES, opcode_rows(found), limit)
 
 
@@ -149,9 +149,9 @@ def _table(
 
 def markdown(found: Explanation, limit: int) -> str:
     """One explanation as Markdown; the tables' rows beyond `limit` are counted."""
-    parts = [f"## {plain(title(found))}", "", plain(summary(found)) + ".", ""]
-    parts += [f"- {plain(line, 2000)}" for line in lines(found)]
-    parts += [f"- {plain(_kernels(cases))}: {plain(words, 600)}" for words, cases in reasons(found).items()]
+    parts = [f"## FA4: {code(title(found))}", "", f"**{plain(summary(found))}**", ""]
+    for label, words, kernels in lines(found):
+        parts.append(f"- {label} {code(words, 2000)}" + (f": {code(kernels, 2000)}" if kernels else ""))
     parts += ["", *_markdown_table(_HEADS, rows(found), limit, range(3, 7))]
     parts += ["", *_markdown_table(_OPCODES, opcode_rows(found), limit)]
     return "\n".join(parts).rstrip() + "\n"
@@ -164,5 +164,7 @@ def _markdown_table(
         return []
     rules = ["---:" if index in numbers else "---" for index in range(len(heads))]
     text = [f"| {' | '.join(cells)} |" for cells in (heads, rules)]
-    text += [f"| {' | '.join(map(plain, row))} |" for row in found[:limit]]
+    text += [
+        f"| {plain(row[0])} | {code(row[1])} | {' | '.join(map(plain, row[2:]))} |" for row in found[:limit]
+    ]
     return text + ([f"\nand {len(found) - limit} more rows (--limit)"] if len(found) > limit else [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from fa4_asv.history.sync import sync
 from fa4_asv.pairs import Records, Workshop
 from fa4_asv.project import Project
 from fa4_asv.records import CaseRecord
+from tests.conftest import ROOT
+from tests.registry_fake import FakeRegistry
 from tests.test_results import FIGURES
 
 # Bytes spilled, or words why the kernel cannot be compiled.
@@ -64,10 +67,25 @@ def told() -> list[str]:
     return []
 
 
+@pytest.fixture(scope="session")
+def synced(tmp_path_factory) -> Project:
+    """A checkout with the history of three releases, made once and copied."""
+    root = tmp_path_factory.mktemp("synced")
+    shutil.copy(ROOT / "asv.conf.json", root)
+    with FakeRegistry() as fake, pytest.MonkeyPatch.context() as patch:
+        fake.add("4.0.0b3", "2026-03-05T17:56:13.305233Z")
+        fake.add("4.0.0b4", "2026-03-05T19:00:00.5Z")
+        fake.add("4.0.0b10", "2026-04-22T08:43:17.179304Z")
+        patch.setenv("FA4_ASV_INDEX_URL", fake.url)
+        sync(Project(root), Registry())
+    return Project(root)
+
+
 @pytest.fixture
-def two(project, registry) -> tuple[Project, Corner, Corner]:
-    """A history of three releases; the first (4.0.0b3) and the last (4.0.0b10) with toolchains OLD and NEW."""
-    sync(project, Registry())
+def two(project, synced) -> tuple[Project, Corner, Corner]:
+    """The first (4.0.0b3) and the last (4.0.0b10) of three releases, with toolchains OLD and NEW."""
+    for name in (".asv", "history"):
+        shutil.copytree(synced.root / name, project.root / name)
     lock(project, "4.0.0b3", OLD)
     lock(project, "4.0.0b10", NEW)
     lock(project, "4.0.0b4", OLD)

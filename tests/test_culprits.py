@@ -15,6 +15,7 @@ from fa4_asv.history.registry import versions_between
 from fa4_asv.investigate import investigate
 from fa4_asv.suspects import Move, Walk, differing, mixed
 from tests.explain_fake import CASE, NEW, OLD, FakeShop, at, upstream, write_lock
+from tests.explain_fake import synced as synced
 from tests.explain_fake import told as told
 from tests.explain_fake import two as two
 

@@ -17,6 +17,7 @@ from fa4_asv.groups import key_of
 from fa4_asv.pairs import _ask
 from fa4_asv.verify import verify
 from tests.explain_fake import CASE, NEW, OLD, FakeShop, upstream
+from tests.explain_fake import synced as synced
 from tests.explain_fake import two as two
 from tests.test_results import FIGURES
 
@@ -102,14 +103,14 @@ def test_an_unknown_cause_is_exit_code_1(shop, monkeypatch, capsys):
     assert ended([*ENDS, "-b", "'fwd_d128_full'"]) == 1
     out = capsys.readouterr().out
     assert "3 figures changed in 1 kernel: 3 by an unknown cause" in out
-    assert "sm_100/fwd_d128_full: new source with old toolchain: broken: killed by SIGSEGV" in out
+    assert "said: new source with old toolchain: broken: killed by SIGSEGV: sm_100/fwd_d128_full" in out
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["explain", "fa4-v9", "fa4-v4.0.0b10"], "unknown release or commit 'fa4-v9'"),
-        (["explain", "--end", "x"], "No such option"),
+        (["explain", "fa4-v4.0.0b3"], "Missing argument 'HEAD'"),
         (["explain", "fa4-v4.0.0b3", "fa4-v4.0.0b10", "--flavour", "cu13"], "has no cu13 extra"),
         ([*ENDS, "-b", "nothing"], "no kernel is selected by --bench 'nothing'"),
         ([*ENDS, "-b", "(", "-b", "x"], "--bench '(' is no regular expression"),
