@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fa4_asv.errors import Fa4AsvError
+from fa4_asv.groups import GROUPS
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.machine import NOGPU
 from fa4_asv.records import METRICS, CaseRecord, Sidecar
@@ -36,6 +37,7 @@ class Change:
     before: int | None
     after: int | None
     words: str = ""
+    group: str = "codegen"
 
     @property
     def weight(self) -> float:
@@ -81,25 +83,27 @@ def recorded(root: Path, manifest: Manifest, flavour: str, policy: str = "day") 
     return sorted(found, key=lambda record: order[record.sidecar.commit])
 
 
-def changes_between(before: Record, after: Record) -> list[Change]:
-    """Every metric and state that differs, the largest first."""
-    old, new = before.sidecar.groups.get("codegen", {}), after.sidecar.groups.get("codegen", {})
+def changes_between(before: Record, after: Record, group: str = "codegen") -> list[Change]:
+    """Every metric and state of an exact group that differs, the largest first."""
+    old, new = before.sidecar.groups.get(group, {}), after.sidecar.groups.get(group, {})
     found: list[Change] = []
     for case in sorted(old.keys() & new.keys()):
-        found += case_changes(before.release, after.release, case, old[case], new[case])
+        found += case_changes(before.release, after.release, case, old[case], new[case], group)
     return sorted(found, key=lambda change: (-change.weight, change.case, change.metric))
 
 
-def case_changes(was: str, now: str, case: str, old: CaseRecord, new: CaseRecord) -> list[Change]:
+def case_changes(
+    was: str, now: str, case: str, old: CaseRecord, new: CaseRecord, group: str = "codegen"
+) -> list[Change]:
     """Every metric of one case that differs between two releases, or its state; nothing where one did not run."""
     if "not run" in (old.state, new.state):
         return []
     if old.state != new.state:
-        words = f"{old.state} -> {new.state}"
-        return [Change(was, now, case, "state", None, None, words + (f": {new.why}" if new.why else ""))]
+        words = f"{old.state} -> {new.state}" + (f": {new.why}" if new.why else "")
+        return [Change(was, now, case, "state", None, None, words, group)]
     return [
-        Change(was, now, case, metric, old.figures[metric], new.figures[metric])
-        for metric in METRICS
+        Change(was, now, case, metric, old.figures[metric], new.figures[metric], "", group)
+        for metric in GROUPS[group].metrics
         if metric in old.figures.keys() & new.figures.keys() and old.figures[metric] != new.figures[metric]
     ]
 

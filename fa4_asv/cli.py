@@ -20,6 +20,7 @@ COMMANDS = {
     "changes": ("fa4_asv.report_commands", "changes", "What changed between recorded releases."),
     "explain": ("fa4_asv.explain_commands", "explain", "Source or toolchain: what moved a kernel, by name."),
     "doctor": ("fa4_asv.doctor", "doctor", "What this machine can measure, and why not the rest."),
+    "report": ("fa4_asv.report.site", "report", "Make the report that people read."),
     "route": ("fa4_asv.route_table", "route", "Which PyTorch drives which release through SDPA."),
     "verify": ("fa4_asv.report_commands", "verify", "Whether every file of the record is sound."),
 }

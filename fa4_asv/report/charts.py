@@ -1,0 +1,141 @@
+"""Charts: SVG from pygal, coloured by the page's style sheet, the same bytes for the same figures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from xml.etree import ElementTree
+
+import pygal
+from markupsafe import Markup
+from pygal.etree import etree
+
+Values = Sequence[float | None]
+_DOTTED = 60  # points; a longer line says more without dots
+_NO_DOT = 0
+_LABELS = 6  # of the x axis
+_SVG = "{http://www.w3.org/2000/svg}"
+_LONG = re.compile(r"(\.\d)\d+")
+_COORDINATES = {"d", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "width", "height", "transform"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line: its name, its place in the palette (a flavour keeps its colour), None where there is no figure."""
+
+    name: str
+    colour: int
+    values: Values
+
+
+def lines(
+    labels: Sequence[str],
+    drawn: Sequence[Line],
+    words: str,
+    form: Callable[[float], str],
+    size: tuple[int, int] = (300, 120),
+    tips: bool = False,
+) -> Markup:
+    """A line chart over `labels`; `words` is what a screen reader says; `form` writes a figure of the y axis."""
+    chart = pygal.Line(**_options(labels, size), show_dots=len(labels) <= _DOTTED, allow_interruptions=True)
+    low, high = _span([value for line in drawn for value in line.values if value is not None])
+    chart.range = (low, high)
+    chart.y_labels = [{"value": value, "label": form(value)} for value in (low, (low + high) / 2, high)]
+    for colour in range(1 + max((line.colour for line in drawn), default=0)):
+        line = next((one for one in drawn if one.colour == colour), Line("", colour, [None] * len(labels)))
+        chart.add(line.name, [_point(line, at, labels, form, tips) for at in range(len(labels))])
+    return _svg(chart, words)
+
+
+def bars(
+    labels: Sequence[str], drawn: Sequence[Line], words: str, size: tuple[int, int] = (640, 180)
+) -> Markup:
+    """Stacked bars; values below zero hang from it."""
+    chart = pygal.StackedBar(**_options(labels, size))
+    chart.value_formatter = _count
+    chart.y_labels_major_count, chart.show_minor_y_labels = 4, False
+    for line in drawn:
+        chart.add(line.name, [_point(line, at, labels, _count, True) for at in range(len(labels))])
+    return _svg(chart, words)
+
+
+def _options(labels: Sequence[str], size: tuple[int, int]) -> dict[str, object]:
+    every = max(1, -(-len(labels) // _LABELS))
+    shown = list(labels[::-1][::every])  # the newest always
+    return {
+        "js": (),
+        "css": (),
+        "width": size[0],
+        "height": size[1],
+        "margin": 4,
+        "margin_right": 14,
+        "spacing": 4,
+        "show_legend": False,
+        "x_labels": list(labels),
+        "x_labels_major": shown,
+        "show_minor_x_labels": False,
+        "dots_size": 1.8,
+        "no_prefix": True,
+        "truncate_label": -1,
+        "no_data_text": "no data",
+    }
+
+
+def _count(value: float) -> str:
+    return f"{abs(value):,.0f}"
+
+
+def _point(line: Line, at: int, labels: Sequence[str], form: Callable[[float], str], tips: bool) -> object:
+    """A value; with a dot only where it has words to show or stands alone, so that no line would show it."""
+    value = line.values[at]
+    if value is None:
+        return None
+    if tips:
+        return {"value": value, "tooltip": f"{labels[at]}, {line.name}: {form(value)}"}
+    alone = all(other is None for other in (*line.values[max(at - 1, 0) : at], *line.values[at + 1 : at + 2]))
+    return value if alone else {"value": value, "node": {"r": _NO_DOT}}
+
+
+def _span(values: Sequence[float]) -> tuple[float, float]:
+    """Of the y axis: at least a tenth of the largest value, so that a change of 0.1 % does not fill the chart."""
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    if low < high / 2:
+        return 0.0, high
+    room = max(0.1 * high - (high - low), 0.1 * (high - low)) / 2
+    return max(0.0, low - room), high + room or 1.0
+
+
+def _svg(chart: pygal.Line, words: str) -> Markup:
+    etree.to_etree()  # lxml, where it happens to be installed, would write other bytes
+    root = chart.render_tree()
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if _dropped(parent, child):
+                parent.remove(child)
+    for node in root.iter():
+        for name in _COORDINATES & node.attrib.keys():
+            node.set(name, _LONG.sub(r"\1", node.get(name) or ""))
+    root.attrib.pop("id", None)
+    root.set("role", "img")
+    root.set("aria-label", words)
+    text = ElementTree.tostring(root, encoding="unicode")
+    return Markup(text.replace("svg:", "").replace("ns0:", ""))  # noqa: S704 - the serializer has escaped it
+
+
+def _dropped(parent: ElementTree.Element, child: ElementTree.Element) -> bool:
+    """What the report does not want: scripts, styles, today's date, tooltips without text, empty groups."""
+    if not isinstance(child.tag, str):
+        return True  # a comment; one holds the date
+    tag = child.tag.removeprefix(_SVG)
+    if tag in ("defs", "desc"):
+        return True
+    if tag == "title":
+        return parent.get("class") != "dots"
+    if tag == "rect":
+        return child.get("class") == "background"
+    if tag == "g":
+        if any(one.get("r") == str(_NO_DOT) for one in child):
+            return True
+        return not any(one.tag.removeprefix(_SVG) not in ("g", "desc") for one in child.iter() if isinstance(one.tag, str))
+    return False

@@ -1,0 +1,153 @@
+"""Releases and steps: what stands on the page of each, and the lists of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fa4_asv.groups import GROUPS
+from fa4_asv.history.manifest import Release
+from fa4_asv.report import words
+from fa4_asv.report.events import Event, Step, Timeline
+from fa4_asv.report.model import UPSTREAM, Model, Point, Series
+from fa4_asv.report.multiples import short
+from fa4_asv.report.overview import steps_table
+from fa4_asv.report.parts import Cell, Row, Table
+
+_SHOWN = ("codegen", "memory", "growth", "route")
+_COMPILER = "nvidia-cutlass-dsl"
+
+
+@dataclass(frozen=True)
+class ReleasePage:
+    """One release: where it comes from, with what it was compiled, what changed, all its figures."""
+
+    release: Release
+    package: str
+    upstream: str
+    before: str
+    after: str
+    toolchain: Table | None
+    steps: Table | None
+    figures: Sequence[Table]
+
+
+def release_pages(model: Model, timeline: Timeline) -> list[ReleasePage]:
+    """One for each release, recorded or not, oldest first."""
+    versions = [release.version for release in model.releases]
+    pages = []
+    for at, release in enumerate(model.releases):
+        found = model.of_release(release.version)
+        steps = timeline.of(release.version)
+        pages.append(
+            ReleasePage(
+                release,
+                words.package_page(release),
+                words.upstream_of(release),
+                versions[at - 1] if at else "",
+                versions[at + 1] if at + 1 < len(versions) else "",
+                _toolchain(found) if found else None,
+                steps_table(steps, "What changed from the release recorded before") if steps else None,
+                [table for series, point in found for table in _figures(series, point)],
+            )
+        )
+    return pages
+
+
+def _title(series: Series) -> str:
+    return series.key.title if series.key.machine == "nogpu" else f"{series.key.title} on {series.key.machine}"
+
+
+def _toolchain(found: Sequence[tuple[Series, Point]]) -> Table:
+    chains = {_title(series): point.record.sidecar.toolchain for series, point in found}
+    names = sorted({name for chain in chains.values() for name in chain.packages})
+    rows: list[Row] = [[name, *(chain.packages.get(name, "–") for chain in chains.values())] for name in names]
+    rows.append(["digest of all", *(chain.digest for chain in chains.values())])
+    return Table("Toolchain: the packages it was compiled with", ["package", *chains], rows)
+
+
+def _figures(series: Series, point: Point) -> list[Table]:
+    """A table a group: every case with every figure, or its state and words."""
+    tables = []
+    for name in _SHOWN:
+        metrics, cases = GROUPS[name].metrics, point.cases(name)
+        rows: list[Row] = []
+        for case, record in sorted(cases.items()):
+            shown = [words.figure(record.figures.get(metric), unit) for metric, (unit, _) in metrics.items()]
+            told = record.why if record.state != "measured" else ""
+            rows.append([case, *shown, record.state + (f": {told}" if told else "")])
+        if rows:
+            head = ["case", *(title for _, title in metrics.values()), "state"]
+            tables.append(Table(f"{name}, {_title(series)}", head, rows, "wide"))
+    return tables
+
+
+def step_table(step: Step) -> Table:
+    """Every change of a step, the largest first; states above figures."""
+    events = sorted(step.events, key=lambda e: (not e.relevant, -e.change.weight, e.change.case, e.change.metric))
+    return Table("Every figure that changed", ["case", "metric", "before", "after", "change", "cause"],
+                 [_event_row(event) for event in events], "wide")
+
+
+def _event_row(event: Event) -> Row:
+    change = event.change
+    unit = words.unit_of(change.group, change.metric)
+    if change.before is None or change.after is None:
+        was, _, now = change.words.partition(" -> ")
+        cells: list[Cell | str] = [was, now, "–"]
+    else:
+        cells = [words.figure(change.before, unit), words.figure(change.after, unit), change.change]
+    css = "" if event.better is None else "better" if event.better else "worse"
+    name = Cell(event.kernel, spoken=words.case_title(event.kernel) if change.group == "codegen" else "")
+    return [name, words.metric_title(change.group, change.metric), *cells[:2], Cell(str(cells[2]), css=css), event.cause]
+
+
+def releases_table(model: Model, timeline: Timeline) -> Table:
+    """All releases, newest first; a row's anchor is its commit, to which asv's own pages link."""
+    rows: list[Row] = []
+    for release in reversed(model.releases):
+        found = model.of_release(release.version)
+        steps = timeline.of(release.version)
+        compilers = list(
+            dict.fromkeys(point.record.sidecar.toolchain.packages.get(_COMPILER, "–") for _, point in found)
+        )
+        rows.append(
+            [
+                Cell(release.version, f"releases/{release.version}.html", anchor=release.commit),
+                release.uploaded[:10],
+                ", ".join(compilers) or "not recorded",
+                str(sum(step.kernels for step in steps)) if found else "–",
+                Cell("package", words.package_page(release)),
+                Cell("source", words.upstream_of(release)),
+                Cell(release.commit[:8]),
+                release.yanked and f"yanked: {release.yanked}",
+            ]
+        )
+    head = ["release", "date", _COMPILER, "kernels and calls changed", "package", "upstream", "commit here", ""]
+    return Table("Every release, newest first", head, rows, "wide")
+
+
+def commits_table(model: Model) -> Table | None:
+    """Upstream commits with a record, newest first; None where there are none."""
+    points: dict[str, tuple[Point, list[str]]] = {}
+    for one in model.series:
+        if one.key.history == UPSTREAM:
+            for point in one.points:
+                points.setdefault(point.commit, (point, []))[1].append(_title(one))
+    if not points:
+        return None
+    ordered = sorted(points.values(), key=lambda pair: (-pair[0].date, pair[0].commit))
+    rows: list[Row] = [
+        [
+            Cell(point.commit[:12], words.upstream_commit(point.commit), anchor=point.commit),
+            words.day(point.date),
+            point.record.sidecar.toolchain.packages.get(_COMPILER, "–"),
+            ", ".join(series),
+        ]
+        for point, series in ordered
+    ]
+    return Table("Upstream commits with a record", ["commit", "date", _COMPILER, "series"], rows)
+
+
+def step_title(step: Step) -> str:
+    return f"{short(step.after.label)} on {step.arch}, {step.key.title}"

@@ -1,0 +1,162 @@
+"""What happened: every change between neighbours of a series, grouped, with its cause where one is proven."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from fa4_asv.causes import Explanation
+from fa4_asv.changes import Change, changes_between, package_changes
+from fa4_asv.groups import GROUPS
+from fa4_asv.report import words
+from fa4_asv.report.model import Key, Model, Point, Series
+
+# From here on a change is worth a word on the first page; below it is kept and counted.
+RELEVANT = 0.01
+# Metrics by which a release is called better or worse. Registers say little of kernels that redistribute them;
+# code size follows the instructions.
+JUDGED = ("spill_bytes", "local_loads", "local_stores", "instructions", "peak_bytes", "growth_bytes", "broken")
+UNEXPLAINED = "not yet explained"
+SOURCE, TOOLCHAIN = "source", "toolchain"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One metric of one case that changed, and its cause: source, toolchain, both together or not yet explained."""
+
+    change: Change
+    cause: str
+
+    @property
+    def arch(self) -> str:
+        return words.arch_of(self.change.group, self.change.case)
+
+    @property
+    def kernel(self) -> str:
+        return words.kernel_of(self.change.group, self.change.case)
+
+    @property
+    def better(self) -> bool | None:
+        """Less is better; a state that became measured is; None for one that says neither."""
+        if self.change.before is None or self.change.after is None:
+            was, _, now = self.change.words.partition(" -> ")
+            return True if now == "measured" else False if was == "measured" else None
+        return self.change.after < self.change.before
+
+    @property
+    def relevant(self) -> bool:
+        before, after = self.change.before, self.change.after
+        if before is None or after is None:
+            return True
+        if self.change.metric not in JUDGED:
+            return False
+        return abs(after - before) >= RELEVANT * max(before, 1)
+
+
+@dataclass(frozen=True)
+class Step:
+    """All that changed from one point of a series to the next, on one architecture."""
+
+    key: Key
+    arch: str
+    before: Point
+    after: Point
+    events: tuple[Event, ...]
+    explanation: Explanation | None = None
+
+    @property
+    def page(self) -> str:
+        """File name of its page, without folder."""
+        policy = "" if self.key.policy == "day" else f"-{_safe(self.key.policy)}"
+        return f"{_safe(self.after.label)}-{self.key.flavour}-{self.arch}{policy}.html"
+
+    @property
+    def kernels(self) -> int:
+        return len({(event.change.group, event.change.case) for event in self.events})
+
+    @property
+    def weight(self) -> float:
+        """The largest relevant change, as a ratio; how a timeline chooses what to tell first."""
+        return max((one.change.weight for one in self.events if one.relevant), default=0.0)
+
+    @property
+    def packages(self) -> list[str]:
+        old, new = (point.record.sidecar.toolchain.packages for point in (self.before, self.after))
+        return words.packages(package_changes(old, new))
+
+    @property
+    def causes(self) -> list[tuple[str, int]]:
+        """Each cause and how many figures it moved, the commonest first."""
+        return sorted(Counter(one.cause for one in self.events).items(), key=lambda pair: (-pair[1], pair[0]))
+
+    def largest(self, metric: str) -> Event | None:
+        found = [one for one in self.events if one.change.metric == metric]
+        return max(found, key=lambda one: (one.change.weight, one.change.case), default=None)
+
+    def count(self, metric: str, better: bool) -> int:
+        return sum(one.change.metric == metric and one.better is better for one in self.events)
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Every step of every exact series, oldest first."""
+
+    steps: tuple[Step, ...] = field(default=())
+
+    def of(self, label: str) -> list[Step]:
+        return [step for step in self.steps if step.after.label == label]
+
+
+def timeline(model: Model, explanations: Sequence[Explanation]) -> Timeline:
+    """The steps of all series of machine `nogpu`."""
+    causes = {(one.flavour, one.policy, one.base.commit, one.head.commit): one for one in explanations}
+    steps = []
+    for series in model.series:
+        if not any(GROUPS[group].exact for group in _groups(series)):
+            continue
+        for before, after in series.pairs():
+            found = causes.get((series.key.flavour, series.key.policy, before.commit, after.commit))
+            steps += steps_between(series.key, before, after, found)
+    order = {release.version: index for index, release in enumerate(model.releases)}
+    return Timeline(tuple(sorted(steps, key=lambda s: (order.get(s.after.label, -1), s.after.date))))
+
+
+def _groups(series: Series) -> set[str]:
+    return {group for point in series.points for group in point.record.sidecar.groups if group in GROUPS}
+
+
+def steps_between(key: Key, before: Point, after: Point, found: Explanation | None = None) -> list[Step]:
+    """A step an architecture; none where nothing changed."""
+    changes = [
+        change
+        for name, group in GROUPS.items()
+        if group.exact
+        for change in changes_between(before.record, after.record, name)
+    ]
+    events = [Event(change, _cause(before, after, change, found)) for change in changes]
+    return [
+        Step(key, arch, before, after, tuple(one for one in events if one.arch == arch), found)
+        for arch in sorted({one.arch for one in events})
+    ]
+
+
+def _cause(before: Point, after: Point, change: Change, found: Explanation | None) -> str:
+    """From the cross pairs where they were measured; else from what cannot have been the cause."""
+    if before.record.sidecar.toolchain.digest == after.record.sidecar.toolchain.digest:
+        return SOURCE
+    if found is None:
+        return UNEXPLAINED
+    verdict = found.states.get(change.case) if change.metric == "state" else None
+    if change.group == "codegen" and change.metric != "state":
+        known = found.cases.get(change.case, {}).get(change.metric)
+        cause = known.cause if known else "unknown"
+    else:
+        cause = verdict.cause if verdict and change.group == "codegen" else "unknown"
+    if cause != "unknown":
+        return cause
+    return UNEXPLAINED if found.files else TOOLCHAIN
+
+
+def _safe(text: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "._" else "_" for letter in text)

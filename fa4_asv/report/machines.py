@@ -1,0 +1,167 @@
+"""Run-time results: seconds, TFLOP/s and percent of peak beside the yardsticks, and the errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fa4_asv.groups import GROUPS, Group
+from fa4_asv.records import CaseRecord
+from fa4_asv.report import words
+from fa4_asv.report.charts import Line, lines
+from fa4_asv.report.model import Model, Point, Series, seconds_of
+from fa4_asv.report.multiples import short
+from fa4_asv.report.parts import Cell, Chart, Panel, Row, Table
+from fa4_asv.shapes import SHAPES, SdpaShape
+
+# Dense bf16 and fp16 TFLOP/s of NVIDIA's data sheets (half of what they state with sparsity), by a word of the
+# machine's name. H100 and H200 are the SXM cards.
+PEAKS = {"gb200": 2500.0, "b200": 2250.0, "h200": 989.5, "h100": 989.5}
+TIMED = [group for group in GROUPS.values() if group.device]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One series of a machine: its newest tables, and charts over the length of the sequence."""
+
+    title: str
+    release: str
+    panels: Sequence[Panel]
+    tables: Sequence[Table]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine with run-time results."""
+
+    name: str
+    peak: float | None
+    measured: Sequence[Measured]
+    best: str  # one line for the first page
+
+
+def machines(model: Model) -> list[Machine]:
+    """Every machine whose clock timed attention, sorted by name."""
+    found = []
+    for name in model.machines:
+        peak = peak_of(name)
+        series = [one for one in model.of_machine(name) if any(_timed(point) for point in one.points)]
+        if series:
+            measured = [_measured(one, point, peak) for one in series for point in one.points if _timed(point)]
+            found.append(Machine(name, peak, measured[::-1], _best(series, peak)))
+    return found
+
+
+def peak_of(machine: str) -> float | None:
+    """TFLOP/s of the card that the machine's name tells, None where it tells none."""
+    return next((peak for word, peak in PEAKS.items() if word in machine.lower()), None)
+
+
+def tflops(seconds: float, shape: SdpaShape, backward: bool) -> float:
+    return shape.flops(backward) / seconds / 1e12
+
+
+def _timed(point: Point) -> list[Group]:
+    return [group for group in TIMED if point.cases(group.name)]
+
+
+def _best(series: Sequence[Series], peak: float | None) -> str:
+    """FA4's fastest case of the newest commit."""
+    point = max((one.points[-1] for one in series), key=lambda each: each.date)
+    rates = []
+    for group in _timed(point):
+        for case in point.cases(group.name):
+            backend, _, name = case.partition("/")
+            seconds = seconds_of(point.cases(group.name)[case])
+            if backend == "fa4" and seconds and name in SHAPES:
+                direction = "backward" if group.backward else "forward"
+                rates.append((tflops(seconds, SHAPES[name], group.backward), f"{direction} {name}"))
+    if not rates:
+        return f"{point.label}: no time of FA4"
+    rate, what = max(rates)
+    share = f", {rate / peak:.0%} of the card's peak" if peak else ""
+    return f"{point.label}: up to {rate:,.0f} TFLOP/s{share} ({what})"
+
+
+def _measured(series: Series, point: Point, peak: float | None) -> Measured:
+    directions = {"forward": False, "backward": True}
+    panels: list[Panel] = []
+    tables = []
+    for direction, backward in directions.items():
+        groups = [group for group in _timed(point) if group.backward is backward]
+        cases = {case: record for group in groups for case, record in point.cases(group.name).items()}
+        if cases:
+            tables.append(_table(f"{direction}, {point.label}", cases, backward, peak))
+            panels += _panels(direction, cases, backward, point.label)
+    return Measured(f"{point.label}, {series.key.title}", point.label, panels, tables)
+
+
+def _table(title: str, cases: dict[str, CaseRecord], backward: bool, peak: float | None) -> Table:
+    rows: list[Row] = []
+    for case, record in cases.items():
+        backend, _, name = case.partition("/")
+        seconds = seconds_of(record)
+        shape = SHAPES.get(name)
+        rate = tflops(seconds, shape, backward) if seconds and shape else None
+        errors = ", ".join(
+            f"{key.removeprefix('error ')} {value}" for key, value in record.words.items() if key.startswith("error ")
+        )
+        rows.append(
+            [
+                name,
+                backend,
+                words.seconds(seconds) if seconds else record.state,
+                f"{rate:,.0f}" if rate and rate >= 10 else f"{rate:.2g}" if rate else "–",
+                f"{rate / peak:.0%}" if rate and peak else "–",
+                errors or "–",
+                record.why or record.words.get("notes", ""),
+            ]
+        )
+    rows.sort(key=lambda row: (_length(str(row[0])), str(row[0]), row[1] != "fa4", str(row[1])))
+    head = ["shape", "backend", "seconds", "TFLOP/s", "of peak", "error / allowed", "notes"]
+    return Table(title, head, rows, "wide")
+
+
+def _length(name: str) -> tuple[int, int, int]:
+    shape = SHAPES.get(name)
+    return (shape.head_dim, shape.causal, shape.seq_len) if shape else (0, 0, 0)
+
+
+def _family(shape: SdpaShape) -> str:
+    dims = f"d{shape.head_dim}" + ("" if shape.head_dim == shape.head_dim_v else f"/{shape.head_dim_v}")
+    mask = f"window {shape.window}" if shape.window is not None else "causal" if shape.causal else "full"
+    kv = "" if shape.kv_heads == shape.num_heads else f", {shape.num_heads} heads over {shape.kv_heads}"
+    return f"{dims}, {mask}{kv}, {shape.dtype}, {shape.tokens // 1024}k tokens"
+
+
+def _panels(direction: str, cases: dict[str, CaseRecord], backward: bool, label: str) -> list[Panel]:
+    """TFLOP/s over the length of the sequence, for families of three lengths and more."""
+    families: dict[str, dict[str, dict[int, float]]] = {}
+    for case, record in cases.items():
+        backend, _, name = case.partition("/")
+        seconds, shape = seconds_of(record), SHAPES.get(name)
+        if seconds and shape:
+            rates = families.setdefault(_family(shape), {}).setdefault(backend, {})
+            rates[shape.seq_len] = tflops(seconds, shape, backward)
+    panels = []
+    for family, backends in families.items():
+        lengths = sorted({length for rates in backends.values() for length in rates})
+        if len(lengths) < 3:
+            continue
+        order = sorted(backends, key=lambda name: (name != "fa4", name))
+        drawn = [Line(name, at, [backends[name].get(x) for x in lengths]) for at, name in enumerate(order)]
+        axis = [f"{x // 1024}k" if x >= 1024 else str(x) for x in lengths]
+        title = f"{direction}, {family}"
+        spoken = f"TFLOP/s of {title} in {short(label)}: " + "; ".join(
+            f"{name} {', '.join(f'{backends[name][x]:.0f} at {x}' for x in lengths if x in backends[name])}"
+            for name in order
+        )
+        svg = lines(axis, drawn, spoken, lambda value: f"{value:,.0f}", (300, 140), tips=True)
+        rows: list[Row] = [
+            [str(x), *(f"{backends[n][x]:,.0f}" if x in backends[n] else "–" for n in order)] for x in lengths
+        ]
+        table = Table(f"TFLOP/s, {title}", ["tokens a sequence", *order], rows)
+        anchor = f"{direction}-{len(panels)}"
+        panels.append(Panel(anchor, title, [Chart("TFLOP/s", svg)], table, legend=order))
+    return panels
+

@@ -1,0 +1,145 @@
+"""The record as series of points: what every page of the report is made from. Pure data, no rendering."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+from fa4_asv.changes import Record
+from fa4_asv.history.manifest import Manifest, Release
+from fa4_asv.machine import NOGPU
+from fa4_asv.project import Project
+from fa4_asv.records import CaseRecord, Sidecar
+from fa4_asv.results import load_result, read_sidecar, sidecar_path
+
+RELEASES, UPSTREAM = "releases", "upstream"  # the two histories
+
+
+@dataclass(frozen=True)
+class Key:
+    """What makes a series: figures of different keys are never put on one line."""
+
+    machine: str
+    history: str
+    flavour: str
+    policy: str
+    environment: str
+
+    @property
+    def title(self) -> str:
+        """Flavour, and the toolchain policy where it is not that of the day."""
+        return self.flavour if self.policy == "day" else f"{self.flavour}, toolchain {self.policy}"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One commit in one series; `date` in ms since 1970; `release` is None for an upstream commit."""
+
+    record: Record
+    date: int
+    release: Release | None
+
+    @property
+    def commit(self) -> str:
+        return self.record.sidecar.commit
+
+    @property
+    def label(self) -> str:
+        """Short name: the release's version, or the commit's first 8 digits."""
+        return self.release.version if self.release else self.commit[:8]
+
+    def cases(self, group: str) -> dict[str, CaseRecord]:
+        return self.record.sidecar.groups.get(group, {})
+
+    def figure(self, group: str, case: str, metric: str) -> int | None:
+        """None where it was not measured."""
+        record = self.cases(group).get(case)
+        return record.figures.get(metric) if record else None
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points of one key, oldest first."""
+
+    key: Key
+    points: tuple[Point, ...]
+
+    def pairs(self) -> Iterable[tuple[Point, Point]]:
+        """Neighbours: each recorded commit with the one recorded before it."""
+        return zip(self.points, self.points[1:], strict=False)
+
+    def at(self, label: str) -> Point | None:
+        return next((point for point in self.points if point.label == label), None)
+
+
+@dataclass(frozen=True)
+class Model:
+    """Everything that is recorded, and the releases in the order of the history."""
+
+    releases: tuple[Release, ...]
+    series: tuple[Series, ...]
+
+    def exact(self, history: str = RELEASES, policy: str = "day") -> list[Series]:
+        """The series of machine `nogpu` of one policy, cu13 first."""
+        return [
+            one
+            for one in self.series
+            if (one.key.machine, one.key.history, one.key.policy) == (NOGPU, history, policy)
+        ]
+
+    @property
+    def machines(self) -> list[str]:
+        """Those whose clock measured something, sorted."""
+        return sorted({one.key.machine for one in self.series} - {NOGPU})
+
+    def of_machine(self, machine: str) -> list[Series]:
+        return [one for one in self.series if one.key.machine == machine]
+
+    def of_release(self, version: str) -> list[tuple[Series, Point]]:
+        """Every series that holds the release, with its point."""
+        found = ((one, one.at(version)) for one in self.series if one.key.history == RELEASES)
+        return [(one, point) for one, point in found if point]
+
+
+def load(project: Project, files: Iterable[Path]) -> Model:
+    """The model of `files`, which `verify` has found sound. Raises Fa4AsvError naming a file."""
+    manifest = Manifest.load(project.manifest)
+    known = {release.commit: release for release in manifest.releases if release.commit}
+    order = {release.commit: index for index, release in enumerate(manifest.releases)}
+    found: dict[Key, list[Point]] = {}
+    for path in files:
+        sidecar = _slim(read_sidecar(sidecar_path(path)))
+        release = known.get(sidecar.commit)
+        history = RELEASES if release else UPSTREAM
+        chain = sidecar.toolchain
+        key = Key(sidecar.machine, history, chain.flavour, chain.policy, sidecar.environment)
+        label = release.version if release else sidecar.commit[:8]
+        found.setdefault(key, []).append(Point(Record(label, sidecar), load_result(path).date, release))
+    series = [
+        Series(key, tuple(sorted(points, key=lambda p: (order.get(p.commit, -1), p.date, p.commit))))
+        for key, points in found.items()
+    ]
+    series.sort(key=lambda one: (one.key.machine, one.key.history, one.key.policy, _newest_first(one.key.flavour)))
+    return Model(manifest.releases, tuple(series))
+
+
+def seconds_of(record: CaseRecord | None) -> float | None:
+    """The median of a timed case's samples, None where there are none."""
+    samples = record.samples.get("seconds") if record else None
+    return median(samples) if samples else None
+
+
+def _newest_first(flavour: str) -> tuple[int, str]:
+    digits = "".join(filter(str.isdigit, flavour))
+    return -int(digits or 0), flavour
+
+
+def _slim(sidecar: Sidecar) -> Sidecar:
+    """Without what no page shows: histograms and parts are nine tenths of a record."""
+    groups = {
+        group: {case: replace(record, opcodes={}, parts={}) for case, record in cases.items()}
+        for group, cases in sidecar.groups.items()
+    }
+    return replace(sidecar, groups=groups)

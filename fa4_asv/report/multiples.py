@@ -1,0 +1,172 @@
+"""Small multiples: one panel a kernel, a call's memory or its compile time, over the releases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from fa4_asv.cases import ARCHES
+from fa4_asv.groups import GROUPS
+from fa4_asv.report import words
+from fa4_asv.report.charts import Line, lines
+from fa4_asv.report.model import Model, Point, Series, seconds_of
+from fa4_asv.report.parts import Chart, Panel, Section, Table
+
+FLAVOURS = ("cu13", "cu12")  # their place is their colour
+CHARTED = ("spill_bytes", "instructions")
+Values = list[float | None]
+
+
+def colour(flavour: str) -> int:
+    return FLAVOURS.index(flavour) if flavour in FLAVOURS else len(FLAVOURS)
+
+
+def short(label: str) -> str:
+    """A release's name on an axis: "4.0.0b36" is "b36"."""
+    return "b" + label.partition("b")[2] if label.startswith("4.0.0b") else label
+
+
+def axis(series: Sequence[Series]) -> list[Point]:
+    """Every point that some series holds, in the order of the history; one a label."""
+    found: dict[str, Point] = {}
+    for one in series:
+        for point in one.points:
+            found.setdefault(point.label, point)
+    return sorted(found.values(), key=lambda point: (point.date, point.label))
+
+
+def values(series: Series, labels: Sequence[str], figure: Callable[[Point], float | None]) -> Values:
+    """Of each label; None where the series has no figure."""
+    known = {point.label: point for point in series.points}
+    return [figure(known[label]) if label in known else None for label in labels]
+
+
+def kernels(series: Sequence[Series], arch: str) -> list[Section]:
+    """Spills and instructions of every kernel of one architecture."""
+    points = axis(series)
+    names = [case for one, case in GROUPS["codegen"].cases if one == arch]
+    known = [name for name in names if any(f"{arch}/{name}" in point.cases("codegen") for point in points)]
+    parts = {
+        "Forward": [name for name in known if name.startswith("fwd")],
+        "Backward": [name for name in known if name.startswith("bwd") and not _helps(name)],
+        "Before and after the backward": [name for name in known if _helps(name)],
+    }
+    return [
+        Section(title, [_kernel(series, points, arch, name) for name in chosen])
+        for title, chosen in parts.items()
+        if chosen
+    ]
+
+
+def _helps(name: str) -> bool:
+    return name.startswith(("bwd_pre", "bwd_post"))
+
+
+def _kernel(series: Sequence[Series], points: Sequence[Point], arch: str, name: str) -> Panel:
+    labels = [point.label for point in points]
+    charts, columns, rows = [], [], [[short(label)] for label in labels]
+    for metric in CHARTED:
+        unit, title = GROUPS["codegen"].metrics[metric]
+        drawn = []
+        for one in series:
+            found = values(one, labels, lambda p, metric=metric: p.figure("codegen", f"{arch}/{name}", metric))
+            drawn.append(Line(one.key.title, colour(one.key.flavour), found))
+            columns.append(f"{title}, {one.key.title}")
+            for row, value in zip(rows, found, strict=True):
+                row.append(words.figure(value))
+        charts.append(_chart(f"{title} of {name} on {arch}", title, labels, drawn, unit))
+    table = Table(f"{name} on {arch}, all figures", ["release", *columns], rows)
+    return Panel(name, name, charts, table, words.case_title(name))
+
+
+def _chart(of: str, title: str, labels: Sequence[str], drawn: Sequence[Line], unit: str) -> Chart:
+    def form(value: float) -> str:
+        return words.figure(value, unit if unit in ("bytes", "seconds") else "")
+
+    spoken = "; ".join(filter(None, (_spoken(line, labels, form) for line in drawn)))
+    svg = lines([short(label) for label in labels], drawn, f"{of}. {spoken}", form)
+    return Chart(title, svg)
+
+
+def _spoken(line: Line, labels: Sequence[str], form: Callable[[float], str]) -> str:
+    """A line in words: where it starts, where it ends, and between which figures it lies."""
+    known = [(label, value) for label, value in zip(labels, line.values, strict=True) if value is not None]
+    if not known:
+        return ""
+    low, high = min(value for _, value in known), max(value for _, value in known)
+    ends = f"{form(known[0][1])} in {short(known[0][0])}, {form(known[-1][1])} in {short(known[-1][0])}"
+    return f"{line.name}: {ends}, between {form(low)} and {form(high)}"
+
+
+def memory(series: Sequence[Series]) -> list[Section]:
+    """Peak memory; calls whose figures agree in every release share a panel."""
+    points = axis(series)
+    labels = [point.label for point in points]
+    same: dict[tuple[tuple[float | None, ...], ...], list[str]] = {}
+    for arch, name in GROUPS["memory"].cases:
+        case = f"{arch}/{name}"
+        if any(case in point.cases("memory") for point in points):
+            found = tuple(
+                tuple(values(one, labels, lambda p, case=case: p.figure("memory", case, "peak_bytes")))
+                for one in series
+            )
+            same.setdefault(found, []).append(case)
+    panels: dict[str, list[Panel]] = {"Forward": [], "Backward": []}
+    for found, cases in same.items():
+        drawn = [
+            Line(one.key.title, colour(one.key.flavour), list(line))
+            for one, line in zip(series, found, strict=True)
+        ]
+        kind = "Backward" if words.kernel_of("memory", cases[0]).startswith("bwd") else "Forward"
+        panels[kind].append(_memory_panel(cases, labels, drawn))
+    return [Section(title, found) for title, found in panels.items() if found]
+
+
+def _memory_panel(cases: Sequence[str], labels: Sequence[str], drawn: Sequence[Line]) -> Panel:
+    names = list(dict.fromkeys(words.kernel_of("memory", case) for case in cases))
+    arches = [arch for arch in ARCHES if any(case.startswith(f"{arch}/") for case in cases)]
+    title = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+    rows = [
+        [short(label), *(words.figure(line.values[at], "bytes") for line in drawn)]
+        for at, label in enumerate(labels)
+    ]
+    table = Table(
+        f"Peak memory of {title}", ["release", *(f"peak memory, {line.name}" for line in drawn)], rows
+    )
+    note = f"{', '.join(arches)}: {', '.join(names)}"
+    chart = _chart(f"Peak memory of {title} on {' and '.join(arches)}", "peak memory", labels, drawn, "bytes")
+    return Panel(f"{arches[0]}-{names[0]}", title, [chart], table, note)
+
+
+def compile_seconds(model: Model) -> list[Section]:
+    """Seconds of a first call and of the import, by machine; empty where no machine recorded any."""
+    sections = []
+    for machine in model.machines:
+        series = model.of_machine(machine)
+        for group in ("compile", "import"):
+            panels = _seconds(series, group)
+            if panels:
+                title = "first call" if group == "compile" else "import"
+                sections.append(Section(f"{machine}: {title}", panels))
+    return sections
+
+
+def _seconds(series: Sequence[Series], group: str) -> list[Panel]:
+    points = axis(series)
+    labels = [point.label for point in points]
+    cases = sorted({case for point in points for case in point.cases(group)})
+    panels = []
+    for case in cases:
+        drawn = [
+            Line(one.key.title, colour(one.key.flavour), values(one, labels, lambda p, case=case: seconds_of(p.cases(group).get(case))))
+            for one in series
+        ]
+        drawn = [line for line in drawn if any(value is not None for value in line.values)]
+        if drawn:
+            rows = [
+                [short(label), *(words.figure(line.values[at], "seconds") for line in drawn)]
+                for at, label in enumerate(labels)
+            ]
+            table = Table(f"Seconds of {case}", ["release", *(line.name for line in drawn)], rows)
+            chart = _chart(f"Seconds of {case}", "seconds", labels, drawn, "seconds")
+            panels.append(Panel(case.replace("/", "-"), case, [chart], table))
+    return panels

@@ -1,0 +1,66 @@
+"""What pages are put together from: cells, tables, panels with charts. Data for the templates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from markupsafe import Markup
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Text and, where given, a link (below the site's root), a class of the style sheet, words only for screen
+    readers, and an anchor for links from elsewhere."""
+
+    text: str
+    href: str = ""
+    css: str = ""
+    spoken: str = ""
+    anchor: str = ""
+
+
+Row = Sequence[Cell | str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """`head` names the columns; the first cell of a row names it. `words` stand above as the caption."""
+
+    words: str
+    head: Sequence[str]
+    rows: Sequence[Row]
+    css: str = ""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawing and what it is of."""
+
+    title: str
+    svg: Markup
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Charts of one thing with the table behind them; `anchor` is its address on the page.
+
+    `legend` names the lines in the order of their colours, where the page's own legend does not.
+    """
+
+    anchor: str
+    title: str
+    charts: Sequence[Chart]
+    table: Table
+    note: str = ""
+    legend: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Section:
+    """Panels under one heading."""
+
+    title: str
+    panels: Sequence[Panel]
+    note: str = ""
+    tables: Sequence[Table] = field(default=())

@@ -1,0 +1,270 @@
+"""The report: every page from the record alone, the same bytes for the same record; `fa4-asv report`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import click
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from fa4_asv.cases import ARCHES
+from fa4_asv.causes import Explanation, read_explanation
+from fa4_asv.errors import Fa4AsvError
+from fa4_asv.groups import GROUPS
+from fa4_asv.machine import NOGPU
+from fa4_asv.project import Project
+from fa4_asv.report import multiples, words
+from fa4_asv.report.chronicle import commits_table, release_pages, releases_table, step_table, step_title
+from fa4_asv.report.events import Step, Timeline, timeline
+from fa4_asv.report.machines import machines
+from fa4_asv.report.model import Model, Point, load
+from fa4_asv.report.overview import headline, history, largest, steps_table
+from fa4_asv.report.support import STATES, maps, route_tables
+from fa4_asv.results import iter_results, sidecar_path
+from fa4_asv.verify import Problem, verify
+
+_CSS = {"better": "better", "worse": "worse", "mixed": "mixed"}
+_MARK = "style.css"  # stands in every report, so that an old one is known from a stranger's folder
+Page = tuple[str, str]
+
+
+def sound(project: Project, problems: Sequence[Problem]) -> list[Path]:
+    """Result files that no problem touches: their own, their sidecar's, or their machine's."""
+    bad = {problem.path for problem in problems}
+    return [
+        path
+        for path in iter_results(project.results)
+        if not bad & {path, sidecar_path(path), path.parent / "machine.json"}
+    ]
+
+
+def explanations(project: Project, problems: Sequence[Problem]) -> list[Explanation]:
+    """What `fa4-asv explain --keep` kept, without what `verify` finds wrong. Raises Fa4AsvError."""
+    bad = {problem.path for problem in problems}
+    paths = sorted((project.results / NOGPU).glob("*.cause"))
+    return [read_explanation(path) for path in paths if path not in bad]
+
+
+def write_report(project: Project, folder: Path) -> list[Problem]:
+    """Put the whole report into `folder`, absent or an old report; what `verify` refuses is left out and returned.
+
+    Raises Fa4AsvError; the old report stays then.
+    """
+    problems = verify(project)
+    model = load(project, sound(project, problems))
+    if not model.series:
+        raise Fa4AsvError("there is no sound result file in results/; no report was made")
+    found = timeline(model, explanations(project, problems))
+    if folder.exists() and any(folder.iterdir()) and not (folder / _MARK).is_file():
+        raise Fa4AsvError(f"{folder} holds something else than a report; choose an empty folder")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        try:
+            for name, text in pages(model, found):
+                path = aside / name
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+            aside.chmod(0o755)
+            shutil.rmtree(folder, ignore_errors=True)
+            aside.rename(folder)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    except OSError as error:
+        raise Fa4AsvError(f"cannot write the report to {folder}: {error.strerror or error}") from None
+    return problems
+
+
+def pages(model: Model, found: Timeline) -> Iterator[Page]:
+    """Every file of the report: its name and its text."""
+    timed = machines(model)
+    series = model.exact()
+    flavours = [one.key.title for one in series]
+    render = _renderer([machine.name for machine in timed])
+    yield _MARK, (files("fa4_asv.report") / "templates" / _MARK).read_text(encoding="utf-8")
+    top = headline(model, found)
+    yield render(
+        "index.html",
+        "index.html",
+        title="Summary",
+        top=top,
+        css=_CSS.get(top.verdict if top else "", "same"),
+        machines=timed,
+        history=history(model, found),
+        largest=largest(found),
+        steps=len(found.steps),
+        count=len(model.releases),
+        kernels=len(GROUPS["codegen"].cases),
+        flavours=flavours,
+        upstream=words.UPSTREAM_URL,
+    )
+    newest_first = list(reversed(found.steps))
+    yield render(
+        "events.html",
+        "tables.html",
+        title="Events",
+        lead="Every step in which a figure changed, newest first: what gained most and what lost most, and why.",
+        parts=[("", [steps_table(newest_first, "Steps, newest first")])] if newest_first else [],
+        key=[],
+    )
+    for arch in ARCHES:
+        yield render(
+            f"kernels-{arch}.html",
+            "sections.html",
+            title=f"Kernels on {arch}",
+            lead="Spilled bytes a thread and instructions of every kernel, release by release.",
+            sections=multiples.kernels(series, arch),
+            flavours=flavours,
+        )
+    yield render(
+        "memory.html",
+        "sections.html",
+        title="Peak memory",
+        lead="The most bytes that are alive in one call, inputs included. Calls that agree everywhere share a panel.",
+        sections=multiples.memory(series),
+        flavours=flavours,
+    )
+    yield render(
+        "compile.html",
+        "sections.html",
+        title="Compile time",
+        lead="Seconds of a first call and of the import, each sample a fresh process: medians, by machine.",
+        sections=multiples.compile_seconds(model),
+        flavours=flavours,
+    )
+    yield from _maps(model, render)
+    for machine in timed:
+        yield render(f"machines/{machine.name}.html", "machine.html", title=machine.name, machine=machine)
+    yield render("reading.html", "reading.html", title="How to read the figures", groups=_metrics())
+    yield from _chronicle(model, found, render)
+
+
+def _maps(model: Model, render: Any) -> Iterator[Page]:
+    series = model.exact()
+    key = [*STATES.items(), ("partly", "the flavours differ")]
+    key = [("unknown", name) if css == "not run" else (css, name) for css, name in key]
+    yield render(
+        "support.html",
+        "tables.html",
+        title="Support map",
+        lead="What compiles, by architecture and release, and the words of FA4 where it does not.",
+        key=key,
+        parts=[(one.arch, [one.table, *([one.reasons] if one.reasons else [])]) for one in maps(series)],
+    )
+    routes = [[table, *([reasons] if reasons else [])] for table, reasons in route_tables(series)]
+    yield render(
+        "route.html",
+        "tables.html",
+        title="Route through PyTorch",
+        lead="Which PyTorch drives which release through scaled_dot_product_attention, found without a GPU.",
+        key=[],
+        parts=[(tables[0].words, tables) for tables in routes],
+    )
+
+
+def _chronicle(model: Model, found: Timeline, render: Any) -> Iterator[Page]:
+    commits = commits_table(model)
+    yield render(
+        "releases.html",
+        "tables.html",
+        title="Releases and commits",
+        lead="Where each figure comes from: the release, its package page, its source upstream.",
+        key=[],
+        parts=[("Releases", [releases_table(model, found)]), *([("Commits", [commits])] if commits else [])],
+    )
+    for page in release_pages(model, found):
+        yield render(f"releases/{page.release.version}.html", "release.html", title=page.release.version, page=page)
+    for step in found.steps:
+        yield render(
+            f"events/{step.page}",
+            "step.html",
+            title=step_title(step),
+            step=step,
+            table=step_table(step),
+            ends=_ends(step),
+            upstream=words.UPSTREAM_URL,
+        )
+
+
+def _ends(step: Step) -> list[tuple[Point, str, str]]:
+    return [(point, _place(point), name) for point, name in ((step.after, "After"), (step.before, "Before"))]
+
+
+def _place(point: Point) -> str:
+    return f"releases/{point.release.version}.html" if point.release else words.upstream_commit(point.commit)
+
+
+def _metrics() -> list[tuple[str, list[tuple[str, str]]]]:
+    found: dict[str, list[tuple[str, str]]] = {}
+    for group in GROUPS.values():
+        found.setdefault(group.name, [(title, unit) for unit, title in group.metrics.values()])
+    return [(name, metrics) for name, metrics in found.items() if not GROUPS[name].device]
+
+
+def _renderer(machine_names: Sequence[str]) -> Any:
+    environment = Environment(
+        loader=PackageLoader("fa4_asv.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    nav = [
+        ("Summary", "index.html"),
+        ("Events", "events.html"),
+        *((f"Kernels {arch}", f"kernels-{arch}.html") for arch in ARCHES),
+        ("Memory", "memory.html"),
+        ("Compile time", "compile.html"),
+        ("Support", "support.html"),
+        ("PyTorch", "route.html"),
+        *((name, f"machines/{name}.html") for name in machine_names),
+        ("Releases", "releases.html"),
+        ("Reading", "reading.html"),
+    ]
+
+    def render(name: str, template: str, **data: Any) -> Page:
+        root = "../" * name.count("/")
+        return name, environment.get_template(template).render(root=root, here=name, nav=nav, **data)
+
+    return render
+
+
+@click.command()
+@click.option("--output", type=click.Path(path_type=Path), help="Where the report goes (default: html/report/).")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+def report(output: Path | None, as_json: bool) -> None:
+    """Make the report that people read, from results/ alone; it opens without a server or a network.
+
+    A file that `fa4-asv verify` finds wrong is refused by name, the rest is reported.
+
+    Exit code: 0 everything is in the report, 1 without the refused files, 2 no report was made.
+
+    \b
+    Examples:
+      fa4-asv report
+      fa4-asv report --output /tmp/fa4-report
+    """
+    project = Project.find()
+    folder = output or project.html / "report"
+    problems = write_report(project, folder)
+    refused = [
+        {"path": problem.path.relative_to(project.root).as_posix(), "what": problem.what} for problem in problems
+    ]
+    for one in refused:
+        click.echo(f"refused: {one['path']}: {one['what']}", err=True)
+    count = sum(1 for path in folder.rglob("*") if path.is_file())
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    if as_json:
+        click.echo(json.dumps({"files": count, "bytes": size, "refused": refused}, indent=1))
+    else:
+        click.echo(f"{count} files ({size / 1e6:.1f} MB) in {os.path.relpath(folder)}, {len(refused)} problems")
+    sys.exit(1 if refused else 0)

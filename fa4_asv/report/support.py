@@ -1,0 +1,107 @@
+"""The support map: which feature compiles on which architecture in which release, and the words where it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fa4_asv.cases import ARCHES, CASES
+from fa4_asv.groups import TORCHES, key_of
+from fa4_asv.records import CaseRecord
+from fa4_asv.report import words
+from fa4_asv.report.model import Point, Series
+from fa4_asv.report.multiples import axis, short
+from fa4_asv.report.parts import Cell, Row, Table
+from fa4_asv.route_table import Grid, Pair, grids
+
+STATES = {"measured": "supported", "unsupported": "unsupported", "broken": "broken", "not run": "not recorded"}
+FEATURES = [name for name, case in CASES.items() if case.role == "main"]
+
+
+@dataclass(frozen=True)
+class Map:
+    """One architecture's table, and the reasons that were given."""
+
+    arch: str
+    table: Table
+    reasons: Table | None
+
+
+def maps(series: Sequence[Series]) -> list[Map]:
+    """One an architecture; a cell speaks for both flavours, and says so where they differ."""
+    points = axis(series)
+    labels = [point.label for point in points]
+    return [_map(arch, series, labels) for arch in ARCHES if labels]
+
+
+def _map(arch: str, series: Sequence[Series], labels: Sequence[str]) -> Map:
+    at = {one.key.title: {point.label: point for point in one.points} for one in series}
+    said: dict[tuple[str, str, str], list[str]] = {}
+    rows: list[Row] = []
+    for name in FEATURES:
+        cells = []
+        for label in labels:
+            found = {title: _record(known.get(label), f"{arch}/{name}") for title, known in at.items()}
+            for title, record in found.items():
+                if record and record.why and record.state in ("unsupported", "broken"):
+                    said.setdefault((name, f"{record.state}, {title}", record.why), []).append(short(label))
+            cells.append(_cell({title: record.state for title, record in found.items() if record}))
+        rows.append([Cell(name, spoken=words.case_title(name)), *cells])
+    head = ["feature", *(short(label) for label in labels)]
+    table = Table(f"What compiles for {arch}, by release", head, rows, "map")
+    reasons = [[name, state, _range(where), why] for (name, state, why), where in said.items()]
+    told = Table(f"What FA4 said on {arch}", ["feature", "state", "releases", "words"], reasons) if reasons else None
+    return Map(arch, table, told)
+
+
+def _record(point: Point | None, case: str) -> CaseRecord | None:
+    record = point.cases("codegen").get(case) if point else None
+    return record if record and record.state != "not run" else None
+
+
+def _cell(states: dict[str, str]) -> Cell:
+    if not states:
+        return Cell("", spoken="not recorded", css="unknown")
+    if len(set(states.values())) == 1:
+        state = next(iter(states.values()))
+        return Cell("", spoken=STATES[state], css=state)
+    return Cell("", spoken="; ".join(f"{title}: {STATES[state]}" for title, state in states.items()), css="partly")
+
+
+def _range(labels: Sequence[str]) -> str:
+    return labels[0] if len(labels) == 1 else f"{labels[0]} to {labels[-1]} ({len(labels)})"
+
+
+def routes(series: Sequence[Series]) -> list[Grid]:
+    """Which torch drives which release, from the same records as everything else."""
+    pairs = [
+        Pair(point.label, torch, arch, one.key.flavour, record)
+        for one in series
+        for point in one.points
+        for torch in TORCHES
+        for arch in ARCHES
+        if (record := point.cases("route").get(key_of((torch, arch)))) and record.state != "not run"
+    ]
+    order = {point.label: index for index, point in enumerate(axis(series))}
+    return grids(sorted(pairs, key=lambda pair: order[pair.release]))
+
+
+def route_tables(series: Sequence[Series]) -> list[tuple[Table, Table | None]]:
+    """Each grid as a table, and the reasons below it."""
+    found = []
+    for grid in routes(series):
+        rows: list[Row] = [
+            [short(release), *(_verdict(pair) for pair in pairs)] for release, pairs in grid.rows
+        ]
+        table = Table(f"FA4 through SDPA, {grid.title}", ["FA4", *(f"torch {one}" for one in grid.torches)], rows)
+        reasons = Table("What was said", ["words", "where"], grid.reasons) if grid.reasons else None
+        found.append((table, reasons))
+    return found
+
+
+def _verdict(pair: Pair | None) -> Cell:
+    if pair is None:
+        return Cell("–", spoken="not recorded")
+    text = pair.verdict
+    css = "better" if text == "yes" else "worse" if text.startswith("no") or text == "broken" else "mixed"
+    return Cell(text, css=css)

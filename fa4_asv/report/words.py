@@ -1,0 +1,127 @@
+"""Figures, cases and places in words; addresses that lead somewhere. No rendering, no data."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+from fa4_asv.cases import CASES, Case
+from fa4_asv.changes import Change
+from fa4_asv.groups import GROUPS
+from fa4_asv.history.manifest import PROJECT, Release
+
+UPSTREAM_URL = "https://github.com/Dao-AILab/flash-attention"
+PACKAGE_URL = f"https://pypi.org/project/{PROJECT}"
+# Released without a tag of its own upstream.
+_UNTAGGED = {"4.0.0b3"}
+_ROLES = {"pre": "preprocess of the backward", "post_dq": "postprocess of dQ", "post_dkv": "postprocess of dK, dV"}
+_STEPS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def figure(value: float | None, unit: str = "") -> str:
+    """A number for a reader: thousands apart, large bytes in binary units, seconds in three digits."""
+    if value is None:
+        return "–"
+    if unit == "seconds":
+        return seconds(value)
+    if unit == "bytes" and value >= 1 << 20:
+        step = min(int(value).bit_length() // 10, len(_STEPS) - 1)
+        step -= value < 1 << 10 * step
+        return f"{value / (1 << 10 * step):.4g} {_STEPS[step]}"
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3g}"
+
+
+def seconds(value: float) -> str:
+    for factor, unit in ((1.0, "s"), (1e3, "ms"), (1e6, "µs")):
+        if value * factor >= 1:
+            return f"{value * factor:.4g} {unit}"
+    return f"{value * 1e6:.3g} µs"
+
+
+def percent(before: float, after: float) -> str:
+    return f"{after / before - 1:+.1%}" if before else "new"
+
+
+def unit_of(group: str, metric: str) -> str:
+    return GROUPS[group].metrics[metric][0] if metric in GROUPS[group].metrics else ""
+
+
+def metric_title(group: str, metric: str) -> str:
+    return GROUPS[group].metrics[metric][1] if metric in GROUPS[group].metrics else metric
+
+
+def change(one: Change) -> str:
+    """What changed, such as "spill (stack frame) 0 → 112"; a state's words as they are."""
+    if one.before is None or one.after is None:
+        return one.words.replace("->", "→")
+    unit = unit_of(one.group, one.metric)
+    return f"{metric_title(one.group, one.metric)} {figure(one.before, unit)} → {figure(one.after, unit)}"
+
+
+def arch_of(group: str, case: str) -> str:
+    """The architecture in a case's key, which route keeps last."""
+    words = case.split("/")
+    return words[-1] if group == "route" else words[0]
+
+
+def kernel_of(group: str, case: str) -> str:
+    """A case's key without its architecture."""
+    words = case.split("/")
+    return "/".join(words[:-1] if group == "route" else words[1:]) or case
+
+
+def case_title(name: str) -> str:
+    """A codegen case in words; a name that is none as it is."""
+    case = CASES.get(name)
+    return _case_words(case) if case else name
+
+
+def _case_words(case: Case) -> str:
+    call = case.call
+    if case.role != "main":
+        words = [_ROLES[case.role]]
+    else:
+        words = ["backward" if call.backward else "forward"]
+    dims = f"{call.head_dim}" if call.head_dim == call.head_dim_v else f"{call.head_dim}/{call.head_dim_v}"
+    words.append(f"head dim {dims}")
+    if case.role == "main":
+        words.append(f"window {call.window}" if call.window else "causal" if call.causal else "full")
+    if call.kv_heads != 16:
+        words.append(f"GQA 16:{call.kv_heads}")
+    flags = {
+        "varlen": call.varlen,
+        "deterministic": call.deterministic,
+        "without LSE": not call.return_lse,
+    }
+    return ", ".join(words + [word for word, given in flags.items() if given])
+
+
+def day(milliseconds: int) -> str:
+    """A commit's date, UTC."""
+    return datetime.fromtimestamp(milliseconds / 1000, tz=timezone.utc).date().isoformat()
+
+
+def package_page(release: Release) -> str:
+    return f"{PACKAGE_URL}/{release.version}/"
+
+
+def upstream_of(release: Release) -> str:
+    """The tag of a release upstream, as "4.0.0b36" is tagged "fa4-v4.0.0.beta36"; the tags where there is none."""
+    if release.version in _UNTAGGED:
+        return f"{UPSTREAM_URL}/tags"
+    return f"{UPSTREAM_URL}/tree/fa4-v{release.version.replace('b', '.beta')}"
+
+
+def upstream_commit(commit: str) -> str:
+    return f"{UPSTREAM_URL}/commit/{commit}"
+
+
+def packages(moved: dict[str, tuple[str, str]]) -> list[str]:
+    """Packages that moved, those of one family and the same step told once."""
+    families: dict[tuple[str, tuple[str, str]], list[str]] = {}
+    for name, step in sorted(moved.items()):
+        family = "nvidia-cutlass-dsl" if name.startswith("nvidia-cutlass-dsl") else name
+        families.setdefault((family, step), []).append(name)
+    return [
+        f"{family}{f' ({len(names)} packages)' if len(names) > 1 else ''} {old or 'absent'} → {new or 'absent'}"
+        for (family, (old, new)), names in families.items()
+    ]
