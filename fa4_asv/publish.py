@@ -21,7 +21,7 @@ from fa4_asv.history.repository import NO_HISTORY, git, has_history
 from fa4_asv.project import Project
 from fa4_asv.results import iter_results, sidecar_path
 from fa4_asv.staging import results_lock, stage
-from fa4_asv.verify import Problem, verify
+from fa4_asv.verify import Problem, sound_files, verify
 
 _BUSY = "another publish is running in this checkout; wait for it"
 _SCALARS = (str, int, float, type(None))
@@ -156,16 +156,6 @@ def _tell(project: Project, problems: Sequence[Problem]) -> list[dict[str, str]]
         if not left:
             refused.append({"path": path, "what": what})
     return refused
-
-
-def sound_files(project: Project, problems: Sequence[Problem]) -> list[Path]:
-    """Result files that no problem touches: their own, their sidecar's, or their machine's."""
-    bad = {problem.path for problem in problems}
-    return [
-        path
-        for path in iter_results(project.results)
-        if not bad & {path, sidecar_path(path), path.parent / "machine.json"}
-    ]
 
 
 def link_results(project: Project, staged: Project, good: Sequence[Path]) -> None:

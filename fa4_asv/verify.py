@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +54,16 @@ def verify(project: Project) -> list[Problem]:
         for path in sorted(folder.glob("*.cause")):
             problems += [Problem(path, what) for what in cause_record.problems(path, manifest)]
     return problems
+
+
+def sound_files(project: Project, problems: Sequence[Problem]) -> list[Path]:
+    """Result files that no problem touches: their own, their sidecar's, or their machine's."""
+    bad = {problem.path for problem in problems}
+    return [
+        path
+        for path in iter_results(project.results)
+        if not bad & {path, sidecar_path(path), path.parent / "machine.json"}
+    ]
 
 
 def _machine(folder: Path) -> Iterator[str]:

@@ -75,6 +75,11 @@ FLOORS = [
         "compare",
         "compare_plan",
     },
+    {"report.model", "report.parts", "report.charts", "report.words"},
+    {"report.events", "report.multiples"},
+    {"report.overview", "report.support", "report.machines"},
+    {"report.chronicle"},
+    {"report.site"},
     {"accuracy", "route_card"},
     {
         "runtime",
@@ -95,6 +100,7 @@ FLOORS = [
     {
         "asv_glue.environment",
         "asv_glue.repo",
+        "asv_glue.report",
         "asv_glue.seams",
         "backfill_commands",
         "compare_formats",

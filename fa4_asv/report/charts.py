@@ -36,12 +36,18 @@ def lines(
     form: Callable[[float], str],
     size: tuple[int, int] = (300, 120),
     tips: bool = False,
+    zero: bool = False,
 ) -> Markup:
-    """A line chart over `labels`; `words` is what a screen reader says; `form` writes a figure of the y axis."""
+    """A line chart over `labels`; `words` is what a screen reader says; `form` writes a figure of the y axis.
+
+    `tips` gives every point a dot with words, `zero` starts the y axis there.
+    """
     chart = pygal.Line(**_options(labels, size), show_dots=len(labels) <= _DOTTED, allow_interruptions=True)
-    low, high = _span([value for line in drawn for value in line.values if value is not None])
+    known = [value for line in drawn for value in line.values if value is not None]
+    low, high = _span([*known, 0.0] if zero else known)
     chart.range = (low, high)
-    chart.y_labels = [{"value": value, "label": form(value)} for value in (low, (low + high) / 2, high)]
+    marks = (low, (low + high) / 2, high) if any(known) else (low,)
+    chart.y_labels = [{"value": value, "label": form(value)} for value in marks]
     for colour in range(1 + max((line.colour for line in drawn), default=0)):
         line = next((one for one in drawn if one.colour == colour), Line("", colour, [None] * len(labels)))
         chart.add(line.name, [_point(line, at, labels, form, tips) for at in range(len(labels))])
@@ -54,7 +60,9 @@ def bars(
     """Stacked bars; values below zero hang from it."""
     chart = pygal.StackedBar(**_options(labels, size))
     chart.value_formatter = _count
-    chart.y_labels_major_count, chart.show_minor_y_labels = 4, False
+    ends = [[value for line in drawn for value in line.values if value is not None], [0.0]]
+    low, high = min(map(min, ends)), max(map(max, ends))
+    chart.y_labels = sorted({low, 0.0, high or 1.0})
     for line in drawn:
         chart.add(line.name, [_point(line, at, labels, _count, True) for at in range(len(labels))])
     return _svg(chart, words)
@@ -137,5 +145,9 @@ def _dropped(parent: ElementTree.Element, child: ElementTree.Element) -> bool:
     if tag == "g":
         if any(one.get("r") == str(_NO_DOT) for one in child):
             return True
-        return not any(one.tag.removeprefix(_SVG) not in ("g", "desc") for one in child.iter() if isinstance(one.tag, str))
+        return not any(
+            one.tag.removeprefix(_SVG) not in ("g", "desc")
+            for one in child.iter()
+            if isinstance(one.tag, str)
+        )
     return False

@@ -55,13 +55,23 @@ def release_pages(model: Model, timeline: Timeline) -> list[ReleasePage]:
 
 
 def _title(series: Series) -> str:
-    return series.key.title if series.key.machine == "nogpu" else f"{series.key.title} on {series.key.machine}"
+    return (
+        series.key.title if series.key.machine == "nogpu" else f"{series.key.title} on {series.key.machine}"
+    )
 
 
 def _toolchain(found: Sequence[tuple[Series, Point]]) -> Table:
-    chains = {_title(series): point.record.sidecar.toolchain for series, point in found}
+    same: dict[str, list[str]] = {}
+    by_digest = {}
+    for series, point in found:
+        chain = point.record.sidecar.toolchain
+        by_digest[chain.digest] = chain
+        same.setdefault(chain.digest, []).append(_title(series))
+    chains = {", ".join(titles): by_digest[digest] for digest, titles in same.items()}
     names = sorted({name for chain in chains.values() for name in chain.packages})
-    rows: list[Row] = [[name, *(chain.packages.get(name, "–") for chain in chains.values())] for name in names]
+    rows: list[Row] = [
+        [name, *(chain.packages.get(name, "–") for chain in chains.values())] for name in names
+    ]
     rows.append(["digest of all", *(chain.digest for chain in chains.values())])
     return Table("Toolchain: the packages it was compiled with", ["package", *chains], rows)
 
@@ -84,9 +94,15 @@ def _figures(series: Series, point: Point) -> list[Table]:
 
 def step_table(step: Step) -> Table:
     """Every change of a step, the largest first; states above figures."""
-    events = sorted(step.events, key=lambda e: (not e.relevant, -e.change.weight, e.change.case, e.change.metric))
-    return Table("Every figure that changed", ["case", "metric", "before", "after", "change", "cause"],
-                 [_event_row(event) for event in events], "wide")
+    events = sorted(
+        step.events, key=lambda e: (not e.relevant, -e.change.weight, e.change.case, e.change.metric)
+    )
+    return Table(
+        "Every figure that changed",
+        ["case", "metric", "before", "after", "change", "cause"],
+        [_event_row(event) for event in events],
+        "wide",
+    )
 
 
 def _event_row(event: Event) -> Row:
@@ -99,7 +115,13 @@ def _event_row(event: Event) -> Row:
         cells = [words.figure(change.before, unit), words.figure(change.after, unit), change.change]
     css = "" if event.better is None else "better" if event.better else "worse"
     name = Cell(event.kernel, spoken=words.case_title(event.kernel) if change.group == "codegen" else "")
-    return [name, words.metric_title(change.group, change.metric), *cells[:2], Cell(str(cells[2]), css=css), event.cause]
+    return [
+        name,
+        words.metric_title(change.group, change.metric),
+        *cells[:2],
+        Cell(str(cells[2]), css=css),
+        event.cause,
+    ]
 
 
 def releases_table(model: Model, timeline: Timeline) -> Table:
@@ -117,13 +139,22 @@ def releases_table(model: Model, timeline: Timeline) -> Table:
                 release.uploaded[:10],
                 ", ".join(compilers) or "not recorded",
                 str(sum(step.kernels for step in steps)) if found else "–",
-                Cell("package", words.package_page(release)),
-                Cell("source", words.upstream_of(release)),
+                Cell("package", words.package_page(release), spoken=f"of {release.version}"),
+                Cell("source", words.upstream_of(release), spoken=f"of {release.version}"),
                 Cell(release.commit[:8]),
                 release.yanked and f"yanked: {release.yanked}",
             ]
         )
-    head = ["release", "date", _COMPILER, "kernels and calls changed", "package", "upstream", "commit here", ""]
+    head = [
+        "release",
+        "date",
+        _COMPILER,
+        "kernels and calls changed",
+        "package",
+        "upstream",
+        "commit here",
+        "",
+    ]
     return Table("Every release, newest first", head, rows, "wide")
 
 

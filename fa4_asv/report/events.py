@@ -16,7 +16,15 @@ from fa4_asv.report.model import Key, Model, Point, Series
 RELEVANT = 0.01
 # Metrics by which a release is called better or worse. Registers say little of kernels that redistribute them;
 # code size follows the instructions.
-JUDGED = ("spill_bytes", "local_loads", "local_stores", "instructions", "peak_bytes", "growth_bytes", "broken")
+JUDGED = (
+    "spill_bytes",
+    "local_loads",
+    "local_stores",
+    "instructions",
+    "peak_bytes",
+    "growth_bytes",
+    "broken",
+)
 UNEXPLAINED = "not yet explained"
 SOURCE, TOOLCHAIN = "source", "toolchain"
 
@@ -43,6 +51,17 @@ class Event:
             was, _, now = self.change.words.partition(" -> ")
             return True if now == "measured" else False if was == "measured" else None
         return self.change.after < self.change.before
+
+    @property
+    def weight(self) -> tuple[bool, float, str]:
+        """What to tell first: local loads and stores come after the spills and instructions that cause them."""
+        return not self.change.metric.startswith("local"), self.change.weight, self.change.case
+
+    @property
+    def percent(self) -> str:
+        """In brackets; "" for a state and for what was zero."""
+        before, after = self.change.before, self.change.after
+        return f" ({words.percent(before, after)})" if before and after is not None else ""
 
     @property
     def relevant(self) -> bool:
@@ -78,7 +97,7 @@ class Step:
     @property
     def weight(self) -> float:
         """The largest relevant change, as a ratio; how a timeline chooses what to tell first."""
-        return max((one.change.weight for one in self.events if one.relevant), default=0.0)
+        return max((one.change.weight for one in self.events if one.relevant and one.weight[0]), default=0.0)
 
     @property
     def packages(self) -> list[str]:
@@ -90,12 +109,10 @@ class Step:
         """Each cause and how many figures it moved, the commonest first."""
         return sorted(Counter(one.cause for one in self.events).items(), key=lambda pair: (-pair[1], pair[0]))
 
-    def largest(self, metric: str) -> Event | None:
-        found = [one for one in self.events if one.change.metric == metric]
-        return max(found, key=lambda one: (one.change.weight, one.change.case), default=None)
-
-    def count(self, metric: str, better: bool) -> int:
-        return sum(one.change.metric == metric and one.better is better for one in self.events)
+    def of(self, metric: str, better: bool) -> list[Event]:
+        """The changes of one metric in one direction, the largest first."""
+        found = [one for one in self.events if one.change.metric == metric and one.better is better]
+        return sorted(found, key=lambda one: one.weight, reverse=True)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from fa4_asv.report import words
 from fa4_asv.report.charts import Line, lines
 from fa4_asv.report.model import Model, Point, Series, seconds_of
 from fa4_asv.report.multiples import short
-from fa4_asv.report.parts import Cell, Chart, Panel, Row, Table
-from fa4_asv.shapes import SHAPES, SdpaShape
+from fa4_asv.report.parts import Chart, Panel, Row, Table
+from fa4_asv.shapes import SHAPES, TOKENS, SdpaShape
 
 # Dense bf16 and fp16 TFLOP/s of NVIDIA's data sheets (half of what they state with sparsity), by a word of the
 # machine's name. H100 and H200 are the SXM cards.
@@ -47,7 +47,9 @@ def machines(model: Model) -> list[Machine]:
         peak = peak_of(name)
         series = [one for one in model.of_machine(name) if any(_timed(point) for point in one.points)]
         if series:
-            measured = [_measured(one, point, peak) for one in series for point in one.points if _timed(point)]
+            measured = [
+                _measured(one, point, peak) for one in series for point in one.points if _timed(point)
+            ]
             found.append(Machine(name, peak, measured[::-1], _best(series, peak)))
     return found
 
@@ -103,9 +105,6 @@ def _table(title: str, cases: dict[str, CaseRecord], backward: bool, peak: float
         seconds = seconds_of(record)
         shape = SHAPES.get(name)
         rate = tflops(seconds, shape, backward) if seconds and shape else None
-        errors = ", ".join(
-            f"{key.removeprefix('error ')} {value}" for key, value in record.words.items() if key.startswith("error ")
-        )
         rows.append(
             [
                 name,
@@ -113,7 +112,7 @@ def _table(title: str, cases: dict[str, CaseRecord], backward: bool, peak: float
                 words.seconds(seconds) if seconds else record.state,
                 f"{rate:,.0f}" if rate and rate >= 10 else f"{rate:.2g}" if rate else "–",
                 f"{rate / peak:.0%}" if rate and peak else "–",
-                errors or "–",
+                _worst(record) or "–",
                 record.why or record.words.get("notes", ""),
             ]
         )
@@ -122,16 +121,29 @@ def _table(title: str, cases: dict[str, CaseRecord], backward: bool, peak: float
     return Table(title, head, rows, "wide")
 
 
+def _worst(record: CaseRecord) -> str:
+    """The largest error in units of what the guard allows, and of what: "0.5 (dq hard)"."""
+    found = {
+        key.removeprefix("error "): text for key, text in record.words.items() if key.startswith("error ")
+    }
+    numbers = {key: text for key, text in found.items() if text.replace(".", "").replace("e-", "").isdigit()}
+    if not numbers:
+        return ""
+    worst = max(numbers, key=lambda key: (float(numbers[key]), key))
+    return f"{numbers[worst]} ({worst})"
+
+
 def _length(name: str) -> tuple[int, int, int]:
     shape = SHAPES.get(name)
     return (shape.head_dim, shape.causal, shape.seq_len) if shape else (0, 0, 0)
 
 
 def _family(shape: SdpaShape) -> str:
-    dims = f"d{shape.head_dim}" + ("" if shape.head_dim == shape.head_dim_v else f"/{shape.head_dim_v}")
-    mask = f"window {shape.window}" if shape.window is not None else "causal" if shape.causal else "full"
-    kv = "" if shape.kv_heads == shape.num_heads else f", {shape.num_heads} heads over {shape.kv_heads}"
-    return f"{dims}, {mask}{kv}, {shape.dtype}, {shape.tokens // 1024}k tokens"
+    return (
+        f"{words.shape_title(shape)}, {shape.tokens // 1024}k tokens"
+        if shape.tokens == TOKENS
+        else words.shape_title(shape)
+    )
 
 
 def _panels(direction: str, cases: dict[str, CaseRecord], backward: bool, label: str) -> list[Panel]:
@@ -143,7 +155,7 @@ def _panels(direction: str, cases: dict[str, CaseRecord], backward: bool, label:
         if seconds and shape:
             rates = families.setdefault(_family(shape), {}).setdefault(backend, {})
             rates[shape.seq_len] = tflops(seconds, shape, backward)
-    panels = []
+    panels: list[Panel] = []
     for family, backends in families.items():
         lengths = sorted({length for rates in backends.values() for length in rates})
         if len(lengths) < 3:
@@ -156,7 +168,7 @@ def _panels(direction: str, cases: dict[str, CaseRecord], backward: bool, label:
             f"{name} {', '.join(f'{backends[name][x]:.0f} at {x}' for x in lengths if x in backends[name])}"
             for name in order
         )
-        svg = lines(axis, drawn, spoken, lambda value: f"{value:,.0f}", (300, 140), tips=True)
+        svg = lines(axis, drawn, spoken, lambda value: f"{value:,.0f}", (300, 140), tips=True, zero=True)
         rows: list[Row] = [
             [str(x), *(f"{backends[n][x]:,.0f}" if x in backends[n] else "–" for n in order)] for x in lengths
         ]
@@ -164,4 +176,3 @@ def _panels(direction: str, cases: dict[str, CaseRecord], backward: bool, label:
         anchor = f"{direction}-{len(panels)}"
         panels.append(Panel(anchor, title, [Chart("TFLOP/s", svg)], table, legend=order))
     return panels
-

@@ -121,7 +121,9 @@ def load(project: Project, files: Iterable[Path]) -> Model:
         Series(key, tuple(sorted(points, key=lambda p: (order.get(p.commit, -1), p.date, p.commit))))
         for key, points in found.items()
     ]
-    series.sort(key=lambda one: (one.key.machine, one.key.history, one.key.policy, _newest_first(one.key.flavour)))
+    series.sort(
+        key=lambda one: (one.key.machine, one.key.history, one.key.policy, _newest_first(one.key.flavour))
+    )
     return Model(manifest.releases, tuple(series))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from fa4_asv.cases import ARCHES
-from fa4_asv.groups import GROUPS
+from fa4_asv.groups import GROUPS, TRACED
 from fa4_asv.report import words
 from fa4_asv.report.charts import Line, lines
 from fa4_asv.report.model import Model, Point, Series, seconds_of
@@ -40,6 +40,16 @@ def values(series: Series, labels: Sequence[str], figure: Callable[[Point], floa
     return [figure(known[label]) if label in known else None for label in labels]
 
 
+def exact(group: str, case: str, metric: str) -> Callable[[Point], float | None]:
+    """How to read one exact figure from a point."""
+    return lambda point: point.figure(group, case, metric)
+
+
+def timed(group: str, case: str) -> Callable[[Point], float | None]:
+    """How to read the median seconds of one case from a point."""
+    return lambda point: seconds_of(point.cases(group).get(case))
+
+
 def kernels(series: Sequence[Series], arch: str) -> list[Section]:
     """Spills and instructions of every kernel of one architecture."""
     points = axis(series)
@@ -68,7 +78,7 @@ def _kernel(series: Sequence[Series], points: Sequence[Point], arch: str, name: 
         unit, title = GROUPS["codegen"].metrics[metric]
         drawn = []
         for one in series:
-            found = values(one, labels, lambda p, metric=metric: p.figure("codegen", f"{arch}/{name}", metric))
+            found = values(one, labels, exact("codegen", f"{arch}/{name}", metric))
             drawn.append(Line(one.key.title, colour(one.key.flavour), found))
             columns.append(f"{title}, {one.key.title}")
             for row, value in zip(rows, found, strict=True):
@@ -105,10 +115,7 @@ def memory(series: Sequence[Series]) -> list[Section]:
     for arch, name in GROUPS["memory"].cases:
         case = f"{arch}/{name}"
         if any(case in point.cases("memory") for point in points):
-            found = tuple(
-                tuple(values(one, labels, lambda p, case=case: p.figure("memory", case, "peak_bytes")))
-                for one in series
-            )
+            found = tuple(tuple(values(one, labels, exact("memory", case, "peak_bytes"))) for one in series)
             same.setdefault(found, []).append(case)
     panels: dict[str, list[Panel]] = {"Forward": [], "Backward": []}
     for found, cases in same.items():
@@ -124,7 +131,8 @@ def memory(series: Sequence[Series]) -> list[Section]:
 def _memory_panel(cases: Sequence[str], labels: Sequence[str], drawn: Sequence[Line]) -> Panel:
     names = list(dict.fromkeys(words.kernel_of("memory", case) for case in cases))
     arches = [arch for arch in ARCHES if any(case.startswith(f"{arch}/") for case in cases)]
-    title = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+    backward, shape = TRACED[names[0]]
+    title = f"{'backward' if backward else 'forward'}, {words.shape_title(shape)}"
     rows = [
         [short(label), *(words.figure(line.values[at], "bytes") for line in drawn)]
         for at, label in enumerate(labels)
@@ -132,7 +140,8 @@ def _memory_panel(cases: Sequence[str], labels: Sequence[str], drawn: Sequence[L
     table = Table(
         f"Peak memory of {title}", ["release", *(f"peak memory, {line.name}" for line in drawn)], rows
     )
-    note = f"{', '.join(arches)}: {', '.join(names)}"
+    sizes = [f"{TRACED[name][1].batch} × {TRACED[name][1].seq_len:,}" for name in names]
+    note = f"{' and '.join(arches)}; sequences × tokens: {', '.join(sizes)}"
     chart = _chart(f"Peak memory of {title} on {' and '.join(arches)}", "peak memory", labels, drawn, "bytes")
     return Panel(f"{arches[0]}-{names[0]}", title, [chart], table, note)
 
@@ -157,7 +166,11 @@ def _seconds(series: Sequence[Series], group: str) -> list[Panel]:
     panels = []
     for case in cases:
         drawn = [
-            Line(one.key.title, colour(one.key.flavour), values(one, labels, lambda p, case=case: seconds_of(p.cases(group).get(case))))
+            Line(
+                one.key.title,
+                colour(one.key.flavour),
+                values(one, labels, timed(group, case)),
+            )
             for one in series
         ]
         drawn = [line for line in drawn if any(value is not None for value in line.values)]

@@ -61,7 +61,9 @@ def verdict(steps: Sequence[Step]) -> str:
 
 
 def _moved(series: Sequence[Series]) -> list[str]:
-    from_to = [(one.points[-2].record.sidecar.toolchain, one.points[-1].record.sidecar.toolchain) for one in series]
+    from_to = [
+        (one.points[-2].record.sidecar.toolchain, one.points[-1].record.sidecar.toolchain) for one in series
+    ]
     found = [words.packages(package_changes(old.packages, new.packages)) for old, new in from_to]
     return list(dict.fromkeys(text for texts in found for text in texts))
 
@@ -72,20 +74,15 @@ def _sentences(steps: Sequence[Step]) -> list[str]:
     for better, lead in ((True, "Better"), (False, "Worse")):
         events = [(step, e) for step in steps for e in step.events if e.relevant and e.better is better]
         if events:
-            step, top = max(events, key=lambda pair: (pair[1].change.weight, pair[1].change.case))
+            step, top = max(events, key=lambda pair: pair[1].weight)
             cases = {(s.arch, e.kernel) for s, e in events}
             more = words.change(top.change)
             kernels = "kernel or call" if len(cases) == 1 else "kernels or calls"
             found.append(
                 f"{lead}: {len(cases)} {kernels}; most of all {top.kernel} on {step.arch}, {step.key.title}: "
-                f"{more}{_percent(top)}."
+                f"{more}{top.percent}."
             )
     return found
-
-
-def _percent(event: Event) -> str:
-    before, after = event.change.before, event.change.after
-    return f" ({words.percent(before, after)})" if before and after is not None else ""
 
 
 def why(steps: Sequence[Step]) -> str:
@@ -121,13 +118,16 @@ def _cell(arch: str, series: Series, group: str, metric: str, steps: Sequence[St
     if not cases:
         return Cell("–", spoken="not recorded")
     step = next((one for one in steps if one.key == series.key and one.arch == arch), None)
-    top = step.largest(metric) if step else None
-    if step is None or top is None:
+    up, down = (step.of(metric, better) if step else [] for better in (True, False))
+    if step is None or not up + down:
         return Cell(f"all {len(cases)} same", css="same")
-    up, down = step.count(metric, better=True), step.count(metric, better=False)
-    told = [f"{count} {word}" for count, word in ((up, "better"), (down, "worse")) if count]
+    told = [
+        f"{len(found)} of {len(cases)} {word}{found[0].percent}"
+        for found, word in ((up, "better"), (down, "worse"))
+        if found
+    ]
     css = "better" if not down else "worse" if not up else "mixed"
-    return Cell(f"{', '.join(told)} of {len(cases)}{_percent(top)}", f"events/{step.page}", css)
+    return Cell(", ".join(told), f"events/{step.page}", css)
 
 
 def history(model: Model, timeline: Timeline) -> list[Panel]:
@@ -164,14 +164,17 @@ def _totals(series: Sequence[Series], points: Sequence[Point]) -> list[Panel]:
     for arch in ARCHES:
         for metric, title in (("spill_bytes", "Bytes spilled a thread"), ("instructions", "Instructions")):
             drawn = [
-                Line(one.key.title, colour(one.key.flavour), _sum(one, labels, arch, metric)) for one in series
+                Line(one.key.title, colour(one.key.flavour), _sum(one, labels, arch, metric))
+                for one in series
             ]
             drawn = [line for line in drawn if any(value is not None for value in line.values)]
             if not drawn:
                 continue
             whole = f"{title}, all kernels of {arch} together"
             svg = lines([short(x) for x in labels], drawn, whole, words.figure, (420, 150), tips=True)
-            rows = [[short(x), *(words.figure(line.values[at]) for line in drawn)] for at, x in enumerate(labels)]
+            rows = [
+                [short(x), *(words.figure(line.values[at]) for line in drawn)] for at, x in enumerate(labels)
+            ]
             table = Table(whole, ["release", *(line.name for line in drawn)], rows)
             panels.append(Panel(f"total-{arch}-{metric}", whole, [Chart("", svg)], table))
     return panels
@@ -184,7 +187,9 @@ def _sum(series: Series, labels: Sequence[str], arch: str, metric: str) -> list[
         for point in series.points
         if point.cases("codegen")
     ]
-    shared = {case for case in (set.intersection(*measured) if measured else set()) if case.startswith(f"{arch}/")}
+    shared = {
+        case for case in (set.intersection(*measured) if measured else set()) if case.startswith(f"{arch}/")
+    }
     if not shared:
         return [None] * len(labels)
 
@@ -216,7 +221,16 @@ def steps_table(steps: Sequence[Step], caption: str) -> Table:
                 ", ".join(cause for cause, _ in step.causes) or UNEXPLAINED,
             ]
         )
-    head = ["release", "flavour", "arch", "changed", "largest gain", "largest loss", "toolchain moved", "cause"]
+    head = [
+        "release",
+        "flavour",
+        "arch",
+        "changed",
+        "largest gain",
+        "largest loss",
+        "toolchain moved",
+        "cause",
+    ]
     return Table(caption, head, rows, "wide")
 
 
@@ -224,5 +238,5 @@ def _top(events: Sequence[Event], better: bool) -> Cell | str:
     found = [event for event in events if event.better is better]
     if not found:
         return "–"
-    top = max(found, key=lambda one: (one.change.weight, one.change.case))
-    return Cell(f"{top.kernel}: {words.change(top.change)}{_percent(top)}", css="better" if better else "worse")
+    top = max(found, key=lambda one: one.weight)
+    return Cell(f"{top.kernel}: {words.change(top.change)}{top.percent}", css="better" if better else "worse")

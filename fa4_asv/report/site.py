@@ -28,22 +28,11 @@ from fa4_asv.report.machines import machines
 from fa4_asv.report.model import Model, Point, load
 from fa4_asv.report.overview import headline, history, largest, steps_table
 from fa4_asv.report.support import STATES, maps, route_tables
-from fa4_asv.results import iter_results, sidecar_path
-from fa4_asv.verify import Problem, verify
+from fa4_asv.verify import Problem, sound_files, verify
 
 _CSS = {"better": "better", "worse": "worse", "mixed": "mixed"}
 _MARK = "style.css"  # stands in every report, so that an old one is known from a stranger's folder
 Page = tuple[str, str]
-
-
-def sound(project: Project, problems: Sequence[Problem]) -> list[Path]:
-    """Result files that no problem touches: their own, their sidecar's, or their machine's."""
-    bad = {problem.path for problem in problems}
-    return [
-        path
-        for path in iter_results(project.results)
-        if not bad & {path, sidecar_path(path), path.parent / "machine.json"}
-    ]
 
 
 def explanations(project: Project, problems: Sequence[Problem]) -> list[Explanation]:
@@ -59,7 +48,7 @@ def write_report(project: Project, folder: Path) -> list[Problem]:
     Raises Fa4AsvError; the old report stays then.
     """
     problems = verify(project)
-    model = load(project, sound(project, problems))
+    model = load(project, sound_files(project, problems))
     if not model.series:
         raise Fa4AsvError("there is no sound result file in results/; no report was made")
     found = timeline(model, explanations(project, problems))
@@ -181,7 +170,9 @@ def _chronicle(model: Model, found: Timeline, render: Any) -> Iterator[Page]:
         parts=[("Releases", [releases_table(model, found)]), *([("Commits", [commits])] if commits else [])],
     )
     for page in release_pages(model, found):
-        yield render(f"releases/{page.release.version}.html", "release.html", title=page.release.version, page=page)
+        yield render(
+            f"releases/{page.release.version}.html", "release.html", title=page.release.version, page=page
+        )
     for step in found.steps:
         yield render(
             f"events/{step.page}",
@@ -239,7 +230,9 @@ def _renderer(machine_names: Sequence[str]) -> Any:
 
 
 @click.command()
-@click.option("--output", type=click.Path(path_type=Path), help="Where the report goes (default: html/report/).")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Where the report goes (default: html/report/)."
+)
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 def report(output: Path | None, as_json: bool) -> None:
     """Make the report that people read, from results/ alone; it opens without a server or a network.
@@ -257,7 +250,8 @@ def report(output: Path | None, as_json: bool) -> None:
     folder = output or project.html / "report"
     problems = write_report(project, folder)
     refused = [
-        {"path": problem.path.relative_to(project.root).as_posix(), "what": problem.what} for problem in problems
+        {"path": problem.path.relative_to(project.root).as_posix(), "what": problem.what}
+        for problem in problems
     ]
     for one in refused:
         click.echo(f"refused: {one['path']}: {one['what']}", err=True)
@@ -266,5 +260,7 @@ def report(output: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"files": count, "bytes": size, "refused": refused}, indent=1))
     else:
-        click.echo(f"{count} files ({size / 1e6:.1f} MB) in {os.path.relpath(folder)}, {len(refused)} problems")
+        click.echo(
+            f"{count} files ({size / 1e6:.1f} MB) in {os.path.relpath(folder)}, {len(refused)} problems"
+        )
     sys.exit(1 if refused else 0)

@@ -14,7 +14,12 @@ from fa4_asv.report.multiples import axis, short
 from fa4_asv.report.parts import Cell, Row, Table
 from fa4_asv.route_table import Grid, Pair, grids
 
-STATES = {"measured": "supported", "unsupported": "unsupported", "broken": "broken", "not run": "not recorded"}
+STATES = {
+    "measured": "supported",
+    "unsupported": "unsupported",
+    "broken": "broken",
+    "not run": "not recorded",
+}
 FEATURES = [name for name, case in CASES.items() if case.role == "main"]
 
 
@@ -46,11 +51,17 @@ def _map(arch: str, series: Sequence[Series], labels: Sequence[str]) -> Map:
                 if record and record.why and record.state in ("unsupported", "broken"):
                     said.setdefault((name, f"{record.state}, {title}", record.why), []).append(short(label))
             cells.append(_cell({title: record.state for title, record in found.items() if record}))
-        rows.append([Cell(name, spoken=words.case_title(name)), *cells])
+        rows.append([Cell(words.case_title(name)), *cells])
     head = ["feature", *(short(label) for label in labels)]
     table = Table(f"What compiles for {arch}, by release", head, rows, "map")
-    reasons = [[name, state, _range(where), why] for (name, state, why), where in said.items()]
-    told = Table(f"What FA4 said on {arch}", ["feature", "state", "releases", "words"], reasons) if reasons else None
+    reasons = [
+        [words.case_title(name), state, _range(where), why] for (name, state, why), where in said.items()
+    ]
+    told = (
+        Table(f"What FA4 said on {arch}", ["feature", "state", "releases", "words"], reasons)
+        if reasons
+        else None
+    )
     return Map(arch, table, told)
 
 
@@ -65,7 +76,9 @@ def _cell(states: dict[str, str]) -> Cell:
     if len(set(states.values())) == 1:
         state = next(iter(states.values()))
         return Cell("", spoken=STATES[state], css=state)
-    return Cell("", spoken="; ".join(f"{title}: {STATES[state]}" for title, state in states.items()), css="partly")
+    return Cell(
+        "", spoken="; ".join(f"{title}: {STATES[state]}" for title, state in states.items()), css="partly"
+    )
 
 
 def _range(labels: Sequence[str]) -> str:
@@ -93,7 +106,9 @@ def route_tables(series: Sequence[Series]) -> list[tuple[Table, Table | None]]:
         rows: list[Row] = [
             [short(release), *(_verdict(pair) for pair in pairs)] for release, pairs in grid.rows
         ]
-        table = Table(f"FA4 through SDPA, {grid.title}", ["FA4", *(f"torch {one}" for one in grid.torches)], rows)
+        table = Table(
+            f"FA4 through SDPA, {grid.title}", ["FA4", *(f"torch {one}" for one in grid.torches)], rows
+        )
         reasons = Table("What was said", ["words", "where"], grid.reasons) if grid.reasons else None
         found.append((table, reasons))
     return found

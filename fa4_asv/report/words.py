@@ -8,12 +8,19 @@ from fa4_asv.cases import CASES, Case
 from fa4_asv.changes import Change
 from fa4_asv.groups import GROUPS
 from fa4_asv.history.manifest import PROJECT, Release
+from fa4_asv.shapes import SdpaShape
 
 UPSTREAM_URL = "https://github.com/Dao-AILab/flash-attention"
 PACKAGE_URL = f"https://pypi.org/project/{PROJECT}"
 # Released without a tag of its own upstream.
 _UNTAGGED = {"4.0.0b3"}
-_ROLES = {"pre": "preprocess of the backward", "post_dq": "postprocess of dQ", "post_dkv": "postprocess of dK, dV"}
+_ROLES = {
+    "pre": "preprocess of the backward",
+    "post_dq": "postprocess of dQ",
+    "post_dkv": "postprocess of dK, dV",
+}
+_COMPILER = "nvidia-cutlass-dsl"
+_FIRST = (_COMPILER, "quack-kernels", "apache-tvm-ffi")
 _STEPS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -26,19 +33,22 @@ def figure(value: float | None, unit: str = "") -> str:
     if unit == "bytes" and value >= 1 << 20:
         step = min(int(value).bit_length() // 10, len(_STEPS) - 1)
         step -= value < 1 << 10 * step
-        return f"{value / (1 << 10 * step):.4g} {_STEPS[step]}"
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3g}"
+        return f"{value / (1 << 10 * step):.4g}\N{NO-BREAK SPACE}{_STEPS[step]}"
+    return f"{value:,.0f}" if float(value).is_integer() or value >= 100 else f"{value:,.3g}"
 
 
 def seconds(value: float) -> str:
     for factor, unit in ((1.0, "s"), (1e3, "ms"), (1e6, "µs")):
         if value * factor >= 1:
-            return f"{value * factor:.4g} {unit}"
-    return f"{value * 1e6:.3g} µs"
+            return f"{value * factor:.4g}\N{NO-BREAK SPACE}{unit}"
+    return f"{value * 1e6:.3g}\N{NO-BREAK SPACE}µs"
 
 
 def percent(before: float, after: float) -> str:
-    return f"{after / before - 1:+.1%}" if before else "new"
+    """Such as "−20.1 %"; a change from zero is "new"."""
+    if not before:
+        return "new"
+    return f"{after / before - 1:+.1%}".replace("-", "\N{MINUS SIGN}").replace("%", "\N{NO-BREAK SPACE}%")
 
 
 def unit_of(group: str, metric: str) -> str:
@@ -77,10 +87,7 @@ def case_title(name: str) -> str:
 
 def _case_words(case: Case) -> str:
     call = case.call
-    if case.role != "main":
-        words = [_ROLES[case.role]]
-    else:
-        words = ["backward" if call.backward else "forward"]
+    words = [_ROLES.get(case.role, "backward" if call.backward else "forward")]
     dims = f"{call.head_dim}" if call.head_dim == call.head_dim_v else f"{call.head_dim}/{call.head_dim_v}"
     words.append(f"head dim {dims}")
     if case.role == "main":
@@ -93,6 +100,18 @@ def _case_words(case: Case) -> str:
         "without LSE": not call.return_lse,
     }
     return ", ".join(words + [word for word, given in flags.items() if given])
+
+
+def shape_title(shape: SdpaShape) -> str:
+    """A shape without its size, such as "head dim 128, 32 heads over 8, causal"."""
+    dims = (
+        f"{shape.head_dim}" if shape.head_dim == shape.head_dim_v else f"{shape.head_dim}/{shape.head_dim_v}"
+    )
+    heads = f"{shape.num_heads} heads" + (
+        "" if shape.kv_heads == shape.num_heads else f" over {shape.kv_heads}"
+    )
+    mask = f"window {shape.window}" if shape.window is not None else "causal" if shape.causal else "full"
+    return ", ".join([f"head dim {dims}", heads, mask, *([] if shape.dtype == "bf16" else [shape.dtype])])
 
 
 def day(milliseconds: int) -> str:
@@ -115,13 +134,14 @@ def upstream_commit(commit: str) -> str:
     return f"{UPSTREAM_URL}/commit/{commit}"
 
 
-def packages(moved: dict[str, tuple[str, str]]) -> list[str]:
-    """Packages that moved, those of one family and the same step told once."""
-    families: dict[tuple[str, tuple[str, str]], list[str]] = {}
-    for name, step in sorted(moved.items()):
-        family = "nvidia-cutlass-dsl" if name.startswith("nvidia-cutlass-dsl") else name
-        families.setdefault((family, step), []).append(name)
-    return [
-        f"{family}{f' ({len(names)} packages)' if len(names) > 1 else ''} {old or 'absent'} → {new or 'absent'}"
-        for (family, (old, new)), names in families.items()
-    ]
+def packages(moved: dict[str, tuple[str, str]], limit: int = 3) -> list[str]:
+    """Packages that moved, the compiler and what shapes the kernels first; its parts only where it stayed."""
+    names = sorted(moved, key=lambda name: (_rank(name), name))
+    if _COMPILER in moved:
+        names = [name for name in names if name == _COMPILER or not name.startswith(_COMPILER)]
+    told = [f"{name} {moved[name][0] or 'absent'} → {moved[name][1] or 'absent'}" for name in names[:limit]]
+    return told + ([f"{len(names) - limit} more"] if len(names) > limit else [])
+
+
+def _rank(name: str) -> int:
+    return next((at for at, first in enumerate(_FIRST) if name.startswith(first)), len(_FIRST))
