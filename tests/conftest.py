@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fa4_asv.project import Project
+from fa4_asv.report.site import write_report
 from tests.registry_fake import FakeRegistry, sdist
 
 pytest_plugins = ["tests.real_checkout"]
@@ -34,6 +35,14 @@ def registry(monkeypatch: pytest.MonkeyPatch):
         fake.add("4.0.0b4", "2026-03-05T19:00:00.5Z")
         monkeypatch.setenv("FA4_ASV_INDEX_URL", fake.url)
         yield fake
+
+
+@pytest.fixture(scope="session")
+def real_report(tmp_path_factory) -> Path:
+    """The report of this checkout's own record, made once."""
+    folder = tmp_path_factory.mktemp("real") / "report"
+    write_report(Project(ROOT), folder)
+    return folder
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
