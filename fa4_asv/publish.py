@@ -59,6 +59,7 @@ def publish(html_dir: Path | None, as_json: bool) -> None:
                 problems = find_problems(project)
                 good = sound_files(project, problems)
                 link_results(project, staged, good)
+                link_causes(project, staged, problems)
             refused = _tell(project, problems)
             withheld = len(list(iter_results(project.results))) - len(good)
             if not good:
@@ -181,6 +182,18 @@ def link_results(project: Project, staged: Project, good: Sequence[Path]) -> Non
                 _link(each, machine / each.name)
     except OSError as error:
         raise Fa4AsvError(f"cannot link the results into {staged.root}: {error}") from None
+
+
+def link_causes(project: Project, staged: Project, problems: Sequence[Problem]) -> None:
+    """Give `staged` what explains the figures; asv does not read it, the report does. Raises Fa4AsvError."""
+    bad = {problem.path for problem in problems}
+    for path in sorted(project.results.glob("*/*.cause")):
+        folder = staged.results / path.parent.name
+        if path not in bad and folder.is_dir():
+            try:
+                _link(path, folder / path.name)
+            except OSError as error:
+                raise Fa4AsvError(f"cannot link {path} into {staged.root}: {error}") from None
 
 
 def _check_benchmarks(data: Any) -> None:

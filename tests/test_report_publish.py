@@ -1,0 +1,39 @@
+"""The report as a part of publishing: written by asv's own publish, linked there and back, explanations and all."""
+
+from __future__ import annotations
+
+import pytest
+
+from fa4_asv.asv_glue.report import link_from
+from fa4_asv.causes import Explanation, Side, write_explanation
+from fa4_asv.errors import Fa4AsvError
+from fa4_asv.results import sidecar_path
+from tests.test_backfill import history  # noqa: F401 - a fixture
+from tests.test_publish import commits, path_of, publish, recorded  # noqa: F401 - a fixture
+
+
+def test_publishing_makes_the_report_linked_there_and_back(recorded, capsys):  # noqa: F811
+    """Another machine's files appear, a broken one is refused by name, an explanation is shown."""
+    old, new = (Side(commit, "", "d1", {}) for commit in commits(recorded)[:2])
+    found = Explanation("cu13", old, new, threads=("https://github.com/Dao-AILab/flash-attention/issues/1",))
+    write_explanation(recorded.results / "nogpu" / found.file_name, found)
+    box = recorded.results / "someones-h200"
+    box.mkdir()
+    (box / "machine.json").write_text('{"machine": "someones-h200", "version": 1}')
+    for path in (path_of(recorded, 2), sidecar_path(path_of(recorded, 2))):
+        (box / path.name).write_text(path.read_text().replace('"nogpu"', '"someones-h200"'))
+    path_of(recorded, 0).write_text("{")
+    assert publish() == 1
+    assert f"refused: results/nogpu/{path_of(recorded, 0).name}" in capsys.readouterr().err
+    report = recorded.html / "report"
+    assert '<a href="report/index.html">' in (recorded.html / "index.html").read_text()
+    assert '<a href="../index.html">' in (report / "index.html").read_text()
+    assert "cu13 on someones-h200" in (report / "releases" / "4.0.0b10.html").read_text()
+    assert "not recorded yet" in (report / "releases" / "4.0.0b3.html").read_text()
+    assert "4.0.0b4" in (report / "index.html").read_text()
+
+
+def test_a_bar_of_another_asv_is_told(tmp_path):
+    (tmp_path / "index.html").write_text("<ul></ul>")
+    with pytest.raises(Fa4AsvError, match="has no bar to link the report from"):
+        link_from(tmp_path / "index.html")
