@@ -13,7 +13,7 @@ from rich.console import Console
 
 from fa4_asv.compare_formats import as_json, exit_code, markdown, text
 from fa4_asv.compare_plan import commit_of, plan_of
-from fa4_asv.compare_sides import Comparison, held_against
+from fa4_asv.compare_sides import Comparison, held_against, refuse_other_suites
 from fa4_asv.files import write_atomic
 from fa4_asv.machine import NOGPU
 from fa4_asv.project import Project
@@ -82,6 +82,7 @@ def compare(
     if not no_run:
         from fa4_asv.compare_runs import Asked, run_missing  # asv, uv: what only compares needs neither
 
+        refuse_other_suites(project, commits, machine)
         try:
             run_missing(project, commits, plan, Asked(flavours, machine, bench, environment, rounds))
         except KeyboardInterrupt:

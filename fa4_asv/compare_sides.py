@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from fa4_asv.changes import package_changes
 from fa4_asv.compare import BETTER, WORSE, Measured, Row, compare
@@ -114,14 +115,30 @@ def _recorded(project: Project, commit: Commit, flavour: str, machine: str) -> l
         result, sidecar = load_result(path), read_sidecar(sidecar_path(path))
         if sidecar.commit != commit.hash or sidecar.toolchain.flavour != flavour:
             continue
-        if sidecar.suite != SUITE:
-            raise Fa4AsvError(
-                f"{sidecar_path(path).name} was written by suite {sidecar.suite!r}, this is suite {SUITE!r}: "
-                f"figures of different suites are not comparable; delete the pair and measure {commit.name} again"
-            )
+        _same_suite(path, sidecar)
         measured = Measured(sidecar.groups, result.versions)
         sides.append(Side(commit, sidecar, measured, result.python))
     return sides
+
+
+def refuse_other_suites(project: Project, commits: tuple[Commit, Commit], machine: str) -> None:
+    """Raises Fa4AsvError before anything is measured that could not be compared. Damaged files are no matter:
+    they are measured again."""
+    for path in iter_results(project.results, machine):
+        if path.name.startswith(tuple(commit.hash[:8] for commit in commits)):
+            try:
+                sidecar = read_sidecar(sidecar_path(path))
+            except Fa4AsvError:
+                continue
+            _same_suite(path, sidecar)
+
+
+def _same_suite(path: Path, sidecar: Sidecar) -> None:
+    if sidecar.suite != SUITE:
+        raise Fa4AsvError(
+            f"{sidecar_path(path).name} was written by suite {sidecar.suite!r}, this is suite {SUITE!r}: "
+            "figures of different suites are not comparable; delete the pair and it is measured again"
+        )
 
 
 def _usable(side: Side, bench: Sequence[str]) -> None:

@@ -76,6 +76,8 @@ def test_a_round_is_one_process_and_is_read_once_per_case(context, worker, tmp_p
     assert len(jobs(tmp_path)) == len(GROUP.cases), "the second case was in the first round"
     assert {first.state, other.state} == {"measured"}
     assert first.words["error out gaussian"] == "0.5" and first.samples["control"] == [0.001]
+    middle = sum(first.samples["seconds"]) / 2
+    assert (first.samples["centre"], first.samples["two modes"]) == ([middle], [0.0])
 
 
 def test_asking_again_collects_anew_so_that_no_sample_is_pooled_twice(context, worker, tmp_path):

@@ -1,0 +1,52 @@
+"""Rounds of interleaved runs: asv saves after each, so the sidecar must go on where the last save ended."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from fa4_asv.asv_glue.seams import continue_rounds
+from fa4_asv.compare import rounds_of
+from fa4_asv.groups import GROUPS
+from fa4_asv.records import CaseRecord, Sidecar, Toolchain
+from fa4_asv.verdicts import Round
+
+NAME, KEY = "forward.Cpu.track_seconds", "math/x"
+
+
+def sidecar(record: CaseRecord) -> Sidecar:
+    toolchain = Toolchain("day", "cu13", "0" * 16, {})
+    return Sidecar(1, "1", "box", "c" * 40, "fa4-x", "4.0.0b36", toolchain, {"forward-cpu": {KEY: record}})
+
+
+def one_round(*seconds: float, control: float = 0.5) -> CaseRecord:
+    samples = {"seconds": list(seconds), "centre": [seconds[0]], "two modes": [0.0], "control": [control]}
+    return CaseRecord("measured", samples=samples)
+
+
+def asv_holds(samples: list[float] | None) -> SimpleNamespace:
+    params = [["'math'"], ["'x'"]]
+    return SimpleNamespace(
+        _results={NAME: [1.0]}, _benchmark_params={NAME: params}, _samples={NAME: samples and [samples]}
+    )
+
+
+def test_what_asv_appends_is_appended():
+    old, new = one_round(1.0, 1.1), one_round(2.0, 2.1, 2.2, control=0.6)
+    merged = continue_rounds(asv_holds([1.0, 1.1, 2.0, 2.1, 2.2]), sidecar(old), sidecar(new))
+    record = merged.groups["forward-cpu"][KEY]
+    assert record.samples["seconds"] == [1.0, 1.1, 2.0, 2.1, 2.2]
+    assert rounds_of(GROUPS["forward-cpu"], record, "seconds") == [Round(1.0, 0.5), Round(2.0, 0.6)]
+
+
+@pytest.mark.parametrize("asv", [[2.0, 2.1], None])
+def test_what_asv_replaces_is_replaced(asv):
+    new = sidecar(one_round(2.0, 2.1))
+    assert continue_rounds(asv_holds(asv), sidecar(one_round(1.0, 1.1)), new) == new
+
+
+@pytest.mark.parametrize("before", [None, sidecar(CaseRecord("broken", "hung"))])
+def test_what_had_no_round_before_begins(before):
+    new = sidecar(one_round(2.0, 2.1))
+    assert continue_rounds(asv_holds([2.0, 2.1]), before, new) == new
