@@ -1,6 +1,6 @@
 """Two sides of the record held against each other: a row a figure, with its verdict and reason code.
 
-Exact figures are compared exactly, sampled ones by `verdicts`, one value a process. Pure: records go in, rows
+Exact figures are compared exactly, times by `verdicts`, one value a process. Pure: records go in, rows
 come out. docs/verdicts.md is the rule as a decision tree; every reason code stands there.
 """
 
@@ -32,6 +32,8 @@ _STATES = {
     ("broken", "unsupported"): ("newly unsupported", BETTER),
 }
 NOT_COMPARABLE = "not comparable"
+# Errors that differ by less are not told apart: another order of rounding moves them that far.
+ERROR_ALIKE = 0.1
 
 
 @dataclass(frozen=True)
@@ -155,21 +157,28 @@ def _figure(
         return _sampled(group, case, metric, *records)
     base, head = (record.figures.get(metric) for record in records)
     if base is None or head is None:
-        said, reason = ("new", "base-lacks-it") if base is None else ("gone", "head-lacks-it")
-        missing = base is None and head is None
-        said, reason = (NOT_COMPARABLE, "both-lack-it") if missing else (said, reason)
-        return Row(group.name, case, metric, said, reason, base=base, head=head)
+        return _lacking(group, case, metric, base, head)
     said = "equal" if base == head else "more" if head > base else "less"
     same = records[0].sha256 and records[0].sha256 == records[1].sha256
     reason = "same-cubin" if same else "exact"
-    effect, words = _EFFECTS.get(said, NEITHER), _checks(*records) if said != "equal" else ""
+    effect, words = _EFFECTS.get(said, NEITHER), _checks(group, *records)
     return Row(group.name, case, metric, said, reason, effect, base, head, ratio(base, head), words=words)
 
 
-def _checks(old: CaseRecord, new: CaseRecord) -> str:
-    """Which checks of the route broke or were mended, by name."""
+def _checks(group: Group, old: CaseRecord, new: CaseRecord) -> str:
+    """Which checks of a route broke or were mended, by name; "" of other groups."""
+    if "broken" not in group.metrics:
+        return ""
     parts = [("broken", new.words.keys() - old.words.keys()), ("mended", old.words.keys() - new.words.keys())]
     return "; ".join(f"{what}: {', '.join(sorted(names))}" for what, names in parts if names)
+
+
+def _lacking(group: Group, case: str, metric: str, base: float | None, head: float | None) -> Row:
+    """A metric that a measured case has on one side at most."""
+    said, reason = ("new", "base-lacks-it") if base is None else ("gone", "head-lacks-it")
+    if base is None and head is None:
+        said, reason = NOT_COMPARABLE, "both-lack-it"
+    return Row(group.name, case, metric, said, reason, base=base, head=head)
 
 
 def ratio(base: float, head: float) -> float:
@@ -180,6 +189,49 @@ def ratio(base: float, head: float) -> float:
 
 
 def _sampled(group: Group, case: str, metric: str, old: CaseRecord, new: CaseRecord) -> Row:
+    """A figure with samples: of a clock by the verdict on rounds, of anything else by its values."""
+    base, head = (record.samples.get(metric, []) for record in (old, new))
+    if not base or not head:
+        return _lacking(group, case, metric, *(median(side) if side else None for side in (base, head)))
+    if group.metrics[metric][0] == "seconds":
+        return _timed(group, case, metric, old, new)
+    said, reason = _counted(base, head, alike=group.what == "errors")
+    was, now = median(base), median(head)
+    effect = _EFFECTS.get(said, NEITHER)
+    return Row(
+        group.name,
+        case,
+        metric,
+        said,
+        reason,
+        effect,
+        was,
+        now,
+        ratio(was, now),
+        words=_checks(group, old, new),
+    )
+
+
+def _counted(base: Sequence[float], head: Sequence[float], alike: bool) -> tuple[str, str]:
+    """Bytes, checks and errors of a card: exact where every process said the same, else by their ranges.
+
+    `alike` is for errors: rounding in another order moves them a little either way.
+    """
+    constant = len(set(base)) == len(set(head)) == 1
+    if constant and base[0] == head[0]:
+        return "equal", "exact"
+    low, high = sorted((median(base), median(head)))
+    if alike and high <= low * (1 + ERROR_ALIKE):
+        return "same", "errors-alike"
+    reason = "exact" if constant else "ranges-apart"
+    if min(head) > max(base):
+        return "more", reason
+    if max(head) < min(base):
+        return "less", reason
+    return "unclear", "ranges-overlap"
+
+
+def _timed(group: Group, case: str, metric: str, old: CaseRecord, new: CaseRecord) -> Row:
     base, head = (rounds_of(group, record, metric) for record in (old, new))
     if not base or not head:
         side = "base" if not base else "head"

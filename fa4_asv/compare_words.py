@@ -37,15 +37,15 @@ def title(row: Row) -> str:
         return row.group
     group = GROUPS[row.group]
     words = group.metrics[row.metric][1]
-    return words if group.exact else f"{group.name} {words}"
+    return f"{group.name} {words}" if row.unit == "seconds" else words
 
 
 def figure(row: Row, value: float | None) -> str:
     """A count with thousands separated, or a time."""
     if value is None:
         return ""
-    if GROUPS[row.group].exact:
-        return f"{value:,.0f}"
+    if row.unit != "seconds":
+        return f"{value:,.0f}" if value == int(value) else f"{value:.4g}"
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
         if value >= size:
             return f"{value / size:.4g} {unit}"

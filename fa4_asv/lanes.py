@@ -6,6 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,10 @@ def sampled(
     record = (
         CaseRecord("unsupported", why=context.unsupported) if context.unsupported else measure(context, case)
     )
-    spool(context, group, {key_of(case): record})
+    # A case is asked once a metric: the samples of the others come when their turn does, and only then.
+    others = GROUPS[group].metrics.keys() - {metric}
+    own = {name: values for name, values in record.samples.items() if name not in others}
+    spool(context, group, {key_of(case): replace(record, samples=own)})
     if record.state in ("unsupported", "not run"):
         raise SkipNotImplemented(record.why)
     if record.state != "measured":

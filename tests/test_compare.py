@@ -198,6 +198,42 @@ def test_a_sample_of_the_compile_time_is_a_process_of_its_own():
     assert row.words == "measured on x and on y"
 
 
+def on_a_card(*values: float, metric: str = "peak_bytes", words: dict[str, str] | None = None) -> CaseRecord:
+    return CaseRecord("measured", samples={metric: list(values)}, words=words or {})
+
+
+@pytest.mark.parametrize(
+    ("base", "head", "said", "reason"),
+    [
+        ((512, 512), (512, 512), "equal", "exact"),
+        ((512, 512), (1024, 1024), "more", "exact"),
+        ((1024,), (512,), "less", "exact"),
+        ((512, 768), (1024, 2048), "more", "ranges-apart"),
+        ((512, 1024), (768, 2048), "unclear", "ranges-overlap"),
+    ],
+)
+def test_bytes_of_a_card_are_exact_unless_they_vary(base, head, said, reason):
+    old, new = on_a_card(*base), on_a_card(*head)
+    found = [row for row in rows(old, new, "allocated", "sm_90/x") if row.metric == "peak_bytes"]
+    assert [(row.verdict, row.reason) for row in found] == [(said, reason)]
+
+
+@pytest.mark.parametrize(
+    ("head", "said", "reason"),
+    [(0.5, "equal", "exact"), (0.54, "same", "errors-alike"), (0.6, "more", "exact"), (0.4, "less", "exact")],
+)
+def test_errors_are_told_apart_from_a_tenth_on(head, said, reason):
+    old, new = on_a_card(0.5, metric="out"), on_a_card(head, metric="out")
+    (row,) = rows(old, new, "accuracy-forward", "fa4/x/hard")
+    assert (row.verdict, row.reason, row.base, row.head) == (said, reason, 0.5, head)
+
+
+def test_checks_of_a_card_are_named():
+    old = on_a_card(0, metric="broken")
+    (row,) = rows(old, on_a_card(1, metric="broken", words={"compile": "x"}), "route-card", "bf16")
+    assert (row.verdict, row.effect, row.words) == ("more", WORSE, "broken: compile")
+
+
 # Swapping the sides
 
 counts = st.integers(0, 10**12)
@@ -244,6 +280,18 @@ def inverts(there: list[Row], back: list[Row]) -> None:
 @given(exact_records, exact_records)
 def test_swapping_the_sides_inverts_exact_figures(old, new):
     inverts(rows(old, new), rows(new, old))
+
+
+errors = st.lists(st.just(0.0) | st.floats(1e-6, 4.0), min_size=1, max_size=3).map(
+    lambda values: on_a_card(*values, metric="out")
+)
+
+
+@given(errors, errors)
+def test_swapping_the_sides_inverts_errors(old, new):
+    there, back = (rows(*sides, "accuracy-forward", "fa4/x/hard") for sides in ((old, new), (new, old)))
+    inverts(there, back)
+    assert [row.reason for row in there] == [row.reason for row in back]
 
 
 @given(timed_records, timed_records)
