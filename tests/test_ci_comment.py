@@ -209,6 +209,8 @@ def test_a_report_keeps_its_form():
         "<details>\n<summary>The rest</summary>\n\n```\n&lt;b&gt; &amp; x\n```\n\n</details>\n"
     )
     assert disarm(report) == report
+    for page in (ROOT / "docs" / "examples").glob("*.md"):  # what `compare` really writes
+        assert disarm(page.read_text(encoding="utf-8")) == page.read_text(encoding="utf-8")
     assert disarm("a\u202eb\x00c\x1b[31m\r\nd") == "abc[31m\nd"
 
 
