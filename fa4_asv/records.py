@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -46,10 +47,15 @@ def _words(data: Any, name: str) -> dict[str, str]:
     return dict(words)
 
 
+def _is_finite(value: Any) -> bool:
+    whole = type(value) is int and abs(value) <= sys.float_info.max  # JSON's integers have no bound
+    return whole or (type(value) is float and math.isfinite(value))
+
+
 def _samples(data: Any) -> dict[str, list[float]]:
     samples = _typed(data, "samples", dict)
     for key, values in samples.items():
-        good = isinstance(values, list) and all(type(v) in (int, float) and math.isfinite(v) for v in values)
+        good = isinstance(values, list) and all(map(_is_finite, values))
         if not good or not values:
             raise Fa4AsvError(f"samples[{key!r}] is {values!r}, expected finite numbers")
     return dict(samples)

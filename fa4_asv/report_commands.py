@@ -11,6 +11,7 @@ from rich.console import Console
 from fa4_asv.changes import changes_between, recorded, render, render_figures, toolchain_changes
 from fa4_asv.errors import Fa4AsvError
 from fa4_asv.history.manifest import Manifest
+from fa4_asv.inert import one_line
 from fa4_asv.project import Project
 from fa4_asv.results import iter_results
 from fa4_asv.verify import verify as find_problems
@@ -76,7 +77,7 @@ def verify(as_json: bool) -> None:
     """
     project = Project.find()
     problems = [
-        {"path": problem.path.relative_to(project.root).as_posix(), "what": problem.what}
+        {"path": one_line(problem.path.relative_to(project.root).as_posix()), "what": problem.what}
         for problem in find_problems(project)
     ]
     count = len(list(iter_results(project.results)))

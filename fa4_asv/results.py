@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,8 @@ from fa4_asv.records import CaseRecord, Sidecar
 
 _NOT_RESULTS = ("machine.json", "benchmarks.json")
 _ASV_VERSION = 2  # asv.results.Results.api_version of asv 0.6
+# asv stops at any other column, and with it the publishing of every file.
+_COLUMNS = ("result", "params", "version", "started_at", "duration", "samples", "profile")
 Value = float | int | None
 Key = tuple[str, tuple[str, ...]]  # benchmark, parameters
 
@@ -73,7 +76,7 @@ def _read(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise Fa4AsvError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Fa4AsvError(f"{path} is not JSON ({error}); restore it from git or delete it") from None
 
 
@@ -142,6 +145,9 @@ def load_result(path: Path) -> Result:
         columns = list(data["result_columns"])
         if data["version"] != _ASV_VERSION:
             raise ValueError(f"version is {data['version']!r}, this suite reads {_ASV_VERSION}")
+        unknown = [name for name in columns if name not in _COLUMNS and not str(name).startswith("stats_")]
+        if unknown or type(data["date"]) is not int:
+            raise ValueError(f"column {unknown[0]!r} is unknown" if unknown else f"date is {data['date']!r}")
         figures: dict[Key, Value] = {}
         samples: dict[Key, list[float]] = {}
         versions: dict[str, str] = {}
@@ -178,8 +184,8 @@ def _read_row(
     words = itertools.product(*entry["params"])
     keys = [(name, tuple(_bare(word) for word in combination)) for combination in words]
     for key, value in _paired(keys, entry["result"]):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
-            raise ValueError(f"{name}{key[1]} is {value!r}, expected a number")
+        if value is not None and not _is_float(value):
+            raise ValueError(f"{name}{key[1]} is {value!r:.60}, expected a number")
         figures[key] = value
     for key, values in _paired(keys, entry.get("samples")):
         if values is None:
@@ -188,6 +194,14 @@ def _read_row(
             raise ValueError(f"{name}{key[1]} has samples {values!r}, expected numbers")
         if values:
             samples[key] = values
+    for column in (column for column in entry if column.startswith("stats_")):
+        _check_stats(column, _paired(keys, entry[column]))
+
+
+def _check_stats(column: str, values: list[tuple[Key, Any]]) -> None:
+    for (name, params), value in values:
+        if value is not None and not _is_float(value):
+            raise ValueError(f"{name}{params} has {column} {value!r:.60}, expected a number")
 
 
 def _bare(word: str) -> str:
@@ -206,4 +220,9 @@ def _paired(keys: list[Key], values: Any) -> list[tuple[Key, Any]]:
 
 def is_number(value: Any) -> bool:
     """Whether asv's value is a finite number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return _is_float(value) and math.isfinite(value)
+
+
+def _is_float(value: Any) -> bool:
+    """Whether a value is a number that a float can hold; JSON's integers have no bound."""
+    return type(value) is float or (type(value) is int and abs(value) <= sys.float_info.max)

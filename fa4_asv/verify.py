@@ -14,6 +14,7 @@ from fa4_asv import cause_record
 from fa4_asv.errors import Fa4AsvError
 from fa4_asv.groups import GROUPS, Group, group_of, key_of
 from fa4_asv.history.manifest import Manifest
+from fa4_asv.inert import one_line
 from fa4_asv.project import Project
 from fa4_asv.records import SUITE, CaseRecord, Sidecar
 from fa4_asv.results import Result, Value, is_number, iter_results, load_result, read_sidecar, sidecar_path
@@ -21,14 +22,19 @@ from fa4_asv.results import Result, Value, is_number, iter_results, load_result,
 _AGAIN = "restore both files from git or measure again"
 # asv's get_filename: longer environment names are replaced by their digest.
 _LONGEST_ENVIRONMENT = 127
+_LONGEST_LINE = 1000
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with one file, and what to do, in one line."""
+    """One thing that is wrong with one file, and what to do, in one line that steers no terminal."""
 
     path: Path
     what: str
+
+    def __post_init__(self) -> None:
+        # A damaged file is other people's words, and they are repeated here.
+        object.__setattr__(self, "what", one_line(self.what, _LONGEST_LINE))
 
 
 def verify(project: Project) -> list[Problem]:
@@ -73,7 +79,7 @@ def _machine(folder: Path) -> Iterator[str]:
     except FileNotFoundError:
         if any(iter_results(folder.parent, folder.name)):
             yield f"missing, so asv drops the results of {folder.name}; restore it from git"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         yield f"is no asv machine file ({type(error).__name__}: {error}); restore it from git"
     else:
         if name != folder.name:
@@ -156,16 +162,24 @@ def _same_origin(result: Result, sidecar: Sidecar) -> Iterator[str]:
 def _figures(result: Result, groups: dict[str, dict[str, CaseRecord]]) -> Iterator[str]:
     """asv's figures against the sidecar's, benchmark by benchmark, in both directions."""
     seen: dict[tuple[str, str], set[str]] = {}
+    unknown: set[str] = set()
     for (name, params), value in result.figures.items():
         found = group_of(name)
         if found is None:
+            unknown |= {name} if value is not None and is_number(value) else set()
             continue
         group, metric = found
         case = key_of(params) or group.only_case
         seen.setdefault((group.name, metric), set()).add(case)
-        wrong = disagreement(value, groups.get(group.name, {}).get(case), metric)
+        record = groups.get(group.name, {}).get(case)
+        wrong = disagreement(value, record, metric)
+        samples = result.samples.get((name, params))
+        if not wrong and samples and record and sorted(samples) != sorted(record.samples.get(metric, [])):
+            wrong = "the result file has other samples than the sidecar"
         if wrong:
             yield f"{case} {metric}: {wrong}; {_AGAIN}"
+    for name in sorted(unknown):
+        yield f"has no record of {name}, which this suite does not know; update the suite or measure again"
     for name, cases in sorted(groups.items()):
         if name not in GROUPS:
             yield f"has records of {name!r}, which this suite does not know; update the suite or measure again"

@@ -71,6 +71,17 @@ def set_value(metric: str, index: int, value: object) -> Callable[[dict], object
     return lambda data: data["results"][f"codegen.Kernels.track_{metric}"][0].__setitem__(index, value)
 
 
+def with_stats(value: object) -> Callable[[dict], object]:
+    """Samples and a quartile that the sidecar knows nothing of."""
+
+    def change(data: dict) -> None:
+        data["result_columns"].append("stats_q_25")
+        row = data["results"]["codegen.Kernels.track_registers"]
+        row += [[[168.0, 168.0], None, None, None], [value, None, None, None]]
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -84,6 +95,19 @@ def set_value(metric: str, index: int, value: object) -> Callable[[dict], object
         (set_value("registers", 0, math.inf), "track_registers(sm_90, x) is inf, expected a finite number"),
         (set_value("registers", 0, "168"), "is '168', expected a number"),
         (set_value("registers", 0, {}), "is {}, expected a number"),
+        (set_value("registers", 0, 10**400), "expected a number"),
+        (lambda data: data["result_columns"].__setitem__(3, "colour"), "column 'colour' is unknown"),
+        (lambda data: data.update(date="1"), "date is '1'"),
+        (
+            lambda data: data["results"].update({"codegen.Kernels.track_colour": [[1.0], [["'a'"]]]}),
+            "has no record of codegen.Kernels.track_colour, which this suite does not know",
+        ),
+        (with_stats("x"), "track_registers('sm_90', 'x') has stats_q_25 'x', expected a number"),
+        (with_stats(1.5), "registers: the result file has other samples than the sidecar"),
+        (
+            lambda data: data["results"].update({"\x1b[31mx\n\ud800": [[1.0], [["'a'"]]]}),
+            "no record of \ufffd[31mx",
+        ),
         (lambda data: data["results"].clear(), "has codegen records, the result file no codegen benchmark"),
         (lambda data: data.update(commit_hash="d" * 40), "belong in dddddddd-fa4-pyany"),
         (lambda data: data.update(commit_hash="d" * 40), f"commit {'d' * 40} is no release of the history"),
@@ -134,7 +158,7 @@ def test_a_wrong_sidecar_is_named(sound, change, words):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "nonsense", "[]", "3", "null", '{"commit_hash": "cc', "\0", '{"results": {}}']
+    "text", ["", "nonsense", "[]", "3", "null", '{"commit_hash": "cc', "\0", '{"results": {}}', "[" * 100_000]
 )
 @pytest.mark.parametrize("which", ["json", "sidecar"])
 def test_a_damaged_file_is_one_problem(sound, text, which):

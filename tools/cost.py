@@ -26,7 +26,7 @@ from fa4_asv.history.manifest import Manifest
 from fa4_asv.history.source import lay_source
 from fa4_asv.history.toolchain import Policy, install
 from fa4_asv.project import Project
-from fa4_asv.results import iter_results, load_result
+from fa4_asv.results import is_number, iter_results, load_result
 from fa4_asv.staging import stage
 from fa4_asv.stand_ins import target_environment
 
@@ -60,7 +60,7 @@ def run_asv(staged: Project, commit: str, flavour: str) -> dict[str, float]:
     durations = json.loads(path.read_text())["durations"]
     collecting = sum(seconds for name, seconds in durations.items() if name.startswith("<setup_cache"))
     building = sum(seconds for name, seconds in durations.items() if name == "<build>")
-    measured = sum(value == value for value in result.figures.values())
+    measured = sum(value is not None and is_number(value) for value in result.figures.values())
     return {"wall": wall, "collecting": collecting, "building": building, "figures": measured}
 
 

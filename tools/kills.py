@@ -157,8 +157,8 @@ def kill(process: subprocess.Popen[bytes], everything: bool) -> None:
 
 def one(
     name: str, command: Command, project: Project, draw: random.Random, number: int, expected: object
-) -> list[str]:
-    """Kill `command` once and complete it; what went wrong."""
+) -> tuple[bool, list[str]]:
+    """Kill `command` once and complete it; whether it was still running then, and what went wrong."""
     command.forget(project)
     process = start(command, project)
     after = draw.uniform(0, command.seconds)
@@ -180,7 +180,7 @@ def one(
         + ("; ".join(wrong) or "whole"),
         flush=True,
     )
-    return wrong
+    return not ended, wrong
 
 
 def main() -> None:
@@ -207,11 +207,14 @@ def main() -> None:
         references[name] = finish(command, project)
         command.seconds = time.monotonic() - begin
         print(f"    {name:9} takes {command.seconds:.1f} s", flush=True)
-    wrong = []
-    for number in range(arguments.kills):
+    wrong: list[str] = []
+    killed = 0
+    while killed < arguments.kills:  # a command that ended before its moment was not killed
         name = draw.choice(list(every))
-        wrong += one(name, every[name], project, draw, number, references[name])
-    print(f"{arguments.kills} kills, seed {arguments.seed}: {len(wrong)} damaged or different")
+        hit, found = one(name, every[name], project, draw, killed, references[name])
+        killed += hit
+        wrong += found
+    print(f"{killed} kills, seed {arguments.seed}: {len(wrong)} damaged or different")
     if not arguments.keep:
         shutil.rmtree(folder, ignore_errors=True)
     sys.exit(bool(wrong))
