@@ -121,6 +121,9 @@ def _day(shop: Workshop, side: Corner, cases: Sequence[Case], tell: Tell) -> Rec
             f"{side.name} lacks {counted(len(lacking), 'kernel')} in the record ({shop.flavour}): compiled aside"
         )
         have |= shop.records(side.source, side.lock.packages, lacking)
+    chosen = [have[key_of(case)] for case in cases]
+    if all(record.state == "broken" for record in chosen):
+        raise Fa4AsvError(f"no kernel of {side.name} compiles ({shop.flavour}): {chosen[0].why}")
     return have
 
 

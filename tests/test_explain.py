@@ -114,6 +114,17 @@ def test_a_state_that_changed_is_a_verdict_too(two, told, cross, cause):
     assert found.cases == {}
 
 
+def test_a_side_of_which_nothing_compiles_is_an_error(two, told):
+    project, base, head = two
+    shop = FakeShop(
+        project, lambda source, *_: "broken: ImportError: no cutlass" if source is head.source else 0
+    )
+    with pytest.raises(
+        Fa4AsvError, match=r"no kernel of 4\.0\.0b10 compiles \(cu12\): ImportError: no cutlass"
+    ):
+        investigate(shop, base, head, [CASE, OTHER_CASE], told.append)
+
+
 def test_nothing_changed_compiles_nothing_more(two, told):
     project, base, head = two
     shop = FakeShop(project, lambda *_: 0)
