@@ -189,7 +189,8 @@ def _nothing_common(
         for commit, names in zip(commits, homes, strict=True)
     ]
     common = sorted(set(homes[0]) & set(homes[1]))
-    advice = f"try --machine {common[0]}" if common else "run without --no-run, on that machine"
+    where = "" if machine == NOGPU else ", on that machine"
+    advice = f"try --machine {common[0]}" if common else f"run without --no-run{where}"
     return f"machine {machine!r} does not hold both sides ({flavour}): {'; '.join(held)}; {advice}"
 
 
