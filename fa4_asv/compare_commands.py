@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 
 from fa4_asv.compare_formats import as_json, exit_code, markdown, text
-from fa4_asv.compare_plan import commit_of, plan_of
+from fa4_asv.compare_plan import commit_of, plan_of, refuse_without_gpu
 from fa4_asv.compare_sides import Comparison, held_against, refuse_other_suites
 from fa4_asv.files import write_atomic
 from fa4_asv.machine import NOGPU
@@ -77,6 +77,8 @@ def compare(
     """
     project = Project.find()
     commits = (commit_of(project, base), commit_of(project, head))
+    for commit in commits if machine == NOGPU else ():
+        refuse_without_gpu(project, commit)
     plan = plan_of(project, *commits)
     flavours = tuple(dict.fromkeys(flavour)) or ("cu13",)
     if not no_run:

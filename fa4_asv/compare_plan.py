@@ -22,6 +22,8 @@ else:
     import tomli as tomllib
 
 TOOLCHAIN_VARIABLE = "FA4_ASV_TOOLCHAIN"
+# Upstream's "Add fake tensor mode support for compile-only test passes" of 2026-03-03; every release is newer.
+_WITHOUT_GPU = "f2682b6c86fc2290f760403ea14668015a59b2cd"
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,23 @@ def commit_of(project: Project, ref: str) -> Commit:
     return Commit(ref, found, subject=subject)
 
 
+def refuse_without_gpu(project: Project, commit: Commit) -> None:
+    """Raises Fa4AsvError for a commit of upstream from before FA4 compiled without a GPU."""
+    if commit.release:
+        return
+    try:
+        git(project.repository, "cat-file", "-e", f"{_WITHOUT_GPU}^{{commit}}")
+    except Fa4AsvError:
+        return  # the history is not upstream's, or not whole: whether it compiles will show
+    try:
+        git(project.repository, "merge-base", "--is-ancestor", _WITHOUT_GPU, commit.hash)
+    except Fa4AsvError:
+        raise Fa4AsvError(
+            f"{commit.ref!r} ({commit.hash[:10]}) is from before FA4 compiled without a GPU, "
+            f"which began with {_WITHOUT_GPU[:8]} (2026-03-03); take a later commit"
+        ) from None
+
+
 def plan_of(project: Project, base: Commit, head: Commit) -> Plan:
     """Raises Fa4AsvError when the toolchain of either cannot be told."""
     if os.environ.get(TOOLCHAIN_VARIABLE, "").strip() not in ("", "day"):
@@ -87,7 +106,13 @@ def plan_of(project: Project, base: Commit, head: Commit) -> Plan:
 
 def _pins(project: Project, commit: Commit) -> dict[str, Any]:
     """What the commit's own pyproject.toml demands."""
-    text = read_file(project, commit.hash, f"{CUTE}/pyproject.toml")
+    try:
+        text = read_file(project, commit.hash, f"{CUTE}/pyproject.toml")
+    except Fa4AsvError:
+        raise Fa4AsvError(
+            f"{commit.ref!r} ({commit.hash[:10]}) has no {CUTE}/pyproject.toml, so nothing says which toolchain "
+            "it needs: FA4 is a package since 2025-07-01 (de2ce8f3)"
+        ) from None
     try:
         found = tomllib.loads(text)["project"]
         names = ("requires-python", "dependencies", "optional-dependencies")

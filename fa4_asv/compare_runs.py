@@ -103,7 +103,7 @@ def _under(policy: str, head: Commit) -> Iterator[None]:
 
 
 def _one_by_one(project: Project, tasks: Sequence[Task], wish: Wish, asked: Asked) -> None:
-    seconds = estimate(project, tasks, wish)
+    seconds = None if wish.bench else estimate(project, tasks, wish)  # it knows whole groups only
     about = "" if seconds is None else f", about {minutes(seconds)} by what was recorded so far"
     for number, task in enumerate(tasks, 1):
         words = f"measuring {task.label} ({number} of {len(tasks)}{about}): {', '.join(task.groups)}"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 from dataclasses import replace
 
 import pytest
 
+from fa4_asv import compare_plan
 from fa4_asv.cli import run
 from fa4_asv.history.repository import git
 from fa4_asv.records import CaseRecord
@@ -233,6 +235,24 @@ def test_a_commit_before_fa4(branches, capsys):
     assert refused(capsys, "old", "pr") == f"commit {old[:12]} has no flash_attn/cute: it is older than FA4"
 
 
+def test_a_commit_before_fa4_was_a_package(branches, capsys):
+    early = add_commit(branches[0], "early", "x", {f"{CUTE}/x.py": ""})
+    assert refused(capsys, "early", "pr") == (
+        f"'early' ({early[:10]}) has no flash_attn/cute/pyproject.toml, so nothing says which toolchain it needs: "
+        "FA4 is a package since 2025-07-01 (de2ce8f3)"
+    )
+
+
+def test_a_commit_before_it_compiled_without_a_gpu(branches, capsys, monkeypatch):
+    project, first, second, _ = branches
+    monkeypatch.setattr(compare_plan, "_WITHOUT_GPU", second)
+    assert refused(capsys, first, "pr") == (
+        f"{first!r} ({first[:10]}) is from before FA4 compiled without a GPU, which began with {second[:8]} "
+        "(2026-03-03); take a later commit"
+    )
+    assert asked(capsys, "4.0.0b15", "4.0.0b20")[0] == 1, "releases are all newer"
+
+
 def test_a_pyproject_that_is_none(branches, capsys):
     add_commit(branches[0], "bad", "x", {f"{CUTE}/pyproject.toml": "[project"})
     assert refused(capsys, "pr", "bad").startswith("the pyproject.toml of 'bad' cannot be read: ")
@@ -246,6 +266,10 @@ def test_reporting_needs_neither_torch_nor_asv(checkout):
         "from fa4_asv.cli import run\n"
         "run(['compare', '4.0.0b15', '4.0.0b20', '--no-run', '--format', 'json'])\n"
     )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([sys.executable, "-c", code], cwd=checkout.root, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "")
     assert json.loads(done.stdout)["comparisons"][0]["worse"] > 0
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert used < 5, "seconds of a processor; the time on a wall is the machine's"
