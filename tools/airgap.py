@@ -2,6 +2,7 @@
 
     python tools/airgap.py pack --release 4.0.0b36 --python 3.12 pack/      # here, after `fa4-asv history sync`
     python3 pack/airgap.py run --machine h200-sxm -o results.tar.gz         # there: torch, git and a card
+    python3 pack/airgap.py run --machine nogpu --jobs 8 --bench '^codegen'  # there: what needs no card
     tar xzf results.tar.gz && fa4-asv verify                                # here again, in the checkout
 
 The pack holds this project, FA4's history, and the wheels of the suite and of the releases' toolchains. It comes in
@@ -13,13 +14,16 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 # What a card is asked, the most wanted first: what was measured is kept after each.
@@ -48,10 +52,11 @@ def pack(arguments: argparse.Namespace) -> None:
     for version in arguments.release:
         if version not in known:
             sys.exit(f"airgap: no release {version!r}; `fa4-asv history list` shows them")
-        path = project.locks / "day" / arguments.flavour / f"{version}.txt"
-        packages |= dict.fromkeys(
-            f"{name}=={number}" for name, number in read_lock(path, arguments.flavour, "day").packages.items()
-        )
+        for flavour in arguments.flavour or ["cu13"]:
+            path = project.locks / "day" / flavour / f"{version}.txt"
+            if path.is_file():  # the oldest releases have one flavour
+                pins = read_lock(path, flavour, "day").packages
+                packages |= dict.fromkeys(f"{name}=={number}" for name, number in pins.items())
     folder = Path(arguments.folder)
     folder.mkdir(parents=True, exist_ok=True)
     if left := sorted(folder.glob("pack.part-*")):
@@ -69,6 +74,7 @@ def pack(arguments: argparse.Namespace) -> None:
                 empty_wheel(wheels, *pin.split("=="))
             download([pin for pin in pins if pin not in left_out], wheels, arguments.python)
         (inside / "releases.txt").write_text("\n".join(arguments.release) + "\n")
+        (inside / "flavours.txt").write_text("\n".join(arguments.flavour or ["cu13"]) + "\n")
         checked(["git", "archive", "--output", str(inside / "project.tar"), "HEAD"], project.root)
         bundle = ["git", "bundle", "create", "--quiet", str(inside / "history.bundle")]
         bundle += [
@@ -170,15 +176,27 @@ def run(arguments: argparse.Namespace) -> None:
     asv = [str(python), "-m", "asv"]
     if arguments.machine != "nogpu":
         checked([*asv, "machine", "--yes", "--machine", arguments.machine], checkout, environment)
+    checked([*asv, "setup", "-E", "fa4:same"], checkout, environment, fine=(0, 1))  # asv says 1 for success
     failed = False
+
+    def measure(bench: str, release: str) -> None:
+        nonlocal failed
+        command = [*asv, "run", "-E", "fa4:same", "-m", arguments.machine, "--bench", bench]
+        command += [f"fa4-v{release}^!"]
+        print(" ".join(command[2:]), file=sys.stderr)
+        log = work / f"{arguments.machine}-{release}.log"
+        with log.open("a") as stream:
+            code = subprocess.run(command, cwd=checkout, env=environment, stdout=stream).returncode
+        failed |= code != 0
+        # After each step: what was measured is safe, whatever happens to the machine.
+        with keeping:
+            keep(checkout / "results" / arguments.machine, Path(arguments.output), work)
+
+    keeping = threading.Lock()
     for bench in arguments.bench or CORE:
-        for release in arguments.release or releases_of(inside):
-            command = [*asv, "run", "-E", "fa4:same", "-m", arguments.machine, "--bench", bench]
-            command += [f"fa4-v{release}^!"]
-            print(" ".join(command[2:]), file=sys.stderr)
-            failed |= subprocess.run(command, cwd=checkout, env=environment).returncode != 0
-            # After each step: what was measured is safe, whatever happens to the machine.
-            keep(checkout / "results" / arguments.machine, Path(arguments.output))
+        with ThreadPoolExecutor(arguments.jobs) as threads:
+            for release in arguments.release or releases_of(inside):
+                threads.submit(measure, bench, release)
     verified = subprocess.run(
         [str(python), "-m", "fa4_asv", "verify"], cwd=checkout, env=environment
     ).returncode
@@ -202,32 +220,42 @@ def lay(inside: Path, work: Path) -> tuple[Path, Path]:
     install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", *wheels]
     checked([*install, "-r", str(inside / LISTS["suite"])])
     Path(there, "zz_suite.pth").write_text(f"{checkout}\n")
-    flavours(checkout, (inside / LISTS["toolchain"]).read_text())
+    only_flavours(checkout, (inside / "flavours.txt").read_text().split())
     return checkout, python
 
 
-def flavours(checkout: Path, pins: str) -> None:
-    """Only the flavour that was packed: asv would fail on the other's missing wheels."""
-    flavour = "cu13" if "libs-cu13" in pins else "cu12"
+def only_flavours(checkout: Path, packed: list[str]) -> None:
+    """Those that were packed: asv would fail on another's missing wheels."""
     path = checkout / "asv.conf.json"
-    path.write_text(path.read_text().replace('["cu13", "cu12"]', f'["{flavour}"]'))
+    configuration = json.loads(path.read_text())
+    configuration["matrix"]["req"]["flavour"] = packed
+    path.write_text(json.dumps(configuration, indent=4))
 
 
 def releases_of(inside: Path) -> list[str]:
     return (inside / "releases.txt").read_text().split()
 
 
-def keep(results: Path, output: Path) -> None:
+def keep(results: Path, output: Path, logs: Path) -> None:
+    """What was measured so far, and what asv said meanwhile, as one file."""
     aside = output.with_name(output.name + ".part")
     with tarfile.open(aside, "w:gz") as tar:
-        tar.add(results, f"results/{results.name}")
+        if results.is_dir():
+            tar.add(results, f"results/{results.name}")
+        for log in sorted(logs.glob("*.log")):
+            tar.add(log, f"logs/{log.name}")
     aside.replace(output)
 
 
-def checked(command: list[str], folder: Path | None = None, environment: dict[str, str] | None = None) -> str:
-    """The command's output; exits with its last words where it fails."""
+def checked(
+    command: list[str],
+    folder: Path | None = None,
+    environment: dict[str, str] | None = None,
+    fine: tuple[int, ...] = (0,),
+) -> str:
+    """The command's output; exits with its last words where its exit code is not `fine`."""
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    if done.returncode:
+    if done.returncode not in fine:
         words = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no words"]
         sys.exit(f"airgap: {' '.join(command[:4])} ... failed: {words[0]}")
     return done.stdout
@@ -240,7 +268,9 @@ def main() -> None:
     one = commands.add_parser("pack", help="here: collect everything")
     one.add_argument("folder")
     one.add_argument("--release", action="append", required=True, help="such as 4.0.0b36; several times")
-    one.add_argument("--flavour", choices=["cu12", "cu13"], default="cu13")
+    one.add_argument(
+        "--flavour", action="append", choices=["cu12", "cu13"], help="default: cu13; several times"
+    )
     one.add_argument("--python", default="3.12", help="of the machine there (default: %(default)s)")
     one.add_argument(
         "--leave-out",
@@ -255,6 +285,9 @@ def main() -> None:
     two.add_argument("--machine", required=True, help="the name of the results, such as h200-sxm")
     two.add_argument("--bench", action="append", help=f"as asv's (default: {', '.join(CORE)})")
     two.add_argument("--release", action="append", help="default: all that were packed")
+    two.add_argument(
+        "--jobs", type=int, default=1, help="releases at once, for what no clock measures (default: 1)"
+    )
     two.add_argument("--work", default="fa4-airgap", help="a folder to be made (default: %(default)s)")
     two.add_argument("-o", "--output", default="results.tar.gz", help="default: %(default)s")
     two.set_defaults(call=run)
