@@ -115,7 +115,12 @@ def download(pins: list[str], wheels: Path, python: str) -> None:
     command += ["--python-version", python + PATCH, "--implementation", "cp", "--dest", str(wheels)]
     for platform in (*platforms, "manylinux2014_x86_64", "manylinux1_x86_64"):
         command += ["--platform", platform]
-    checked([*command, *pins])
+    left = list(pins)
+    while left:
+        # pip takes one version of a package at a time; releases need several.
+        once = list({pin.partition("==")[0]: pin for pin in left}.values())
+        checked([*command, *once])
+        left = [pin for pin in left if pin not in once]
 
 
 def empty_wheel(wheels: Path, name: str, version: str) -> None:
