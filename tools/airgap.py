@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -52,10 +53,10 @@ def pack(arguments: argparse.Namespace) -> None:
     for version in arguments.release:
         if version not in known:
             sys.exit(f"airgap: no release {version!r}; `fa4-asv history list` shows them")
-        for flavour in arguments.flavour or ["cu13"]:
-            path = project.locks / "day" / flavour / f"{version}.txt"
+        for policy, flavour in itertools.product(arguments.policy or ["day"], arguments.flavour or ["cu13"]):
+            path = project.locks / policy / flavour / f"{version}.txt"
             if path.is_file():  # the oldest releases have one flavour
-                pins = read_lock(path, flavour, "day").packages
+                pins = read_lock(path, flavour, policy).packages
                 packages |= dict.fromkeys(f"{name}=={number}" for name, number in pins.items())
     folder = Path(arguments.folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -170,13 +171,17 @@ def join(folder: Path, work: Path) -> Path:
 def run(arguments: argparse.Namespace) -> None:
     """Lay everything below `arguments.work`, measure, and write results/<machine> to a tar file."""
     work = Path(arguments.work).resolve()
-    if work.exists():
-        sys.exit(f"airgap: {work} is there already; name another with --work, or remove it")
-    work.mkdir(parents=True)
-    inside = join(Path(__file__).resolve().parent, work)
-    checkout, python = lay(inside, work)
+    inside, checkout, python = work / "pack", work / "checkout", work / "venv" / "bin" / "python"
+    if not (work / "laid").exists():
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        join(Path(__file__).resolve().parent, work)
+        lay(inside, work)
+        (work / "laid").touch()
     # uv, which lays the toolchains, finds every wheel in the pack.
     offline = {"UV_OFFLINE": "1", "UV_NO_INDEX": "1", "UV_FIND_LINKS": str(inside / "wheels")}
+    # A policy's name joins its pins by "_".
+    offline["FA4_ASV_TOOLCHAIN"] = arguments.policy.replace("_", ",")
     environment = {**os.environ, **offline, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
     asv = [str(python), "-m", "asv"]
     if arguments.machine != "nogpu":
@@ -278,6 +283,9 @@ def main() -> None:
     )
     one.add_argument("--python", default="3.12", help="of the machine there (default: %(default)s)")
     one.add_argument(
+        "--policy", action="append", help="a folder of history/toolchains; default: day; several times"
+    )
+    one.add_argument(
         "--leave-out",
         action="append",
         default=[],
@@ -290,6 +298,7 @@ def main() -> None:
     two.add_argument("--machine", required=True, help="the name of the results, such as h200-sxm")
     two.add_argument("--bench", action="append", help=f"as asv's (default: {', '.join(CORE)})")
     two.add_argument("--release", action="append", help="default: all that were packed")
+    two.add_argument("--policy", default="day", help="of the toolchain, one that was packed (default: day)")
     two.add_argument(
         "--jobs", type=int, default=1, help="releases at once, for what no clock measures (default: 1)"
     )
