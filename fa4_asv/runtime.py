@@ -113,7 +113,6 @@ def _payload(group: Group, case: Case, number: int) -> dict[str, Any]:
         "what": group.what,
         "device": group.device,
         "backward": group.backward,
-        # Later rounds are fresh processes of the same code: one kind of input and the sample suffice there.
         "guard": "quick" if number else "full",
     }
     if group.what == "bytes":
