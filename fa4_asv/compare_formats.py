@@ -60,7 +60,11 @@ def text(found: Sequence[Comparison], console: Console, limit: int) -> None:
 
 
 def _parts(found: Comparison) -> list[tuple[str, list[Row]]]:
-    return [("Worse", found.worse), ("Better", found.better), ("Neither worse nor better", others(found))]
+    return [
+        ("Worse", found.worse),
+        ("Better", found.better),
+        ("Neither worse nor better; docs/verdicts.md says what to do", others(found)),
+    ]
 
 
 def _table(heading: str, rows: Sequence[Row], console: Console, limit: int) -> None:

@@ -93,12 +93,14 @@ def _writing(project: Project) -> Iterator[None]:
 def _under(policy: str, head: Commit) -> Iterator[None]:
     """Tell the asv that is started which toolchain policy to use."""
     before = os.environ.get(TOOLCHAIN_VARIABLE)
-    if policy.startswith("as-") and not before:
+    if policy == f"as-{head.hash[:8]}":
         os.environ[TOOLCHAIN_VARIABLE] = f"as:{head.hash}"
     try:
         yield
     finally:
-        if before is None:
+        if before is not None:
+            os.environ[TOOLCHAIN_VARIABLE] = before
+        else:
             os.environ.pop(TOOLCHAIN_VARIABLE, None)
 
 

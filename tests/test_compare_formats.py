@@ -45,7 +45,9 @@ def shown(found: list[Comparison], limit: int) -> str:
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
 
 
-# The record of these two releases may grow by groups, so the groups are named.
+# The record of these two releases may grow by groups, so the groups are named. To make them anew:
+# fa4-asv compare fa4-v4.0.0b15 fa4-v4.0.0b20 --no-run --bench '^(codegen|memory)' with --limit 10 or --format markdown,
+# --bench 'codegen.*spill_bytes' with --format json; each with -o tests/golden/compare.(txt|md|json).
 def test_text_of_two_releases():
     assert shown([held("^(codegen|memory)")], 10) == (GOLDEN / "compare.txt").read_text()
 

@@ -105,7 +105,10 @@ def branch(checkout, monkeypatch):
     return checkout, first, second, lock
 
 
-def test_head_gives_its_toolchain_to_both(branch, attempts):
+@pytest.mark.parametrize("asked", [None, "day"])
+def test_head_gives_its_toolchain_to_both(branch, attempts, monkeypatch, asked):
+    if asked:
+        monkeypatch.setenv(TOOLCHAIN_VARIABLE, asked)
     project, first, second, lock = branch
     lock(("4.4.2", "4.5.0"))
     policy = f"as-{second[:8]}"
@@ -115,7 +118,7 @@ def test_head_gives_its_toolchain_to_both(branch, attempts):
         (first, f"as:{second}"),
         (second, f"as:{second}"),
     ]
-    assert TOOLCHAIN_VARIABLE not in os.environ
+    assert os.environ.get(TOOLCHAIN_VARIABLE) == asked
 
 
 def test_the_day_is_used_where_it_is_the_same(branch, attempts):
