@@ -19,7 +19,7 @@ from pathlib import Path
 from fa4_asv.errors import Fa4AsvError
 from fa4_asv.groups import GROUPS, Group, key_of
 from fa4_asv.history.manifest import Manifest
-from fa4_asv.history.repository import BRANCH, NO_HISTORY, git, has_history, resolve
+from fa4_asv.history.repository import BRANCH, CUTE, NO_HISTORY, git, has_history, resolve
 from fa4_asv.machine import NOGPU
 from fa4_asv.project import Project
 from fa4_asv.records import Sidecar
@@ -66,7 +66,8 @@ class Wish:
 def commits_of(project: Project, ranges: Sequence[str], every: int = 1) -> list[str]:
     """Commits of `ranges` (git's words; none: all releases), oldest first, each `every`th and the last.
 
-    Raises Fa4AsvError for an unknown name or no history.
+    Of a range only those that touch FA4: the others are the same FA4 as their parents. Raises Fa4AsvError
+    for an unknown name or no history.
     """
     if not has_history(project):
         raise Fa4AsvError(NO_HISTORY)
@@ -77,7 +78,7 @@ def commits_of(project: Project, ranges: Sequence[str], every: int = 1) -> list[
             resolve(project, name)
         # A single name is that commit, as people expect; asv would take it for its whole ancestry.
         single = words == (names or [""])[0] and words != BRANCH and not _is_branch(project, words)
-        chosen = [f"{words}^!"] if single else [words]
+        chosen = [f"{names[0]}^!"] if single or words.endswith("^!") else [words, "--", CUTE]
         lines = git(project.repository, "rev-list", "--first-parent", "--reverse", *chosen).decode()
         found |= dict.fromkeys(lines.split())
     commits = list(found)
@@ -198,7 +199,7 @@ class Attempt:
                 seed(self.project, staged, commit, self.task.environment)
             code = self._asv(staged)
             if not any(iter_results(staged.results, self.wish.machine)):
-                raise Fa4AsvError(f"asv recorded nothing (exit code {code})")
+                raise Fa4AsvError(f"asv recorded nothing (exit code {code}){_reason(self.log)}")
             return take(staged, self.project)
         except Fa4AsvError as error:
             shown = os.path.relpath(self.log, self.project.root)
@@ -227,6 +228,12 @@ def asv_words(task: Task, wish: Wish, environment: str = "", turns: Turns | None
     for pattern in patterns(task.groups, wish.bench):
         words += ["--bench", pattern]
     return words
+
+
+def _reason(log: Path) -> str:
+    """Why a commit could not be laid, as the environment said it in asv's log; "" where it said nothing."""
+    found = re.findall("fa4-asv: (.*)", log.read_text(errors="replace")) if log.is_file() else []
+    return f": {found[-1]}" if found else ""
 
 
 def patterns(groups: Sequence[str], bench: Sequence[str]) -> list[str]:

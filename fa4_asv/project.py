@@ -42,8 +42,13 @@ class Project:
         return self.root / "history" / "releases.json"
 
     @property
+    def upstream(self) -> Path:
+        """The committed list of recorded commits that are no releases."""
+        return self.root / "history" / "upstream.json"
+
+    @property
     def locks(self) -> Path:
-        """The committed toolchains: locks/<policy>/<flavour>/<release>.txt below this folder."""
+        """The committed toolchains: locks/<policy>/<flavour>/<release or hash>.txt below this folder."""
         return self.root / "history" / "toolchains"
 
     @property

@@ -21,7 +21,7 @@ from fa4_asv.history.repository import NO_HISTORY, git, has_history
 from fa4_asv.project import Project
 from fa4_asv.results import iter_results, sidecar_path
 from fa4_asv.staging import results_lock, stage
-from fa4_asv.verify import Problem, sound_files, verify
+from fa4_asv.verify import Problem, sound_files, upstream_commits, verify
 
 _BUSY = "another publish is running in this checkout; wait for it"
 _SCALARS = (str, int, float, type(None))
@@ -57,19 +57,27 @@ def publish(html_dir: Path | None, as_json: bool) -> None:
             # Read as pairs and linked under one lock: a backfill may be moving pairs in.
             with results_lock(project):
                 problems = find_problems(project)
-                good = sound_files(project, problems)
+                sound = sound_files(project, problems)
+                good = shown(project, sound)
                 link_results(project, staged, good)
                 link_causes(project, staged, problems)
             refused = _tell(project, problems)
-            withheld = len(list(iter_results(project.results))) - len(good)
+            withheld = len(list(iter_results(project.results))) - len(sound)
             if not good:
                 raise Fa4AsvError("there is no sound result file in results/; the old site is untouched")
             _asv_publish(staged)
             swap(staged.html, target)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+    if len(good) < len(sound):
+        click.echo(
+            f"{len(sound) - len(good)} result files of commits that are no releases are left out: their branch is "
+            "not here (`fa4-asv history sync --source`) or not among those of asv.conf.json",
+            err=True,
+        )
     if as_json:
-        answer = {"published": len(good), "withheld": withheld, "refused": refused}
+        left_out = len(sound) - len(good)
+        answer = {"published": len(good), "left_out": left_out, "withheld": withheld, "refused": refused}
         click.echo(json.dumps(answer, indent=1))
     else:
         click.echo(f"{len(good)} result files published in {os.path.relpath(target)}, {withheld} refused")
@@ -99,7 +107,7 @@ def _refuse_foreign(project: Project, target: Path) -> None:
 def find_problems(project: Project) -> list[Problem]:
     """What `verify` finds, and what asv would choke on or silently drop. Raises Fa4AsvError."""
     problems = verify(project)
-    known = _commits(project)
+    known = _commits(project) | upstream_commits(project)
     for folder in {path.parent for path in sound_files(project, problems)}:
         problems += [Problem(folder / "machine.json", what) for what in _machine(folder / "machine.json")]
     for path in sound_files(project, problems):
@@ -130,6 +138,12 @@ def _machine(path: Path) -> Iterator[str]:
     version = json.loads(path.read_text(encoding="utf-8")).get("version")
     if version != _MACHINE_VERSION:
         yield f"has version {version!r}, asv reads {_MACHINE_VERSION}; restore it from git"
+
+
+def shown(project: Project, sound: Sequence[Path]) -> list[Path]:
+    """Those of the `sound` files whose commit asv can place: upstream's branches need not be here."""
+    known = _commits(project)
+    return [path for path in sound if json.loads(path.read_text(encoding="utf-8"))["commit_hash"] in known]
 
 
 def _unreadable_by_asv(path: Path, known: set[str]) -> Iterator[str]:

@@ -13,8 +13,9 @@ from typing import Any
 
 from fa4_asv.errors import Fa4AsvError
 from fa4_asv.files import only_one, write_atomic
+from fa4_asv.history.noting import note
 from fa4_asv.project import Project
-from fa4_asv.results import iter_results, sidecar_path
+from fa4_asv.results import iter_results, read_sidecar, sidecar_path
 from fa4_asv.verify import verify
 
 _SHARED = ("benchmarks", "fa4_asv", "requirements", "history", ".asv")
@@ -86,6 +87,7 @@ def take(staged: Project, project: Project) -> list[Path]:
             target = project.results / path.parent.name
             for name in _DESCRIPTIONS:
                 _copy(path.parent / name, target / name)
+            note(project, [read_sidecar(sidecar_path(path))])
             for each in (sidecar_path(path), path):
                 moved.append(_move(each, target / each.name))
         if moved:

@@ -6,14 +6,16 @@ import hashlib
 import json
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fa4_asv import cause_record
 from fa4_asv.errors import Fa4AsvError
 from fa4_asv.groups import GROUPS, Group, group_of, key_of
+from fa4_asv.history.commits import load_commits
 from fa4_asv.history.manifest import Manifest
+from fa4_asv.history.repository import git
 from fa4_asv.inert import one_line
 from fa4_asv.project import Project
 from fa4_asv.records import SUITE, CaseRecord, Sidecar
@@ -47,6 +49,7 @@ def verify(project: Project) -> list[Problem]:
         raise Fa4AsvError(f"{root} does not exist; run `asv run` or restore it from git")
     # A checkout that never synced has no list; then any commit may be a release.
     manifest = Manifest.load(project.manifest) if project.manifest.is_file() else None
+    upstream = upstream_commits(project)
     problems = [
         Problem(path, "left behind by a write that was killed; delete it")
         for path in sorted(root.rglob("*.tmp"))
@@ -54,7 +57,7 @@ def verify(project: Project) -> list[Problem]:
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
         problems += [Problem(folder / "machine.json", what) for what in _machine(folder)]
         for path in iter_results(root, folder.name):
-            problems += [Problem(path, what) for what in _result(path, manifest)]
+            problems += [Problem(path, what) for what in _result(path, manifest, upstream)]
         for path in sorted(folder.glob("*.sidecar")):
             problems += [Problem(path, what) for what in _sidecar(path, manifest)]
         for path in sorted(folder.glob("*.cause")):
@@ -72,6 +75,15 @@ def sound_files(project: Project, problems: Sequence[Problem]) -> list[Path]:
     ]
 
 
+def upstream_commits(project: Project) -> set[str]:
+    """Commits that are no releases and are known: listed when they were recorded, or on a branch here."""
+    try:
+        here = git(project.repository, "rev-list", "--exclude=releases", "--branches").decode().split()
+    except Fa4AsvError:  # no history, or no git to ask
+        here = []
+    return {*load_commits(project.upstream), *here}
+
+
 def _machine(folder: Path) -> Iterator[str]:
     path = folder / "machine.json"
     try:
@@ -86,17 +98,17 @@ def _machine(folder: Path) -> Iterator[str]:
             yield f"describes machine {name!r} in the folder of {folder.name!r}; restore it from git"
 
 
-def _result(path: Path, manifest: Manifest | None) -> Iterator[str]:
+def _result(path: Path, manifest: Manifest | None, upstream: Collection[str]) -> Iterator[str]:
     try:
         result = load_result(path)
     except Fa4AsvError as error:
         yield _without_path(path, error)
         return
     yield from _identity(path, result)
-    if manifest is not None and manifest.by_commit(result.commit) is None:
+    if manifest is not None and manifest.by_commit(result.commit) is None and result.commit not in upstream:
         yield (
-            f"commit {result.commit} is no release of the history; "
-            "run `fa4-asv history sync`, or delete the file with its sidecar"
+            f"commit {result.commit} is no release of the history and not in history/upstream.json; run "
+            "`fa4-asv history sync` (with --source for its branch), or delete the file with its sidecar"
         )
     for (name, params), value in result.figures.items():
         if isinstance(value, float) and math.isinf(value):
@@ -132,8 +144,9 @@ def _sidecar(path: Path, manifest: Manifest | None) -> Iterator[str]:
     if sidecar.suite != SUITE:
         yield f"was written by suite {sidecar.suite!r}, this is suite {SUITE!r}; measure again"
     release = manifest.by_commit(sidecar.commit) if manifest else None
-    if release is not None and release.version != sidecar.release:
-        yield f"says release {sidecar.release!r}, but its commit is {release.version!r}; {_AGAIN}"
+    version = release.version if release else ""
+    if manifest is not None and version != sidecar.release:
+        yield f"says release {sidecar.release!r}, but its commit is {version or 'no release'!r}; {_AGAIN}"
     result_path = path.with_suffix(".json")
     if not result_path.is_file():
         yield f"has no {result_path.name} beside it; measure again or delete it"

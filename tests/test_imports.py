@@ -38,6 +38,7 @@ FLOORS = [
         "results",
         "causes",
         "history.manifest",
+        "history.commits",
         "history.repository",
     },
     {"cause_record", "history.remote"},
@@ -56,6 +57,7 @@ FLOORS = [
         "verify",
         "doctor",
     },
+    {"history.noting"},
     {
         "backends.fa4_sdpa",
         "checking",

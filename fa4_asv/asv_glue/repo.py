@@ -10,7 +10,7 @@ from asv.plugins.git import Git
 from asv.repo import NoSuchNameError
 
 from fa4_asv.errors import Fa4AsvError
-from fa4_asv.history.repository import NO_HISTORY, has_history, resolve
+from fa4_asv.history.repository import NO_HISTORY, commit_date, has_history, resolve
 from fa4_asv.project import Project
 
 
@@ -56,6 +56,10 @@ class Fa4History(Git):  # type: ignore[misc]
             return resolve(self._history, self.get_branch_name(name))
         except Fa4AsvError as error:
             raise UnknownName(str(error)) from None
+
+    def get_date(self, hash: str) -> int:
+        """Committer date, ms since 1970: asv would take the author's, months earlier where a change lay long."""
+        return int(commit_date(self._history, hash).timestamp()) * 1000
 
     def get_branch_commits(self, branch: str) -> Any:
         """Commits of a branch, newest first; none where the branch is not here."""

@@ -1,9 +1,10 @@
-"""Where asv 0.6.6 has no plug-in point: four functions are wrapped, each in a few lines.
+"""Where asv 0.6.6 has no plug-in point: five of its parts are wrapped, each in a few lines.
 
 - Machine.load: exact figures go to the shared machine `nogpu` unless `--machine` says otherwise.
 - util.write_json: asv truncates in place; a full disk or a kill would leave half a result file.
 - Results.save: the sidecar is written beside the result file.
 - Results.load: a result file of the wrong shape is one clear line, as one that is not JSON already is.
+- Config.branches: a branch of asv.conf.json that is not here is left out: `asv run` and `asv publish` would fail.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from asv import util
+from asv.config import Config
 from asv.console import log
 from asv.machine import Machine
 from asv.results import Results
@@ -29,7 +31,10 @@ from fa4_asv.context import Context
 from fa4_asv.errors import Fa4AsvError
 from fa4_asv.files import write_atomic
 from fa4_asv.groups import group_of, key_of
+from fa4_asv.history.noting import note
+from fa4_asv.history.repository import branches, has_history
 from fa4_asv.machine import NOGPU, NOGPU_RECORD
+from fa4_asv.project import Project
 from fa4_asv.records import FORMAT, SUITE, CaseRecord, Sidecar, Toolchain, combine
 from fa4_asv.results import merge, read_sidecar, sidecar_path, write_sidecar
 
@@ -82,7 +87,18 @@ def setup() -> None:
     Machine.load = classmethod(load_machine)
     Results.save = save_results
     Results.load = classmethod(load_checked)
+    Config.branches = property(_branches_here, lambda conf, names: conf.__dict__.update(branches=names))
     util.write_json = write_json
+
+
+def _branches_here(conf: Any) -> list[str]:
+    """The configured branches that the local history has; all of them where there is no history to ask."""
+    names: list[str] = conf.__dict__["branches"]
+    project = Project.find(Path.cwd())
+    if not has_history(project):
+        return names
+    here = ["releases", *branches(project)]
+    return [name for name in names if name in here] or ["releases"]
 
 
 def write_json(path: str, data: Any, api_version: int | None = None, compact: bool = False) -> None:
@@ -116,6 +132,9 @@ def _save_sidecar(results: Any, result_dir: str) -> None:
     keep_known(results, merged)
     forget_wrong(results, merged)
     write_sidecar(path, merged)
+    project = Project(Path(context.root))
+    if not project.upstream.parent.is_symlink():  # in a staged checkout, whoever takes the record notes it
+        note(project, [merged])
     shutil.rmtree(context.spool, ignore_errors=True)
 
 

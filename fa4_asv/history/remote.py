@@ -30,8 +30,6 @@ _LOCAL = (
     *("GIT_COMMON_DIR", "GIT_PREFIX", "GIT_SHALLOW_FILE", "GIT_GRAFT_FILE", "GIT_REPLACE_REF_BASE"),
     *("GIT_IMPLICIT_WORK_TREE", "GIT_NAMESPACE"),
 )
-# Larger files are none of FA4's; a server that knows no filters sends them, too.
-_LARGEST = "blob:limit=4m"
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Remote:
 
 def find_remote(source: str) -> Remote:
     """The repository that a person named by path or URL. Raises Fa4AsvError for what cannot serve."""
-    shown = re.sub(r"//[^/@]+@", "//", source)
+    shown = _without_password(source)
     if source.startswith("-"):
         raise Fa4AsvError(f"source {shown!r} looks like an option; write ./{shown} if it is a folder")
     if re.match(r"[\w.+-]*::", source):
@@ -64,11 +62,17 @@ def find_remote(source: str) -> Remote:
     return Remote(shown, source)
 
 
+def _without_password(words: str) -> str:
+    return re.sub(r"//[^/@\s]+@", "//", re.sub(r"[^\s/@]+:[^\s/@]+@", "", words))
+
+
 def _git_directory(path: Path, shown: str) -> Path:
     """Raises Fa4AsvError where there is none that can serve, in git's own judgement of whom to trust."""
     try:
         found = _as_the_person("-C", str(path), "rev-parse", "--git-common-dir", ceiling=path.parent)
     except Fa4AsvError as error:
+        if "not installed" in str(error):
+            raise
         if re.search("dubious ownership|unsafe repository", str(error)):
             raise Fa4AsvError(
                 f"{shown} belongs to another user, so git does not trust it; "
@@ -105,24 +109,28 @@ def _as_the_person(*arguments: str, ceiling: Path | None = None) -> bytes:
     if done.returncode != 0:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
         said = next((line for line in lines if line.startswith(("fatal:", "ERROR:"))), lines[-1])
-        raise Fa4AsvError(re.sub(r"//[^/@\s]+@", "//", said))
+        raise Fa4AsvError(_without_password(said))
     return done.stdout
 
 
 def refs_of(remote: Remote) -> tuple[str, dict[str, str]]:
     """The default branch ("" where HEAD is detached), and the hash behind every ref. Raises Fa4AsvError."""
-    try:
-        listed = _as_the_person("ls-remote", "--symref", "--", remote.address).decode(errors="replace")
-    except Fa4AsvError as error:
-        raise Fa4AsvError(f"{remote.shown} cannot be read: {error}") from None
-    default, refs = "", {}
-    for line in listed.splitlines():
-        what, _, name = line.partition("\t")
-        if what.startswith("ref: refs/heads/") and name == "HEAD":
-            default = what.removeprefix("ref: refs/heads/")
-        elif not what.startswith("ref: "):
-            refs[name] = what
-    return default, refs
+    if remote.folder:  # `ls-remote` would ask for trust once more, and by another name
+        at = ("-C", remote.address)
+        listed = _as_the_person(*at, "for-each-ref", "--format=%(objectname)\t%(refname)")
+        try:
+            head = _as_the_person(*at, "symbolic-ref", "--quiet", "HEAD")
+        except Fa4AsvError:  # detached
+            head = b""
+    else:
+        try:
+            listed = _as_the_person("ls-remote", "--symref", "--", remote.address)
+        except Fa4AsvError as error:
+            raise Fa4AsvError(f"{remote.shown} cannot be read: {error}") from None
+        head = next((line for line in listed.splitlines() if line.startswith(b"ref: ")), b"")
+    default = re.match(r"(?:ref: )?refs/heads/(\S+)", head.decode(errors="replace"))
+    rows = [line.partition("\t") for line in listed.decode(errors="replace").splitlines()]
+    return default[1] if default else "", {name: tip for tip, _, name in rows if not tip.startswith("ref: ")}
 
 
 def commit_in(remote: Remote, words: str) -> str:
@@ -147,19 +155,15 @@ def lend_objects(remote: Remote, aside: Path, refs: Sequence[str]) -> None:
         (aside / "objects" / "info" / "alternates").write_text(f"{remote.folder / 'objects'}\n")
         return
     specs = [f"+{ref}:refs/theirs/{number}" for number, ref in enumerate(refs)]
-    options = [
-        "--quiet",
-        "--no-tags",
-        "--no-recurse-submodules",
-        "--no-write-fetch-head",
-        f"--filter={_LARGEST}",
-    ]
+    # No --filter: it would make later readers of `aside` fetch what they miss, one by one.
+    options = ["--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head"]
     try:
         _as_the_person("--git-dir", str(aside), "fetch", *options, "--", remote.address, *specs)
     except Fa4AsvError as error:
-        shallow = "shallow" in str(error)
-        words = _shallow(remote.shown) if shallow else f"{remote.shown} cannot be fetched: {error}"
-        raise Fa4AsvError(words) from None
+        raise Fa4AsvError(f"{remote.shown} cannot be fetched: {error}") from None
+    # git leaves out, with a warning, what would bring a shallow history.
+    if len(git(aside, "for-each-ref").splitlines()) != len(specs):
+        raise Fa4AsvError(_shallow(remote.shown))
 
 
 def is_dirty(remote: Remote) -> bool:

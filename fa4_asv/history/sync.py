@@ -40,10 +40,10 @@ class Synced:
 def sync(project: Project, registry: Registry, progress: Progress = lambda *_: None) -> Synced:
     """Bring history and manifest up to the registry. Raises Fa4AsvError; then nothing has changed."""
     with history_lock(project):
+        had = _branches(project)
         repair(project)
         recorded = Manifest.load(project.manifest)
         manifest = recorded.extended(registry.releases())
-        had = branches(project) if project.repository.is_dir() else {}
         present = _present(project)
         if not project.repository.is_dir():
             create(project)
@@ -52,7 +52,14 @@ def sync(project: Project, registry: Registry, progress: Progress = lambda *_: N
             built.save(project.manifest)
         _move_refs(project, built)
     yanked = tuple(release.version for release in built.releases if release.yanked)
-    return Synced(len(built.releases), fetched, yanked, tuple(sorted(had.keys() - branches(project).keys())))
+    return Synced(len(built.releases), fetched, yanked, tuple(sorted(had - _branches(project))))
+
+
+def _branches(project: Project) -> set[str]:
+    try:
+        return set(branches(project))
+    except Fa4AsvError:  # there is no repository, or what is there is none
+        return set()
 
 
 def _present(project: Project) -> set[str]:

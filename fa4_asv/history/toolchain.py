@@ -137,11 +137,13 @@ def lock_for(
     """The lock of the commit known as `key` (a release, or a hash), resolved now if there is none.
 
     `pyproject` is the text of the commit's own pyproject.toml, `day` the moment its user installed it
-    (UTC). Locks of releases are committed, those of other commits are kept with the caches. Raises
-    UnsupportedFlavour when the commit has no such extra, Fa4AsvError when nothing resolves.
+    (UTC). Locks of releases are committed; those of other commits are kept with the caches until the commit
+    is recorded (`keep_lock`). Raises UnsupportedFlavour when the commit has no such extra, Fa4AsvError when
+    nothing resolves.
     """
-    folder = project.locks if committed else project.work / "toolchain-locks"
-    path = folder / policy.name / flavour / f"{key}.txt"
+    path = project.locks / policy.name / flavour / f"{key}.txt"
+    if not committed and not path.is_file():
+        path = project.work / "toolchain-locks" / policy.name / flavour / f"{key}.txt"
     if flavour == "cu13" and not _extras(pyproject, key) & {"cu13"}:
         raise UnsupportedFlavour(f"{key} has no cu13 extra: its toolchain is CUDA 12 only")
     if not path.is_file():
@@ -161,6 +163,17 @@ def lock_for(
                 f"{pin} has no effect: {key} does not depend on {pin.name} (or it comes with torch)"
             )
     return lock
+
+
+def keep_lock(project: Project, key: str, flavour: str, policy: str, packages: dict[str, str]) -> None:
+    """Commit the toolchain that a commit was recorded with, where no lock of it is committed yet."""
+    path = project.locks / policy / flavour / f"{key}.txt"
+    if not path.is_file():
+        lines = "".join(f"{name}=={version}\n" for name, version in sorted(packages.items()))
+        write_atomic(
+            path,
+            f"# {key}, flavour {flavour}, policy {policy}, as recorded, without torch and numpy\n{lines}",
+        )
 
 
 def _extras(pyproject: str, key: str) -> set[str]:
