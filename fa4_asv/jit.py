@@ -73,19 +73,30 @@ def _job(context: Context, arch: str, payload: Any, command: tuple[str, ...]) ->
 def _measure(context: Context, title: str, take: Callable[[], float], machine: Machine) -> CaseRecord:
     """The record of a case, whatever its processes did."""
     try:
+        bound = allowed() if machine.bound is None else machine.bound
         with exclusive(lambda words: progress(context, words)):
-            return _samples(context, title, take, machine)
-    except _Refused as words:
-        return CaseRecord("unsupported", why=str(words))
-    except (Fa4AsvError, OSError) as error:
-        return CaseRecord("broken", why=str(error))
+            return _record(lambda: _samples(context, title, take, machine.read, bound))
+    except Fa4AsvError as error:
+        # The lock or the bound: FA4 was not even asked, so an earlier time stays.
+        return CaseRecord("not run", why=str(error))
     finally:
         progress(context, "")
 
 
-def _samples(context: Context, title: str, take: Callable[[], float], machine: Machine) -> CaseRecord:
+def _record(samples: Callable[[], CaseRecord]) -> CaseRecord:
+    """What `samples` gives, or in words what FA4 and its processes did instead."""
+    try:
+        return samples()
+    except _Refused as words:
+        return CaseRecord("unsupported", why=str(words))
+    except (Fa4AsvError, OSError) as error:
+        return CaseRecord("broken", why=str(error))
+
+
+def _samples(
+    context: Context, title: str, take: Callable[[], float], read: Callable[[], Reading], bound: float
+) -> CaseRecord:
     """Six quiet samples, or why there are none. Gives up as soon as six can no longer come together."""
-    bound = allowed() if machine.bound is None else machine.bound
     progress(context, f"timing {title}: first start")
     take()
     samples: list[float] = []
@@ -93,9 +104,9 @@ def _samples(context: Context, title: str, take: Callable[[], float], machine: M
     disturbed: list[float] = []
     while len(samples) < SAMPLES and SAMPLES + len(disturbed) <= ATTEMPTS:
         progress(context, f"timing {title}: sample {len(samples) + 1} of {SAMPLES}")
-        before = machine.read()
+        before = read()
         seconds = take()
-        cores = others_used(before, machine.read())
+        cores = others_used(before, read())
         if cores is not None and cores > bound:
             disturbed.append(cores)
         else:

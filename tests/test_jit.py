@@ -200,6 +200,12 @@ def test_the_bound_can_be_set(monkeypatch):
             alone.allowed()
 
 
+def test_a_wrong_bound_is_no_fault_of_fa4(context, worker, monkeypatch):
+    monkeypatch.setenv("FA4_ASV_OTHERS", "many")
+    record = measure_call(context, CASE, Machine(Simulated(0.0)), worker())
+    assert (record.state, record.why.partition(",")[0]) == ("not run", "FA4_ASV_OTHERS is 'many'")
+
+
 HOLDER = """
 import sys
 from pathlib import Path
@@ -235,7 +241,7 @@ def test_a_lock_that_is_not_ours_is_refused_and_never_followed(own_lock, tmp_pat
     target.write_text("precious")
     own_lock.symlink_to(target)
     record = measure_call(context, CASE, Machine(Simulated(0.0)), worker())
-    assert record.state == "broken" and f"cannot lock {own_lock}" in record.why
+    assert record.state == "not run" and f"cannot lock {own_lock}" in record.why
     own_lock.unlink()
     own_lock.hardlink_to(target)
     target.chmod(0o600)
