@@ -49,7 +49,8 @@ def backfill(
 ) -> None:
     """Measure what the record lacks, commit by commit, oldest first.
 
-    RANGE is git's (a..b), a release or a branch; none means every release. Each commit is measured in a
+    RANGE is git's (a..b), a release, a commit or a branch; none means every release. Commits of a range that
+    do not touch FA4 are left out. Each commit is measured in a
     folder of its own and verified before it is moved into results/. It may be killed at any moment: the
     next start goes on with what is still missing. "Unsupported" is not missing.
 
@@ -61,6 +62,7 @@ def backfill(
       fa4-asv backfill --dry-run
       fa4-asv backfill fa4-v4.0.0b12..releases --flavour cu13
       fa4-asv backfill --bench '^memory' --bench '^route'
+      fa4-asv backfill --bench "codegen.*'fwd_d128" main~20..main
       fa4-asv backfill --every 4 --machine my-h200
     """
     project = Project.find()
