@@ -23,6 +23,7 @@ from typing import Any
 from fa4_asv.errors import Fa4AsvError
 
 VARIABLE = "FA4_ASV_CORES"
+_ENDED = "the process ended with exit code"
 START_TIMEOUT = 180.0  # importing torch and a cold DSL from a slow disk takes up to a minute
 
 
@@ -107,11 +108,7 @@ class Worker:
     def _death(self) -> str:
         self.kill()
         code = self._process.returncode
-        words = (
-            f"the process was killed by {signal.Signals(-code).name}"
-            if code < 0
-            else f"the process ended with exit code {code}"
-        )
+        words = f"the process was killed by {signal.Signals(-code).name}" if code < 0 else f"{_ENDED} {code}"
         self._stderr.seek(0, os.SEEK_END)
         self._stderr.seek(max(0, self._stderr.tell() - 4000))
         tail = self._stderr.read().decode(errors="replace").strip().splitlines()
@@ -146,14 +143,42 @@ class Worker:
         self._stderr.close()
 
 
+class _Starts:
+    """Which kinds of worker cannot start, so that a hundred jobs do not each take seconds to find that out."""
+
+    ENOUGH = 2  # a kind that ended by itself so often, and never started, is not tried again in this run
+
+    def __init__(self) -> None:
+        self._ended: dict[Any, list[str]] = {}
+        self._lock = threading.Lock()
+
+    def hopeless(self, kind: Any) -> str:
+        """What it said when it ended, "" for a kind that is worth a try."""
+        with self._lock:
+            ended = self._ended.get(kind, [])
+            return ended[-1] if len(ended) >= self.ENOUGH else ""
+
+    def note(self, kind: Any, lost: str) -> None:
+        """A start, and why it failed ("" for a good one). A kill or a slow disk says nothing of the next start."""
+        with self._lock:
+            if not lost:
+                self._ended[kind] = []
+            elif lost.startswith(_ENDED):
+                self._ended.setdefault(kind, []).append(lost)
+
+
 class _Runner(threading.Thread):
     """Takes jobs from the queue and keeps one worker alive for as long as the kind stays the same."""
 
     def __init__(
-        self, jobs: queue.SimpleQueue[Job], done: queue.SimpleQueue[Outcome], stop: threading.Event
+        self,
+        jobs: queue.SimpleQueue[Job],
+        done: queue.SimpleQueue[Outcome],
+        stop: threading.Event,
+        starts: _Starts,
     ) -> None:
         super().__init__(daemon=True)
-        self._jobs, self._done, self._stop_event = jobs, done, stop
+        self._jobs, self._done, self._stop_event, self._starts = jobs, done, stop, starts
         self.worker: Worker | None = None
 
     def run(self) -> None:
@@ -178,9 +203,13 @@ class _Runner(threading.Thread):
         if self.worker is not None and self.worker.kind != (job.command, job.environment):
             self._drop()
         if self.worker is None:
+            kind = (job.command, job.environment)
+            if hopeless := self._starts.hopeless(kind):
+                return Outcome(job.key, lost=hopeless)
             self.worker = Worker(job)
-            if isinstance(self.worker.started, Outcome):
-                lost = self.worker.started.lost
+            lost = self.worker.started.lost if isinstance(self.worker.started, Outcome) else ""
+            self._starts.note(kind, lost)
+            if lost:
                 self._drop()
                 return Outcome(job.key, lost=lost)
         outcome = self.worker.ask(job)
@@ -200,8 +229,8 @@ def run_jobs(
     done: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
     for job in jobs:
         waiting.put(job)
-    stop = threading.Event()
-    runners = [_Runner(waiting, done, stop) for _ in range(min(processes, len(jobs)))]
+    stop, starts = threading.Event(), _Starts()
+    runners = [_Runner(waiting, done, stop, starts) for _ in range(min(processes, len(jobs)))]
     for runner in runners:
         runner.start()
     outcomes: list[Outcome] = []

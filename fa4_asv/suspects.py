@@ -6,9 +6,10 @@ one with one package old. A package's own parts (nvidia-cutlass-dsl-libs-...) go
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 from fa4_asv.cause_rule import arrives
 from fa4_asv.causes import Culprit, counted
@@ -83,21 +84,54 @@ class Walk:
     def run(self, moves: Sequence[Move]) -> Answer:
         """A culprit for each of `moves`, or words."""
         left = list(moves)
-        for name in differing(self._old, self._new):
-            if not left:
-                break
-            alone = mixed(self._old, name, self._new)
-            forward = self._moved(left, alone, f"the old toolchain with {name} new")
-            left = [move for move in left if move not in forward]
-            self._between(name, forward, self._old)
-            without = mixed(self._new, name, self._old)
-            backward = self._moved(left, without, f"the new toolchain with {name} old", back=True)
-            left = [move for move in left if move not in backward]
-            self._between(name, backward, self._new)
+        names = differing(self._old, self._new)
+        likely = [name for name in names if name in _LIKELY]
+        searches: list[Callable[[list[Move]], list[Move]]] = [partial(self._single, name) for name in likely]
+        # A compiler and what is written for it often cannot be taken apart: neither imports without the other.
+        searches += [partial(self._pair, likely[0], other) for other in likely[1:]]
+        searches += [partial(self._single, name) for name in names if name not in likely]
+        for search in searches:
+            found = search(left) if left else []
+            left = [move for move in left if move not in found]
         if left:
             cases = ", ".join(sorted(move.key for move in left))
             self.answer.notes.append(f"the toolchain moves {cases}, but no single package does")
         return self.answer
+
+    def _single(self, name: str, left: list[Move]) -> list[Move]:
+        """Those of `left` that one package moves: new in the old toolchain, or else old in the new one."""
+        alone = mixed(self._old, name, self._new)
+        forward = self._moved(left, alone, f"the old toolchain with {name} new")
+        self._between(name, forward, self._old)
+        rest = [move for move in left if move not in forward]
+        without = mixed(self._new, name, self._old)
+        backward = self._moved(rest, without, f"the new toolchain with {name} old", back=True)
+        self._between(name, backward, self._new)
+        return forward + backward
+
+    def _pair(self, first: str, second: str, left: list[Move]) -> list[Move]:
+        """Those of `left` that two packages move together; `first` alone is named where some version of `second`
+        works with both of its versions, and the figure then goes with `first`."""
+        both = mixed(mixed(self._old, first, self._new), second, self._new)
+        found = rest = self._moved(left, both, f"the old toolchain with {first} and {second} new")
+        for version in (
+            self._versions(second, self._old.get(second, ""), self._new.get(second, "")) if rest else []
+        ):
+            bridge = mixed(self._old, second, self._parts_at(second, version))
+            still = self._moved(rest, bridge, f"{second} {version} instead", back=True)
+            crossed = self._moved(
+                still, mixed(bridge, first, self._new), f"{second} {version} and {first} new"
+            )
+            self._between(first, crossed, bridge)
+            rest = [move for move in rest if move not in crossed]
+        if rest:
+            old, new = (
+                " with ".join(side.get(name, "-") for name in (first, second))
+                for side in (self._old, self._new)
+            )
+            keys = tuple(sorted(move.key for move in rest))
+            self.answer.culprits.append(Culprit("package", keys, f"{first} with {second}", old, new))
+        return found
 
     def _moved(self, moves: Sequence[Move], packages: Packages, what: str, back: bool = False) -> list[Move]:
         """Those of `moves` whose figure is at its new place under `packages`; `back`: at its old one."""
@@ -107,7 +141,11 @@ class Walk:
     def _values(self, moves: Sequence[Move], packages: Packages, what: str) -> Records:
         if moves:
             self._tell(f"{what}: {counted(len(moves), 'kernel')}")
-        return self._shop.records(self._base.source, packages, [move.case for move in moves])
+        records = self._shop.records(self._base.source, packages, [move.case for move in moves])
+        broken = {record.why for record in records.values() if record.state != "measured"}
+        if len(broken) == 1 and all(record.state != "measured" for record in records.values()):
+            self.answer.notes.append(f"{what}: {broken.pop()}")
+        return records
 
     def _between(self, name: str, moves: Sequence[Move], background: Packages) -> None:
         """The step of `name`'s versions at which each of `moves` happens, measured over `background`."""

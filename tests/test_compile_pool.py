@@ -119,3 +119,17 @@ def until(true) -> None:
             return
         time.sleep(0.1)
     raise AssertionError("did not happen within 20 s")
+
+
+def test_a_worker_that_cannot_start_is_not_started_for_every_job(tmp_path):
+    """An import that fails does so for all jobs of its kind; another kind is not touched."""
+    starts = tmp_path / "starts"
+    script = f"open({str(starts)!r}, 'a').write('x'); import sys; sys.exit('ImportError: no cutlass')"
+    bad = [Job(f"bad{n}", "ok", (sys.executable, "-c", script), (), 30.0) for n in range(20)]
+    good = Job("good", "ok", (sys.executable, "-c", WORKER), (), 30.0)
+    outcomes = {outcome.key: outcome for outcome in run_jobs([*bad, good], 1)}
+    assert len(starts.read_text()) == 2
+    assert {outcomes[job.key].lost for job in bad} == {
+        "the process ended with exit code 1: ImportError: no cutlass"
+    }
+    assert not outcomes["good"].lost

@@ -87,22 +87,59 @@ def test_a_version_that_cannot_be_measured_widens_the_step(between, told):
 
     answer = Walk(FakeShop(project, spills), base, head, told.append).run(MOVES[:1])
     assert answer.culprits == [Culprit("package", (KEY,), DSL, "4.6.2", "4.8.0")]
-    (note,) = answer.notes
+    said, note = answer.notes
+    assert said == "nvidia-cutlass-dsl 4.7.0: ICE"
     assert note.startswith("nvidia-cutlass-dsl 4.7.1 cannot be measured: ")
     assert "is damaged at 'damage'" in note
 
 
-def test_two_packages_that_only_move_it_together_are_said_so(between, told):
+@pytest.mark.parametrize("other", ["apache-tvm-ffi", "einops"])
+def test_halves_are_a_pair_among_the_likely_ones_and_words_beyond(between, told, other):
     project, base, head = between
-    # Either one new is enough: neither alone explains it, taking one out changes nothing.
-    half = {"0.1": 0, "0.2": 8}
+    base.lock.packages["einops"], head.lock.packages["einops"] = "0.1", "0.2"
 
     def spills(source, packages, case):
-        return half[packages["apache-tvm-ffi"]] + (8 if packages[DSL] == "4.8.0" else 0)
+        return 8 * (packages[other] == "0.2") + 8 * (packages[DSL] == "4.8.0")
 
     answer = Walk(FakeShop(project, spills), base, head, told.append).run(MOVES[:1])
-    assert answer.culprits == []
-    assert answer.notes == [f"the toolchain moves {KEY}, but no single package does"]
+    if other == "einops":
+        assert answer.culprits == []
+        assert answer.notes == [f"the toolchain moves {KEY}, but no single package does"]
+    else:
+        assert [culprit.name for culprit in answer.culprits] == [f"{DSL} with {other}"]
+
+
+QUACKS = ({**OLD, "quack-kernels": "0.5.0"}, {**NEW, "quack-kernels": "0.5.3"})
+
+
+def bound(source, packages, case):
+    """The compiler moves it; quack 0.5.0 and 0.5.3 work with the old and the new one only."""
+    works = {"0.5.0": ["4.6.2"], "0.5.1": ["4.6.2", "4.8.0"], "0.5.3": ["4.8.0"]}
+    if packages[DSL] not in works[packages["quack-kernels"]]:
+        return "broken: the process ended with exit code 1: ImportError"
+    return 16 if packages[DSL] == "4.8.0" else 0
+
+
+@pytest.mark.parametrize(
+    ("quacks", "culprit"),
+    [
+        ([], Culprit("package", (KEY,), f"{DSL} with quack-kernels", "4.6.2 with 0.5.0", "4.8.0 with 0.5.3")),
+        (["0.5.1"], Culprit("package", (KEY,), DSL, "4.6.2", "4.8.0")),
+    ],
+)
+def test_two_packages_that_need_each_other(two, told, monkeypatch, quacks, culprit):
+    """Named as a pair, unless a version of the one works with both of the other."""
+    project, base, head = two
+    for side, packages in zip((base, head), QUACKS, strict=True):
+        side.lock.packages.clear()
+        side.lock.packages.update(packages)
+    monkeypatch.setattr(suspects, "versions_between", lambda name, *_: quacks if "quack" in name else [])
+    answer = Walk(FakeShop(project, bound), base, head, told.append).run(MOVES[:1])
+    assert answer.culprits == [culprit]
+    assert (
+        f"the old toolchain with {DSL} new: the process ended with exit code 1: ImportError" in answer.notes
+    )
+    assert "the old toolchain with apache-tvm-ffi new: 1 kernel" in told
 
 
 def test_without_a_registry_the_package_is_still_named(between, told, monkeypatch):
