@@ -36,6 +36,7 @@ def combined(old: Explanation | None, new: Explanation) -> Explanation:
     if old is None or (old.base, old.head, old.suite) != (new.base, new.head, new.suite):
         return new
     fresh = new.cases.keys() | new.states.keys()
+    rest = (old.cases.keys() | old.states.keys()) - fresh
     kept = [
         replace(culprit, cases=left)
         for culprit in old.culprits
@@ -47,7 +48,7 @@ def combined(old: Explanation | None, new: Explanation) -> Explanation:
         states={**_without(old.states, fresh), **new.states},
         opcodes={**_without(old.opcodes, fresh), **new.opcodes},
         culprits=_united([*kept, *new.culprits]),
-        notes=tuple(dict.fromkeys([*old.notes, *new.notes])),
+        notes=tuple(dict.fromkeys([*(old.notes if rest else ()), *new.notes])),
         threads=tuple(dict.fromkeys([*old.threads, *new.threads])),
     )
 

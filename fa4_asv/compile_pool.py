@@ -17,12 +17,14 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from fa4_asv.errors import Fa4AsvError
 
 VARIABLE = "FA4_ASV_CORES"
+_LAST_MOMENT = 10.0  # a busy machine takes seconds to end a process that holds torch
 _ENDED = "the process ended with exit code"
 START_TIMEOUT = 180.0  # importing torch and a cold DSL from a slow disk takes up to a minute
 
@@ -106,6 +108,9 @@ class Worker:
             return Outcome("", lost=f"the compile process answered no JSON: {line[:80]!r}")
 
     def _death(self) -> str:
+        # Its output closes a moment before it ends: killed in between, it would seem to have been killed by another.
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_LAST_MOMENT)
         self.kill()
         code = self._process.returncode
         words = f"the process was killed by {signal.Signals(-code).name}" if code < 0 else f"{_ENDED} {code}"

@@ -57,7 +57,7 @@ def lines(found: Explanation) -> Iterator[tuple[str, str, str]]:
     for words, cases in reasons(found).items():
         yield "said:", one_line(words, 600), _kernels(cases)
     for note in found.notes:
-        yield "not named:", one_line(note, 600), ""
+        yield "note:", one_line(note, 600), ""
     for thread in found.threads:
         yield "see", one_line(thread), ""
 

@@ -121,6 +121,13 @@ def until(true) -> None:
     raise AssertionError("did not happen within 20 s")
 
 
+def test_a_worker_that_ends_slowly_was_not_killed_by_another():
+    """Its output closes before the process is gone; its own exit code is what counts."""
+    script = "import os, sys, time; print('last words', file=sys.stderr); os.close(1); time.sleep(0.5); os._exit(3)"
+    (outcome,) = run_jobs([Job("slow", "ok", (sys.executable, "-c", script), (), 30.0)], 1)
+    assert outcome.lost == "the process ended with exit code 3: last words"
+
+
 def test_a_worker_that_cannot_start_is_not_started_for_every_job(tmp_path):
     """An import that fails does so for all jobs of its kind; another kind is not touched."""
     starts = tmp_path / "starts"
