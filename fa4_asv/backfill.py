@@ -63,6 +63,16 @@ class Wish:
     torches: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Ended:
+    """What became of a task: the files that were moved into `results/`, or `why` there are none."""
+
+    task: Task
+    moved: Sequence[Path] = ()
+    why: str = ""
+    host: str = ""
+
+
 def commits_of(project: Project, ranges: Sequence[str], every: int = 1) -> list[str]:
     """Commits of `ranges` (git's words; none: all releases), oldest first, each `every`th and the last.
 
@@ -199,7 +209,7 @@ class Attempt:
                 seed(self.project, staged, commit, self.task.environment)
             code = self._asv(staged)
             if not any(iter_results(staged.results, self.wish.machine)):
-                raise Fa4AsvError(f"asv recorded nothing (exit code {code}){_reason(self.log)}")
+                raise Fa4AsvError(f"asv recorded nothing (exit code {code}){reason_in(self.log)}")
             return take(staged, self.project)
         except Fa4AsvError as error:
             shown = os.path.relpath(self.log, self.project.root)
@@ -230,7 +240,7 @@ def asv_words(task: Task, wish: Wish, environment: str = "", turns: Turns | None
     return words
 
 
-def _reason(log: Path) -> str:
+def reason_in(log: Path) -> str:
     """Why a commit could not be laid, as the environment said it in asv's log; "" where it said nothing."""
     found = re.findall("fa4-asv: (.*)", log.read_text(errors="replace")) if log.is_file() else []
     return f": {found[-1]}" if found else ""

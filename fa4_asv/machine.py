@@ -21,6 +21,9 @@ NOGPU_RECORD = {
     "num_cpu": "any",
     "ram": "any",
 }
+# Set by a cluster's driver: the record of the machine that a node's card belongs to, as JSON. A node's user has
+# no ~/.asv-machine.json that knows the name, and the nodes of a kind are to write the same.
+MACHINE_VARIABLE = "FA4_ASV_MACHINE_RECORD"
 # The same for the environment's Python: cubins do not depend on it.
 ANY_PYTHON = "any"
 

@@ -10,7 +10,17 @@ PACKAGE = ROOT / "fa4_asv"
 
 # A module imports only from lower floors; asv only in the glue; torch and FA4 only where they are listed.
 FLOORS = [
-    {"errors", "machine", "sampling", "verdicts", "guard", "inert", "cause_rule"},
+    {
+        "errors",
+        "machine",
+        "sampling",
+        "verdicts",
+        "guard",
+        "cluster.pool",
+        "cluster.lifeline",
+        "inert",
+        "cause_rule",
+    },
     {
         "clocks",
         "files",
@@ -25,6 +35,9 @@ FLOORS = [
         "alone",
         "sessions",
         "opcodes",
+        "cluster.parcel",
+        "cluster.order",
+        "cluster.ray_pool",
     },
     {
         "compiles",
@@ -95,7 +108,14 @@ FLOORS = [
         "publish",
         "compare_sides",
     },
-    {"asv_glue.bases", "compare_words", "explain"},
+    {
+        "asv_glue.bases",
+        "compare_words",
+        "explain",
+        "cluster.desk",
+        "cluster.drive",
+        "cluster.node",
+    },
     {"suspects"},
     {"bisection"},
     {"investigate"},
@@ -159,6 +179,7 @@ def test_heavy_packages_stay_in_their_rooms():
         tops = {other.partition(".")[0] for other in imported(path)}
         assert name in HEAVY_IN | TYPES_ONLY or not tops & HEAVY, name
         assert name.startswith("asv_glue.") or "asv" not in tops, name
+        assert name == "cluster.ray_pool" or "ray" not in tops, name
     for path in (ROOT / "benchmarks").glob("*.py"):
         assert not {other.partition(".")[0] for other in imported(path)} & HEAVY
 

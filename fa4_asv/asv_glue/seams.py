@@ -33,7 +33,7 @@ from fa4_asv.files import write_atomic
 from fa4_asv.groups import group_of, key_of
 from fa4_asv.history.noting import note
 from fa4_asv.history.repository import branches, has_history
-from fa4_asv.machine import NOGPU, NOGPU_RECORD
+from fa4_asv.machine import MACHINE_VARIABLE, NOGPU, NOGPU_RECORD
 from fa4_asv.project import Project
 from fa4_asv.records import FORMAT, SUITE, CaseRecord, Sidecar, Toolchain, combine
 from fa4_asv.results import merge, read_sidecar, sidecar_path, write_sidecar
@@ -54,9 +54,10 @@ def setup() -> None:
         if not kwargs.get("interactive"):
             return load(cls, *args, **kwargs)
         name = kwargs.get("machine_name") or NOGPU
-        if name == NOGPU:
+        given = NOGPU_RECORD if name == NOGPU else json.loads(os.environ.get(MACHINE_VARIABLE, "{}"))
+        if given.get("machine") == name:
             machine = cls()
-            machine.__dict__.update(NOGPU_RECORD)
+            machine.__dict__.update(given)
         else:
             machine = load(cls, *args, **kwargs)
         selection.set_machine(machine.machine)

@@ -1,0 +1,96 @@
+"""A checkout whose runs are stood in for, for tests of the cluster: in this process, or as a driver of its own.
+
+    python -m tests.cluster_site TEMPLATE backfill --ray ADDRESS ...
+
+is `fa4-asv` with those stand-ins.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from fa4_asv import backfill_commands
+from fa4_asv.cli import run
+from fa4_asv.cluster import desk, drive
+from fa4_asv.project import Project
+from tests.test_backfill import commits, history, record  # noqa: F401 - a fixture
+
+ROOT = Path(__file__).resolve().parent.parent
+STAND_IN = ROOT / "tests" / "asv_stand_in.py"
+BACKFILL = ["backfill", "--flavour", "cu13", "-b", "^codegen"]
+
+
+def stand_in(template: Path) -> dict[tuple[object, str], object]:
+    """What is replaced: asv by a copy of `template`, the toolchain by one that is at hand, the patience."""
+    lock = SimpleNamespace(path=ROOT / "pyproject.toml", digest="d1")
+    source = SimpleNamespace(lock=lambda *_: lock)
+    return {
+        (desk, "asv_words"): lambda task, wish, environment: [str(STAND_IN), str(template), task.commit],
+        (desk, "lay_source"): lambda project, commit: source,
+        (desk, "_locks"): lambda project, lock: {},
+        (drive, "POLL"): 0.2,
+        (backfill_commands, "TASK_TIMEOUT"): float(os.environ.get("STAND_IN_TIMEOUT", "60")),
+    }
+
+
+class Site:
+    """A checkout that nodes can work in, and what its runs will record."""
+
+    def __init__(self, project: Project, template: Path) -> None:
+        self.project, self.template = project, template
+        self.commits = commits(project)
+
+    def tell(self, number: int, word: str) -> None:
+        (self.template / self.commits[number]).write_text(word)
+
+    def words(self, number: int) -> list[str]:
+        """What the stand-in for asv is told of a commit."""
+        return [str(STAND_IN), str(self.template), self.commits[number]]
+
+    def runs(self) -> list[list[str]]:
+        path = self.template / "runs"
+        return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+    def recorded(self) -> list[str]:
+        """Commits in the record, as the first eight digits, one an entry."""
+        return [
+            path.name[:8]
+            for path in sorted((self.project.results / "nogpu").glob("*.json"))
+            if "-" in path.name
+        ]
+
+
+def make_site(project: Project, folder: Path) -> Site:
+    """`project` with what a node needs of a checkout, and a template of all its commits below `folder`."""
+    (project.root / "fa4_asv").symlink_to(ROOT / "fa4_asv")
+    (project.root / "benchmarks").mkdir()
+    (project.root / "html").mkdir()
+    project.results.mkdir()
+    template = folder / "template"
+    site = Site(project, template)
+    whole = Project(template)
+    for number, commit in enumerate(site.commits):
+        record(whole, commit, ("4.0.0b3", "4.0.0b4", "4.0.0b10")[number])
+    return site
+
+
+@pytest.fixture
+def site(history, tmp_path, monkeypatch) -> Site:  # noqa: F811
+    """Three releases, nothing recorded; what nodes run is stood in for."""
+    made = make_site(history, tmp_path)
+    for (module, name), value in stand_in(made.template).items():
+        monkeypatch.setattr(module, name, value)
+    shutil.rmtree(history.work / "sources", ignore_errors=True)
+    return made
+
+
+if __name__ == "__main__":
+    for (where, what), instead in stand_in(Path(sys.argv[1])).items():
+        setattr(where, what, instead)
+    run(sys.argv[2:])

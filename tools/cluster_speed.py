@@ -1,0 +1,140 @@
+"""Backfill of some releases on a local Ray with two one-core workers, against plain backfill: same figures, how fast?
+
+    python tools/cluster_speed.py                                  # 8 newest releases, full codegen set: hours
+    python tools/cluster_speed.py --bench "'(fwd|bwd)_d128_full'" -E fa4:same
+
+Three ways, each in a checkout whose caches of what was measured are empty, with every toolchain laid before:
+`one` is plain backfill with one compile process, `two` the same with two, `ray` two workers of one core and one
+compile process each, start and end of Ray included. Run it on a machine with two idle cores. Exit code 1 where
+figures or sidecars differ, where ray is not 1.7 times as fast as one, or takes more than 1.1 times as long as two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from cost import cold
+
+from fa4_asv.history.manifest import Manifest
+from fa4_asv.history.source import lay_source
+from fa4_asv.history.toolchain import Policy, UnsupportedFlavour, install
+from fa4_asv.project import Project
+from fa4_asv.results import iter_results, load_result, sidecar_path
+
+SPEED, WALL = 1.7, 1.1
+# What is told of each way, the cores of the whole and further words of the command.
+WAYS = {
+    "one": ("one compile process", 1, []),
+    "two": ("two compile processes", 2, []),
+    "ray": ("Ray, two one-core workers", 2, ["--ray", "local", "--cores", "1"]),
+}
+
+
+def lay(project: Project, commits: list[str], flavour: str, base: Path) -> None:
+    """Sources and toolchains of all commits, so that no way pays for them."""
+    for commit in commits:
+        source = lay_source(project, commit)
+        try:
+            install(project, source.lock(project, flavour, Policy("day")), base)
+        except UnsupportedFlavour:
+            pass
+
+
+def backfill(staged: Project, words: list[str], cores: int) -> float:
+    """Wall seconds of one `fa4-asv backfill`; exits with its last words where it fails."""
+    here = str(Path(__file__).resolve().parent.parent)
+    environment = os.environ | {"FA4_ASV_CORES": str(cores), "PYTHONPATH": here}
+    begin = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "fa4_asv", "backfill", *words],
+        cwd=staged.root,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    wall = time.perf_counter() - begin
+    print(done.stdout, file=sys.stderr, end="")
+    if done.returncode:
+        sys.exit(f"backfill {' '.join(words)} failed: {done.stderr[-600:]}")
+    return wall
+
+
+def record_of(staged: Project) -> dict[str, tuple[str, str]]:
+    """Per result file all that is exact: its figures, and the whole sidecar."""
+    return {
+        path.name: (repr(sorted(load_result(path).figures.items())), sidecar_path(path).read_text())
+        for path in iter_results(staged.results)
+    }
+
+
+def measured(records: dict[str, tuple[str, str]]) -> dict[str, int]:
+    """How many cases of all sidecars are in which state."""
+    states: dict[str, int] = {}
+    for _, sidecar in records.values():
+        for cases in json.loads(sidecar)["groups"].values():
+            for case in cases.values():
+                states[case["state"]] = states.get(case["state"], 0) + 1
+    return states
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--releases", type=int, default=8, help="the newest N (default: %(default)s)")
+    parser.add_argument("--flavour", choices=["cu12", "cu13"], default="cu13")
+    parser.add_argument("--bench", default="^codegen", help="as asv's (default: %(default)s)")
+    parser.add_argument("-E", "--environment", default="", help="as asv's, such as fa4:same")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    project = Project.find()
+    releases = Manifest.load(project.manifest).releases[-arguments.releases :]
+    base = next((project.work / "base").glob("python*/bin/python"), Path(sys.executable))
+    same = arguments.environment.endswith(":same")
+    lay(
+        project, [each.commit for each in releases], arguments.flavour, Path(sys.executable) if same else base
+    )
+    words = ["--flavour", arguments.flavour, "--bench", arguments.bench, *(each.tag for each in releases)]
+    words += ["--environment", arguments.environment] if arguments.environment else []
+    walls, records, loads = {}, {}, {}
+    for name, (title, cores, more) in WAYS.items():
+        with tempfile.TemporaryDirectory(dir=project.work, prefix="speed-") as folder:
+            staged = cold(project, Path(folder) / "checkout")
+            loads[name] = os.getloadavg()[0]
+            print(f"{title} (load {loads[name]:.1f} before) ...", file=sys.stderr)
+            walls[name] = backfill(staged, [*words, *more], cores)
+            records[name] = record_of(staged)
+    same_record = records["one"] == records["two"] == records["ray"]
+    speed, wall = walls["one"] / walls["ray"], walls["ray"] / walls["two"]
+    states = measured(records["ray"])
+    if arguments.json:
+        found = {
+            "walls": walls,
+            "loads": loads,
+            "speed": speed,
+            "wall": wall,
+            "same": same_record,
+            "states": states,
+        }
+        print(json.dumps(found, indent=1))
+    else:
+        print(f"{len(releases)} releases, {arguments.flavour}, --bench {arguments.bench}")
+        for name, (title, *_) in WAYS.items():
+            print(f"  {title:26} {walls[name]:7.1f} s  {walls['one'] / walls[name]:5.2f} x one")
+        print(f"  ray against one: {speed:.2f} times as fast (at least {SPEED})")
+        print(f"  ray against two: {wall:.2f} of its wall time (at most {WALL})")
+        told = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+        words_same = "the same, byte by byte" if same_record else "DIFFERENT"
+        print(f"  figures and sidecars of {len(records['ray'])} result files: {words_same} ({told})")
+    sys.exit(not same_record or speed < SPEED or wall > WALL)
+
+
+if __name__ == "__main__":
+    main()
