@@ -237,6 +237,8 @@ def test_a_recorded_figure_is_never_replaced(checkout, github, tmp_path, capsys)
 
 def test_the_history_is_brought_up_to_date_by_the_job_itself(tmp_path, monkeypatch):
     suite = FakeSuite(tmp_path / "suite", monkeypatch, accept)
+    monkeypatch.setenv("GH_TOKEN", "a token")
+    suite.ready(history="assert 'GH_TOKEN' not in os.environ")
     accept.sync()
     assert suite.calls == [["history", "sync", "--quiet"], ["history", "lock"]]
     suite.ready(history="sys.exit(2)")

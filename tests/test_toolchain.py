@@ -109,6 +109,18 @@ def test_a_release_without_the_extra_is_unsupported_not_broken(project):
         lock_for(project, "4.0.0b3", "[project", DAY, "cu13", Policy("day"))
 
 
+def test_resolving_executes_nothing_that_a_commit_names(project, monkeypatch, tmp_path):
+    """A pyproject.toml is a stranger's: a dependency that would have to be built is refused."""
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "setup.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()")
+    text = f'[project]\nname = "x"\nversion = "1"\ndependencies = ["package @ file://{package}"]\n'
+    with pytest.raises(Fa4AsvError, match=r"no toolchain for 4.0.0b99 .*disabled"):
+        lock_for(project, "4.0.0b99", text, DAY, "cu12", Policy("day"))
+    assert not (tmp_path / "ran").exists()
+
+
 def test_no_network_is_one_line_and_leaves_no_lock(project, monkeypatch, tmp_path):
     monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple/")
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))

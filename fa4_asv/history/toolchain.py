@@ -205,7 +205,16 @@ def _resolve(key: str, pyproject: str, day: datetime, flavour: str, policy: Poli
         ]
         (work / "override.txt").write_text("\n".join(overrides))
         command = [find_uv_bin(), "pip", "compile", "pyproject.toml", *_RESOLVE_FOR]
-        command += ["--no-sources", "--no-header", "--no-annotate", "--quiet", "--excludes", "exclude.txt"]
+        # Nothing of what a commit asks for is executed by resolving it.
+        command += [
+            "--no-build",
+            "--no-sources",
+            "--no-header",
+            "--no-annotate",
+            "--quiet",
+            "--excludes",
+            "exclude.txt",
+        ]
         command += ["--prerelease", "if-necessary-or-explicit", "--constraints", "constrain.txt"]
         command += ["--overrides", "override.txt"]
         command += ["--extra", "cu13"] if flavour == "cu13" else []

@@ -100,10 +100,14 @@ def git(project: Project, *words: str) -> bool:
 
 
 def sync() -> None:
-    """Bring releases and toolchains up to date with this job's own hands. Raises Refused."""
-    if subprocess.run([*FA4_ASV, "history", "sync", "--quiet"]).returncode != 0:
+    """Bring releases and toolchains up to date with this job's own hands. Raises Refused.
+
+    Releases are unpacked and resolved, never built or imported, and without the token.
+    """
+    env = {name: value for name, value in os.environ.items() if name != "GH_TOKEN"}
+    if subprocess.run([*FA4_ASV, "history", "sync", "--quiet"], env=env).returncode != 0:
         raise Refused("the history could not be synced; nothing is taken")
-    if subprocess.run([*FA4_ASV, "history", "lock"]).returncode != 0:
+    if subprocess.run([*FA4_ASV, "history", "lock"], env=env).returncode != 0:
         summary("A toolchain could not be resolved; the next night tries again.")
 
 
