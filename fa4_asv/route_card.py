@@ -1,7 +1,7 @@
 """The route through SDPA on a card: what PyTorch's own FA4 test asks, kept as a count with words.
 
 Each check answers "" or says what is wrong; an exception breaks its own check only. Names are kept in records: never
-rename one. docs/route.md says which check of PyTorch's test stands where.
+rename one. docs/pytorch-test.md says which check of PyTorch's test stands where.
 """
 
 from __future__ import annotations
