@@ -282,7 +282,7 @@ def test_mutant_slower(runner, note):
         call = backend("fa4").prepare(torch, inputs).raw_backward
         found = []
         for number in range(5):
-            rule, clock = Rule(min_samples=15, min_busy=0.0), WorkTimer(seed + number)
+            rule, clock = Rule(min_samples=10, min_busy=0.0), WorkTimer(seed + number)
             timed = timing.measure(call, clock, control, rule=rule, rest=lambda _: None)
             found.append(Round(timed.samples.centre, timed.control))
         return found
