@@ -1,4 +1,4 @@
-"""What is broken in the stand-in for FA4, by an edit or two each. tests/test_mutants.py catches every one."""
+"""What is broken in the stand-in for FA4, by an edit or two each. tests/test_mutants.py and test_mutants_worse.py catch every one."""
 
 from __future__ import annotations
 

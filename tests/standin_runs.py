@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fa4_asv import runtime, runtime_worker, sampling, timing
+from fa4_asv import alone, runtime, runtime_worker, sampling, timing
 from fa4_asv.compile_pool import Outcome
 from fa4_asv.context import Context
 from fa4_asv.groups import GROUPS, Case
@@ -20,6 +20,7 @@ from fa4_asv.records import CaseRecord
 from fa4_asv.runtime import next_record
 from tests.mutants import MUTANTS, lay
 
+FORWARD, BACKWARD = False, True
 D64, D128 = "b2_s256_h4_d64_causal", "b1_s256_h2_d128_causal"
 FULL, GQA, LONG = "b2_s256_h4_d64_full", "b1_s256_h4kv2_d128_causal_fp16", "b1_s4352_h1_d64_causal"
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,9 +75,17 @@ class Runner:
 
     def another(self, name: str, backward: bool, shape: str) -> CaseRecord:
         """One more round of what is in use."""
-        case, group = ("fa4", shape), GROUPS["backward-cpu" if backward else "forward-cpu"]
-        root = self.folder / f"root-{name}-{backward}-{shape}"
-        return next_record(context(root, case), group, case)
+        return self.ask(name, "backward-cpu" if backward else "forward-cpu", ("fa4", shape))
+
+    def ask(self, name: str, group: str, case: Case, metric: str = "") -> CaseRecord:
+        """The next record of a case of what is in use; `name` tells the roots of mutants apart."""
+        root = self.folder / "-".join(("root", name, group, *case))
+        return next_record(context(root, case), GROUPS[group], case, metric)
+
+    def passes(self, name: str, backward: bool, shape: str) -> None:
+        """A mutant that is right here must not be caught here: the catch elsewhere is about its fault."""
+        (record,) = self.rounds(name, backward, shape)
+        assert record.state == "measured", record.why
 
     def run_jobs(self, jobs: Any, processes: int, finished: Any) -> None:
         """In the place of `compile_pool.run_jobs`."""
@@ -98,3 +107,42 @@ def runner_of(torch: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Runn
     monkeypatch.setattr(timing, "WARM_UPS", 1)
     monkeypatch.setattr(sampling, "FEWEST", 1)
     return runner
+
+
+@pytest.fixture
+def runner(tmp_path, monkeypatch):
+    """Runs cases in this process, on one thread: where cores are scarce, more would wait for one another."""
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(alone, "lock_path", lambda: tmp_path / "test.lock")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield runner_of(torch, tmp_path, monkeypatch)
+    torch.set_num_threads(threads)
+    forget()
+
+
+@pytest.fixture
+def note(record_property):
+    """Writes a line of the table that tools/mutants.py prints."""
+
+    def write(name: str, catcher: str, words: str) -> None:
+        for key, value in (("mutant", MUTANTS[name].words), ("catcher", catcher), ("words", words)):
+            record_property(key, value)
+
+    return write
+
+
+@pytest.fixture
+def caught(runner, note):
+    """Asserts that a mutant's case has words and no time, in the first round and in the next."""
+
+    def check(name: str, catcher: str, backward: bool, shape: str, words: str) -> None:
+        first, later = runner.rounds(name, backward, shape, 2)
+        for record in (first, later):
+            assert (record.state, record.samples, record.figures) == ("broken", {}, {}), record
+            assert re.search(words, record.why), record.why
+        if catcher.startswith("guard"):
+            assert later.why.startswith(f"{first.why} (failed before; remove "), "not even asked again"
+        note(name, catcher, first.why)
+
+    return check

@@ -1,4 +1,4 @@
-"""Which mutant of the stand-in for FA4 is caught by what: runs tests/test_mutants.py and prints its table.
+"""Which mutant of the stand-in for FA4 is caught by what: runs their tests and prints the table.
 
     python tools/mutants.py                # half a minute; needs torch, no GPU; exit code 1 where one is not caught
     python tools/mutants.py -k deterministic
@@ -15,6 +15,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
+TESTS = ("tests/test_mutants.py", "tests/test_mutants_worse.py")
 WIDEST = 90  # characters of the words: a table that can be read
 
 
@@ -41,7 +42,9 @@ def main(arguments: list[str]) -> int:
             "-m",
             "pytest",
             "-q",
-            "tests/test_mutants.py",
+            *TESTS,
+            "-o",
+            "junit_family=xunit1",
             f"--junitxml={report}",
             *arguments,
         ]
