@@ -141,7 +141,7 @@ MUTANTS = {
         ),
     ),
     "more_memory": _mutant(
-        "10 % more memory", (_TURN, f"{_TURN}\n    spare = q.new_empty(q.numel() * 11 // 4)")
+        "10 % more memory", (_TURN, f"{_TURN}\n    spare = q.new_empty(q.numel() * 12 // 5)")
     ),
     "recompiles": _mutant("recompiles at each call", ("if key not in _kernels:", "if True:")),
     "hangs": _mutant("hangs in backward", (_TURN, f'__import__("time").sleep(600)\n    {_TURN}')),
