@@ -19,8 +19,9 @@ from fa4_asv.errors import Fa4AsvError
 from fa4_asv.files import only_one
 from fa4_asv.history.repository import NO_HISTORY, git, has_history
 from fa4_asv.project import Project
+from fa4_asv.report.site import write_report
 from fa4_asv.results import iter_results, sidecar_path
-from fa4_asv.staging import results_lock, stage
+from fa4_asv.staging import mark_verified, results_lock, stage
 from fa4_asv.verify import Problem, sound_files, upstream_commits, verify
 
 _BUSY = "another publish is running in this checkout; wait for it"
@@ -61,11 +62,14 @@ def publish(html_dir: Path | None, as_json: bool) -> None:
                 good = shown(project, sound)
                 link_results(project, staged, good)
                 link_causes(project, staged, problems)
+                mark_verified(staged)
             refused = _tell(project, problems)
             withheld = len(list(iter_results(project.results))) - len(sound)
             if not good:
                 raise Fa4AsvError("there is no sound result file in results/; the old site is untouched")
             _asv_publish(staged)
+            if good != sound:  # the report has no need of a branch and leaves no commit out
+                write_report(project, staged.html / "report")
             swap(staged.html, target)
         finally:
             shutil.rmtree(aside, ignore_errors=True)

@@ -22,6 +22,17 @@ _SHARED = ("benchmarks", "fa4_asv", "requirements", "history", ".asv")
 # Files of a results folder that describe what asv found, not what was measured.
 _DESCRIPTIONS = ("machine.json",)
 _BENCHMARKS = "benchmarks.json"
+_VERIFIED = "verified"
+
+
+def mark_verified(staged: Project) -> None:
+    """Say of a staged checkout that its record was verified file by file, and does not change any more."""
+    (staged.root / _VERIFIED).touch()
+
+
+def is_verified(project: Project) -> bool:
+    """Whether `mark_verified` was said of this checkout; never of a real one."""
+    return (project.root / _VERIFIED).is_file()
 
 
 def results_lock(project: Project) -> AbstractContextManager[None]:

@@ -192,6 +192,19 @@ def test_an_upstream_commit_leads_upstream(small):
     assert new.commit[:8] not in site["kernels-sm_100.html"]  # the releases' lines stay their own
 
 
+def test_a_flavour_that_a_release_lacks_is_no_change(small):
+    """It is said once on the support map, and the next release that has it gains nothing by that."""
+    first, second, _ = model_of(small).releases
+    lacking = {"codegen": {case: CaseRecord("unsupported", "no extra yet") for case in kernels()["codegen"]}}
+    write_pair(small, first, lacking, flavour="cu12")
+    write_pair(small, second, kernels(instructions=901), flavour="cu12")
+    model = model_of(small)
+    steps = [step for step in timeline(model, []).steps if step.key.flavour == "cu12"]
+    assert [(step.before.label, step.after.label) for step in steps] == [("4.0.0b2", "4.0.0b3")]
+    row = '<th scope="row">every feature</th><td>unsupported, cu12</td><td>b1</td><td>no extra yet</td>'
+    assert made(small)["support.html"].count(row) == 2
+
+
 def test_the_report_needs_neither_torch_nor_asv(small):
     code = (
         "import sys\n"
@@ -215,3 +228,14 @@ def test_figures_on_the_pages_are_those_of_the_record(real_report):
     for case, record in cases.items():
         cells = "".join(f"<td>{record.figures[name]:,}</td>" for name in FIGURES)
         assert f'<th scope="row">{case}</th>{cells}' in page
+
+
+def test_the_committed_report_is_that_of_the_committed_record(real_report):
+    """Byte for byte; after new results run `fa4-asv report` and commit html/report/."""
+    kept = ROOT / "html" / "report"
+    names = {path.relative_to(kept) for path in kept.rglob("*") if path.is_file()}
+    assert names == {path.relative_to(real_report) for path in real_report.rglob("*") if path.is_file()}
+    different = [
+        str(name) for name in sorted(names) if (kept / name).read_bytes() != (real_report / name).read_bytes()
+    ]
+    assert different == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from fa4_asv.groups import GROUPS, Group
 from fa4_asv.records import CaseRecord
@@ -17,7 +18,8 @@ from fa4_asv.shapes import SHAPES, TOKENS, SdpaShape
 # Dense bf16 and fp16 TFLOP/s of NVIDIA's data sheets (half of what they state with sparsity), by a word of the
 # machine's name. H100 and H200 are the SXM cards.
 PEAKS = {"gb200": 2500.0, "b200": 2250.0, "h200": 989.5, "h100": 989.5}
-TIMED = [group for group in GROUPS.values() if group.device]
+TIMED = [group for group in GROUPS.values() if group.device and group.what == "seconds"]
+OTHERS = [group for group in GROUPS.values() if group.device and group.what != "seconds"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Measured:
     release: str
     panels: Sequence[Panel]
     tables: Sequence[Table]
+    others: Sequence[Table]
 
 
 @dataclass(frozen=True)
@@ -41,15 +44,13 @@ class Machine:
 
 
 def machines(model: Model) -> list[Machine]:
-    """Every machine whose clock timed attention, sorted by name."""
+    """Every machine that ran attention, sorted by name."""
     found = []
     for name in model.machines:
         peak = peak_of(name)
-        series = [one for one in model.of_machine(name) if any(_timed(point) for point in one.points)]
+        series = [one for one in model.of_machine(name) if any(_ran(point) for point in one.points)]
         if series:
-            measured = [
-                _measured(one, point, peak) for one in series for point in one.points if _timed(point)
-            ]
+            measured = [_measured(one, point, peak) for one in series for point in one.points if _ran(point)]
             found.append(Machine(name, peak, measured[::-1], _best(series, peak)))
     return found
 
@@ -65,6 +66,10 @@ def tflops(seconds: float, shape: SdpaShape, backward: bool) -> float:
 
 def _timed(point: Point) -> list[Group]:
     return [group for group in TIMED if point.cases(group.name)]
+
+
+def _ran(point: Point) -> bool:
+    return any(point.cases(group.name) for group in (*TIMED, *OTHERS))
 
 
 def _best(series: Sequence[Series], peak: float | None) -> str:
@@ -95,7 +100,27 @@ def _measured(series: Series, point: Point, peak: float | None) -> Measured:
         if cases:
             tables.append(_table(f"{direction}, {point.label}", cases, backward, peak))
             panels += _panels(direction, cases, backward, point.label)
-    return Measured(f"{point.label}, {series.key.title}", point.label, panels, tables)
+    others = [_others(group, point) for group in OTHERS if point.cases(group.name)]
+    return Measured(f"{point.label}, {series.key.title}", point.label, panels, tables, others)
+
+
+def _others(group: Group, point: Point) -> Table:
+    """What is no time: errors, bytes, checks, as medians; cases that the card is not made for are counted."""
+    rows: list[Row] = []
+    cases = sorted(point.cases(group.name).items())
+    for case, record in cases:
+        if record.state in ("measured", "broken"):
+            samples = [record.samples.get(metric) for metric in group.metrics]
+            units = [unit for unit, _ in group.metrics.values()]
+            shown = [
+                words.figure(median(s) if s else None, unit) for s, unit in zip(samples, units, strict=True)
+            ]
+            told = "; ".join(f"{name}: {text}" for name, text in record.words.items())
+            rows.append([case, *shown, record.why or record.state, told])
+    left = len(cases) - len(rows)
+    title = f"{group.name}, {len(rows)} cases" + (f"; {left} more unsupported or not run" if left else "")
+    head = ["case", *(f"{title}, {unit}" for unit, title in group.metrics.values()), "state", "words"]
+    return Table(title, head, rows, "wide")
 
 
 def _table(title: str, cases: dict[str, CaseRecord], backward: bool, peak: float | None) -> Table:

@@ -50,6 +50,12 @@ class Point:
         """Short name: the release's version, or the commit's first 8 digits."""
         return self.release.version if self.release else self.commit[:8]
 
+    @property
+    def measures(self) -> bool:
+        """Whether anything could be measured."""
+        groups = self.record.sidecar.groups.values()
+        return any(record.state == "measured" for cases in groups for record in cases.values())
+
     def cases(self, group: str) -> dict[str, CaseRecord]:
         return self.record.sidecar.groups.get(group, {})
 
@@ -66,9 +72,14 @@ class Series:
     key: Key
     points: tuple[Point, ...]
 
+    @property
+    def measured(self) -> tuple[Point, ...]:
+        """The points that this flavour has at all: a release without its extra is none."""
+        return tuple(point for point in self.points if point.measures)
+
     def pairs(self) -> Iterable[tuple[Point, Point]]:
-        """Neighbours: each recorded commit with the one recorded before it."""
-        return zip(self.points, self.points[1:], strict=False)
+        """Neighbours: each measured commit with the one measured before it."""
+        return zip(self.measured, self.measured[1:], strict=False)
 
     def at(self, label: str) -> Point | None:
         return next((point for point in self.points if point.label == label), None)
@@ -116,7 +127,9 @@ def load(project: Project, files: Iterable[Path]) -> Model:
         chain = sidecar.toolchain
         key = Key(sidecar.machine, history, chain.flavour, chain.policy, sidecar.environment)
         label = release.version if release else sidecar.commit[:8]
-        found.setdefault(key, []).append(Point(Record(label, sidecar), load_result(path).date, release))
+        # A release's commit is dated by its upload, so that its result file need not be read for it.
+        date = int(release.time.timestamp() * 1000) if release else load_result(path).date
+        found.setdefault(key, []).append(Point(Record(label, sidecar), date, release))
     series = [
         Series(key, tuple(sorted(points, key=lambda p: (order.get(p.commit, -1), p.date, p.commit))))
         for key, points in found.items()

@@ -33,12 +33,12 @@ class Headline:
 
 def headline(model: Model, timeline: Timeline) -> Headline | None:
     """None where fewer than two releases are recorded."""
-    series = [one for one in model.exact() if len(one.points) > 1]
+    series = [one for one in model.exact() if len(one.measured) > 1]
     if not series:
         return None
-    newest = max((one.points[-1] for one in series), key=lambda point: point.date)
-    series = [one for one in series if one.points[-1].label == newest.label]
-    before = max((one.points[-2] for one in series), key=lambda point: point.date)
+    newest = max((one.measured[-1] for one in series), key=lambda point: point.date)
+    series = [one for one in series if one.measured[-1].label == newest.label]
+    before = max((one.measured[-2] for one in series), key=lambda point: point.date)
     steps = timeline.of(newest.label)
     steps = [step for step in steps if step.key in {one.key for one in series}]
     return Headline(
@@ -62,7 +62,8 @@ def verdict(steps: Sequence[Step]) -> str:
 
 def _moved(series: Sequence[Series]) -> list[str]:
     from_to = [
-        (one.points[-2].record.sidecar.toolchain, one.points[-1].record.sidecar.toolchain) for one in series
+        (one.measured[-2].record.sidecar.toolchain, one.measured[-1].record.sidecar.toolchain)
+        for one in series
     ]
     found = [words.packages(package_changes(old.packages, new.packages)) for old, new in from_to]
     return list(dict.fromkeys(text for texts in found for text in texts))
@@ -111,10 +112,10 @@ def _table(series: Sequence[Series], steps: Sequence[Step]) -> Table:
 def _cell(arch: str, series: Series, group: str, metric: str, steps: Sequence[Step]) -> Cell:
     cases = {
         case
-        for case, record in series.points[-1].cases(group).items()
+        for case, record in series.measured[-1].cases(group).items()
         if words.arch_of(group, case) == arch and metric in record.figures
     }
-    cases &= series.points[-2].cases(group).keys()
+    cases &= series.measured[-2].cases(group).keys()
     if not cases:
         return Cell("–", spoken="not recorded")
     step = next((one for one in steps if one.key == series.key and one.arch == arch), None)
@@ -184,7 +185,7 @@ def _sum(series: Series, labels: Sequence[str], arch: str, metric: str) -> list[
     """Over the kernels that every point of the series measured, so that a sum never grows by a new kernel."""
     measured = [
         {case for case, record in point.cases("codegen").items() if metric in record.figures}
-        for point in series.points
+        for point in series.measured
         if point.cases("codegen")
     ]
     shared = {
@@ -195,7 +196,11 @@ def _sum(series: Series, labels: Sequence[str], arch: str, metric: str) -> list[
 
     def total(point: Point) -> float | None:
         cases = point.cases("codegen")
-        return sum(cases[case].figures[metric] for case in shared) if cases else None
+        return (
+            sum(cases[case].figures[metric] for case in shared)
+            if shared <= cases.keys() and point.measures
+            else None
+        )
 
     return values(series, labels, total)
 

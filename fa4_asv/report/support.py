@@ -40,8 +40,8 @@ def maps(series: Sequence[Series]) -> list[Map]:
 
 
 def _map(arch: str, series: Sequence[Series], labels: Sequence[str]) -> Map:
-    at = {one.key.title: {point.label: point for point in one.points} for one in series}
-    said: dict[tuple[str, str, str], list[str]] = {}
+    at = {one.key.title: {point.label: point for point in one.measured} for one in series}
+    said: dict[tuple[str, str], dict[str, list[str]]] = {}
     rows: list[Row] = []
     for name in FEATURES:
         cells = []
@@ -49,20 +49,37 @@ def _map(arch: str, series: Sequence[Series], labels: Sequence[str]) -> Map:
             found = {title: _record(known.get(label), f"{arch}/{name}") for title, known in at.items()}
             for title, record in found.items():
                 if record and record.why and record.state in ("unsupported", "broken"):
-                    said.setdefault((name, f"{record.state}, {title}", record.why), []).append(short(label))
+                    where = said.setdefault((f"{record.state}, {title}", record.why), {})
+                    where.setdefault(name, []).append(short(label))
             cells.append(_cell({title: record.state for title, record in found.items() if record}))
         rows.append([Cell(words.case_title(name)), *cells])
     head = ["feature", *(short(label) for label in labels)]
     table = Table(f"What compiles for {arch}, by release", head, rows, "map")
-    reasons = [
-        [words.case_title(name), state, _range(where), why] for (name, state, why), where in said.items()
+    reasons: list[Row] = [
+        [words.case_title(name), state, _range(labels), why]
+        for (state, why), where in said.items()
+        for name, labels in where.items()
     ]
+    reasons += _lacking(arch, series)
     told = (
         Table(f"What FA4 said on {arch}", ["feature", "state", "releases", "words"], reasons)
         if reasons
         else None
     )
     return Map(arch, table, told)
+
+
+def _lacking(arch: str, series: Sequence[Series]) -> list[Row]:
+    """Releases that a flavour does not have, and why."""
+    said: dict[tuple[str, str], list[str]] = {}
+    for one in series:
+        for point in one.points:
+            if not point.measures:
+                why = next((r.why for case, r in point.cases("codegen").items() if case.startswith(arch)), "")
+                said.setdefault((one.key.title, why), []).append(short(point.label))
+    return [
+        ["every feature", f"unsupported, {title}", _range(found), why] for (title, why), found in said.items()
+    ]
 
 
 def _record(point: Point | None, case: str) -> CaseRecord | None:

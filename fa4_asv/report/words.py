@@ -111,7 +111,8 @@ def shape_title(shape: SdpaShape) -> str:
         "" if shape.kv_heads == shape.num_heads else f" over {shape.kv_heads}"
     )
     mask = f"window {shape.window}" if shape.window is not None else "causal" if shape.causal else "full"
-    return ", ".join([f"head dim {dims}", heads, mask, *([] if shape.dtype == "bf16" else [shape.dtype])])
+    dtype = "" if shape.dtype == "bf16" else shape.dtype
+    return ", ".join(filter(None, [f"head dim {dims}", heads, mask, shape.variant, dtype]))
 
 
 def day(milliseconds: int) -> str:

@@ -1,0 +1,108 @@
+"""Fixtures of the tests in a real browser: the system's Chromium, and packages of the npm registry.
+
+Where either is missing, these tests say so and are skipped on a person's machine, never in CI.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+# axe-core judges accessibility; the others are what asv's own site asks a CDN for.
+PACKAGES = {
+    "axe-core": "4.14.1",
+    "jquery": "3.3.1",
+    "flot": "0.8.3",
+    "flot-orderbars": "1.0.0",
+    "stupid-table-plugin": "1.1.3",
+    "blueimp-md5": "2.19.0",
+    "bootstrap": "3.1.1",
+}
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+def lacking(what: str) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{what}: these tests are never skipped in CI")
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """Headless; as root, where a container has no user namespaces, without its sandbox."""
+    path = next(filter(None, map(shutil.which, _NAMES)), None)
+    if path is None:
+        lacking("no Chromium here; install it, as `apt-get install chromium`")
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def npm(tmp_path_factory) -> Path:
+    """The folder node_modules with `PACKAGES`."""
+    if shutil.which("npm") is None:
+        lacking("no npm here; install Node.js")
+    folder = tmp_path_factory.mktemp("npm")
+    wanted = [f"{name}@{version}" for name, version in PACKAGES.items()]
+    command = [
+        "npm",
+        "install",
+        "--ignore-scripts",
+        "--no-audit",
+        "--no-fund",
+        "--prefix",
+        str(folder),
+        *wanted,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    if done.returncode:
+        lacking(f"npm cannot install {' '.join(wanted)}: {done.stderr.strip()[-300:]}")
+    return folder / "node_modules"
+
+
+@dataclass
+class Watched:
+    """A page, and everything that went wrong on it."""
+
+    page: Page
+    errors: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+
+def watched(context: BrowserContext) -> Watched:
+    """A new page whose errors, warnings, failed and answered requests are kept."""
+    found = Watched(context.new_page())
+    page = found.page
+    page.set_default_timeout(180_000)
+    page.on("console", lambda message: found.errors.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: found.errors.append(str(error)))
+    page.on("requestfailed", lambda request: found.errors.append(f"failed: {request.url}"))
+    page.on("response", lambda answer: found.missing.append(answer.url) if answer.status >= 400 else None)
+    page.on("request", lambda request: found.requests.append(request.url))
+    return found
+
+
+def violations(page: Page, axe: str, **options: object) -> list[str]:
+    """What axe-core finds serious or critical on the open page, with the first tables unfolded."""
+    page.evaluate("[...document.querySelectorAll('details')].slice(0, 2).forEach(each => each.open = true)")
+    page.evaluate(axe)
+    # Without preload axe does not fetch style sheets again, which a page from a file may not.
+    given = {"resultTypes": ["violations"], "preload": False, **options}
+    found = page.evaluate("options => axe.run(document, options)", given)["violations"]
+    return [
+        f"{each['id']} ({each['impact']}): {each['help']}: {each['nodes'][0]['html'][:200]}"
+        for each in found
+        if each["impact"] in ("serious", "critical")
+    ]

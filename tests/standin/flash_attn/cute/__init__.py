@@ -1,1 +1,0 @@
-"""A stand-in for FA4, for tests: see interface.py."""

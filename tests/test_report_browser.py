@@ -1,0 +1,190 @@
+"""The report in a real browser, from file:// with the network off; asv's own site, served here, its libraries too."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Route
+
+from tests.browser import Watched, violations, watched
+from tests.test_backfill import history  # noqa: F401 - a fixture
+from tests.test_publish import publish, recorded  # noqa: F401 - a fixture
+
+SHORT = ("index.html", "support.html", "reading.html", "route.html")
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+# Where asv's page asks for a library, and the file of the npm package that is the answer.
+LIBRARIES = {
+    "jquery-3.3.1.min.js": "jquery/dist/jquery.min.js",
+    "jquery.flot.min.js": "flot/jquery.flot.js",
+    "jquery.flot.time.min.js": "flot/jquery.flot.time.js",
+    "jquery.flot.selection.min.js": "flot/jquery.flot.selection.js",
+    "jquery.flot.categories.min.js": "flot/jquery.flot.categories.js",
+    "jquery.flot.orderBars.js": "flot-orderbars/js/jquery.flot.orderBars.js",
+    "stupidtable.min.js": "stupid-table-plugin/stupidtable.min.js",
+    "md5.min.js": "blueimp-md5/js/md5.min.js",
+    "bootstrap.min.js": "bootstrap/dist/js/bootstrap.min.js",
+    "bootstrap.min.css": "bootstrap/dist/css/bootstrap.min.css",
+}
+
+
+@pytest.fixture
+def offline(chromium: Browser) -> Iterator[Watched]:
+    context = chromium.new_context(offline=True, viewport=DESKTOP)
+    yield watched(context)
+    context.close()
+
+
+def names(report: Path) -> list[str]:
+    return sorted(path.relative_to(report).as_posix() for path in report.rglob("*.html"))
+
+
+def kinds(report: Path) -> list[str]:
+    """One page of every kind: of the two architectures one, of releases, events and machines the last."""
+    found = names(report)
+    chosen = [name for name in found if "/" not in name and name != "kernels-sm_90.html"]
+    for folder in ("releases", "events", "machines"):
+        chosen += [name for name in found if name.startswith(f"{folder}/")][-1:]
+    return chosen
+
+
+def test_every_page_opens_from_a_file_with_the_network_off(real_report, offline):
+    """No error, no warning, nothing missing, nothing asked from elsewhere; one heading of the first level."""
+    here = real_report.as_uri()
+    for name in names(real_report):
+        offline.page.goto(f"{here}/{name}")
+        assert offline.page.locator("h1").count() == 1, name
+        assert offline.page.title().endswith("FlashAttention-4, release by release"), name
+    assert offline.errors == []
+    assert not [url for url in offline.requests if not url.startswith((here, "data:"))]
+    assert len([url for url in offline.requests if url.endswith("style.css")]) >= 1
+
+
+def test_axe_finds_nothing_serious_in_light_or_dark(real_report, offline, npm):
+    axe = (npm / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
+    colours = ("color-contrast", "link-in-text-block")
+    for name in kinds(real_report):
+        offline.page.goto(f"{real_report.as_uri()}/{name}")
+        # Colours come from one style sheet; to compare them costs seconds on the long pages.
+        rules = {rule: {"enabled": name in SHORT} for rule in colours}
+        assert violations(offline.page, axe, rules=rules) == [], name
+    for name in SHORT:
+        offline.page.emulate_media(color_scheme="dark")
+        offline.page.goto(f"{real_report.as_uri()}/{name}")
+        assert violations(offline.page, axe, runOnly=list(colours)) == [], name
+
+
+def test_axe_would_have_found_something(real_report, offline, npm):
+    axe = (npm / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
+    offline.page.goto(f"{real_report.as_uri()}/reading.html")
+    offline.page.add_style_tag(content="body { color: #bbb }")
+    offline.page.evaluate("document.documentElement.removeAttribute('lang')")
+    assert {found.partition(" ")[0] for found in violations(offline.page, axe)} >= {
+        "color-contrast",
+        "html-has-lang",
+    }
+
+
+def test_a_keyboard_is_enough(real_report, offline):
+    """The skip link comes first and leads to the content; a table opens and scrolls."""
+    page = offline.page
+    page.goto(f"{real_report.as_uri()}/kernels-sm_90.html")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.tagName") == "SUMMARY"
+    page.keyboard.press("Enter")
+    assert page.locator("details[open]").count() == 1
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "scroll"
+
+
+def test_pictures_of_both_schemes_and_a_phone(real_report, chromium, tmp_path):
+    """Nothing is wider than the phone; dark is dark."""
+    shades = {}
+    for name, scheme, size in (
+        ("light", "light", DESKTOP),
+        ("dark", "dark", DESKTOP),
+        ("phone", "light", PHONE),
+    ):
+        context = chromium.new_context(offline=True, viewport=size, color_scheme=scheme)
+        seen = watched(context)
+        for page in kinds(real_report) if name == "phone" else ["index.html"]:
+            seen.page.goto(f"{real_report.as_uri()}/{page}")
+            wide = seen.page.evaluate("document.documentElement.scrollWidth")
+            assert wide <= size["width"], f"{page} is {wide} px wide on a {name}"
+        seen.page.goto(f"{real_report.as_uri()}/index.html")
+        shades[name] = seen.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        seen.page.screenshot(path=tmp_path / f"{name}.png")
+        assert (tmp_path / f"{name}.png").stat().st_size > 20_000
+        assert seen.errors == []
+        context.close()
+    assert shades["light"] == shades["phone"] == "rgb(255, 255, 255)" != shades["dark"]
+
+
+@pytest.fixture
+def served(recorded) -> Iterator[tuple[Path, str]]:  # noqa: F811
+    """asv's site of a small record, with the report below it: its folder and its address."""
+    # asv's page asks for a graph of every benchmark that is listed, recorded or not.
+    path = recorded.results / "benchmarks.json"
+    listed = json.loads(path.read_text(encoding="utf-8"))
+    kept = {name: entry for name, entry in listed.items() if name == "version" or name.startswith("codegen.")}
+    path.write_text(json.dumps(kept), encoding="utf-8")
+    assert publish() == 0
+    handler = functools.partial(Quiet, directory=str(recorded.html))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield recorded.html, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_asvs_own_site_works_and_leads_to_the_report_and_back(served, chromium, npm):
+    """Its libraries come from the npm registry's packages; what else it asks elsewhere is refused."""
+    html, address = served
+    context = chromium.new_context(viewport=DESKTOP)
+
+    def answer(route: Route) -> None:
+        url = route.request.url
+        library = LIBRARIES.get(url.rpartition("/")[2])
+        if url.startswith(address) and url.rstrip("/") in (address, f"{address}/index.html"):
+            # The hashes are those of the CDN's own builds; the packages' are the same code, built otherwise.
+            text = (html / "index.html").read_text(encoding="utf-8").replace("integrity=", "data-integrity=")
+            route.fulfill(body=text, content_type="text/html")
+        elif url.startswith(address):
+            route.continue_()
+        elif library:
+            route.fulfill(path=npm / library, headers={"Access-Control-Allow-Origin": "*"})
+        else:
+            route.abort()
+
+    context.route("**/*", answer)
+    seen = watched(context)
+    seen.page.goto(f"{address}/index.html")
+    seen.page.locator("#summarygrid-display a").first.wait_for()
+    assert "codegen.Kernels.track_instructions" in seen.page.content()
+    prefix = json.loads((html / "index.json").read_text())["show_commit_url"]
+    seen.page.get_by_role("link", name="Report", exact=True).click()
+    assert seen.page.locator("h1").inner_text() == "FlashAttention-4, release by release"
+    seen.page.get_by_role("link", name="The same record as asv shows it").click()
+    seen.page.locator("#summarygrid-display a").first.wait_for()
+    for commit in json.loads((html / "index.json").read_text())["revision_to_hash"].values():
+        seen.page.goto(f"{address}/{prefix}{commit[:8]}")
+        assert seen.page.locator(f"[id='{commit[:8]}']").count() == 1
+    # Leaving a page ends what it was still asking for; that is no error.
+    assert [
+        error for error in seen.errors if not error.startswith(("log", "info", "warning", "failed"))
+    ] == []
+    assert [url for url in seen.missing if not url.endswith("/favicon.ico")] == []
+    context.close()

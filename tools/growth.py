@@ -1,0 +1,204 @@
+"""How publishing grows: `fa4-asv publish` with the report against plain `asv publish`, over a synthetic record.
+
+    python tools/growth.py                      # 500 commits, both flavours, the full set; an hour on two cores
+    python tools/growth.py --commits 60 --keep /tmp/growth
+
+Makes a history of N releases in a folder of its own and gives each a pair of result files a flavour: the newest real
+ones with the commit exchanged and one kernel in twenty moved, so that they are as large as real ones. Prints seconds
+(wall clock, and of all processes together on the CPU, which a busy machine does not stretch), the largest process's
+memory, and bytes. Exit code 1 where publish and report take more than 1.3 times the CPU seconds of asv alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from fa4_asv.history.manifest import Manifest, Release
+from fa4_asv.project import Project
+from fa4_asv.records import METRICS, Sidecar
+from fa4_asv.results import read_sidecar, sidecar_path, write_sidecar
+
+ROOT = Path(__file__).resolve().parent.parent
+FLAVOURS = ("cu13", "cu12")
+LIMIT = 1.3
+DAY = 24 * 3600
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--commits", type=int, default=500)
+    parser.add_argument("--keep", type=Path, help="work here and leave it, instead of in a folder that goes")
+    options = parser.parse_args()
+    folder = options.keep or Path(tempfile.mkdtemp(prefix="fa4-growth-"))
+    try:
+        return measure(folder, options.commits)
+    finally:
+        if not options.keep:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def measure(folder: Path, commits: int) -> int:
+    project = checkout(folder / "checkout", commits)
+    record = size(project.results)
+    print(
+        f"{commits} commits, {len(list(project.results.glob('nogpu/*.json'))) - 1} result files, {record}",
+        flush=True,
+    )
+    plain = timed("asv publish, no plug-in", [*asv(project, plain=True), "publish"], project)
+    plain_size = size(project.html)
+    print(f"  html/ {plain_size}", flush=True)
+    shutil.rmtree(project.html)
+    report = timed("fa4-asv report alone", [sys.executable, "-m", "fa4_asv", "report"], project)
+    print(f"  html/report/ {size(project.html / 'report')}", flush=True)
+    shutil.rmtree(project.html)
+    whole = timed("fa4-asv publish, report included", [sys.executable, "-m", "fa4_asv", "publish"], project)
+    print(f"  html/ {size(project.html)}", flush=True)
+    ratio = whole / plain
+    print(f"ratio of CPU seconds: {ratio:.2f} (the report's share {report / plain:.2f}); at most {LIMIT}")
+    return int(ratio > LIMIT)
+
+
+def asv(project: Project, plain: bool) -> list[str]:
+    """asv's command; plain: with git as asv knows it and none of this suite's code."""
+    configuration = json.loads((ROOT / "asv.conf.json").read_text(encoding="utf-8")) | {
+        "branches": ["releases"]
+    }
+    if plain:
+        configuration |= {"plugins": [], "dvcs": "git", "environment_type": "virtualenv"}
+    path = project.root / ("plain.conf.json" if plain else "asv.conf.json")
+    path.write_text(json.dumps(configuration), encoding="utf-8")
+    return [sys.executable, "-m", "asv", "--config", str(path)]
+
+
+def timed(name: str, command: list[str], project: Project) -> float:
+    """CPU seconds of a command and its children; prints them with wall clock and memory."""
+    started = time.monotonic()
+    process = subprocess.Popen(
+        command,
+        cwd=project.root,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{name} failed with exit code {process.returncode}: {' '.join(command)}")
+    cpu = usage.ru_utime + usage.ru_stime
+    wall = time.monotonic() - started
+    print(
+        f"{name}: {wall:.0f} s, {cpu:.0f} s of CPU, largest process {usage.ru_maxrss / 1024:.0f} MiB",
+        flush=True,
+    )
+    return cpu
+
+
+def size(folder: Path) -> str:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return f"{len(files)} files, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB"
+
+
+def checkout(root: Path, commits: int) -> Project:
+    """A checkout with a history of its own and a record of every commit and flavour."""
+    root.mkdir(parents=True)
+    for name in ("fa4_asv", "benchmarks", "requirements"):
+        (root / name).symlink_to(ROOT / name)
+    shutil.copy(ROOT / "asv.conf.json", root)
+    project = Project(root)
+    releases = history(project, commits)
+    Manifest(tuple(releases)).save(project.manifest)
+    folder = project.results / "nogpu"
+    folder.mkdir(parents=True)
+    shutil.copy(ROOT / "results" / "benchmarks.json", project.results)
+    shutil.copy(ROOT / "results" / "nogpu" / "machine.json", folder)
+    for flavour in FLAVOURS:
+        source = newest(flavour)
+        moves = random.Random(flavour)
+        sidecar, result = read_sidecar(sidecar_path(source)), json.loads(source.read_text(encoding="utf-8"))
+        for release in releases:
+            sidecar = moved(sidecar, release, moves)
+            path = folder / f"{release.commit[:8]}-{source.name.partition('-')[2]}"
+            path.write_text(json.dumps(as_result(result, sidecar, release)), encoding="utf-8")
+            write_sidecar(sidecar_path(path), sidecar)
+    return project
+
+
+def history(project: Project, commits: int) -> list[Release]:
+    """A bare repository with one commit and tag a release."""
+    project.work.mkdir()
+    run = ["git", "-C", str(project.work)]
+    subprocess.run([*run, "init", "--quiet", "--bare", project.repository.name], check=True)
+    stream = b"".join(fast_import(commits))
+    git = ["git", "-C", str(project.repository)]
+    subprocess.run([*git, "fast-import", "--quiet"], input=stream, check=True)
+    hashes = subprocess.run(
+        [*git, "rev-list", "--reverse", "releases"], check=True, capture_output=True, text=True
+    )
+    return [
+        Release(f"4.0.0b{n}", f"flash_attn_4-4.0.0b{n}.tar.gz", f"{n:064x}", _time(n), commit)
+        for n, commit in enumerate(hashes.stdout.split(), 1)
+    ]
+
+
+def fast_import(commits: int) -> Iterator[bytes]:
+    for number in range(1, commits + 1):
+        who = f"nobody <nobody@localhost> {1_770_000_000 + number * DAY} +0000"
+        text = f"4.0.0b{number}"
+        yield f"commit refs/heads/releases\nmark :{number}\ncommitter {who}\ndata {len(text)}\n{text}\n".encode()
+        yield (f"from :{number - 1}\n" if number > 1 else "").encode()
+        yield f"M 644 inline flash_attn/cute/version.py\ndata {len(text)}\n{text}\n\n".encode()
+        yield f"reset refs/tags/fa4-v4.0.0b{number}\nfrom :{number}\n\n".encode()
+
+
+def _time(number: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(1_770_000_000 + number * DAY))
+
+
+def newest(flavour: str) -> Path:
+    """The largest real pair of a flavour: the one with the most groups."""
+    pattern = f"*-flavour{flavour}-toolchainday.json"
+    return max((ROOT / "results" / "nogpu").glob(pattern), key=lambda path: (path.stat().st_size, path.name))
+
+
+def moved(sidecar: Sidecar, release: Release, moves: random.Random) -> Sidecar:
+    """The record of the next release: one kernel in twenty moves by up to 10 %."""
+    cases = dict(sidecar.groups["codegen"])
+    for case, record in cases.items():
+        if record.state == "measured" and moves.random() < 0.05:
+            factor = 1 + moves.uniform(-0.1, 0.1)
+            figures = {name: max(0, round(value * factor)) for name, value in record.figures.items()}
+            cases[case] = replace(record, figures=figures)
+    groups = {**sidecar.groups, "codegen": cases}
+    return replace(sidecar, commit=release.commit, release=release.version, groups=groups)
+
+
+def as_result(result: dict[str, object], sidecar: Sidecar, release: Release) -> dict[str, object]:
+    """asv's file of the record: the figures of the kernels exchanged."""
+    results = dict(result["results"])  # type: ignore[call-overload]
+    for metric in METRICS:
+        name = f"codegen.Kernels.track_{metric}"
+        row = list(results[name])
+        arches, kernels = ([word.strip("'") for word in axis] for axis in row[1])
+        keys = [f"{arch}/{kernel}" for arch in arches for kernel in kernels]
+        found = [sidecar.groups["codegen"][key].figures.get(metric) for key in keys]
+        row[0] = [float("nan") if value is None else value for value in found]
+        results[name] = row
+    date = int(release.time.timestamp() * 1000)
+    return {**result, "commit_hash": release.commit, "date": date, "results": results}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
