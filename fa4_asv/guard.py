@@ -29,7 +29,11 @@ OTHERS = (
     "sdpa_sm",
     "efficient_attention",
     "AttentionKernel",
+    "scaled_dot_product",  # on a CPU the profiler shows operators
 )
+# Of the root mean square: atomic sums in another order move single bits, 1e-4 in all; a call that is wrong by
+# 1 % now and then is far above.
+REPEATS = 4e-3
 
 
 class GuardFailed(Exception):
@@ -114,8 +118,7 @@ def repeats(torch: Any, call: Callable[[], dict[str, Tensor]], first: dict[str, 
                 raise GuardFailed(f"call {number} gave another {name} than call 1 (off by {off:.3g})")
             scale = float(first[name].float().square().mean().sqrt())
             off = float((x.float() - first[name].float()).square().mean().sqrt())
-            # Atomic sums in another order move single bits, never 1 % of the whole.
-            if not off <= 0.01 * scale:
+            if not off <= REPEATS * scale:
                 raise GuardFailed(
                     f"call {number} gave another {name} than call 1 (off by {off:.3g} of {scale:.3g})"
                 )

@@ -11,7 +11,7 @@ from fa4_asv.project import Project
 from fa4_asv.report.site import write_report
 from tests.registry_fake import FakeRegistry, sdist
 
-pytest_plugins = ["tests.real_checkout", "tests.upstream_fake", "tests.browser"]
+pytest_plugins = ["tests.real_checkout", "tests.upstream_fake", "tests.standin_runs", "tests.browser"]
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -1,4 +1,4 @@
-"""A card whose time passes only when it works: the timer, the clocks and a torch to hand to CudaTimer."""
+"""Clocks that pass only while something works: a card, a torch to hand to CudaTimer, a count of multiplications."""
 
 from __future__ import annotations
 
@@ -104,3 +104,33 @@ class SimulatedEvent:
 
     def elapsed_time(self, end: SimulatedEvent) -> float:
         return (end.at - self.at) * 1000
+
+
+class WorkTimer:
+    """A clock that counts multiplications: the same work takes the same time, but for seeded noise.
+
+    A call is counted when it is first seen, since counting costs more than calling. `within` is the noise of a call, `between` that of a process, which the control shares.
+    """
+
+    RATE = 5e9  # a second; a call of a CPU shape then takes some 20 ms
+
+    def __init__(self, seed: int, within: float = 0.003, between: float = 0.015) -> None:
+        from torch.utils.flop_counter import FlopCounterMode
+
+        self._counter = FlopCounterMode
+        self._work: dict[Callable[[], object], int] = {}
+        self._random, self._within = random.Random(seed), within
+        self._luck = math.exp(self._random.gauss(0, between))
+
+    def burst(self, call: Callable[[], object], calls: int) -> Burst:
+        seconds = []
+        for _ in range(calls):
+            if call in self._work:
+                call()
+            else:
+                with self._counter(display=False) as counter:
+                    call()
+                self._work[call] = counter.get_total_flops()
+            noise = math.exp(self._random.gauss(0, self._within))
+            seconds.append(self._work[call] / self.RATE * self._luck * noise)
+        return Burst(tuple(seconds), sum(seconds))

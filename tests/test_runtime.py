@@ -91,8 +91,8 @@ def test_asking_again_collects_anew_so_that_no_sample_is_pooled_twice(context, w
 
 
 def test_only_what_was_selected_is_measured(context, worker, tmp_path):
-    narrow = replace(context, select=(r"forward\.Cpu.*'fa2', 'b1_s6144",))
-    case = ("fa2", "b1_s6144_h1_d64_causal")
+    narrow = replace(context, select=(r"forward\.Cpu.*'fa2', 'b1_s4352",))
+    case = ("fa2", "b1_s4352_h1_d64_causal")
     assert next_record(narrow, GROUP, case, command=worker()).state == "measured"
     assert [(job["backend"], job["shape"]) for job in jobs(tmp_path)] == [case]
     left_out = next_record(narrow, GROUP, FIRST, command=worker())

@@ -1,0 +1,164 @@
+"""What is broken in the stand-in for FA4, by an edit or two each. tests/test_mutants.py and test_mutants_worse.py catch every one."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+STANDIN = Path(__file__).resolve().parent / "standin"
+INTERFACE = Path("flash_attn") / "cute" / "interface.py"
+
+Edit = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """What is wrong in words, and the edits of the stand-in's source that make it so."""
+
+    words: str
+    edits: tuple[Edit, ...]
+
+
+def text_of(mutant: Mutant | None) -> str:
+    """The source of the stand-in, or of a mutant. ValueError where an edit does not fit exactly once."""
+    text = (STANDIN / INTERFACE).read_text(encoding="utf-8")
+    for old, new in mutant.edits if mutant else ():
+        if text.count(old) != 1:
+            raise ValueError(f"{old!r} stands {text.count(old)} times in {INTERFACE}, expected once")
+        text = text.replace(old, new)
+    return text
+
+
+def lay(folder: Path, mutant: Mutant | None) -> Path:
+    """The stand-in (of FA4 and of the DSL) or a mutant of it below `folder`, to be put on Python's path."""
+    shutil.copytree(STANDIN, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / INTERFACE).write_text(text_of(mutant), encoding="utf-8")
+    return folder
+
+
+def _mutant(words: str, *edits: Edit) -> Mutant:
+    return Mutant(words, edits)
+
+
+_FORWARD = 'with record_function("flash_attncute_standin_forward"):\n        '
+_RUN_FORWARD = "kernel(q, k, v, out, lse, scale, causal, left)\n"
+_RUN_BACKWARD = "kernel(q, k, v, out, dout, lse, dq, dk, dv, scale, causal, left, turn)\n"
+_SCORES = "s = scale * (queries @ keys.mT)"
+_SEEN = "s = s.masked_fill(columns > rows, -math.inf)"
+_TURN = "turn = 0 if deterministic else next(_calls)"
+_SDPA = (
+    "torch.nn.functional.scaled_dot_product_attention(\n            "
+    "*(x.transpose(1, 2) for x in (q, k, v)), is_causal=causal, enable_gqa=True\n        ).transpose(1, 2)"
+)
+
+MUTANTS = {
+    "dq_one_percent": _mutant("dQ wrong by 1 %", ("((scale * (ds @", "((1.01 * scale * (ds @")),
+    "dk_one_percent": _mutant("dK wrong by 1 %", ("add_(scale * (ds.mT", "add_(1.01 * scale * (ds.mT")),
+    "head_dim_64": _mutant(
+        "wrong only at head_dim 64",
+        (_SCORES, "s = scale * (1.02 if keys.shape[-1] == 64 else 1) * (queries @ keys.mT)"),
+    ),
+    "beyond_4096_keys": _mutant(
+        "wrong only beyond 4096 keys",
+        (_SCORES, f"keys = keys[:, :, torch.arange(keys.shape[2]) % 4096]\n    {_SCORES}"),
+    ),
+    "last_tile": _mutant(
+        "wrong only where the last tile is not full",
+        ("for begin in range(0, q.shape[1], ROWS):", "for begin in range(0, q.shape[1] - ROWS + 1, ROWS):"),
+        ("    out = torch.empty(", "    out = torch.zeros("),
+    ),
+    "one_key_more": _mutant(
+        "causal mask off by one: a key more", (_SEEN, _SEEN.replace("> rows", "> rows + 1"))
+    ),
+    "one_key_less": _mutant(
+        "causal mask off by one: a key less",
+        (_SEEN, _SEEN.replace("columns > rows", "(columns >= rows) & (rows > 0)")),
+    ),
+    "wrong_kv_head": _mutant(
+        "query heads share the wrong KV head",
+        ("repeat_interleave(group, dim=1)", "repeat(1, group, 1, 1)"),
+    ),
+    "wrong_lse": _mutant("LSE in base 2", ("copy_(total)", "copy_(total / math.log(2))")),
+    "large_scores": _mutant(
+        "wrong only for scores beyond 15", (_SCORES, f"{_SCORES}\n    s = s.clamp(-15, 15)")
+    ),
+    "nan_row": _mutant("NaN in one row", (_RUN_FORWARD, f"{_RUN_FORWARD}    out[-1, 100, -1] = math.nan\n")),
+    "layout": _mutant(
+        "another layout",
+        (
+            "    out = torch.empty(*q.shape[:-1], v.shape[-1], dtype=q.dtype, device=q.device)",
+            "    out = torch.empty_like(q.transpose(1, 2).contiguous()).transpose(1, 2)",
+        ),
+    ),
+    "dtype": _mutant(
+        "another dtype",
+        ("v.shape[-1], dtype=q.dtype,", "v.shape[-1], dtype=torch.float32,"),
+    ),
+    "another_kernel": _mutant(
+        "silently another kernel",
+        (f"{_FORWARD}{_RUN_FORWARD}", f"if True:\n        out = {_SDPA}.contiguous()\n"),
+    ),
+    "kernel_beside": _mutant(
+        "another kernel beside its own", (_RUN_FORWARD, f"{_RUN_FORWARD}    out.copy_({_SDPA})\n")
+    ),
+    "remembers": _mutant(
+        "answers from memory, without running",
+        ("_calls = itertools.count()", "_calls, _known = itertools.count(), {}"),
+        (
+            f"    {_FORWARD}{_RUN_FORWARD}",
+            "    name = (q.data_ptr(), float(q.flatten()[-1]))\n    if name not in _known:\n"
+            f"        _known[name] = out, lse\n    else:\n        return *_known[name], None, None\n"
+            f"    {_FORWARD}{_RUN_FORWARD}",
+        ),
+    ),
+    "overwrites": _mutant("writes into its inputs", (_RUN_FORWARD, f"{_RUN_FORWARD}    k.mul_(1.01)\n")),
+    "ignores_deterministic": _mutant("ignores `deterministic`", (_TURN, "turn = next(_calls)")),
+    "wrong_deterministic": _mutant(
+        "wrong only with `deterministic`",
+        (_RUN_BACKWARD, f"{_RUN_BACKWARD}    dk.mul_(1.02 if deterministic else 1)\n"),
+    ),
+    "not_deterministic": _mutant(
+        "forward not deterministic",
+        (
+            "p = _rounded(torch.exp(s - total.unsqueeze(-1)), q.dtype)",
+            "p = _rounded(torch.exp(s - total.unsqueeze(-1)) * (1 + 1e-3 * torch.rand(())), q.dtype)",
+        ),
+    ),
+    "one_call_of_three": _mutant(
+        "out wrong in one call of three",
+        (_RUN_FORWARD, f"{_RUN_FORWARD}    out.mul_(1.01 if next(_calls) % 3 == 2 else 1)\n"),
+    ),
+    "one_backward_of_three": _mutant(
+        "dQ wrong in one call of three",
+        (_RUN_BACKWARD, f"{_RUN_BACKWARD}    dq.mul_(1.01 if turn % 3 == 2 else 1)\n"),
+    ),
+    "slower": _mutant(
+        "2 % slower: dQ of the first block twice",
+        (
+            "        dkeys.narrow(",
+            "        (ds if begin == 0 else ds[:, :, :0]) @ mine\n        dkeys.narrow(",
+        ),
+    ),
+    "more_memory": _mutant(
+        "10 % more memory", (_TURN, f"{_TURN}\n    spare = q.new_empty(q.numel() * 12 // 5)")
+    ),
+    "recompiles": _mutant("recompiles at each call", ("if key not in _kernels:", "if True:")),
+    "hangs": _mutant("hangs in backward", (_TURN, f'__import__("time").sleep(600)\n    {_TURN}')),
+    "out_of_memory": _mutant(
+        "runs out of memory", (_FORWARD, f"spare = q.new_empty(1 << 50)\n    {_FORWARD}")
+    ),
+    "killed": _mutant(
+        "is killed", (_FORWARD, f'__import__("os").kill(__import__("os").getpid(), 9)\n    {_FORWARD}')
+    ),
+    "import_error": _mutant(
+        "cannot be imported", ("import cutlass.cute as cute", "import cutlass.nowhere as cute")
+    ),
+    "fewer_values": _mutant(
+        "forward returns another number of values",
+        ("return out, lse if return_lse else None, None, None", "return out"),
+    ),
+    "fewer_gradients": _mutant(
+        "backward returns another number of values", ("return dq, dk, dv", "return dq, dk")
+    ),
+}

@@ -1,0 +1,1 @@
+"""A stand-in for FA4, for tests: see interface.py."""
