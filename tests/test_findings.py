@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from fa4_asv.causes import read_explanation
 from fa4_asv.changes import Record, changes_between, recorded
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.project import Project
@@ -67,3 +68,15 @@ def test_what_is_called_proven_is(known):
         if re.search(r"/bwd_d128_(full|causal)(_varlen)?$", c.case) and c.metric == "instructions"
     ]
     assert sorted(round(ratio, 2) for ratio in ratios) == [1.19, 1.29, 1.29, 1.34]
+
+
+def test_what_is_called_proven_by_a_cross_pair_stands_in_its_file():
+    proven = {
+        "a5a288d5-31e2e883-cu12": ("sm_100/fwd_d128_full", "source"),
+        "8c78acd6-b59d7754-cu13": ("sm_100/fwd_d128_full", "toolchain"),
+        "cdcf72b3-9c7c5e9d-cu13": ("sm_100/fwd_d128_full", "source"),
+        "1e0b038b-36ad5cf0-cu12": ("sm_100/fwd_d256_full", "source"),
+    }
+    for name, (case, cause) in proven.items():
+        found = read_explanation(ROOT / "results" / "nogpu" / f"{name}.cause")
+        assert {verdict.cause for verdict in found.cases[case].values()} == {cause}, name
