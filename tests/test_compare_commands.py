@@ -89,7 +89,7 @@ def test_a_report_goes_to_a_file_whole(checkout, capsys, tmp_path):
 def test_an_unknown_ref(checkout, capsys):
     add_commit(checkout, "releases", "x", {"README": "x"})
     words = "unknown release or commit 'main<b>'; `fa4-asv history list` shows what there is"
-    assert refused(capsys, "main<b>", "4.0.0b20") == words
+    assert refused(capsys, "main<b>", "4.0.0b20").startswith(words)
 
 
 def test_no_history_yet(checkout, capsys):
