@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from tests.registry_fake import FakeRegistry, sdist
 
 pytest_plugins = ["tests.real_checkout", "tests.upstream_fake", "tests.standin_runs", "tests.browser"]
 ROOT = Path(__file__).resolve().parent.parent
+# A shell's `&` starts its job with SIGINT ignored, and children inherit that: those that tests interrupt must hear it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -26,9 +26,14 @@ MINUTE = 60.0
 GRACE = 120.0  # seconds that a backfill has to end what it runs
 
 
+def _listen() -> None:
+    """A runner that was itself started in the background ignores SIGINT, and what it starts would inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def backfill(words: list[str], seconds: float) -> int:
     """Its exit code; 130 where the time was over and it was asked to stop, as Ctrl-C does."""
-    process = subprocess.Popen([*FA4_ASV, "backfill", *words])
+    process = subprocess.Popen([*FA4_ASV, "backfill", *words], preexec_fn=_listen)
     try:
         return process.wait(seconds)
     except subprocess.TimeoutExpired:
