@@ -19,7 +19,7 @@ from fa4_asv.cache import cache_path, read_cache, write_cache
 from fa4_asv.cases import CASES, Case
 from fa4_asv.compile_pool import Job, Outcome, cores, run_jobs
 from fa4_asv.context import Context
-from fa4_asv.cubin import read_cubin
+from fa4_asv.cubin import Cubin, read_cubin
 from fa4_asv.errors import Fa4AsvError
 from fa4_asv.records import CaseRecord
 from fa4_asv.stand_ins import target_environment
@@ -64,13 +64,14 @@ def _compile(context: Context, calls: Sequence[tuple[str, str]], processes: int)
 
     def finished(outcome: Outcome) -> None:
         arch, _, call = outcome.key.partition("/")
-        found = _records_of(context, arch, call, outcome)
+        found = _records_of(context, arch, call, outcome, cubins)
         write_cache(cache_path(context, "codegen", VERSION, arch, call), found)
         records.update(found)
         done[0] += 1
         progress(context, f"compiled {done[0]}/{len(calls)} calls, last {outcome.key}")
 
     done = [0]
+    cubins: dict[str, Cubin] = {}
     dumps = scratch / "dumps"
     dumps.mkdir()
     keep = (("CUTE_DSL_KEEP_CUBIN", "1"), ("FA4_ASV_DUMPS", str(dumps)))
@@ -83,7 +84,6 @@ def _compile(context: Context, calls: Sequence[tuple[str, str]], processes: int)
             (*target_environment(arch, context.flavour), *keep),
             CALL_TIMEOUT,
         )
-        # Sorted by architecture, because a worker serves one and a new one costs an import.
         for arch, call in sorted(calls)
     ]
     try:
@@ -95,16 +95,18 @@ def _compile(context: Context, calls: Sequence[tuple[str, str]], processes: int)
     return records
 
 
-def _records_of(context: Context, arch: str, call: str, outcome: Outcome) -> Records:
+def _records_of(
+    context: Context, arch: str, call: str, outcome: Outcome, cubins: dict[str, Cubin]
+) -> Records:
     """The records of all cases of one call from what its process answered."""
     records = {}
     for case in CASES.values():
         if case.call.name == call:
-            records[f"{arch}/{case.name}"] = _record(context, case, outcome)
+            records[f"{arch}/{case.name}"] = _record(context, case, outcome, cubins)
     return records
 
 
-def _record(context: Context, case: Case, outcome: Outcome) -> CaseRecord:
+def _record(context: Context, case: Case, outcome: Outcome, cubins: dict[str, Cubin]) -> CaseRecord:
     if outcome.lost:
         return CaseRecord("broken", why=outcome.lost)
     error = outcome.answer["error"]
@@ -119,7 +121,7 @@ def _record(context: Context, case: Case, outcome: Outcome) -> CaseRecord:
             "unsupported", why=f"this backward has no {case.role.partition('_')[0]}process kernel"
         )
     try:
-        cubin = read_cubin(Path(kernel["cubin"]), context.cuobjdump, context.nvdisasm)
+        cubin = read_cubin(Path(kernel["cubin"]), context.cuobjdump, context.nvdisasm, cubins)
     except Fa4AsvError as unreadable:
         return CaseRecord("broken", why=str(unreadable))
     return CaseRecord(

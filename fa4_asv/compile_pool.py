@@ -16,6 +16,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ class Worker:
     """One process: a line in, a line out, bounded in time."""
 
     def __init__(self, job: Job) -> None:
-        self.kind = (job.command, job.environment)
+        self.kind = _kind(job)
         # A file, not a pipe: a chatty compiler cannot block on it, and its tail explains a death.
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
         self._process = subprocess.Popen(
@@ -172,12 +173,42 @@ class _Starts:
                 self._ended.setdefault(kind, []).append(lost)
 
 
+class _Pile:
+    """Jobs by the kind of worker they need: starting one imports torch and FA4, for seconds.
+
+    A runner goes on with its kind. Where that has no jobs left, it turns to the kind with the most jobs a runner.
+    """
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._lock = threading.Lock()
+        self._left: dict[Any, deque[Job]] = {}
+        self._runners: Counter[Any] = Counter()
+        for job in jobs:
+            self._left.setdefault(_kind(job), deque()).append(job)
+
+    def take(self, kind: Any) -> Job | None:
+        """The next job for a runner whose worker is of `kind` (None: it has none); None when all are taken."""
+        with self._lock:
+            if not self._left.get(kind):
+                self._runners[kind] -= 1
+                open_kinds = [one for one, jobs in self._left.items() if jobs]
+                if not open_kinds:
+                    return None
+                kind = max(open_kinds, key=lambda one: len(self._left[one]) / (self._runners[one] + 1))
+                self._runners[kind] += 1
+            return self._left[kind].popleft()
+
+
+def _kind(job: Job) -> Any:
+    return job.command, job.environment
+
+
 class _Runner(threading.Thread):
-    """Takes jobs from the queue and keeps one worker alive for as long as the kind stays the same."""
+    """Takes jobs from the pile and keeps one worker alive for as long as the kind stays the same."""
 
     def __init__(
         self,
-        jobs: queue.SimpleQueue[Job],
+        jobs: _Pile,
         done: queue.SimpleQueue[Outcome],
         stop: threading.Event,
         starts: _Starts,
@@ -187,11 +218,12 @@ class _Runner(threading.Thread):
         self.worker: Worker | None = None
 
     def run(self) -> None:
+        kind = None
         while not self._stop_event.is_set():
-            try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
+            job = self._jobs.take(kind)
+            if job is None:
                 break
+            kind = _kind(job)
             try:
                 outcome = self._do(job)
             except Exception as error:  # a thread that dies silently would hang the run
@@ -205,10 +237,10 @@ class _Runner(threading.Thread):
             self.worker = None
 
     def _do(self, job: Job) -> Outcome:
-        if self.worker is not None and self.worker.kind != (job.command, job.environment):
+        kind = _kind(job)
+        if self.worker is not None and self.worker.kind != kind:
             self._drop()
         if self.worker is None:
-            kind = (job.command, job.environment)
             if hopeless := self._starts.hopeless(kind):
                 return Outcome(job.key, lost=hopeless)
             self.worker = Worker(job)
@@ -230,10 +262,8 @@ def run_jobs(
 
     `finished` is called in this thread after each. On KeyboardInterrupt the workers are killed.
     """
-    waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
+    waiting = _Pile(jobs)
     done: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
-    for job in jobs:
-        waiting.put(job)
     stop, starts = threading.Event(), _Starts()
     runners = [_Runner(waiting, done, stop, starts) for _ in range(min(processes, len(jobs)))]
     for runner in runners:

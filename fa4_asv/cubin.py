@@ -80,8 +80,20 @@ def opcode_histogram(sass: str) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def read_cubin(path: Path, cuobjdump: str, nvdisasm: str) -> Cubin:
-    """Figures of the cubin at `path`. Raises Fa4AsvError when a tool is missing or cannot read it."""
+def read_cubin(path: Path, cuobjdump: str, nvdisasm: str, known: dict[str, Cubin] | None = None) -> Cubin:
+    """Figures of the cubin at `path`. Raises Fa4AsvError when a tool is missing or cannot read it.
+
+    `known` are cubins by digest that were read before, kept up: calls share kernels, and a disassembly takes 0.4 s.
+    """
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if known is None:
+        return _read(path, digest, cuobjdump, nvdisasm)
+    if digest not in known:
+        known[digest] = _read(path, digest, cuobjdump, nvdisasm)
+    return known[digest]
+
+
+def _read(path: Path, digest: str, cuobjdump: str, nvdisasm: str) -> Cubin:
     usage = [
         tuple(map(int, pair))
         for pair in _USAGE.findall(_output([cuobjdump, "--dump-resource-usage", str(path)]))
@@ -103,4 +115,4 @@ def read_cubin(path: Path, cuobjdump: str, nvdisasm: str) -> Cubin:
         text_bytes=text,
         registers=max(registers for registers, _ in usage),
     )
-    return Cubin(figures, opcodes, hashlib.sha256(path.read_bytes()).hexdigest())
+    return Cubin(figures, opcodes, digest)

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,12 @@ from fa4_asv.files import only_one
 from fa4_asv.history.repository import NO_HISTORY, git, has_history
 from fa4_asv.project import Project
 from fa4_asv.report.site import write_report
-from fa4_asv.results import iter_results, sidecar_path
+from fa4_asv.results import commit_of, iter_results, sidecar_path
 from fa4_asv.staging import mark_verified, results_lock, stage
 from fa4_asv.verify import Problem, sound_files, upstream_commits, verify
 
 _BUSY = "another publish is running in this checkout; wait for it"
-_SCALARS = (str, int, float, type(None))
-_MACHINE_VERSION, _BENCHMARKS_VERSION = 1, 2  # asv.machine.Machine, asv.benchmarks.Benchmarks of asv 0.6
+_BENCHMARKS_VERSION = 2  # asv.benchmarks.Benchmarks of asv 0.6
 
 
 @click.command()
@@ -112,10 +111,11 @@ def find_problems(project: Project) -> list[Problem]:
     """What `verify` finds, and what asv would choke on or silently drop. Raises Fa4AsvError."""
     problems = verify(project)
     known = _commits(project) | upstream_commits(project)
-    for folder in {path.parent for path in sound_files(project, problems)}:
-        problems += [Problem(folder / "machine.json", what) for what in _machine(folder / "machine.json")]
     for path in sound_files(project, problems):
-        problems += [Problem(path, what) for what in _unreadable_by_asv(path, known)]
+        commit = commit_of(path)
+        if commit not in known:
+            what = f"commit {commit} is not in the local history; run `fa4-asv history sync`"
+            problems.append(Problem(path, what))
     expected = {*iter_results(project.results), *project.results.glob("*/machine.json")}
     expected.add(project.results / "benchmarks.json")
     for path in sorted(set(project.results.rglob("*.json")) - expected):
@@ -137,32 +137,10 @@ def _commits(project: Project) -> set[str]:
     return commits
 
 
-def _machine(path: Path) -> Iterator[str]:
-    # verify has read it; asv leaves a machine without this version out of half of its pages.
-    version = json.loads(path.read_text(encoding="utf-8")).get("version")
-    if version != _MACHINE_VERSION:
-        yield f"has version {version!r}, asv reads {_MACHINE_VERSION}; restore it from git"
-
-
 def shown(project: Project, sound: Sequence[Path]) -> list[Path]:
     """Those of the `sound` files whose commit asv can place: upstream's branches need not be here."""
     known = _commits(project)
-    return [path for path in sound if json.loads(path.read_text(encoding="utf-8"))["commit_hash"] in known]
-
-
-def _unreadable_by_asv(path: Path, known: set[str]) -> Iterator[str]:
-    """Of a file that `verify` finds sound."""
-    data = json.loads(path.read_text(encoding="utf-8"))
-    if data["commit_hash"] not in known:
-        yield f"commit {data['commit_hash']} is not in the local history; run `fa4-asv history sync`"
-    for name in ("params", "env_vars"):
-        words = data.get(name, {})
-        if not isinstance(words, dict):
-            yield f"{name} is {words!r}, expected words by name; restore it from git"
-            continue
-        for key, value in words.items():
-            if not isinstance(value, _SCALARS):
-                yield f"{name}[{key!r}] is {value!r}, expected a word or a number; restore it from git"
+    return [path for path in sound if commit_of(path) in known]
 
 
 def _tell(project: Project, problems: Sequence[Problem]) -> list[dict[str, str]]:
@@ -185,7 +163,7 @@ def link_results(project: Project, staged: Project, good: Sequence[Path]) -> Non
     benchmarks = project.results / "benchmarks.json"
     try:
         _check_benchmarks(json.loads(benchmarks.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Fa4AsvError(
             f"{benchmarks} cannot be read ({error}); restore it from git or run `asv run` once"
         ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import sys
 from dataclasses import asdict, dataclass, field, replace
@@ -115,9 +116,15 @@ def combine(old: CaseRecord | None, new: CaseRecord) -> CaseRecord:
     return replace(new, samples=samples, words={**old.words, **new.words})
 
 
+def toolchain_digest(flavour: str, packages: dict[str, str]) -> str:
+    """Identity of an installed set: flavour and versions, not the policy that led to them."""
+    lines = [flavour, *(f"{name}=={version}" for name, version in sorted(packages.items()))]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
 @dataclass(frozen=True)
 class Toolchain:
-    """The versions behind a figure."""
+    """The versions behind a figure; `digest` is `toolchain_digest` of flavour and packages."""
 
     policy: str
     flavour: str

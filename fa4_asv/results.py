@@ -23,6 +23,7 @@ _NOT_RESULTS = ("machine.json", "benchmarks.json")
 _ASV_VERSION = 2  # asv.results.Results.api_version of asv 0.6
 # asv stops at any other column, and with it the publishing of every file.
 _COLUMNS = ("result", "params", "version", "started_at", "duration", "samples", "profile")
+_SCALARS = (str, int, float, type(None))
 Value = float | int | None
 Key = tuple[str, tuple[str, ...]]  # benchmark, parameters
 
@@ -69,6 +70,11 @@ def iter_results(root: Path, machine: str | None = None) -> Iterator[Path]:
     folders = [root / machine] if machine else sorted(path for path in root.glob("*") if path.is_dir())
     for folder in folders:
         yield from sorted(path for path in folder.glob("*.json") if path.name not in _NOT_RESULTS)
+
+
+def commit_of(path: Path) -> str:
+    """The commit of a sound result file."""
+    return str(_read(path)["commit_hash"])
 
 
 def _read(path: Path) -> Any:
@@ -148,6 +154,8 @@ def load_result(path: Path) -> Result:
         unknown = [name for name in columns if name not in _COLUMNS and not str(name).startswith("stats_")]
         if unknown or type(data["date"]) is not int:
             raise ValueError(f"column {unknown[0]!r} is unknown" if unknown else f"date is {data['date']!r}")
+        for name in ("params", "env_vars"):
+            _check_words(name, data.get(name, {}))
         figures: dict[Key, Value] = {}
         samples: dict[Key, list[float]] = {}
         versions: dict[str, str] = {}
@@ -172,6 +180,15 @@ def load_result(path: Path) -> Result:
         raise Fa4AsvError(
             f"{path} is no asv result file ({words}); restore it from git or delete it"
         ) from None
+
+
+def _check_words(name: str, words: Any) -> None:
+    """asv makes pages of these; anything but words and numbers would stop it."""
+    if not isinstance(words, dict):
+        raise ValueError(f"{name} is {words!r:.60}, expected words by name")
+    for key, value in words.items():
+        if not isinstance(value, _SCALARS):
+            raise ValueError(f"{name}[{key!r}] is {value!r:.60}, expected a word or a number")
 
 
 def _read_row(

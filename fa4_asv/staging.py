@@ -117,7 +117,7 @@ def _benchmarks(path: Path) -> dict[str, Any]:
     """What stands in a benchmarks.json; {} where it is absent or damaged."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) else {}
 

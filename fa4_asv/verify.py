@@ -18,13 +18,14 @@ from fa4_asv.history.manifest import Manifest
 from fa4_asv.history.repository import git
 from fa4_asv.inert import one_line
 from fa4_asv.project import Project
-from fa4_asv.records import SUITE, CaseRecord, Sidecar
+from fa4_asv.records import SUITE, CaseRecord, Sidecar, toolchain_digest
 from fa4_asv.results import Result, Value, is_number, iter_results, load_result, read_sidecar, sidecar_path
 
 _AGAIN = "restore both files from git or measure again"
 # asv's get_filename: longer environment names are replaced by their digest.
 _LONGEST_ENVIRONMENT = 127
 _LONGEST_LINE = 1000
+_MACHINE_VERSION = 1  # asv.machine.Machine of asv 0.6
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,8 @@ def upstream_commits(project: Project) -> set[str]:
 def _machine(folder: Path) -> Iterator[str]:
     path = folder / "machine.json"
     try:
-        name = json.loads(path.read_text(encoding="utf-8"))["machine"]
+        data = json.loads(path.read_text(encoding="utf-8"))
+        name, version = data["machine"], data.get("version")
     except FileNotFoundError:
         if any(iter_results(folder.parent, folder.name)):
             yield f"missing, so asv drops the results of {folder.name}; restore it from git"
@@ -96,6 +98,9 @@ def _machine(folder: Path) -> Iterator[str]:
     else:
         if name != folder.name:
             yield f"describes machine {name!r} in the folder of {folder.name!r}; restore it from git"
+        # asv leaves a machine without this version out of half of its pages.
+        if version != _MACHINE_VERSION:
+            yield f"has version {version!r}, asv reads {_MACHINE_VERSION}; restore it from git"
 
 
 def _result(path: Path, manifest: Manifest | None, upstream: Collection[str]) -> Iterator[str]:
@@ -147,6 +152,11 @@ def _sidecar(path: Path, manifest: Manifest | None) -> Iterator[str]:
     version = release.version if release else ""
     if manifest is not None and version != sidecar.release:
         yield f"says release {sidecar.release!r}, but its commit is {version or 'no release'!r}; {_AGAIN}"
+    toolchain = sidecar.toolchain
+    # An unsupported flavour has none.
+    digest = toolchain_digest(toolchain.flavour, toolchain.packages) if toolchain.packages else ""
+    if digest != toolchain.digest:
+        yield f"says toolchain {toolchain.digest!r}, but its packages are those of {digest!r}; {_AGAIN}"
     result_path = path.with_suffix(".json")
     if not result_path.is_file():
         yield f"has no {result_path.name} beside it; measure again or delete it"

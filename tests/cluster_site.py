@@ -19,6 +19,7 @@ from fa4_asv import backfill_commands
 from fa4_asv.cli import run
 from fa4_asv.cluster import desk, drive
 from fa4_asv.project import Project
+from fa4_asv.records import toolchain_digest
 from tests.test_backfill import commits, history, record  # noqa: F401 - a fixture
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,7 +29,9 @@ BACKFILL = ["backfill", "--flavour", "cu13", "-b", "^codegen"]
 
 def stand_in(template: Path) -> dict[tuple[object, str], object]:
     """What is replaced: asv by a copy of `template`, the toolchain by one that is at hand, the patience."""
-    lock = SimpleNamespace(path=ROOT / "pyproject.toml", digest="d1")
+    lock = SimpleNamespace(
+        path=ROOT / "pyproject.toml", digest=toolchain_digest("cu13", {"nvidia-cutlass-dsl": "4.8.1"})
+    )
     source = SimpleNamespace(lock=lambda *_: lock)
     return {
         (desk, "asv_words"): lambda task, wish, environment: [str(STAND_IN), str(template), task.commit],

@@ -11,7 +11,7 @@ from statistics import median
 from fa4_asv.groups import GROUPS, key_of
 from fa4_asv.history.manifest import Manifest, Release
 from fa4_asv.project import Project
-from fa4_asv.records import FORMAT, SUITE, CaseRecord, Sidecar, Toolchain
+from fa4_asv.records import FORMAT, SUITE, CaseRecord, Sidecar, Toolchain, toolchain_digest
 from fa4_asv.results import sidecar_path, write_sidecar
 
 DAY = 24 * 3600 * 1000
@@ -70,7 +70,8 @@ def write_pair(
             }
         )
     )
-    toolchain = Toolchain("day", flavour, f"digest-{flavour}-{compiler}", {"nvidia-cutlass-dsl": compiler})
+    packages = {"nvidia-cutlass-dsl": compiler}
+    toolchain = Toolchain("day", flavour, toolchain_digest(flavour, packages), packages)
     sidecar = Sidecar(
         FORMAT,
         SUITE,

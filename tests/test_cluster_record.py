@@ -174,7 +174,7 @@ def test_a_sound_answer_is_moved_and_its_log_kept(site):
     ("spoil", "words"),
     [
         (lambda a, site: Answer(fault="task", why="asv recorded nothing"), "asv recorded nothing; log: "),
-        (lambda a, site: answer(site, 2), r"is of nogpu \w{40} cu13 day d1, asked for was .*; refused"),
+        (lambda a, site: answer(site, 2), r"is of nogpu \w{40} cu13 day \w{16}, asked for was .*; refused"),
         (lambda a, site: Answer(results=zipped({})), "the answer holds no result file"),
         (lambda a, site: Answer(results=zipped({"../nogpu/x.json": b""})), "no file of a record; refused"),
     ],

@@ -9,9 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 from asv import util
+from asv.results import Results
+from asv.runner import BenchmarkResult
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
-from fa4_asv.asv_glue.seams import forget_wrong, keep_known, write_json
+from fa4_asv.asv_glue.seams import forget_wrong, keep_added, keep_known, write_json
 from fa4_asv.asv_glue.selection import benchmarks
 from fa4_asv.cases import CASES
 from fa4_asv.codegen import _kernel_of, measure
@@ -82,6 +84,26 @@ def test_another_machine_s_figures_are_not_measured_here(tmp_path, monkeypatch):
     assert collect("codegen", lambda *_: pytest.fail("measured")) == {}
     with pytest.raises(SkipNotImplemented, match="belong to machine nogpu"):
         figure({}, "codegen", "registers", "sm_90", "fwd_d64_full")
+
+
+def recorded(folder, *names: str) -> Results:
+    """asv's results of one commit with a figure a name, saved below `folder`."""
+    made = Results({"machine": "m"}, {}, "c" * 40, 0, "3.12", "other-env", {})
+    for name in names:
+        benchmark = {"name": name, "version": "1", "params": []}
+        made.add_result(benchmark, BenchmarkResult([1.0], [None], [None], 0, "", None), duration=0.0)
+    made.save(str(folder))
+    return made
+
+
+def test_what_another_process_recorded_meanwhile_is_kept(tmp_path):
+    ours = recorded(tmp_path, "a")
+    theirs = recorded(tmp_path, "a", "b")  # saved after asv read the file for us
+    keep_added(ours, tmp_path / theirs._filename)
+    ours.save(str(tmp_path))
+    saved = json.loads((tmp_path / theirs._filename).read_text())
+    assert sorted(saved["results"]) == ["a", "b"]
+    assert saved["results"]["b"][0] == [1.0]
 
 
 class FlashAttentionBackwardPostprocess:

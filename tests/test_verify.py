@@ -183,10 +183,34 @@ def test_the_folder_of_a_machine_is_checked(sound):
     machine = sound.results / "nogpu" / "machine.json"
     machine.write_text('{"machine": "h100"}')
     assert "describes machine 'h100' in the folder of 'nogpu'" in told(sound)[0]
+    machine.write_text('{"machine": "nogpu", "version": 3}')
+    assert "machine.json: has version 3, asv reads 1" in told(sound)[0]
     machine.write_text("[]")
     assert "machine.json: is no asv machine file" in told(sound)[0]
     machine.unlink()
     assert "machine.json: missing, so asv drops the results of nogpu" in told(sound)[0]
+
+
+def test_packages_that_were_edited_are_named(sound):
+    edit(
+        sidecar_path(result_file(sound)),
+        lambda data: data["toolchain"]["packages"].update({"quack-kernels": "9"}),
+    )
+    (line,) = told(sound)
+    assert "but its packages are those of" in line
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda data: data.update(env_vars=["x"]), "env_vars is ['x'], expected words by name"),
+        (lambda data: data["params"].update(ram={"x": 1}), "params['ram'] is {'x': 1}, expected a word"),
+    ],
+)
+def test_what_would_stop_asv_s_pages_is_named(sound, change, words):
+    edit(result_file(sound), change)
+    (line,) = told(sound)
+    assert words in line
 
 
 def test_what_a_killed_write_left_is_named(sound):

@@ -35,14 +35,14 @@ PATCH = ".20"  # a late patch release of the Python there; some packages refuse 
 
 def pack(arguments: argparse.Namespace) -> None:
     """Write the parts, their digest and `airgap.py` to `arguments.folder`. Raises Fa4AsvError."""
-    project = Project.find()
-    commits = commits_of(project, arguments.commits) if arguments.commits else []
-    of_releases = release_locks(project, arguments)
-    of_commits = commit_locks(project, commits, arguments.flavour)
     folder = Path(arguments.folder)
     folder.mkdir(parents=True, exist_ok=True)
     if left := sorted(folder.glob("pack.part-*")):
         raise Fa4AsvError(f"{left[0]} is there already; name an empty folder")
+    project = Project.find()
+    commits = commits_of(project, arguments.commits) if arguments.commits else []
+    of_releases = release_locks(project, arguments)
+    of_commits = commit_locks(project, commits, arguments.flavour)
     with tempfile.TemporaryDirectory(prefix="fa4-airgap-") as scratch:
         inside = Path(scratch) / "pack"
         inside.mkdir()

@@ -102,6 +102,9 @@ def main() -> None:
     project = Project.find()
     releases = {release.version: release for release in Manifest.load(project.manifest).releases}
     release = releases[arguments.release] if arguments.release else list(releases.values())[-1]
+    # The base environment with torch is made once a machine; both sides find it there.
+    subprocess.run([sys.executable, "-m", "asv", "setup"], cwd=project.root, stdout=subprocess.DEVNULL)
+    project.work.joinpath("toolchains").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=project.work, prefix="cost-") as folder:
         print("asv run, cold ...", file=sys.stderr)
         suite = run_asv(cold(project, Path(folder) / "checkout"), release.commit, arguments.flavour)

@@ -14,7 +14,8 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,20 @@ from fa4_asv.machine import MACHINE_VARIABLE, NOGPU, NOGPU_RECORD
 from fa4_asv.project import Project
 from fa4_asv.records import FORMAT, SUITE, CaseRecord, Sidecar, Toolchain, combine
 from fa4_asv.results import merge, read_sidecar, sidecar_path, write_sidecar
+from fa4_asv.staging import results_lock
 
 _MARK = "_fa4_asv"
+# What asv holds of each benchmark of a result file.
+_COLUMNS = (
+    "_results",
+    "_samples",
+    "_stats",
+    "_benchmark_params",
+    "_profiles",
+    "_started_at",
+    "_duration",
+    "_benchmark_version",
+)
 
 
 def setup() -> None:
@@ -68,13 +81,10 @@ def setup() -> None:
         if _nothing_ran(self):
             log.warning(f"{self.env_name}: nothing ran, so nothing is recorded; what was there is kept")
             return
-        # The sidecar first: a kill in between leaves reasons without figures, which the next run
-        # completes, never figures without their toolchain.
         try:
-            _save_sidecar(self, result_dir)
+            _save_both(self, result_dir, save)
         except Fa4AsvError as error:
             raise util.UserError(str(error)) from None
-        save(self, result_dir)
 
     @functools.wraps(load_results)
     def load_checked(cls: Any, path: str, machine_name: str | None = None) -> Any:
@@ -123,10 +133,30 @@ def _nothing_ran(results: Any) -> bool:
     return context.machine == NOGPU and not any(Path(context.spool).glob("*.json"))
 
 
-def _save_sidecar(results: Any, result_dir: str) -> None:
+def _save_both(results: Any, result_dir: str, save: Callable[[Any, str], None]) -> None:
+    """The sidecar first: a kill in between leaves reasons without figures, which the next run completes, never
+    figures without their toolchain."""
     context = selection.context_of(results.commit_hash, results.env_name)
-    if context is None:
+    # A backfill may move in what it measured meanwhile, or have done so since asv read the file.
+    with results_lock(Project(Path(context.root))) if context else nullcontext():
+        keep_added(results, Path(result_dir) / results._filename)
+        if context:
+            _save_sidecar(results, result_dir, context)
+        save(results, result_dir)
+
+
+def keep_added(results: Any, path: Path) -> None:
+    """Take over the benchmarks that others recorded in the file at `path` since asv read it."""
+    if not path.is_file():
         return
+    others = Results.load(str(path))
+    for name in set(others.get_all_result_keys()) - set(results.get_all_result_keys()):
+        for column in _COLUMNS:
+            if name in getattr(others, column):
+                getattr(results, column)[name] = getattr(others, column)[name]
+
+
+def _save_sidecar(results: Any, result_dir: str, context: Context) -> None:
     path = sidecar_path(Path(result_dir) / results._filename)
     old = read_sidecar(path) if path.is_file() else None
     merged = merge(old, continue_rounds(results, old, _sidecar(context)))

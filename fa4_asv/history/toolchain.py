@@ -27,6 +27,7 @@ from fa4_asv.files import only_one, write_atomic
 from fa4_asv.history.repository import resolve
 from fa4_asv.machine import python_tag
 from fa4_asv.project import Project
+from fa4_asv.records import toolchain_digest
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -100,9 +101,8 @@ class Lock:
 
     @property
     def digest(self) -> str:
-        """Identity of the installed set: flavour and versions, not the policy that led to them."""
-        lines = [self.flavour, *(f"{name}=={version}" for name, version in sorted(self.packages.items()))]
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+        """Identity of the installed set."""
+        return toolchain_digest(self.flavour, self.packages)
 
 
 def read_lock(path: Path, flavour: str, policy: str) -> Lock:
