@@ -206,8 +206,10 @@ def _resolve(key: str, pyproject: str, day: datetime, flavour: str, policy: Poli
         (work / "override.txt").write_text("\n".join(overrides))
         command = [find_uv_bin(), "pip", "compile", "pyproject.toml", *_RESOLVE_FOR]
         # Nothing of what a commit asks for is executed by resolving it.
+        # Nor is another Python fetched for it: this one answers for the oldest.
         command += [
             "--no-build",
+            "--no-python-downloads",
             "--no-sources",
             "--no-header",
             "--no-annotate",
