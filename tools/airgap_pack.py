@@ -100,14 +100,15 @@ def commit_locks(project: Project, commits: list[str], flavours: list[str]) -> l
     """Toolchains of upstream's commits as of their days, which only a machine with a registry can resolve."""
     found = []
     for number, commit in enumerate(commits, 1):
-        print(f"\rtoolchain {number} of {len(commits)}", end="", file=sys.stderr)
+        if sys.stderr.isatty():
+            print(f"\rtoolchain {number} of {len(commits)}", end="", file=sys.stderr)
         source = lay_source(project, commit)
         for flavour in flavours:
             try:
                 found.append(source.lock(project, flavour, Policy("day")))
             except UnsupportedFlavour:
                 continue
-    if commits:
+    if commits and sys.stderr.isatty():
         print(file=sys.stderr)
     return found
 
