@@ -6,6 +6,7 @@ rename one. docs/pytorch-test.md says which check of PyTorch's test stands where
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable
 from typing import Any
@@ -148,6 +149,7 @@ def _deterministic(torch: Any, dtype: str) -> str:
     interface: Any = importlib.import_module("flash_attn.cute.interface")
     real, told = interface._flash_attn_bwd, []
 
+    @functools.wraps(real)  # with its attributes: older releases keep their compile caches there
     def listening(*args: Any, **kwargs: Any) -> Any:
         told.append(bool(kwargs.get("deterministic", False)))
         return real(*args, **kwargs)

@@ -89,15 +89,16 @@ def one(name: str, which: str, backward: bool, timer: Any, control: Any, groups:
     if "error" in answer:
         say("refused", case=f"{which} {direction} {name}", words=answer["error"]["words"][:300])
         return
-    seconds = median(answer["samples"])
+    samples = answer["samples"]["seconds"]
+    seconds = median(samples)
     calls = backend(which).prepare(torch, make(torch, SHAPES[name], "cuda"))
     call = calls.raw_backward if backward else calls.raw_forward
     call()
     by_profiler = kernel_seconds(call)
     found = {
         "seconds": seconds,
-        "samples": len(answer["samples"]),
-        "spread": (max(answer["samples"]) - min(answer["samples"])) / seconds,
+        "samples": len(samples),
+        "spread": (max(samples) - min(samples)) / seconds,
         "profiler": by_profiler,
         "tflops": SHAPES[name].flops(backward) / seconds / 1e12,
         "control": answer["control"],
