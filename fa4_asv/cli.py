@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
+import threading
 from typing import Any
 
 import click
@@ -61,6 +63,9 @@ def main() -> None:
 
 def run(arguments: list[str] | None = None) -> Any:
     """Entry point: an expected failure is one line on stderr and its exit code."""
+    if threading.current_thread() is threading.main_thread():
+        # Slurm, systemd and `timeout` end a command so: as on Ctrl-C, what it started ends with it.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return main(args=arguments, prog_name="fa4-asv")
     except Fa4AsvError as error:

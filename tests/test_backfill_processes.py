@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -25,6 +27,31 @@ def test_a_killed_backfills_asv_is_ended_and_its_folder_removed(history):  # noq
     clear_leftovers(history)
     assert left.wait(10) == -9
     assert not folder.exists()
+
+
+def test_sigterm_ends_a_command_and_what_it_started(tmp_path):
+    """As Slurm, systemd and `timeout` do."""
+    code = """
+import sys
+from pathlib import Path
+import click
+from fa4_asv import cli, sessions
+work = Path(sys.argv[1])
+@click.command()
+def slow():
+    sessions.run_bounded([sys.executable, "-c", "import time; time.sleep(60)"], work, work / "log", 60)
+cli.main.get_command = lambda *_: slow
+cli.run(["slow"])
+"""
+    command = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
+    session = tmp_path / "session"
+    deadline = time.monotonic() + 20
+    while not (session.is_file() and session.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    command.send_signal(signal.SIGTERM)
+    assert command.wait(20) == 1  # click's word for an interrupt; a command with more to say has its own
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(session.read_text()), 0)
 
 
 def test_a_session_that_is_not_ours_is_left_alone(history):  # noqa: F811
