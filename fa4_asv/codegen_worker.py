@@ -1,8 +1,9 @@
 """The process that compiles: one call of FA4 a line, its cubins in a folder of their own.
 
 Started as `python -m fa4_asv.codegen_worker` by the compile pool with the target architecture in the
-environment (read by FA4 and the DSL at import). Reads a JSON line {"call": name, "into": folder},
-answers {"kernels": [{"kernel", "cubin", "seconds"}], "error": null or {"kind", "words", "refused"}}.
+environment (read by FA4 and the DSL at import). Reads a JSON line {"call": name, "into": folder, "around":
+whether pre- and postprocess are read, too}, answers {"kernels": [{"kernel", "cubin", "seconds"}],
+"error": null or {"kind", "words", "refused"}}.
 
 FA4 runs on fake CUDA tensors: it compiles its real kernels and launches none. What it asks the driver
 for (SM count, current stream) is answered for the target SKU.
@@ -20,6 +21,8 @@ from typing import Any
 
 from fa4_asv.cases import CALLS, Call
 from fa4_asv.stand_ins import describe, open_answers, stand_in_for_the_driver
+
+_AROUND = ("_bwd_preprocess", "_bwd_postprocess")
 
 
 class CompileTap:
@@ -124,9 +127,14 @@ def make_call(torch: Any, interface: Any, call: Call) -> None:
     interface._flash_attn_bwd(q, k, v, tensors["out"], tensors["dout"], tensors["lse"], **options)
 
 
-def clear_compiled(interface: Any) -> None:
-    """Empty FA4's in-process caches, so that a case does not depend on the cases before it."""
+def clear_compiled(interface: Any, around: bool = True) -> None:
+    """Empty FA4's in-process caches, so that a case does not depend on the cases before it.
+
+    Not `around`: what stands before and behind a backward is kept, for calls of which only the main kernel is read.
+    """
     for function in list(vars(interface).values()):
+        if not around and getattr(function, "__name__", "").startswith(_AROUND):
+            continue
         for name, cache in list(getattr(function, "__dict__", {}).items()):
             if name.startswith("compile_cache") and hasattr(cache, "clear"):
                 cache.clear()
@@ -151,7 +159,7 @@ def main() -> None:
     for line in sys.stdin:
         job = json.loads(line)
         tap.start(Path(job["into"]))
-        clear_compiled(interface)
+        clear_compiled(interface, job["around"])
         error = None
         try:
             with FakeTensorMode():

@@ -90,7 +90,7 @@ def test_figures_are_those_of_nvidias_tools_and_do_not_change_between_runs(real,
     name = "bwd_d128_full_gqa4"
     job = Job(
         name,
-        {"call": name, "into": str(tmp_path / "cubins")},
+        {"call": name, "into": str(tmp_path / "cubins"), "around": True},
         (str(toolchain), "-m", "fa4_asv.codegen_worker"),
         environment,
         200,
