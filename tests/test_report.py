@@ -13,6 +13,7 @@ import pytest
 from fa4_asv.causes import Explanation, Side, Verdict, write_explanation
 from fa4_asv.cli import run
 from fa4_asv.errors import Fa4AsvError
+from fa4_asv.history.commits import Commit, add_commits
 from fa4_asv.project import Project
 from fa4_asv.records import CaseRecord
 from fa4_asv.report.events import UNEXPLAINED, timeline
@@ -190,6 +191,27 @@ def test_an_upstream_commit_leads_upstream(small):
     assert f"https://github.com/Dao-AILab/flash-attention/commit/{new.commit}" in text
     assert f'id="{new.commit}"' in site["releases.html"] and f'id="{new.commit[:8]}"' in site["releases.html"]
     assert new.commit[:8] not in site["kernels-sm_100.html"]  # the releases' lines stay their own
+
+
+def test_commits_of_one_second_stand_in_the_order_of_their_branch(small):
+    """Rebased together: neither date nor hash says which came first. Their subjects come out inert."""
+    releases = write_releases(small, 6)[3:]
+    date = int(releases[0].time.timestamp() * 1000)
+    for release, instructions in zip(releases, (900, 950, 1000), strict=True):
+        write_pair(small, release, kernels(instructions=instructions), date=date)
+    write_releases(small, 3)
+    for turns in ((1, 2, 3), (3, 2, 1)):
+        small.upstream.unlink(missing_ok=True)
+        day = "2026-05-05T12:00:00Z"
+        listed = [Commit(r.commit, day, "main", HOSTILE, at) for r, at in zip(releases, turns, strict=True)]
+        add_commits(small.upstream, listed)
+        (series,) = (one for one in model_of(small).series if one.key.history == "upstream")
+        expected = [
+            release.commit for _, release in sorted(zip(turns, releases, strict=True), key=lambda p: p[0])
+        ]
+        assert [point.commit for point in series.points] == expected
+    assert all("<script>alert" not in text for text in made(small).values())
+    assert "&lt;script&gt;" in made(small)["events.html"]
 
 
 def test_a_flavour_that_a_release_lacks_is_no_change(small):

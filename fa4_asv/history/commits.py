@@ -18,13 +18,15 @@ FORMAT = 1
 class Commit:
     """A commit of flash-attention; `date` is the committer's, UTC as ISO 8601, `branch` one that held it.
 
-    `subject` and `branch` are other people's words: escape them on output.
+    `position` counts it and its first parents: commits that were rebased together share a second, and only their
+    positions say which came first. `subject` and `branch` are other people's words: escape them on output.
     """
 
     commit: str
     date: str
     branch: str
     subject: str
+    position: int = 0
 
     @property
     def time(self) -> datetime:
@@ -60,5 +62,5 @@ def add_commits(path: Path, commits: Iterable[Commit]) -> None:
         write_atomic(path, f'{{\n "format": {FORMAT},\n "commits": [\n{lines}\n ]\n}}\n')
 
 
-def _order(commit: Commit) -> tuple[datetime, str]:
-    return commit.time, commit.commit
+def _order(commit: Commit) -> tuple[datetime, int, str]:
+    return commit.time, commit.position, commit.commit

@@ -34,7 +34,8 @@ def note(project: Project, sidecars: Iterable[Sidecar]) -> None:
 def _described(project: Project, commit: str) -> Commit:
     subject = git(project.repository, "show", "-s", "--format=%s", commit).decode(errors="replace").strip()
     when: datetime = commit_date(project, commit).astimezone(timezone.utc)
-    return Commit(commit, f"{when:%Y-%m-%dT%H:%M:%SZ}", _branch_of(project, commit), subject)
+    position = int(git(project.repository, "rev-list", "--first-parent", "--count", commit))
+    return Commit(commit, f"{when:%Y-%m-%dT%H:%M:%SZ}", _branch_of(project, commit), subject, position)
 
 
 def _branch_of(project: Project, commit: str) -> str:

@@ -167,17 +167,18 @@ def commits_table(model: Model) -> Table | None:
                 points.setdefault(point.commit, (point, []))[1].append(_title(one))
     if not points:
         return None
-    ordered = sorted(points.values(), key=lambda pair: (-pair[0].date, pair[0].commit))
+    ordered = sorted(points.values(), key=lambda pair: pair[0].turn, reverse=True)
     rows: list[Row] = [
         [
             Cell(point.commit[:12], words.upstream_commit(point.commit), anchor=point.commit),
             words.day(point.date),
+            point.subject,
             point.record.sidecar.toolchain.packages.get(_COMPILER, "–"),
             ", ".join(series),
         ]
         for point, series in ordered
     ]
-    return Table("Upstream commits with a record", ["commit", "date", _COMPILER, "series"], rows)
+    return Table("Upstream commits with a record", ["commit", "date", "message", _COMPILER, "series"], rows)
 
 
 def step_title(step: Step) -> str:

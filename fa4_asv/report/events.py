@@ -136,7 +136,13 @@ def timeline(model: Model, explanations: Sequence[Explanation]) -> Timeline:
             found = causes.get((series.key.flavour, series.key.policy, before.commit, after.commit))
             steps += steps_between(series.key, before, after, found)
     order = {release.version: index for index, release in enumerate(model.releases)}
-    return Timeline(tuple(sorted(steps, key=lambda s: (order.get(s.after.label, -1), s.after.date))))
+
+    def turn(step: Step) -> tuple[int, int, int, str]:
+        date, position, commit = step.after.turn
+        return date, order.get(step.after.label, -1), position, commit
+
+    # Releases and upstream's commits in one line, as they came.
+    return Timeline(tuple(sorted(steps, key=turn)))
 
 
 def _groups(series: Series) -> set[str]:

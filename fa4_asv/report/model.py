@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from fa4_asv.changes import Record
+from fa4_asv.history.commits import Commit, load_commits
 from fa4_asv.history.manifest import Manifest, Release
 from fa4_asv.machine import NOGPU
 from fa4_asv.project import Project
@@ -35,11 +36,15 @@ class Key:
 
 @dataclass(frozen=True)
 class Point:
-    """One commit in one series; `date` in ms since 1970; `release` is None for an upstream commit."""
+    """One commit in one series; `date` in ms since 1970; `release` is None for an upstream commit.
+
+    `listed` is what the list of upstream's commits says of it: its subject is other people's words.
+    """
 
     record: Record
     date: int
     release: Release | None
+    listed: Commit | None = None
 
     @property
     def commit(self) -> str:
@@ -49,6 +54,16 @@ class Point:
     def label(self) -> str:
         """Short name: the release's version, or the commit's first 8 digits."""
         return self.release.version if self.release else self.commit[:8]
+
+    @property
+    def subject(self) -> str:
+        """The first line of an upstream commit's message, where it is listed."""
+        return self.listed.subject if self.listed else ""
+
+    @property
+    def turn(self) -> tuple[int, int, str]:
+        """Upstream commits in the order of their branch."""
+        return self.date, self.listed.position if self.listed else 0, self.commit
 
     @property
     def measures(self) -> bool:
@@ -119,6 +134,7 @@ def load(project: Project, files: Iterable[Path]) -> Model:
     manifest = Manifest.load(project.manifest)
     known = {release.commit: release for release in manifest.releases if release.commit}
     order = {release.commit: index for index, release in enumerate(manifest.releases)}
+    listed = load_commits(project.upstream)
     found: dict[Key, list[Point]] = {}
     for path in files:
         sidecar = _slim(read_sidecar(sidecar_path(path)))
@@ -129,9 +145,10 @@ def load(project: Project, files: Iterable[Path]) -> Model:
         label = release.version if release else sidecar.commit[:8]
         # A release's commit is dated by its upload, so that its result file need not be read for it.
         date = int(release.time.timestamp() * 1000) if release else load_result(path).date
-        found.setdefault(key, []).append(Point(Record(label, sidecar), date, release))
+        point = Point(Record(label, sidecar), date, release, None if release else listed.get(sidecar.commit))
+        found.setdefault(key, []).append(point)
     series = [
-        Series(key, tuple(sorted(points, key=lambda p: (order.get(p.commit, -1), p.date, p.commit))))
+        Series(key, tuple(sorted(points, key=lambda p: (order.get(p.commit, -1), *p.turn))))
         for key, points in found.items()
     ]
     series.sort(

@@ -217,7 +217,7 @@ def steps_table(steps: Sequence[Step], caption: str) -> Table:
         relevant = [event for event in step.events if event.relevant]
         rows.append(
             [
-                Cell(short(step.after.label), f"events/{step.page}"),
+                Cell(_named(step), f"events/{step.page}"),
                 step.key.title,
                 step.arch,
                 str(step.kernels),
@@ -227,7 +227,7 @@ def steps_table(steps: Sequence[Step], caption: str) -> Table:
             ]
         )
     head = [
-        "release",
+        "release or commit",
         "flavour",
         "arch",
         "changed",
@@ -237,6 +237,11 @@ def steps_table(steps: Sequence[Step], caption: str) -> Table:
         "cause",
     ]
     return Table(caption, head, rows, "wide")
+
+
+def _named(step: Step) -> str:
+    subject = step.after.subject
+    return f"{short(step.after.label)} {subject}" if subject else short(step.after.label)
 
 
 def _top(events: Sequence[Event], better: bool) -> Cell | str:
