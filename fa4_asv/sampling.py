@@ -13,7 +13,7 @@ from statistics import fmean, median, pstdev
 
 # nvbench's standard-error rule and its bounds.
 MIN_SAMPLES = 20
-MIN_BUSY = 0.5  # seconds of GPU time, flushes and spins included
+MIN_BUSY = 0.25  # seconds of GPU time, flushes and spins included
 MAX_BUSY = 5.0
 PRECISION = 0.005  # relative standard error of the centre
 CLOCK_FLOOR = 0.95  # of the run's median SM clock; boost steps are 15 MHz, below 1 %

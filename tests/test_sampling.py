@@ -36,7 +36,7 @@ class Source:
 def test_a_steady_call_ends_at_the_shortest():
     source = Source(lambda index: Sample(0.001, 0.010, 1980.0))
     samples = collect(source)
-    assert (source.count, samples.centre, samples.notes, samples.two_modes) == (50, 0.001, (), "")
+    assert (source.count, samples.centre, samples.notes, samples.two_modes) == (25, 0.001, (), "")
     long = Source(lambda index: Sample(0.1, 0.1))
     assert len(collect(long).kept) == sampling.MIN_SAMPLES
 
@@ -94,7 +94,7 @@ def test_outliers_move_neither_the_centre_nor_the_count():
     rng = random.Random(3)
     source = Source(lambda i: Sample(normal(i, 1)[0] * (3 if rng.random() < 0.05 else 1), 0.010, 1980.0))
     samples = collect(source)
-    assert source.count == 50 and samples.centre == pytest.approx(1e-3, rel=0.002)
+    assert source.count == 25 and samples.centre == pytest.approx(1e-3, rel=0.002)
     assert not samples.two_modes and not samples.notes
 
 
@@ -105,7 +105,7 @@ def test_a_broken_timer_is_no_sample(value):
 
 
 def test_a_timer_without_busy_time_still_ends():
-    assert len(collect(lambda: Sample(0.01, 0.0)).kept) == 50
+    assert len(collect(lambda: Sample(0.01, 0.0)).kept) == 25
 
 
 def test_drift_is_told_and_noise_is_not():

@@ -1,0 +1,59 @@
+"""What the record cost: files, bytes, and seconds of collecting, by machine, history and toolchain policy, as Markdown.
+
+    python tools/record_size.py
+
+Seconds are those that asv wrote into each result file: of collecting (all cores of the machine that did it work then) and of
+the processes that asked for figures. A case that was measured again counts with its last time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from fa4_asv.project import Project
+from fa4_asv.results import iter_results, read_sidecar, sidecar_path
+
+Row = tuple[Path, float, int, int]
+
+
+def seconds_of(path: Path) -> float:
+    """Seconds in `durations`, and of each benchmark."""
+    data = json.loads(path.read_text(encoding="utf-8"))
+    column = data["result_columns"].index("duration")
+    rows = (row[column] for row in data["results"].values() if len(row) > column)
+    return float(sum(data.get("durations", {}).values()) + sum(seconds or 0 for seconds in rows))
+
+
+def rows(project: Project) -> Iterator[tuple[tuple[str, str, str], Row]]:
+    for path in iter_results(project.results):
+        beside = sidecar_path(path)
+        sidecar = read_sidecar(beside)
+        states = [record.state for cases in sidecar.groups.values() for record in cases.values()]
+        history = "releases" if sidecar.release else "upstream"
+        size = path.stat().st_size + beside.stat().st_size
+        key = (sidecar.machine, history, sidecar.toolchain.policy)
+        yield key, (path, seconds_of(path), size, states.count("measured"))
+
+
+def main() -> None:
+    found: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
+    for key, row in rows(Project.find()):
+        found[key].append(row)
+    print(
+        "| machine | history | toolchain | files | MB | measured cases | hours |\n|---|---|---|---|---|---|---|"
+    )
+    for key, group in sorted(found.items()):
+        hours, size = sum(row[1] for row in group) / 3600, sum(row[2] for row in group) / 1e6
+        print(
+            f"| {' | '.join(key)} | {len(group)} | {size:.1f} | {sum(row[3] for row in group)} | {hours:.1f} |"
+        )
+    everything = [row for group in found.values() for row in group]
+    size, hours = sum(row[2] for row in everything) / 1e6, sum(row[1] for row in everything) / 3600
+    print(f"| all | | | {len(everything)} | {size:.1f} | {sum(row[3] for row in everything)} | {hours:.1f} |")
+
+
+if __name__ == "__main__":
+    main()
