@@ -19,7 +19,7 @@ from fa4_asv.errors import Fa4AsvError
 from fa4_asv.files import only_one
 from fa4_asv.history.repository import NO_HISTORY, git, has_history
 from fa4_asv.project import Project
-from fa4_asv.report.site import write_report
+from fa4_asv.report import REPORT_BESIDE
 from fa4_asv.results import commit_of, iter_results, sidecar_path
 from fa4_asv.staging import mark_verified, results_lock, stage
 from fa4_asv.verify import Problem, sound_files, upstream_commits, verify
@@ -66,9 +66,8 @@ def publish(html_dir: Path | None, as_json: bool) -> None:
             withheld = len(list(iter_results(project.results))) - len(sound)
             if not good:
                 raise Fa4AsvError("there is no sound result file in results/; the old site is untouched")
-            _asv_publish(staged)
-            if good != sound:  # the report has no need of a branch and leaves no commit out
-                write_report(project, staged.html / "report")
+            # The report has no need of a branch and leaves no commit out.
+            _make_site(staged, staged if good == sound else project)
             swap(staged.html, target)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
@@ -211,11 +210,27 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _asv_publish(staged: Project) -> None:
-    """Run plain `asv publish`; its words are shown as they come. Raises Fa4AsvError."""
-    done = subprocess.run([sys.executable, "-m", "asv", "publish"], cwd=staged.root, stdout=2)
-    if done.returncode or not (staged.html / "index.html").is_file():
-        raise Fa4AsvError(f"asv publish failed (exit code {done.returncode}); the old site is untouched")
+def _make_site(staged: Project, record: Project) -> None:
+    """Plain `asv publish`, its words shown as they come, and beside it the report of `record`. Raises Fa4AsvError."""
+    folder = staged.root.parent / "report"
+    words = [sys.executable, "-m", "fa4_asv", "report", "--output", str(folder)]
+    report = subprocess.Popen(
+        words, cwd=record.root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        asv = [sys.executable, "-m", "asv", "publish"]
+        done = subprocess.run(asv, cwd=staged.root, stdout=2, env=os.environ | {REPORT_BESIDE: "1"})
+        if done.returncode or not (staged.html / "index.html").is_file():
+            raise Fa4AsvError(f"asv publish failed (exit code {done.returncode}); the old site is untouched")
+        _, errors = report.communicate()
+    finally:
+        report.kill()
+        report.wait()
+    # 1: without the files that were refused and named before.
+    if report.returncode not in (0, 1) or not (folder / "index.html").is_file():
+        last = (errors.strip().splitlines() or ["no words"])[-1]
+        raise Fa4AsvError(f"no report could be made ({last}); the old site is untouched")
+    shutil.move(folder, staged.html / "report")
 
 
 def swap(new: Path, target: Path) -> None:

@@ -111,20 +111,36 @@ def test_a_failure_leaves_the_old_site(recorded, capsys, monkeypatch):
     assert "benchmarks.json cannot be read" in capsys.readouterr().err
     assert (recorded.html / "index.html").read_text() == "old"
 
-    def interrupted(_):
+    def interrupted(*_):
         raise KeyboardInterrupt
 
     shutil.copy(ROOT / "results" / "benchmarks.json", recorded.results)
-    monkeypatch.setattr(module, "_asv_publish", interrupted)
+    monkeypatch.setattr(module, "_make_site", interrupted)
     with pytest.raises(SystemExit) as ended:
         run(["publish"])
     assert ended.value.code not in (0, None)
     assert [path.name for path in recorded.html.iterdir()] == ["index.html"]
 
 
+def test_a_report_that_fails_leaves_the_old_site_and_its_words(recorded, capsys, monkeypatch, tmp_path):
+    """It runs beside asv; a Python that only asv can use stands in for a broken one."""
+    old_site(recorded)
+    real = subprocess.Popen
+
+    def broken(words, **options):
+        if "report" in words:
+            words = [sys.executable, "-c", "import sys; sys.exit('no space left')"]
+        return real(words, **options)
+
+    monkeypatch.setattr(module.subprocess, "Popen", broken)
+    assert publish() == 2
+    assert "no report could be made (no space left); the old site is untouched" in capsys.readouterr().err
+    assert [path.name for path in recorded.html.iterdir()] == ["index.html"]
+
+
 def test_leftovers_of_a_killed_publish_are_removed(recorded, monkeypatch):
     (recorded.work / "publish" / "killed" / "checkout").mkdir(parents=True)
-    monkeypatch.setattr(module, "_asv_publish", lambda staged: (staged.html / "index.html").write_text("x"))
+    monkeypatch.setattr(module, "_make_site", lambda staged, _: (staged.html / "index.html").write_text("x"))
     assert publish() == 0
     assert not (recorded.work / "publish" / "killed").exists()
 

@@ -6,7 +6,8 @@
 Makes a history of N releases in a folder of its own and gives each a pair of result files a flavour: the newest real
 ones with the commit exchanged and one kernel in twenty moved, so that they are as large as real ones. Prints seconds
 (wall clock, and of all processes together on the CPU, which a busy machine does not stretch), the largest process's
-memory, and bytes. Exit code 1 where publish and report take more than 1.3 times the CPU seconds of asv alone.
+memory, and bytes. Exit code 1 where publish and report take more than 1.3 times as long as asv alone; for an idle machine
+of two cores or more.
 """
 
 from __future__ import annotations
@@ -66,8 +67,11 @@ def measure(folder: Path, commits: int) -> int:
     shutil.rmtree(project.html)
     whole = timed("fa4-asv publish, report included", [sys.executable, "-m", "fa4_asv", "publish"], project)
     print(f"  html/ {size(project.html)}", flush=True)
-    ratio = whole / plain
-    print(f"ratio of CPU seconds: {ratio:.2f} (the report's share {report / plain:.2f}); at most {LIMIT}")
+    ratio = whole[0] / plain[0]
+    print(
+        f"ratio of seconds: {ratio:.2f} (at most {LIMIT}); of CPU seconds: {whole[1] / plain[1]:.2f}, of which the"
+    )
+    print(f"report is {report[1] / plain[1]:.2f}, made beside asv's pages by another core")
     return int(ratio > LIMIT)
 
 
@@ -83,8 +87,8 @@ def asv(project: Project, plain: bool) -> list[str]:
     return [sys.executable, "-m", "asv", "--config", str(path)]
 
 
-def timed(name: str, command: list[str], project: Project) -> float:
-    """CPU seconds of a command and its children; prints them with wall clock and memory."""
+def timed(name: str, command: list[str], project: Project) -> tuple[float, float]:
+    """Seconds, and CPU seconds with children, of a command; prints them with its memory."""
     started = time.monotonic()
     process = subprocess.Popen(
         command,
@@ -103,7 +107,7 @@ def timed(name: str, command: list[str], project: Project) -> float:
         f"{name}: {wall:.0f} s, {cpu:.0f} s of CPU, largest process {usage.ru_maxrss / 1024:.0f} MiB",
         flush=True,
     )
-    return cpu
+    return wall, cpu
 
 
 def size(folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from asv.publishing import OutputPublisher
 
 from fa4_asv.errors import Fa4AsvError
 from fa4_asv.project import Project
+from fa4_asv.report import REPORT_BESIDE
 from fa4_asv.report.site import write_report
 
 # asv's index has no place for a link to pages that are not its own; this line stands in it once.
@@ -30,7 +32,8 @@ class Fa4Report(OutputPublisher):  # type: ignore[misc]
         project = Project.find()
         html = Path(conf.html_dir)
         try:
-            for problem in write_report(project, html / "report"):
+            beside = os.environ.get(REPORT_BESIDE)
+            for problem in [] if beside else write_report(project, html / "report"):
                 log.warning(f"report without {problem.path.relative_to(project.root)}: {problem.what}")
             link_from(html / "index.html")
         except Fa4AsvError as error:
