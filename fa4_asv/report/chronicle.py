@@ -130,9 +130,8 @@ def releases_table(model: Model, timeline: Timeline) -> Table:
     for release in reversed(model.releases):
         found = model.of_release(release.version)
         steps = timeline.of(release.version)
-        compilers = list(
-            dict.fromkeys(point.record.sidecar.toolchain.packages.get(_COMPILER, "–") for _, point in found)
-        )
+        days = (point.record.sidecar.toolchain.packages for one, point in found if one.key.policy == "day")
+        compilers = dict.fromkeys(packages[_COMPILER] for packages in days if _COMPILER in packages)
         rows.append(
             [
                 Cell(release.version, f"releases/{release.version}.html", anchor=release.commit),
@@ -172,7 +171,7 @@ def commits_table(model: Model) -> Table | None:
         [
             Cell(point.commit[:12], words.upstream_commit(point.commit), anchor=point.commit),
             words.day(point.date),
-            point.subject,
+            Cell(point.subject, css="message"),
             point.record.sidecar.toolchain.packages.get(_COMPILER, "–"),
             ", ".join(series),
         ]

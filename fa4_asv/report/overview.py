@@ -206,8 +206,9 @@ def _sum(series: Series, labels: Sequence[str], arch: str, metric: str) -> list[
 
 
 def largest(timeline: Timeline, limit: int = 12) -> Table:
-    """The steps with the largest changes, one row each."""
-    chosen = sorted(timeline.steps, key=lambda step: (-step.weight, step.page))
+    """The releases' steps with the largest changes, one row each; a commit's change is in its release's."""
+    releases = [step for step in timeline.steps if step.after.release]
+    chosen = sorted(releases, key=lambda step: (-step.weight, step.page))
     return steps_table([step for step in chosen if step.weight][:limit], "The largest changes")
 
 
@@ -217,7 +218,7 @@ def steps_table(steps: Sequence[Step], caption: str) -> Table:
         relevant = [event for event in step.events if event.relevant]
         rows.append(
             [
-                Cell(_named(step), f"events/{step.page}"),
+                Cell(_named(step), f"events/{step.page}", css="message" if step.after.subject else ""),
                 step.key.title,
                 step.arch,
                 str(step.kernels),
