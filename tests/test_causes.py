@@ -181,7 +181,7 @@ def kept(project):
     path = keep(project, FOUND)
     write_sidecar(
         sidecar_path(path.with_name("cccccccc-fa4-pyany-flavourcu13-toolchainday.json")),
-        make(packages=HEAD.packages, cases={CASE: MEASURED}),
+        make(digest=HEAD.digest, packages=HEAD.packages, cases={CASE: MEASURED}),
     )
     releases = [
         Release(side.release, "x.tar.gz", "0" * 64, "2026-03-05T17:56:13Z", side.commit)
