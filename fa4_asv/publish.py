@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +56,9 @@ def publish(html_dir: Path | None, as_json: bool) -> None:
             staged = stage(project, aside / "checkout")
             # Read as pairs and linked under one lock: a backfill may be moving pairs in.
             with results_lock(project):
-                problems = find_problems(project)
+                problems, commits = find_problems(project)
                 sound = sound_files(project, problems)
-                good = shown(project, sound)
+                good = shown(project, sound, commits)
                 link_results(project, staged, good)
                 link_causes(project, staged, problems)
                 mark_verified(staged)
@@ -106,12 +106,15 @@ def _refuse_foreign(project: Project, target: Path) -> None:
         raise Fa4AsvError(f"{target} holds {min(others)} but no site of asv; choose an empty folder")
 
 
-def find_problems(project: Project) -> list[Problem]:
-    """What `verify` finds, and what asv would choke on or silently drop. Raises Fa4AsvError."""
+def find_problems(project: Project) -> tuple[list[Problem], dict[Path, str]]:
+    """What `verify` finds, and what asv would choke on or silently drop; the commit of each file that verify passes.
+
+    Raises Fa4AsvError.
+    """
     problems = verify(project)
     known = _commits(project) | upstream_commits(project)
-    for path in sound_files(project, problems):
-        commit = commit_of(path)
+    commits = {path: commit_of(path) for path in sound_files(project, problems)}
+    for path, commit in commits.items():
         if commit not in known:
             what = f"commit {commit} is not in the local history; run `fa4-asv history sync`"
             problems.append(Problem(path, what))
@@ -119,7 +122,7 @@ def find_problems(project: Project) -> list[Problem]:
     expected.add(project.results / "benchmarks.json")
     for path in sorted(set(project.results.rglob("*.json")) - expected):
         problems.append(Problem(path, "stands in no machine's folder; move it to results/<machine>/"))
-    return problems
+    return problems, commits
 
 
 def _commits(project: Project) -> set[str]:
@@ -136,10 +139,10 @@ def _commits(project: Project) -> set[str]:
     return commits
 
 
-def shown(project: Project, sound: Sequence[Path]) -> list[Path]:
+def shown(project: Project, sound: Sequence[Path], commits: Mapping[Path, str]) -> list[Path]:
     """Those of the `sound` files whose commit asv can place: upstream's branches need not be here."""
     known = _commits(project)
-    return [path for path in sound if commit_of(path) in known]
+    return [path for path in sound if commits[path] in known]
 
 
 def _tell(project: Project, problems: Sequence[Problem]) -> list[dict[str, str]]:

@@ -4,8 +4,8 @@
     python tools/kills.py --seed 7 --kills 40 --keep /tmp/kills
 
 Works in a clone of this checkout with a record of its own. Each command is first run to its end, which
-gives the reference (of `publish` before each kill) and the time it takes; then it is killed at a moment drawn uniformly from that time,
-every other time with all its children. After each kill every result file, sidecar and git object is
+gives the reference (of `publish` before each kill) and the time it takes; then it is killed at a moment drawn
+uniformly from that time, every other time with all its children. After each kill every result file, sidecar and git object is
 checked, the command is started again as a person would, and what it leaves must be the reference.
 Exit code 1 where anything was damaged or differs.
 """
@@ -159,9 +159,8 @@ def one(
     name: str, command: Command, project: Project, draw: random.Random, number: int, expected: object
 ) -> tuple[bool, list[str]]:
     """Kill `command` once and complete it; whether it was still running then, and what went wrong."""
-    if (
-        name == "publish"
-    ):  # the site is that of the record as it is now: `run` left other cases than `backfill`
+    if name == "publish":
+        # The site is that of the record as it is now: `run` left other cases than `backfill`.
         expected = finish(command, project)
     command.forget(project)
     process = start(command, project)

@@ -13,6 +13,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+from cluster_cost import figures_of  # beside this script
+
 from fa4_asv.project import Project
 from fa4_asv.results import iter_results, read_sidecar, sidecar_path
 
@@ -22,9 +24,7 @@ Row = tuple[Path, float, int, int]
 def seconds_of(path: Path) -> float:
     """Seconds in `durations`, and of each benchmark."""
     data = json.loads(path.read_text(encoding="utf-8"))
-    column = data["result_columns"].index("duration")
-    rows = (row[column] for row in data["results"].values() if len(row) > column)
-    return float(sum(data.get("durations", {}).values()) + sum(seconds or 0 for seconds in rows))
+    return float(sum(data["durations"].values()) + sum(seconds for _, seconds in figures_of(data)))
 
 
 def rows(project: Project) -> Iterator[tuple[tuple[str, str, str], Row]]:
