@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from fa4_asv.cases import CALLS, Call
+from fa4_asv.source_lines import remember_source_lines
 from fa4_asv.stand_ins import describe, open_answers, stand_in_for_the_driver
 
 _AROUND = ("_bwd_preprocess", "_bwd_postprocess")
@@ -151,6 +152,7 @@ def main() -> None:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     stand_in_for_the_driver(torch, HardwareInfo)
+    remember_source_lines()
     tap = CompileTap(cute.compile, dump)
     cute.compile = tap
     from flash_attn.cute import interface

@@ -26,6 +26,7 @@ from fa4_asv.host_cost import extra_seconds
 from fa4_asv.inputs import KINDS, make
 from fa4_asv.route_card import run_checks
 from fa4_asv.shapes import SHAPES, SdpaShape
+from fa4_asv.source_lines import remember_source_lines
 from fa4_asv.stand_ins import describe
 from fa4_asv.timing import CpuTimer, CudaTimer, Timing, measure
 
@@ -165,6 +166,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     count_compiles()
+    remember_source_lines()
     import torch
 
     timers: dict[str, Any] = {}

@@ -12,6 +12,7 @@ PACKAGE = ROOT / "fa4_asv"
 FLOORS = [
     {
         "errors",
+        "source_lines",
         "machine",
         "sampling",
         "verdicts",
