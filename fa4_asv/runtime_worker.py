@@ -1,7 +1,8 @@
 """The process that runs attention: one case a line; the guard stands before the clock.
 
-Started as `python -m fa4_asv.runtime_worker`, once a class and round. A job has "what", one of JOBS, and what that asks
-for ("backend", "shape", "backward", "device", "guard": full or quick, "kind"). Answers {"samples": {metric: [...]},
+Started as `python -m fa4_asv.runtime_worker`: one that times a class's cases in a round, and before the first round
+several that guard them, side by side. A job has "what", one of JOBS, and what that asks for ("backend", "shape",
+"backward", "device", "kind"). Answers {"samples": {metric: [...]},
 "control", "errors", "words"} or {"error": {"kind", "words", "refused", "guard"}}. Inputs are seeded; nothing is kept from
 case to case but what FA4 has compiled.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from typing import Any
 
 from fa4_asv import guard
@@ -62,30 +64,48 @@ def card_arch(torch: Any) -> str:
     return f"sm_{major}0"
 
 
-def time_case(torch: Any, job: dict[str, Any], timer: Any, control: Any) -> Answer:
-    """Guard, kernel and time of one case. Raises GuardFailed, and what the backend raises."""
+def guard_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
+    """What a case must pass before any of its rounds: values and layout of a small shape, FA4's own kernel at the timed one.
+
+    Beside others: no clock runs, and what it compiles is found by those that time. Raises GuardFailed, and what the
+    backend raises.
+    """
     one, shape, why_not = chosen(torch, job)
     if one is None or why_not:
         return refused(why_not)
     device, backward = job["device"], job["backward"]
     errors: dict[str, float] = {}
-    # A later round is a fresh process of the same code: the timed shape itself is looked at again, no more.
-    whole = job["guard"] == "full"
-    for kind in KINDS if whole else ():
+    for kind in KINDS:
         found = check_whole(torch, one, shape, device, backward, kind)
         errors |= {f"{name} {kind}": value for name, value in found.items()}
-    inputs = make(torch, shape, device)
+    calls = one.prepare(torch, make(torch, shape, device))
+    call = calls.raw_backward if backward else calls.raw_forward
+    call()
+    expected = one.kernel if device != "cpu" or one.name == "fa4" else ""
+    if expected:
+        guard.right_kernel(kernels_of(torch, call, device), expected)
+    return measured({}, errors=errors)
+
+
+def time_case(torch: Any, job: dict[str, Any], timer: Any, control: Any) -> Answer:
+    """Time of one case, after a look at what it gives at this very shape. Raises GuardFailed, and what the backend raises."""
+    one, shape, why_not = chosen(torch, job)
+    if one is None or why_not:
+        return refused(why_not)
+    begin = time.monotonic()
+    backward = job["backward"]
+    inputs = make(torch, shape, job["device"])
     calls = one.prepare(torch, inputs)
     sampled = check_sampled(torch, inputs, results(calls, backward))
-    errors |= {f"{name} sampled": value for name, value in sampled.items()}
+    checked = time.monotonic()
     call = calls.raw_backward if backward else calls.raw_forward
-    expected = one.kernel if device != "cpu" or one.name == "fa4" else ""
-    if expected and whole:
-        guard.right_kernel(kernels_of(torch, call, device), expected)
     timing: Timing = measure(call, timer, control, compiles=compile_counter())
     if timing.samples.broken:
         return broken("noise", timing.samples.broken)
-    return measured({"seconds": timing.samples.seconds}, timing.words, control=timing.control, errors=errors)
+    took = f"{checked - begin:.2f} s before the clock, {time.monotonic() - checked:.2f} s with it"
+    errors = {f"{name} sampled": value for name, value in sampled.items()}
+    words = timing.words | {"took": took}
+    return measured({"seconds": timing.samples.seconds}, words, control=timing.control, errors=errors)
 
 
 def error_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
@@ -125,6 +145,7 @@ def host_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
 
 
 JOBS = {
+    "guard": guard_case,
     "seconds": time_case,
     "errors": error_case,
     "bytes": memory_case,

@@ -28,14 +28,14 @@ for number, line in enumerate(sys.stdin):
     with open(log, "a") as file:
         file.write(json.dumps({**job, "process": os.getpid()}) + "\\n")
     what = odd.get(job["shape"])
-    if what == "hang":
+    if what == "hang" or what == "hang later" and job["what"] == "seconds":
         time.sleep(600)
     if what == "die":
         os._exit(9)
     error = {"kind": "ValueError", "words": f"words of {what}", "refused": what == "refuse", "guard": what == "wrong"}
     start = os.path.getsize(log)
     measured = {"samples": {"seconds": [start + 0.25, start + 0.5]}, "control": 0.001, "errors": {"out gaussian": 0.5}, "words": {}}
-    print(json.dumps({"error": error} if what else measured), flush=True)
+    print(json.dumps({"error": error} if what and what != "hang later" else measured), flush=True)
 """
 
 
@@ -64,8 +64,10 @@ def worker(tmp_path: Path):
     return lambda **odd: (sys.executable, "-c", WORKER, str(tmp_path / "log"), json.dumps(odd))
 
 
-def jobs(tmp_path: Path) -> list[dict]:
-    return [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+def jobs(tmp_path: Path, what: str = "seconds") -> list[dict]:
+    """What a worker was asked to time, or to guard."""
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    return [job for job in lines if job["what"] == what]
 
 
 def test_a_round_is_one_process_and_is_read_once_per_case(context, worker, tmp_path):
@@ -85,9 +87,22 @@ def test_asking_again_collects_anew_so_that_no_sample_is_pooled_twice(context, w
     seconds = [value for record in rounds for value in record.samples["seconds"]]
     assert len(seconds) == len(set(seconds)) == 6
     assert len({job["process"] for job in jobs(tmp_path)}) == 3, "a fresh process each round"
-    guards = [job["guard"] for job in jobs(tmp_path)]
+
+
+def test_every_case_is_guarded_once_by_other_processes_before_any_is_timed(context, worker, tmp_path):
+    for _ in range(2):
+        next_record(context, GROUP, FIRST, command=worker())
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     count = len(GROUP.cases)
-    assert guards == ["full"] * count + ["quick"] * 2 * count
+    assert [job["what"] for job in lines] == ["guard"] * count + ["seconds"] * 2 * count
+    guards = {job["process"] for job in jobs(tmp_path, "guard")}
+    assert len(guards) == 1 and not guards & {job["process"] for job in jobs(tmp_path)}
+
+
+def test_only_a_cards_own_kernels_are_guarded_side_by_side(monkeypatch):
+    monkeypatch.setattr(runtime, "cores", lambda: 32)
+    wide = {name: runtime._beside(GROUPS[name]) for name in ("forward", "forward-yardsticks", "forward-cpu")}
+    assert wide == {"forward": runtime.GUARDS, "forward-yardsticks": 1, "forward-cpu": 1}
 
 
 def test_only_what_was_selected_is_measured(context, worker, tmp_path):
@@ -106,6 +121,7 @@ def test_only_what_was_selected_is_measured(context, worker, tmp_path):
         ("raise", "broken", "ValueError: words of raise"),
         ("die", "broken", "the process ended with exit code 9"),
         ("hang", "broken", "killed"),
+        ("hang later", "broken", "killed"),
     ],
 )
 def test_a_case_that_fails_costs_itself(context, worker, monkeypatch, what, state, why):
@@ -122,6 +138,7 @@ def test_a_wrong_answer_is_remembered_and_never_measured_again(context, worker, 
     shape = FIRST[1]
     wrong = next_record(context, GROUP, FIRST, command=worker(**{shape: "wrong"}))
     assert (wrong.state, wrong.why, wrong.samples) == ("broken", "guard: words of wrong", {})
+    assert FIRST not in {(job["backend"], job["shape"]) for job in jobs(tmp_path)}, "never timed"
     before = len(jobs(tmp_path))
     again = next_record(context, GROUP, FIRST, command=worker())
     assert again.state == "broken" and again.why.startswith("guard: words of wrong (failed before; remove ")

@@ -79,10 +79,12 @@ def peak(name: str, backward: bool) -> int:
 
 def one(name: str, which: str, backward: bool, timer: Any, control: Any, groups: dict[str, Any]) -> None:
     direction = "bwd" if backward else "fwd"
-    job = {"backend": which, "shape": name, "backward": backward, "device": "cuda", "guard": "full"}
+    job = {"backend": which, "shape": name, "backward": backward, "device": "cuda"}
     begin = time.monotonic()
     try:
-        answer = worker.time_case(torch, job, timer, control)
+        answer = guarded = worker.guard_case(torch, job)
+        if "error" not in guarded:
+            answer = worker.time_case(torch, job, timer, control)
     except Exception as error:
         say("failed", case=f"{which} {direction} {name}", words=f"{type(error).__name__}: {error}"[:400])
         return
@@ -102,7 +104,7 @@ def one(name: str, which: str, backward: bool, timer: Any, control: Any, groups:
         "profiler": by_profiler,
         "tflops": SHAPES[name].flops(backward) / seconds / 1e12,
         "control": answer["control"],
-        "errors": {key: round(value, 2) for key, value in answer["errors"].items()},
+        "errors": {key: round(value, 2) for key, value in (guarded["errors"] | answer["errors"]).items()},
         "words": answer["words"],
         "took": time.monotonic() - begin,
     }
