@@ -7,11 +7,11 @@ from fa4_asv.lanes import sampled
 
 
 class Jit:
-    """One call of FA4 in a fresh process, all its kernels compiled; depends on the processor."""
+    """One call of FA4 in a process that has compiled nothing yet, all its kernels; depends on the processor."""
 
     params = [list(ARCHES), list(TIMED_CALLS)]
     param_names = ["arch", "call"]
-    version = "1"
+    version = "2"  # 1: the process of each sample imported FA4 itself
     timeout = 10800  # an hour of waiting for the machine, 19 processes that may each need minutes
 
     def track_seconds(self, arch, call):

@@ -1,8 +1,9 @@
-"""The machine to itself: a lock between our own processes, and a look at what all others consume.
+"""The cores to itself: locks between our own processes, and a look at what all others consume.
 
-A timing holds the lock exclusively, a compile whose figures are exact shares it with other compiles.
-Strangers hold no lock; what they used meanwhile is read from the kernel's counters, and the caller
-repeats a sample that they disturbed.
+A timing holds its cores exclusively, a compile whose figures are exact shares them with other compiles. Its cores
+are the machine's, or fewer where it is bound to some (taskset, Slurm): several timings then run side by side.
+Strangers hold no lock; what they used meanwhile of these cores is read from the kernel's counters, and the
+caller repeats a sample that they disturbed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,35 +32,61 @@ Say = Callable[[str], None]
 
 
 def lock_path() -> Path:
-    """One lock a user and machine, whatever the checkout."""
+    """The lock of a user and machine, whatever the checkout; those of its cores lie beside it."""
     return Path(tempfile.gettempdir()) / f"fa4_asv-{os.getuid()}.lock"
+
+
+def own_cores() -> tuple[int, ...]:
+    """The cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return tuple(range(os.cpu_count() or 1))
+
+
+def bound() -> bool:
+    """Whether that is less than the machine."""
+    return len(own_cores()) < (os.cpu_count() or 1)
 
 
 @contextmanager
 def exclusive(say: Say, patience: float = PATIENCE) -> Iterator[None]:
-    """Hold the lock alone. Raises Fa4AsvError where `patience` seconds of waiting were not enough."""
-    handle = _open(lock_path())
-    try:
-        if not _acquire(handle, fcntl.LOCK_EX, say, patience):
+    """Hold the cores alone. Raises Fa4AsvError where `patience` seconds of waiting were not enough."""
+    kinds = {lock_path(): fcntl.LOCK_EX}
+    if bound():
+        # Others may time on other cores, but nobody on the whole machine.
+        kinds = {lock_path(): fcntl.LOCK_SH} | dict.fromkeys(map(_core_lock, own_cores()), fcntl.LOCK_EX)
+    with ExitStack() as held:
+        if not _all(held, kinds, say, patience):
             raise Fa4AsvError(f"waited {patience:g} s for other fa4_asv runs on this machine to end")
         yield
-    finally:
-        os.close(handle)
 
 
 @contextmanager
 def shared(say: Say, patience: float = PATIENCE) -> Iterator[None]:
-    """Wait until no timing runs, and let none begin. A courtesy: without a lock to be had, just go on."""
-    try:
-        handle = _open(lock_path())
-    except Fa4AsvError:
+    """Wait until no timing runs here, and let none begin. A courtesy: without a lock to be had, just go on."""
+    kinds = dict.fromkeys((lock_path(), *map(_core_lock, own_cores())), fcntl.LOCK_SH)
+    with ExitStack() as held:
+        try:
+            _all(held, kinds, say, patience)
+        except Fa4AsvError:
+            held.close()
         yield
-        return
-    try:
-        _acquire(handle, fcntl.LOCK_SH, say, patience)
-        yield
-    finally:
-        os.close(handle)
+
+
+def _core_lock(core: int) -> Path:
+    path = lock_path()
+    return path.with_name(f"{path.stem}-core{core}{path.suffix}")
+
+
+def _all(held: ExitStack, kinds: dict[Path, int], say: Say, patience: float) -> bool:
+    """Take every lock, each process in the same order, so that no two wait for each other."""
+    until = time.monotonic() + patience
+    for path, kind in kinds.items():
+        handle = _open(path)
+        held.callback(os.close, handle)
+        if not _acquire(handle, kind, say, max(0.0, until - time.monotonic())):
+            return False
+    return True
 
 
 def _open(path: Path) -> int:
@@ -111,21 +138,23 @@ class Reading:
 
 
 def read_usage(path: Path = PROC_STAT) -> Reading:
-    """What has been used up to now. `own` holds this process and those of its children that have ended."""
+    """What has been used up to now of our cores. `own` holds this process and those of its children that have ended."""
     own = 0.0
     for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
         usage = resource.getrusage(who)
         own += usage.ru_utime + usage.ru_stime
+    names = {f"cpu{core}" for core in own_cores()} if bound() else {"cpu"}
     try:
-        name, *fields = path.read_text().split("\n", 1)[0].split()
+        lines = [line.split() for line in path.read_text().splitlines()]
         # user nice system idle iowait irq softirq steal; guests are part of user and nice.
-        jiffies = [int(field) for field in fields[:8]]
+        counted = [[int(field) for field in words[1:9]] for words in lines if words and words[0] in names]
     except (OSError, ValueError):
-        name, jiffies = "", []
-    if name != "cpu" or len(jiffies) < 5:
+        counted = []
+    if len(counted) < len(names) or min(map(len, counted)) < 5:
         return Reading(time.monotonic(), own, None, None)
     tick = 1 / os.sysconf("SC_CLK_TCK")
-    total, idle = sum(jiffies) * tick, (jiffies[3] + jiffies[4]) * tick
+    total = sum(map(sum, counted)) * tick
+    idle = sum(jiffies[3] + jiffies[4] for jiffies in counted) * tick
     return Reading(time.monotonic(), own, total - idle, total)
 
 
@@ -153,10 +182,11 @@ def allowed() -> float:
 
 
 def processor() -> str:
-    """Model and number of this machine's cores, as "AMD EPYC 9575F, 2 cores"."""
+    """Model and number of this machine's cores, as "AMD EPYC 9575F, 2 cores" or "AMD EPYC 9575F, 1 of 32 cores"."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else os.uname().machine}, {os.cpu_count()} cores"
+    count = f"{len(own_cores())} of {os.cpu_count()}" if bound() else str(os.cpu_count())
+    return f"{names[0] if names else os.uname().machine}, {count} cores"

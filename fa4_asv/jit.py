@@ -1,16 +1,18 @@
 """Seconds until FA4 is imported, and until one of its calls has compiled its kernels.
 
-Every sample is a fresh process (`jit_worker`) with all caches of compiled kernels off. The first process
-of a case does what the others do and is not recorded: it fills the page cache and writes bytecode, which
-a user pays once a machine. Each later one is a sample, unless others were busy meanwhile: then it is
-repeated, and the record says how often. It is never repeated for the time it took.
+Every sample is a process of its own with all caches of compiled kernels off: of the import a fresh interpreter, of a
+call a child of one (`jit_worker`) that has imported FA4 and compiled nothing. A first process does what the
+others do and is not recorded: it fills the page cache and writes bytecode, which a user pays once a machine.
+Each later one is a sample, unless others were busy on these cores meanwhile: then it is repeated, and the record
+says how often. It is never repeated for the time it took.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -36,6 +38,10 @@ class Machine:
     bound: float | None = None  # None: `alone.allowed`
 
 
+# Takes one sample: its seconds, and the processor's seconds of ours that no ended process of ours holds yet.
+Take = Callable[[], tuple[float, float]]
+
+
 class _Refused(Exception):
     """FA4 said no, in its own words."""
 
@@ -49,7 +55,22 @@ def measure_call(
     """Seconds from calling FA4 to its return, for `case` (architecture, name of the call)."""
     arch, call = case
     job = _job(context, arch, {"call": call}, command)
-    return _measure(context, f"{arch}/{call}", lambda: _call_seconds(job), machine or Machine())
+
+    def samples(title: str, machine: Machine, bound: float) -> CaseRecord:
+        worker = Worker(job)
+        try:
+            _seconds(worker.started)
+            # Once an architecture: its modules are the same for every call.
+            warm = Path(context.spool) / f"jit-{arch}.warm"
+            if not warm.exists():
+                _call_seconds(worker, job)
+                warm.parent.mkdir(parents=True, exist_ok=True)
+                warm.touch()
+            return _samples(context, title, lambda: _call_seconds(worker, job), machine.read, bound)
+        finally:
+            worker.close()
+
+    return _measure(context, f"{arch}/{call}", samples, machine or Machine())
 
 
 def measure_import(
@@ -60,7 +81,12 @@ def measure_import(
 ) -> CaseRecord:
     """Seconds of `import flash_attn.cute` with the DSL, in a process that has torch already."""
     job = _job(context, ARCHES[0], None, command)
-    return _measure(context, f"import {case[0]}", lambda: _import_seconds(job), machine or Machine())
+
+    def samples(title: str, machine: Machine, bound: float) -> CaseRecord:
+        _import_seconds(job)
+        return _samples(context, title, lambda: _import_seconds(job), machine.read, bound)
+
+    return _measure(context, f"import {case[0]}", samples, machine or Machine())
 
 
 def _job(context: Context, arch: str, payload: Any, command: tuple[str, ...]) -> Job:
@@ -70,12 +96,15 @@ def _job(context: Context, arch: str, payload: Any, command: tuple[str, ...]) ->
     return Job("", payload, command, environment, CALL_TIMEOUT)
 
 
-def _measure(context: Context, title: str, take: Callable[[], float], machine: Machine) -> CaseRecord:
+def _measure(
+    context: Context, title: str, samples: Callable[[str, Machine, float], CaseRecord], machine: Machine
+) -> CaseRecord:
     """The record of a case, whatever its processes did."""
     try:
         bound = allowed() if machine.bound is None else machine.bound
         with exclusive(lambda words: progress(context, words)):
-            return _record(lambda: _samples(context, title, take, machine.read, bound))
+            progress(context, f"timing {title}: first start")
+            return _record(lambda: samples(title, machine, bound))
     except Fa4AsvError as error:
         # The lock or the bound: FA4 was not even asked, so an earlier time stays.
         return CaseRecord("not run", why=str(error))
@@ -94,19 +123,18 @@ def _record(samples: Callable[[], CaseRecord]) -> CaseRecord:
 
 
 def _samples(
-    context: Context, title: str, take: Callable[[], float], read: Callable[[], Reading], bound: float
+    context: Context, title: str, take: Take, read: Callable[[], Reading], bound: float
 ) -> CaseRecord:
     """Six quiet samples, or why there are none. Gives up as soon as six can no longer come together."""
-    progress(context, f"timing {title}: first start")
-    take()
     samples: list[float] = []
     used: list[float | None] = []
     disturbed: list[float] = []
     while len(samples) < SAMPLES and SAMPLES + len(disturbed) <= ATTEMPTS:
         progress(context, f"timing {title}: sample {len(samples) + 1} of {SAMPLES}")
         before = read()
-        seconds = take()
-        cores = others_used(before, read())
+        seconds, ours = take()
+        after = read()
+        cores = others_used(before, replace(after, own=after.own + ours))
         if cores is not None and cores > bound:
             disturbed.append(cores)
         else:
@@ -132,26 +160,21 @@ def _alone(used: list[float | None], disturbed: int, bound: float) -> str:
     return f"{words}; {disturbed} disturbed samples were repeated" if disturbed else words
 
 
-def _import_seconds(job: Job) -> float:
+def _import_seconds(job: Job) -> tuple[float, float]:
     worker = Worker(job)
     try:
-        return _seconds(worker.started)
-    finally:
-        worker.close()
-
-
-def _call_seconds(job: Job) -> float:
-    worker = Worker(job)
-    try:
-        _seconds(worker.started)
-        outcome = worker.ask(job)
-        seconds = _seconds(outcome if outcome.lost else outcome.answer)
-        if not outcome.answer["kernels"]:
-            raise Fa4AsvError("the call returned without compiling a kernel")
-        return seconds
+        return _seconds(worker.started), 0.0
     finally:
         # Ended and waited for: only then does the kernel count what it used as ours.
         worker.close()
+
+
+def _call_seconds(worker: Worker, job: Job) -> tuple[float, float]:
+    outcome = worker.ask(job)
+    seconds = _seconds(outcome if outcome.lost else outcome.answer)
+    if not outcome.answer["kernels"]:
+        raise Fa4AsvError("the call returned without compiling a kernel")
+    return seconds, float(outcome.answer["used"])
 
 
 def _seconds(answer: Any) -> float:

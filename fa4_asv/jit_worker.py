@@ -1,9 +1,9 @@
-"""The process that is timed: FA4 imported once and called once, as in a user's first step.
+"""The process that is timed: FA4 imported once, and called once by each of its children, as in a user's first step.
 
 Started as `python -m fa4_asv.jit_worker` by the jit instrument with the target architecture in the
 environment. Answers {"seconds": of the import, "error": null or {"kind", "words", "refused"}} when it
-has imported FA4, then reads one JSON line {"call": name} and answers {"seconds": of the call,
-"kernels": how many it compiled, "error"}.
+has imported FA4. Each JSON line {"call": name} is then done by a child that has compiled nothing before, and
+answered with {"seconds": of the call, "kernels": how many it compiled, "used": processor seconds, "error"}.
 
 The call sees fake CUDA tensors: it traces, lowers and assembles its real kernels and launches none.
 """
@@ -11,13 +11,17 @@ The call sees fake CUDA tensors: it traces, lowers and assembles its real kernel
 from __future__ import annotations
 
 import json
+import os
+import resource
+import signal
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
-from fa4_asv.cases import CALLS
+from fa4_asv.cases import CALLS, Call
 from fa4_asv.codegen_worker import make_call
+from fa4_asv.compile_pool import die_with_parent
 from fa4_asv.stand_ins import describe, open_answers, stand_in_for_the_driver
 
 
@@ -66,6 +70,34 @@ def timed(action: Callable[[], Any]) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - begin, "error": error}
 
 
+def in_a_child(action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `action` answers in a forked child, with the processor seconds it used; its death in words."""
+    before = _used_by_children()
+    source, target = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            die_with_parent()
+            os.write(target, json.dumps(action()).encode())  # less than a pipe holds: words are cut short
+        finally:
+            os._exit(1 if sys.exc_info()[0] else 0)
+    os.close(target)
+    with open(source, "rb") as stream:  # noqa: PTH123 - a pipe, not a file
+        text = stream.read()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    used = _used_by_children() - before
+    if code or not text:
+        words = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        died = {"kind": "the process", "words": words, "refused": False}
+        return {"seconds": 0.0, "kernels": 0, "used": used, "error": died}
+    return {**json.loads(text), "used": used}
+
+
+def _used_by_children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 def _import_fa4() -> None:
     import flash_attn.cute.interface  # noqa: F401
 
@@ -87,10 +119,16 @@ def main() -> None:
 
     stand_in_for_the_driver(torch, HardwareInfo)
     cute.compile = forgiving = Forgiving(cute.compile)
-    call = CALLS[json.loads(line)["call"]]
-    with FakeTensorMode():
-        answer = timed(lambda: make_call(torch, interface, call))
-    answers.write(json.dumps({**answer, "kernels": forgiving.kernels}) + "\n")
+
+    def call_once(call: Call) -> dict[str, Any]:
+        with FakeTensorMode():
+            answer = timed(lambda: make_call(torch, interface, call))
+        return {**answer, "kernels": forgiving.kernels}
+
+    while line:
+        call = CALLS[json.loads(line)["call"]]
+        answers.write(json.dumps(in_a_child(lambda call=call: call_once(call))) + "\n")  # type: ignore[misc]
+        line = sys.stdin.readline()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import os
+import signal
 import sys
 import time
 from dataclasses import replace
@@ -15,31 +16,33 @@ from fa4_asv import alone, compile_pool, jit
 from fa4_asv.alone import Reading
 from fa4_asv.context import Context
 from fa4_asv.jit import Machine, measure_call, measure_import
-from fa4_asv.jit_worker import Forgiving
+from fa4_asv.jit_worker import Forgiving, in_a_child
 
-# Answers as the real worker does; the first argument says what it does when asked, the second counts starts.
+# Answers as the real worker does; the first argument says what it does when asked, the second counts starts,
+# the third counts calls.
 WORKER = """
 import json, os, sys, time
-what, starts = sys.argv[1:]
-with open(starts, "a") as file:
-    file.write("x")
-number = os.path.getsize(starts)
+what, starts, calls = sys.argv[1:]
+def count(path):
+    with open(path, "a") as file:
+        file.write("x")
+    return os.path.getsize(path)
+number = count(starts)
 error = lambda kind, refused: {"kind": kind, "words": "words", "refused": refused}
 if what == "no import":
     print(json.dumps({"seconds": 0.1, "error": error("ImportError", False)}), flush=True)
     sys.exit()
 print(json.dumps({"seconds": number / 10, "error": None}), flush=True)
-json.loads(sys.stdin.readline())
-if what == "hang" and number == 3:
-    time.sleep(600)
-if what == "die":
-    print("last words", file=sys.stderr)
-    os._exit(7)
-begin = time.perf_counter()
-time.sleep(0.05)
-failed = {"refuse": error("AssertionError", True), "raise": error("TypeError", False)}.get(what)
-seconds = time.perf_counter() - begin
-print(json.dumps({"seconds": seconds, "kernels": what != "nothing", "error": failed}), flush=True)
+for line in sys.stdin:
+    number = count(calls)
+    if what == "hang" and number == 3:
+        time.sleep(600)
+    if what == "die":
+        print("last words", file=sys.stderr)
+        os._exit(7)
+    failed = {"refuse": error("AssertionError", True), "raise": error("TypeError", False)}.get(what)
+    answer = {"seconds": number / 100, "used": 2.0, "kernels": what != "nothing", "error": failed}
+    print(json.dumps(answer), flush=True)
 """
 CASE = ("sm_90", "fwd_d128_full")
 
@@ -78,26 +81,33 @@ def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def context() -> Context:
+def context(tmp_path: Path) -> Context:
     names = ("root", "machine", "environment", "commit", "tree", "release", "policy", "digest", "source")
-    fields = dict.fromkeys((*names, "spool", "cuobjdump", "nvdisasm"), "")
-    return Context(**fields, flavour="cu13", packages={})
+    fields = dict.fromkeys((*names, "cuobjdump", "nvdisasm"), "")
+    return Context(**fields, spool=str(tmp_path / "spool"), flavour="cu13", packages={})
 
 
 @pytest.fixture
 def worker(tmp_path: Path):
-    """The command of a fake worker; its starts are counted in a file."""
-    return lambda what="work": (sys.executable, "-c", WORKER, what, str(tmp_path / "starts"))
+    """The command of a fake worker; its starts and calls are counted in files."""
+    counts = (str(tmp_path / "starts"), str(tmp_path / "calls"))
+    return lambda what="work": (sys.executable, "-c", WORKER, what, *counts)
 
 
 def test_a_quiet_machine_gives_six_samples_after_one_start_that_is_not_recorded(context, worker, tmp_path):
-    record = measure_call(context, CASE, Machine(Simulated(0.05)), worker())
+    record = measure_call(context, CASE, Machine(Simulated(0.25)), worker())
     assert record.state == "measured"
-    (samples,) = record.samples.values()
-    assert len(samples) == 6 and all(0.05 <= seconds < 1 for seconds in samples)
+    assert record.samples == {"seconds": [0.02, 0.03, 0.04, 0.05, 0.06, 0.07]}
+    # The machine's counters say 0.25 of 10 s were others', of which the call's own process used 2 s.
     assert record.words["alone"] == "others used at most 0.05 cores, 0.2 allowed"
     assert "cores" in record.words["cpu"]
-    assert (tmp_path / "starts").stat().st_size == 7
+    assert (tmp_path / "starts").stat().st_size == 1, "one process imports, its children call"
+
+
+def test_the_start_that_is_not_recorded_is_one_an_architecture(context, worker, tmp_path):
+    for call in (CASE, ("sm_90", "bwd_d128_causal"), ("sm_100", "fwd_d128_full")):
+        assert measure_call(context, call, Machine(Simulated(0.0)), worker()).state == "measured"
+    assert (tmp_path / "calls").stat().st_size == 3 * 6 + 2
 
 
 def test_an_import_is_timed_by_its_own_processes(context, worker):
@@ -165,75 +175,26 @@ def test_a_hang_is_killed_and_said(context, worker, monkeypatch):
     assert (record.state, "/nowhere/python" in record.why) == ("broken", True)
 
 
-def test_what_others_use_is_read_from_the_kernels_counters(tmp_path, monkeypatch):
-    stat = tmp_path / "stat"
-    monkeypatch.setattr(alone.os, "sysconf", lambda name: 100)
-    readings = []
-    for clock, own, line in (
-        (0, 1.0, "cpu 100 0 0 900 0 0 0 0 0 0"),
-        (10, 9.0, "cpu 950 50 70 1800 40 5 5 30 9 9"),
-    ):
-        stat.write_text(f"{line}\ncpu0 1 2 3 4\n")
-        readings.append(replace(alone.read_usage(stat), clock=clock, own=own))
-    # 1010 jiffies more, 10.1 s, in 10 s; 8 s of them ours; idle and iowait are nobody's.
-    assert alone.others_used(*readings) == pytest.approx((10.1 - 8) / 10)
-    assert alone.others_used(readings[0], replace(readings[1], own=99.0)) == 0
-    assert alone.others_used(readings[0], replace(readings[0], clock=5)) is None, "counters that stand still"
-
-
-def test_a_child_that_has_ended_is_ours():
-    before = alone.read_usage()
-    code = "import time; begin = time.process_time()\nwhile time.process_time() < begin + 0.3: pass"
-    subprocess.run([sys.executable, "-c", code], check=True)
-    assert 0.3 <= alone.read_usage().own - before.own < 5
-
-
-def test_the_bound_can_be_set(monkeypatch):
-    assert alone.allowed() == 0.2
-    monkeypatch.setenv("FA4_ASV_OTHERS", "64")
-    assert alone.allowed() == 64
-    for wrong in ("many", "-1", "nan"):
-        monkeypatch.setenv("FA4_ASV_OTHERS", wrong)
-        with pytest.raises(
-            alone.Fa4AsvError, match=f"FA4_ASV_OTHERS is '{wrong}', expected a number of cores"
-        ):
-            alone.allowed()
-
-
 def test_a_wrong_bound_is_no_fault_of_fa4(context, worker, monkeypatch):
     monkeypatch.setenv("FA4_ASV_OTHERS", "many")
     record = measure_call(context, CASE, Machine(Simulated(0.0)), worker())
     assert (record.state, record.why.partition(",")[0]) == ("not run", "FA4_ASV_OTHERS is 'many'")
 
 
-HOLDER = """
-import sys
-from pathlib import Path
-from fa4_asv import alone
-alone.lock_path = lambda: Path(sys.argv[2])
-with getattr(alone, sys.argv[1])(lambda words: None):
-    print("held", flush=True)
-    sys.stdin.readline()
-"""
+def test_a_call_runs_in_a_child_that_may_die():
+    def used():
+        begin = time.process_time()
+        while time.process_time() < begin + 0.1:
+            pass
+        return {"seconds": 1.5, "kernels": os.getpid(), "error": None}
 
-
-@pytest.mark.parametrize("held", ["exclusive", "shared"])
-def test_a_timing_excludes_all_and_compiles_share(held, own_lock, monkeypatch):
-    monkeypatch.setattr(alone, "_TELL_AFTER", 0.0)
-    said: list[str] = []
-    root = Path(alone.__file__).parent.parent
-    command = [sys.executable, "-c", HOLDER, held, str(own_lock)]
-    with subprocess.Popen(command, cwd=root, stdin=-1, stdout=-1, text=True) as other:
-        assert other.stdout.readline() == "held\n"
-        with pytest.raises(alone.Fa4AsvError, match=r"waited 0.3 s"), alone.exclusive(said.append, 0.3):
-            raise AssertionError("two held it")
-        assert said == ["waiting for another fa4_asv run on this machine", ""]
-        begin = time.monotonic()
-        with alone.shared(lambda words: None, 0.3):
-            assert (time.monotonic() - begin > 0.2) == (held == "exclusive")
-        other.communicate("go\n")
-    with alone.exclusive(said.append, 0.0):
-        assert own_lock.stat().st_mode & 0o777 == 0o600
+    answer = in_a_child(used)
+    assert answer["seconds"] == 1.5 and answer["kernels"] != os.getpid()
+    assert 0.1 <= answer["used"] < 2
+    killed = in_a_child(lambda: os.kill(os.getpid(), signal.SIGKILL))
+    words = {"kind": "the process", "words": "was killed by SIGKILL", "refused": False}
+    assert (killed["error"], killed["kernels"]) == (words, 0)
+    assert in_a_child(lambda: sys.exit(3))["error"]["words"] == "ended with exit code 1"
 
 
 def test_a_lock_that_is_not_ours_is_refused_and_never_followed(own_lock, tmp_path, context, worker):
