@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
+import os
+import subprocess
 import sys
 import tarfile
 from pathlib import Path
@@ -111,3 +114,17 @@ def test_what_was_measured_comes_back_with_what_its_commits_need(tmp_path: Path)
         "history/toolchains/day/cu13/abc.txt",
         "logs/nogpu-abc.log",
     }
+
+
+def test_each_flavour_has_its_configuration_and_each_job_its_core(tmp_path: Path):
+    running = tool("airgap")
+    (tmp_path / "asv.conf.json").write_text('{"matrix": {"req": {"flavour": ["cu13", "cu12"]}}}')
+    running.one_flavour_each(tmp_path, ["cu12", "cu13"])
+    for flavour in ("cu12", "cu13"):
+        text = (tmp_path / running.configuration_of(flavour)).read_text()
+        assert json.loads(text) == {"matrix": {"req": {"flavour": [flavour]}}}
+    core = max(os.sched_getaffinity(0))
+    command = [sys.executable, "-c", "import os; print(os.sched_getaffinity(0))"]
+    bound = subprocess.run(running.bound(command, core), capture_output=True, text=True, check=True)
+    assert bound.stdout == f"{{{core}}}\n"
+    assert running.bound(command, None) == command

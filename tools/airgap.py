@@ -2,6 +2,7 @@
 
     python3 airgap.py --machine h200-sxm -o results.tar.gz         # a card: what CORE lists
     python3 airgap.py --machine nogpu --jobs 8 --bench '^codegen'  # what needs no card, on many cores
+    python3 airgap.py --machine NAME --jobs 8 --pin --bench '^compile'   # what a clock measures, each on a core of its own
 
 Uses the interpreter that starts it: it must have torch, with CUDA for a card. Nothing is installed into it: an
 environment of its own is made in `--work`, over its packages. What was measured is kept after each step.
@@ -13,6 +14,7 @@ import argparse
 import hashlib
 import json
 import os
+import queue
 import shutil
 import subprocess
 import sys
@@ -73,24 +75,35 @@ def run(arguments: argparse.Namespace) -> None:
     checked([*asv, "setup", "-E", "fa4:same"], checkout, environment, fine=(0, 1))  # asv says 1 for success
     failed = False
 
-    def measure(bench: str, revision: str) -> None:
+    cores: queue.Queue[int] = queue.Queue()
+    for core in sorted(os.sched_getaffinity(0)) if arguments.pin else ():
+        cores.put(core)
+
+    def measure(bench: str, revision: str, flavour: str) -> None:
         nonlocal failed
-        command = [*asv, "run", "-E", "fa4:same", "-m", arguments.machine, "--bench", bench]
-        command += [f"{revision}^!"]
+        command = [*asv, "run", "--config", configuration_of(flavour), "-E", "fa4:same"]
+        command += ["-m", arguments.machine, "--bench", bench, f"{revision}^!"]
         print(" ".join(command[2:]), file=sys.stderr)
-        log = work / f"{arguments.machine}-{revision}.log"
-        with log.open("a") as stream:
-            code = subprocess.run(command, cwd=checkout, env=environment, stdout=stream).returncode
-        failed |= code != 0
+        log = work / f"{arguments.machine}-{revision}-{flavour}.log"
+        core = cores.get() if arguments.pin else None
+        try:
+            with log.open("a") as stream:
+                done = subprocess.run(bound(command, core), cwd=checkout, env=environment, stdout=stream)
+        finally:
+            if core is not None:
+                cores.put(core)
+        failed |= done.returncode != 0
         # After each step: what was measured is safe, whatever happens to the machine.
         with keeping:
             keep(checkout, arguments.machine, Path(arguments.output), work)
 
     keeping = threading.Lock()
+    flavours = arguments.flavour or (inside / "flavours.txt").read_text().split()
     for bench in arguments.bench or CORE:
         with ThreadPoolExecutor(arguments.jobs) as threads:
             for revision in revisions(inside, arguments):
-                threads.submit(measure, bench, revision)
+                for flavour in flavours:
+                    threads.submit(measure, bench, revision, flavour)
     verified = subprocess.run(
         [str(python), "-m", "fa4_asv", "verify"], cwd=checkout, env=environment
     ).returncode
@@ -115,16 +128,28 @@ def lay(inside: Path, work: Path) -> tuple[Path, Path]:
     install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", *wheels]
     checked([*install, "-r", str(inside / "suite.txt")])
     Path(there, "zz_suite.pth").write_text(f"{checkout}\n")
-    only_flavours(checkout, (inside / "flavours.txt").read_text().split())
+    one_flavour_each(checkout, (inside / "flavours.txt").read_text().split())
     return checkout, python
 
 
-def only_flavours(checkout: Path, packed: list[str]) -> None:
-    """Those that were packed: asv would fail on another's missing wheels."""
-    path = checkout / "asv.conf.json"
-    configuration = json.loads(path.read_text())
-    configuration["matrix"]["req"]["flavour"] = packed
-    path.write_text(json.dumps(configuration, indent=4))
+def configuration_of(flavour: str) -> str:
+    return f"asv.{flavour}.conf.json"
+
+
+def one_flavour_each(checkout: Path, packed: list[str]) -> None:
+    """A configuration for each that was packed: asv would fail on another's missing wheels."""
+    configuration = json.loads((checkout / "asv.conf.json").read_text())
+    for flavour in packed:
+        configuration["matrix"]["req"]["flavour"] = [flavour]
+        (checkout / configuration_of(flavour)).write_text(json.dumps(configuration, indent=4))
+
+
+def bound(command: list[str], core: int | None) -> list[str]:
+    """The command, bound to a core where one is named."""
+    if core is None:
+        return command
+    code = "import os, sys; os.sched_setaffinity(0, {int(sys.argv[1])}); os.execv(sys.argv[2], sys.argv[2:])"
+    return [command[0], "-c", code, str(core), *command]
 
 
 def revisions(inside: Path, arguments: argparse.Namespace) -> list[str]:
@@ -173,8 +198,13 @@ def main() -> None:
         "--policy", default="day", help="of the toolchain, one that was packed (default: day)"
     )
     parser.add_argument(
-        "--jobs", type=int, default=1, help="commits at once, for what no clock measures (default: 1)"
+        "--jobs",
+        type=int,
+        default=1,
+        help="runs at once, for what no clock measures, or with --pin (default: 1)",
     )
+    parser.add_argument("--pin", action="store_true", help="each of them on a core of its own")
+    parser.add_argument("--flavour", action="append", help="default: all that were packed; several times")
     parser.add_argument("--work", default="fa4-airgap", help="a folder to be made (default: %(default)s)")
     parser.add_argument("-o", "--output", default="results.tar.gz", help="default: %(default)s")
     run(parser.parse_args())
