@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -83,9 +84,9 @@ def run(arguments: argparse.Namespace) -> None:
         nonlocal failed
         command = [*asv, "run", "--config", configuration_of(flavour), "-E", "fa4:same"]
         command += ["-m", arguments.machine, "--bench", bench, f"{revision}^!"]
-        print(" ".join(command[2:]), file=sys.stderr)
         log = work / f"{arguments.machine}-{revision}-{flavour}.log"
         core = cores.get() if arguments.pin else None
+        begin = time.monotonic()
         try:
             with log.open("a") as stream:
                 done = subprocess.run(bound(command, core), cwd=checkout, env=environment, stdout=stream)
@@ -93,6 +94,8 @@ def run(arguments: argparse.Namespace) -> None:
             if core is not None:
                 cores.put(core)
         failed |= done.returncode != 0
+        took = f"{time.monotonic() - begin:.0f} s"
+        print(f"{bench} {revision} {flavour}: {took}, exit code {done.returncode}", file=sys.stderr)
         # After each step: what was measured is safe, whatever happens to the machine.
         with keeping:
             keep(checkout, arguments.machine, Path(arguments.output), work)
