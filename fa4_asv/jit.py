@@ -57,18 +57,20 @@ def measure_call(
     job = _job(context, arch, {"call": call}, command)
 
     def samples(title: str, machine: Machine, bound: float) -> CaseRecord:
-        worker = Worker(job)
+        calls = _Calls(job)
         try:
-            _seconds(worker.started)
+            forks = calls.start()
             # Once an architecture: its modules are the same for every call.
             warm = Path(context.spool) / f"jit-{arch}.warm"
             if not warm.exists():
-                _call_seconds(worker, job)
+                calls.take()
                 warm.parent.mkdir(parents=True, exist_ok=True)
                 warm.touch()
-            return _samples(context, title, lambda: _call_seconds(worker, job), machine.read, bound)
+            record = _samples(context, title, calls.take, machine.read, bound)
         finally:
-            worker.close()
+            calls.close()
+        processes = "children of one that has imported FA4" if forks else "each imports FA4 itself"
+        return replace(record, words={**record.words, "processes": processes})
 
     return _measure(context, f"{arch}/{call}", samples, machine or Machine())
 
@@ -169,12 +171,36 @@ def _import_seconds(job: Job) -> tuple[float, float]:
         worker.close()
 
 
-def _call_seconds(worker: Worker, job: Job) -> tuple[float, float]:
-    outcome = worker.ask(job)
-    seconds = _seconds(outcome if outcome.lost else outcome.answer)
-    if not outcome.answer["kernels"]:
-        raise Fa4AsvError("the call returned without compiling a kernel")
-    return seconds, float(outcome.answer["used"])
+class _Calls:
+    """Samples of a call: of children of one process, or, where that may not fork, of a process each."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._worker: Worker | None = None
+
+    def start(self) -> bool:
+        """Start a process and import FA4; whether it forks. Raises what it met instead."""
+        self._worker = Worker(self._job)
+        _seconds(self._worker.started)
+        return bool(self._worker.started["forks"])
+
+    def take(self) -> tuple[float, float]:
+        if self._worker is None:
+            self.start()
+        assert self._worker is not None
+        outcome = self._worker.ask(self._job)
+        seconds = _seconds(outcome if outcome.lost else outcome.answer)
+        if not outcome.answer["kernels"]:
+            raise Fa4AsvError("the call returned without compiling a kernel")
+        if not self._worker.started["forks"]:
+            self.close()
+        return seconds, float(outcome.answer["used"])
+
+    def close(self) -> None:
+        # Ended and waited for: only then does the kernel count what it used as ours.
+        if self._worker is not None:
+            self._worker.close()
+        self._worker = None
 
 
 def _seconds(answer: Any) -> float:

@@ -1,9 +1,11 @@
 """The process that is timed: FA4 imported once, and called once by each of its children, as in a user's first step.
 
 Started as `python -m fa4_asv.jit_worker` by the jit instrument with the target architecture in the
-environment. Answers {"seconds": of the import, "error": null or {"kind", "words", "refused"}} when it
-has imported FA4. Each JSON line {"call": name} is then done by a child that has compiled nothing before, and
-answered with {"seconds": of the call, "kernels": how many it compiled, "used": processor seconds, "error"}.
+environment. Answers {"seconds": of the import, "forks": whether it may, "error": null or {"kind", "words",
+"refused"}} when it has imported FA4. Each JSON line {"call": name} is then done by a child that has compiled nothing
+before, and answered with {"seconds": of the call, "kernels": how many it compiled, "used": processor seconds,
+"error"}. Where imports have started threads (a torch with CUDA beside a driver does), a child would wait for
+them for ever: then the one line that is read is done by this very process, and the next needs another.
 
 The call sees fake CUDA tensors: it traces, lowers and assembles its real kernels and launches none.
 """
@@ -17,6 +19,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from fa4_asv.cases import CALLS, Call
@@ -98,6 +101,12 @@ def _used_by_children() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
+def _one_thread() -> bool:
+    """Whether a child of this process would be whole; no where the system does not tell."""
+    tasks = Path("/proc/self/task")
+    return tasks.is_dir() and len(list(tasks.iterdir())) == 1
+
+
 def _import_fa4() -> None:
     import flash_attn.cute.interface  # noqa: F401
 
@@ -109,7 +118,9 @@ def main() -> None:
 
     # The DSL is part of what is timed, so its own stand-in must wait until it has been imported.
     stand_in_for_the_driver(torch, type("NoHardwareYet", (), {}))
-    answers.write(json.dumps(timed(_import_fa4)) + "\n")
+    imported = timed(_import_fa4)
+    forks = _one_thread()
+    answers.write(json.dumps({**imported, "forks": forks}) + "\n")
     line = sys.stdin.readline()
     if not line:
         return
@@ -127,6 +138,9 @@ def main() -> None:
 
     while line:
         call = CALLS[json.loads(line)["call"]]
+        if not forks:
+            answers.write(json.dumps({**call_once(call), "used": 0.0}) + "\n")
+            return
         answers.write(json.dumps(in_a_child(lambda call=call: call_once(call))) + "\n")  # type: ignore[misc]
         line = sys.stdin.readline()
 

@@ -60,6 +60,7 @@ def options(folder: Path, release: str = "4.0.0b36") -> argparse.Namespace:
         leave_out=["nvidia-cutlass-dsl-libs-cu12"],
         python="3.12",
         part_mib=1,
+        base=False,
     )
 
 

@@ -32,7 +32,8 @@ error = lambda kind, refused: {"kind": kind, "words": "words", "refused": refuse
 if what == "no import":
     print(json.dumps({"seconds": 0.1, "error": error("ImportError", False)}), flush=True)
     sys.exit()
-print(json.dumps({"seconds": number / 10, "error": None}), flush=True)
+forks = what != "threads"
+print(json.dumps({"seconds": number / 10, "forks": forks, "error": None}), flush=True)
 for line in sys.stdin:
     number = count(calls)
     if what == "hang" and number == 3:
@@ -43,6 +44,8 @@ for line in sys.stdin:
     failed = {"refuse": error("AssertionError", True), "raise": error("TypeError", False)}.get(what)
     answer = {"seconds": number / 100, "used": 2.0, "kernels": what != "nothing", "error": failed}
     print(json.dumps(answer), flush=True)
+    if not forks:
+        break
 """
 CASE = ("sm_90", "fwd_d128_full")
 
@@ -102,6 +105,14 @@ def test_a_quiet_machine_gives_six_samples_after_one_start_that_is_not_recorded(
     assert record.words["alone"] == "others used at most 0.05 cores, 0.2 allowed"
     assert "cores" in record.words["cpu"]
     assert (tmp_path / "starts").stat().st_size == 1, "one process imports, its children call"
+    assert record.words["processes"] == "children of one that has imported FA4"
+
+
+def test_where_imports_leave_threads_each_sample_imports_for_itself(context, worker, tmp_path):
+    record = measure_call(context, CASE, Machine(Simulated(0.0)), worker("threads"))
+    assert (record.state, len(record.samples["seconds"])) == ("measured", 6)
+    assert (tmp_path / "starts").stat().st_size == 7
+    assert record.words["processes"] == "each imports FA4 itself"
 
 
 def test_the_start_that_is_not_recorded_is_one_an_architecture(context, worker, tmp_path):

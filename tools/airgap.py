@@ -4,7 +4,7 @@
     python3 airgap.py --machine nogpu --jobs 8 --bench '^codegen'  # what needs no card, on many cores
     python3 airgap.py --machine NAME --jobs 8 --pin --bench '^compile'   # what a clock measures, each on a core of its own
 
-Uses the interpreter that starts it: it must have torch, with CUDA for a card. Nothing is installed into it: an
+Uses the interpreter that starts it: it must have torch, with CUDA for a card, unless torch was packed (`--base`). Nothing is installed into it: an
 environment of its own is made in `--work`, over its packages. What was measured is kept after each step.
 """
 
@@ -126,10 +126,13 @@ def lay(inside: Path, work: Path) -> tuple[Path, Path]:
     python = work / "venv" / "bin" / "python"
     code = "import sysconfig; print(sysconfig.get_path('purelib'))"
     here, there = (checked([str(exe), "-c", code]).strip() for exe in (sys.executable, python))
+    # Behind what is installed here: a torch that was packed comes first, and finds there what it needs.
     Path(there, "zz_base.pth").write_text(f"import site; site.addsitedir({here!r})\n")
     wheels = ["--no-index", "--no-deps", "--find-links", str(inside / "wheels")]
     install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", *wheels]
-    checked([*install, "-r", str(inside / "suite.txt")])
+    for name in ("suite", "base"):
+        if (inside / f"{name}.txt").read_text().strip():
+            checked([*install, "-r", str(inside / f"{name}.txt")])
     Path(there, "zz_suite.pth").write_text(f"{checkout}\n")
     one_flavour_each(checkout, (inside / "flavours.txt").read_text().split())
     return checkout, python

@@ -32,8 +32,10 @@ def spread(record: CaseRecord) -> str:
 
 def rates(sidecar: Sidecar) -> Iterator[str]:
     """A table: each timed case with its median, rate, rounds' spread and samples."""
-    yield "| direction | backend | shape | ms | TFLOP/s | between rounds | samples |"
-    yield "|---|---|---|---|---|---|---|"
+    head = [
+        "| direction | backend | shape | ms | TFLOP/s | between rounds | samples |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for name in TIMED:
         backward = GROUPS[name].backward
         for key, record in sorted(sidecar.groups.get(name, {}).items()):
@@ -52,6 +54,8 @@ def rates(sidecar: Sidecar) -> Iterator[str]:
                 spread(record),
                 str(len(samples)),
             )
+            yield from head
+            head = []
             yield f"| {' | '.join(cells)} |"
 
 
@@ -68,6 +72,14 @@ def memory(sidecar: Sidecar) -> Iterator[str]:
     yield f"Allocated against traced peaks: {len(found)} calls, {len(found) - len(apart)} equal to the byte."
     for key, away in sorted(apart.items()):
         yield f"- {key}: {away:,.0f} bytes apart of {found[key].samples['peak_bytes'][0]:,.0f}"
+
+
+def route(sidecar: Sidecar) -> Iterator[str]:
+    """Checks of the route through SDPA that are broken on the card."""
+    for key, record in sorted(sidecar.groups.get("route-card", {}).items()):
+        if record.state == "measured":
+            words = record.words
+            yield f"Route, {key}, torch {words['torch']}: {record.samples['broken'][0]:.0f} of {words['checks']} checks broken."
 
 
 def not_measured(sidecar: Sidecar) -> Iterator[str]:
@@ -101,7 +113,7 @@ def main() -> None:
             sys.exit(f"card_summary: {error}")
         dsl = sidecar.toolchain.packages.get("nvidia-cutlass-dsl", "?")
         print(f"\n## {sidecar.release}, {sidecar.toolchain.flavour}, DSL {dsl}\n")
-        for part in (rates(sidecar), memory(sidecar), not_measured(sidecar)):
+        for part in (rates(sidecar), memory(sidecar), route(sidecar), not_measured(sidecar)):
             lines = list(part)
             if lines:
                 print("\n".join(lines) + "\n")
