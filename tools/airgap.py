@@ -104,8 +104,8 @@ def run(arguments: argparse.Namespace) -> None:
     flavours = arguments.flavour or (inside / "flavours.txt").read_text().split()
     for bench in arguments.bench or CORE:
         with ThreadPoolExecutor(arguments.jobs) as threads:
-            for revision in revisions(inside, arguments):
-                for flavour in flavours:
+            for flavour in flavours:
+                for revision in revisions(inside, arguments):
                     threads.submit(measure, bench, revision, flavour)
     verified = subprocess.run(
         [str(python), "-m", "fa4_asv", "verify"], cwd=checkout, env=environment
@@ -126,13 +126,14 @@ def lay(inside: Path, work: Path) -> tuple[Path, Path]:
     python = work / "venv" / "bin" / "python"
     code = "import sysconfig; print(sysconfig.get_path('purelib'))"
     here, there = (checked([str(exe), "-c", code]).strip() for exe in (sys.executable, python))
-    # Behind what is installed here: a torch that was packed comes first, and finds there what it needs.
-    Path(there, "zz_base.pth").write_text(f"import site; site.addsitedir({here!r})\n")
     wheels = ["--no-index", "--no-deps", "--find-links", str(inside / "wheels")]
     install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", *wheels]
     for name in ("suite", "base"):
         if (inside / f"{name}.txt").read_text().strip():
             checked([*install, "-r", str(inside / f"{name}.txt")])
+    # Last, and behind what is installed here: pip must not take what it finds there for installed, and a torch that
+    # was packed comes first.
+    Path(there, "zz_base.pth").write_text(f"import site; site.addsitedir({here!r})\n")
     Path(there, "zz_suite.pth").write_text(f"{checkout}\n")
     one_flavour_each(checkout, (inside / "flavours.txt").read_text().split())
     return checkout, python
