@@ -26,6 +26,7 @@ OTHERS = 0.2
 VARIABLE = "FA4_ASV_OTHERS"  # another bound, for a machine that is never that quiet
 PATIENCE = 3600.0
 PROC_STAT = Path("/proc/stat")
+CPUS = Path("/sys/devices/system/cpu")
 _TELL_AFTER, _POLL = 3.0, 0.25
 
 Say = Callable[[str], None]
@@ -37,22 +38,41 @@ def lock_path() -> Path:
 
 
 def own_cores() -> tuple[int, ...]:
-    """The cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return tuple(sorted(os.sched_getaffinity(0)))
-    return tuple(range(os.cpu_count() or 1))
+    """The processors that this process may run on, and those that share a core with one of them."""
+    if not hasattr(os, "sched_getaffinity"):
+        return tuple(range(os.cpu_count() or 1))
+    found: set[int] = set()
+    for core in os.sched_getaffinity(0):
+        found |= {core, *siblings(core)}
+    return tuple(sorted(found))
 
 
-def bound() -> bool:
-    """Whether that is less than the machine."""
+def siblings(core: int, cpus: Path = CPUS) -> set[int]:
+    """The threads of the core that `core` is one of, as the kernel lists them ("0,64" or "0-1"); none where it does not."""
+    found: set[int] = set()
+    try:
+        text = (cpus / f"cpu{core}" / "topology" / "thread_siblings_list").read_text()
+        for span in text.split(","):
+            first, _, last = span.partition("-")
+            found |= set(range(int(first), int(last or first) + 1))
+    except (OSError, ValueError):
+        return set()
+    return found
+
+
+def is_bound() -> bool:
+    """Whether those are less than the machine."""
     return len(own_cores()) < (os.cpu_count() or 1)
 
 
 @contextmanager
-def exclusive(say: Say, patience: float = PATIENCE) -> Iterator[None]:
-    """Hold the cores alone. Raises Fa4AsvError where `patience` seconds of waiting were not enough."""
+def exclusive(say: Say, patience: float = PATIENCE, whole: bool = False) -> Iterator[None]:
+    """Hold the cores alone; the `whole` machine where more than cores is timed: its card is one.
+
+    Raises Fa4AsvError where `patience` seconds of waiting were not enough.
+    """
     kinds = {lock_path(): fcntl.LOCK_EX}
-    if bound():
+    if is_bound() and not whole:
         # Others may time on other cores, but nobody on the whole machine.
         kinds = {lock_path(): fcntl.LOCK_SH} | dict.fromkeys(map(_core_lock, own_cores()), fcntl.LOCK_EX)
     with ExitStack() as held:
@@ -143,7 +163,7 @@ def read_usage(path: Path = PROC_STAT) -> Reading:
     for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
         usage = resource.getrusage(who)
         own += usage.ru_utime + usage.ru_stime
-    names = {f"cpu{core}" for core in own_cores()} if bound() else {"cpu"}
+    names = {f"cpu{core}" for core in own_cores()} if is_bound() else {"cpu"}
     try:
         lines = [line.split() for line in path.read_text().splitlines()]
         # user nice system idle iowait irq softirq steal; guests are part of user and nice.
@@ -188,5 +208,5 @@ def processor() -> str:
     except OSError:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    count = f"{len(own_cores())} of {os.cpu_count()}" if bound() else str(os.cpu_count())
+    count = f"{len(own_cores())} of {os.cpu_count()}" if is_bound() else str(os.cpu_count())
     return f"{names[0] if names else os.uname().machine}, {count} cores"

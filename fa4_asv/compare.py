@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from fa4_asv.changes import weight
-from fa4_asv.groups import GROUPS, Group
+from fa4_asv.groups import CHILDREN, GROUPS, SAMPLES, Group
 from fa4_asv.records import CaseRecord
 from fa4_asv.verdicts import Round, verdict
 
@@ -263,12 +263,16 @@ def _timed(group: Group, case: str, metric: str, old: CaseRecord, new: CaseRecor
 
 
 def rounds_of(group: Group, record: CaseRecord, metric: str) -> list[Round]:
-    """One value a process. Run-time groups keep it beside the samples; elsewhere a sample is a process.
+    """One value a process. Run-time groups keep it beside the samples; elsewhere a sample is a process, or its children are.
 
     Empty where it is not known which samples belong to which round.
     """
     if not group.device:
-        return [Round(seconds) for seconds in record.samples.get(metric, [])]
+        seconds = record.samples.get(metric, [])
+        each = SAMPLES if record.words.get("processes") == CHILDREN else 1
+        if len(seconds) % each:
+            return []
+        return [Round(median(seconds[at : at + each])) for at in range(0, len(seconds), each)]
     centres = record.samples.get("centre", [])
     modes = record.samples.get("two modes", [])
     controls: list[float] | list[None] = record.samples.get("control", [])

@@ -28,9 +28,8 @@ from fa4_asv.machine import NOGPU
 from fa4_asv.project import Project
 
 _BUSY = "a backfill or another comparison measures in this checkout; wait for it, or use --no-run"
-# Each round of these is six processes already.
-_COMPILE_GROUPS = ("compile", "import")
-_COMPILE_ROUNDS = 2
+# Each round of it is six processes already.
+_IMPORT, _IMPORT_ROUNDS = "import", 2
 
 
 @dataclass(frozen=True)
@@ -144,9 +143,9 @@ def _in_turns(
 ) -> None:
     """Both commits anew, also where one is recorded: times of different days share nothing."""
     lacking = {group for task in tasks for group in task.groups}
-    compiled = tuple(name for name in GROUPS if name in lacking and name in _COMPILE_GROUPS)
-    timed = tuple(name for name in GROUPS if name in lacking and name not in _COMPILE_GROUPS)
-    for groups, rounds in ((compiled, _COMPILE_ROUNDS), (timed, asked.rounds)):
+    imported = tuple(name for name in GROUPS if name in lacking and name == _IMPORT)
+    timed = tuple(name for name in GROUPS if name in lacking and name != _IMPORT)
+    for groups, rounds in ((imported, _IMPORT_ROUNDS), (timed, asked.rounds)):
         if not groups:
             continue
         environment = next((task.environment for task in tasks if task.environment), "")

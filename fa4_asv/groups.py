@@ -106,6 +106,11 @@ TORCHES = ("2.11.0", "2.12.1", "2.13.0", "2.14.1", "2.15.0")
 # Calls whose compile time is watched: plain, varlen, a whole backward, and one with GQA's extra kernels.
 TIMED_CALLS = ("fwd_d128_full", "fwd_d128_causal_varlen", "bwd_d128_causal", "bwd_d128_causal_gqa4")
 
+# Processes a turn with which each is timed: the fewest with which asv's Mann-Whitney test can tell anything.
+SAMPLES = 6
+# What a record says where those of a call are children of one process: they share its luck and count as one.
+CHILDREN = "children of one that has imported FA4"
+
 SECONDS = {"seconds": ("seconds", "seconds")}
 
 # Backends beside FA4 are yardsticks: few shapes, since they do not change with FA4.

@@ -22,10 +22,10 @@ from fa4_asv.codegen import CALL_TIMEOUT, progress
 from fa4_asv.compile_pool import Job, Outcome, Worker
 from fa4_asv.context import Context
 from fa4_asv.errors import Fa4AsvError
+from fa4_asv.groups import CHILDREN, SAMPLES
 from fa4_asv.records import CaseRecord
 from fa4_asv.stand_ins import target_environment
 
-SAMPLES = 6  # the fewest with which asv's Mann-Whitney test can tell anything
 ATTEMPTS = 3 * SAMPLES
 _WORKER = (sys.executable, "-m", "fa4_asv.jit_worker")
 
@@ -60,6 +60,8 @@ def measure_call(
         calls = _Calls(job)
         try:
             forks = calls.start()
+            if not forks:
+                calls.close()  # its import is no sample's
             # Once an architecture: its modules are the same for every call.
             warm = Path(context.spool) / f"jit-{arch}.warm"
             if not warm.exists():
@@ -69,7 +71,7 @@ def measure_call(
             record = _samples(context, title, calls.take, machine.read, bound)
         finally:
             calls.close()
-        processes = "children of one that has imported FA4" if forks else "each imports FA4 itself"
+        processes = CHILDREN if forks else "each imports FA4 itself"
         return replace(record, words={**record.words, "processes": processes})
 
     return _measure(context, f"{arch}/{call}", samples, machine or Machine())

@@ -15,10 +15,11 @@ from __future__ import annotations
 import json
 import os
 import resource
-import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,26 +75,30 @@ def timed(action: Callable[[], Any]) -> dict[str, Any]:
 
 
 def in_a_child(action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What `action` answers in a forked child, with the processor seconds it used; its death in words."""
+    """What `action` answers in a forked child, with the processor seconds it used. Where that dies, this process does likewise."""
     before = _used_by_children()
     source, target = os.pipe()
     child = os.fork()
     if not child:
+        code = 1
         try:
             die_with_parent()
-            os.write(target, json.dumps(action()).encode())  # less than a pipe holds: words are cut short
+            os.write(target, json.dumps(action()).encode())
+            code = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
-            os._exit(1 if sys.exc_info()[0] else 0)
+            os._exit(code)
     os.close(target)
     with open(source, "rb") as stream:  # noqa: PTH123 - a pipe, not a file
         text = stream.read()
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    used = _used_by_children() - before
-    if code or not text:
-        words = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        died = {"kind": "the process", "words": words, "refused": False}
-        return {"seconds": 0.0, "kernels": 0, "used": used, "error": died}
-    return {**json.loads(text), "used": used}
+    if code < 0:
+        os.kill(os.getpid(), -code)
+    if code:
+        # Who started this reads the last words on stderr, and how it ended.
+        os._exit(code)
+    return {**json.loads(text), "used": _used_by_children() - before}
 
 
 def _used_by_children() -> float:
@@ -141,7 +146,7 @@ def main() -> None:
         if not forks:
             answers.write(json.dumps({**call_once(call), "used": 0.0}) + "\n")
             return
-        answers.write(json.dumps(in_a_child(lambda call=call: call_once(call))) + "\n")  # type: ignore[misc]
+        answers.write(json.dumps(in_a_child(partial(call_once, call))) + "\n")
         line = sys.stdin.readline()
 
 

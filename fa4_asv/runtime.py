@@ -1,4 +1,4 @@
-"""Rounds of timed cases: one collecting process a class and round, each figure handed out once.
+"""Rounds of timed cases: one timing process a class and round, each figure handed out once.
 
 asv starts a process per figure and round. Starting torch and FA4 in each would take longer than measuring, and
 reading one collection in every round would pool the same samples again. So the first figure of a round collects
@@ -29,7 +29,7 @@ from fa4_asv.traced import measure as measure_traced
 
 # Raised when inputs, guard or timing change meaning; also the benchmarks' version.
 VERSION = "1"
-# The guard, a compile of every kernel of the call, and at most 5 s of GPU time.
+# Of each question: the guard with a compile of every kernel of the call, or at most 5 s of GPU time.
 CASE_TIMEOUT = 300.0
 GUARDS = 8  # processes at once, each with a context and a few tensors of up to a GiB on the card
 _WORKER = (sys.executable, "-m", "fa4_asv.runtime_worker")
@@ -55,7 +55,7 @@ def next_record(
             number += 1
         path = folder / f"{number}.round"
         if not path.is_file():
-            records = collect(context, group, number, command)
+            records = collect(context, group, command)
             write_atomic(path, json.dumps({key: record.to_json() for key, record in records.items()}))
         (folder / f"{number}-{used}.used").touch()
         known = json.loads(path.read_text(encoding="utf-8"))
@@ -64,39 +64,62 @@ def next_record(
     return CaseRecord.from_json(known[key_of(case)])
 
 
-def collect(context: Context, group: Group, number: int = 0, command: tuple[str, ...] = _WORKER) -> Records:
-    """Round `number`: every selected case of `group`, in one process that is replaced where it hangs or dies."""
+def collect(context: Context, group: Group, command: tuple[str, ...] = _WORKER) -> Records:
+    """One round: every selected case of `group`, in one process that is replaced where it hangs or dies.
+
+    Cases that are timed are guarded before, by other processes, once for all rounds of an asv process.
+    """
     cases = {key_of(case): case for case in group.selected(context.select)}
     records = {key: bad for key in cases if (bad := _failed_before(context, group.name, key))}
-    surroundings = environment(context)
-
-    def run(processes: int, what: str = "") -> Records:
-        """What those cases answer that nothing is known against."""
-        answers: Records = {}
-        jobs = [
-            Job(key, _payload(group, case, what), command, surroundings, CASE_TIMEOUT)
-            for key, case in cases.items()
-            if key not in records
-        ]
-
-        def finished(outcome: Outcome) -> None:
-            answers[outcome.key] = _record(context, group.name, outcome)
-            progress(context, f"{what or group.what}: {len(answers)} of {len(jobs)}")
-
-        run_jobs(jobs, processes, finished)
-        return answers
-
-    with exclusive(lambda words: progress(context, words)):
-        guarded: Records = {}
-        # A later round is a fresh process of the same code.
-        if group.what == "seconds" and number == 0:
-            guarded = run(_beside(group), "guard")
-            records |= {key: record for key, record in guarded.items() if record.state != "measured"}
-        for key, record in run(1).items():
+    # A card is one, whatever cores a process is bound to.
+    with exclusive(lambda words: progress(context, words), whole=group.device == "cuda"):
+        left = {key: case for key, case in cases.items() if key not in records}
+        guarded = _guarded(context, group, left, command) if group.what == "seconds" else {}
+        records |= {key: record for key, record in guarded.items() if record.state != "measured"}
+        left = {key: case for key, case in left.items() if key not in records}
+        for key, record in _ask(context, group, left, command).items():
             words = guarded[key].words if key in guarded else {}
             records[key] = replace(record, words=words | record.words)
         progress(context, "")
     return beside_traced(context, group, records) if "untraced_bytes" in group.metrics else records
+
+
+def _guarded(context: Context, group: Group, cases: dict[str, Case], command: tuple[str, ...]) -> Records:
+    """What the guard says of `cases`: a later round is a fresh process of the same code, and reads it."""
+    path = Path(context.spool) / "rounds" / group.name / "guard"
+    found: Records = {}
+    if path.is_file():
+        known = json.loads(path.read_text(encoding="utf-8"))
+        found = {key: CaseRecord.from_json(record) for key, record in known.items()}
+    if left := {key: case for key, case in cases.items() if key not in found}:
+        found |= _ask(context, group, left, command, "guard", _beside(group))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, json.dumps({key: record.to_json() for key, record in found.items()}))
+    return {key: found[key] for key in cases}
+
+
+def _ask(
+    context: Context,
+    group: Group,
+    cases: dict[str, Case],
+    command: tuple[str, ...],
+    what: str = "",
+    processes: int = 1,
+) -> Records:
+    """What worker processes answer to `what` of each case; that is the group's own question where none is given."""
+    answers: Records = {}
+    surroundings = environment(context)
+    jobs = [
+        Job(key, _payload(group, case, what), command, surroundings, CASE_TIMEOUT)
+        for key, case in cases.items()
+    ]
+
+    def finished(outcome: Outcome) -> None:
+        answers[outcome.key] = _record(context, group.name, outcome)
+        progress(context, f"{what or group.what}: {len(answers)} of {len(jobs)}")
+
+    run_jobs(jobs, processes, finished)
+    return answers
 
 
 def _beside(group: Group) -> int:

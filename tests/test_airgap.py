@@ -60,7 +60,6 @@ def options(folder: Path, release: str = "4.0.0b36") -> argparse.Namespace:
         leave_out=["nvidia-cutlass-dsl-libs-cu12"],
         python="3.12",
         part_mib=1,
-        base=False,
     )
 
 
@@ -126,6 +125,6 @@ def test_each_flavour_has_its_configuration_and_each_job_its_core(tmp_path: Path
         assert json.loads(text) == {"matrix": {"req": {"flavour": [flavour]}}}
     core = max(os.sched_getaffinity(0))
     command = [sys.executable, "-c", "import os; print(os.sched_getaffinity(0))"]
-    bound = subprocess.run(running.bound(command, core), capture_output=True, text=True, check=True)
+    bound = subprocess.run(running.on_core(command, core), capture_output=True, text=True, check=True)
     assert bound.stdout == f"{{{core}}}\n"
-    assert running.bound(command, None) == command
+    assert running.on_core(command, None) == command

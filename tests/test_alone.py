@@ -117,6 +117,8 @@ def test_timings_on_other_cores_run_side_by_side(own_lock, monkeypatch):
 
     with alone.exclusive(lambda words: None, 0.0):
         assert not refused("exclusive", 4), "another core"
+        with pytest.raises(alone.Fa4AsvError), alone.exclusive(lambda words: None, 0.0, whole=True):
+            raise AssertionError("a card's timing beside another")
         assert refused("exclusive", 2, 3), "one of its cores is taken"
         assert refused("exclusive", *range(16)), "the whole machine"
         assert not refused("exclusive", 4), "a refused one holds nothing"
@@ -126,3 +128,14 @@ def test_timings_on_other_cores_run_side_by_side(own_lock, monkeypatch):
     cores["now"] = (4, 5)
     with alone.shared(lambda words: None, 0.0):
         assert refused("exclusive", 5) and not refused("exclusive", 6)
+
+
+def test_threads_of_one_core_are_one_core(tmp_path, monkeypatch):
+    for core, text in ((0, "0,8\n"), (1, "1-2\n"), (3, "odd")):
+        folder = tmp_path / f"cpu{core}" / "topology"
+        folder.mkdir(parents=True)
+        (folder / "thread_siblings_list").write_text(text)
+    assert [alone.siblings(core, tmp_path) for core in (0, 1, 3, 4)] == [{0, 8}, {1, 2}, set(), set()]
+    monkeypatch.setattr(alone, "siblings", lambda core: {core, core + 8})
+    monkeypatch.setattr(alone.os, "sched_getaffinity", lambda pid: {1, 3})
+    assert alone.own_cores() == (1, 3, 9, 11)

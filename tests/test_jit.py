@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -111,7 +111,7 @@ def test_a_quiet_machine_gives_six_samples_after_one_start_that_is_not_recorded(
 def test_where_imports_leave_threads_each_sample_imports_for_itself(context, worker, tmp_path):
     record = measure_call(context, CASE, Machine(Simulated(0.0)), worker("threads"))
     assert (record.state, len(record.samples["seconds"])) == ("measured", 6)
-    assert (tmp_path / "starts").stat().st_size == 7
+    assert (tmp_path / "starts").stat().st_size == 8, "one that tells, one that is not recorded, six"
     assert record.words["processes"] == "each imports FA4 itself"
 
 
@@ -192,7 +192,7 @@ def test_a_wrong_bound_is_no_fault_of_fa4(context, worker, monkeypatch):
     assert (record.state, record.why.partition(",")[0]) == ("not run", "FA4_ASV_OTHERS is 'many'")
 
 
-def test_a_call_runs_in_a_child_that_may_die():
+def test_a_call_runs_in_a_child():
     def used():
         begin = time.process_time()
         while time.process_time() < begin + 0.1:
@@ -202,10 +202,24 @@ def test_a_call_runs_in_a_child_that_may_die():
     answer = in_a_child(used)
     assert answer["seconds"] == 1.5 and answer["kernels"] != os.getpid()
     assert 0.1 <= answer["used"] < 2
-    killed = in_a_child(lambda: os.kill(os.getpid(), signal.SIGKILL))
-    words = {"kind": "the process", "words": "was killed by SIGKILL", "refused": False}
-    assert (killed["error"], killed["kernels"]) == (words, 0)
-    assert in_a_child(lambda: sys.exit(3))["error"]["words"] == "ended with exit code 1"
+
+
+@pytest.mark.parametrize(
+    ("death", "code", "words"),
+    [
+        ("os.abort()", -6, "LLVM ERROR"),
+        ("sys.exit(3)", 1, "SystemExit: 3"),
+        ("os.kill(os.getpid(), 9)", -9, "LLVM ERROR"),
+    ],
+)
+def test_a_worker_whose_child_dies_does_likewise_and_its_words_are_heard(death, code, words):
+    script = (
+        "import os, sys\nfrom fa4_asv.jit_worker import in_a_child\n"
+        f"def dies():\n    print('LLVM ERROR', file=sys.stderr, flush=True)\n    {death}\nin_a_child(dies)"
+    )
+    root = Path(alone.__file__).parent.parent
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True)
+    assert (done.returncode, words in done.stderr) == (code, True), done.stderr
 
 
 def test_a_lock_that_is_not_ours_is_refused_and_never_followed(own_lock, tmp_path, context, worker):

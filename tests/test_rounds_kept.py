@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from fa4_asv.asv_glue.seams import continue_rounds
 from fa4_asv.compare import rounds_of
-from fa4_asv.groups import GROUPS
+from fa4_asv.groups import CHILDREN, GROUPS
 from fa4_asv.records import CaseRecord, Sidecar, Toolchain
 from fa4_asv.verdicts import Round
 
@@ -50,3 +51,13 @@ def test_what_asv_replaces_is_replaced(asv):
 def test_what_had_no_round_before_begins(before):
     new = sidecar(one_round(2.0, 2.1))
     assert continue_rounds(asv_holds([2.0, 2.1]), before, new) == new
+
+
+def test_children_of_one_process_are_one_round():
+    seconds = [1.0, 1.1, 1.2, 1.2, 1.3, 1.4, 2.0, 2.1, 2.2, 2.2, 2.3, 2.4]
+    record = CaseRecord("measured", samples={"seconds": seconds}, words={"processes": CHILDREN})
+    assert rounds_of(GROUPS["compile"], record, "seconds") == [Round(1.2), Round(2.2)]
+    each = replace(record, words={"processes": "each imports FA4 itself"})
+    assert rounds_of(GROUPS["compile"], each, "seconds") == [Round(value) for value in seconds]
+    odd = replace(record, samples={"seconds": seconds[:7]})
+    assert rounds_of(GROUPS["compile"], odd, "seconds") == [], "which belong together is not known"

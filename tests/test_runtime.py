@@ -99,6 +99,15 @@ def test_every_case_is_guarded_once_by_other_processes_before_any_is_timed(conte
     assert len(guards) == 1 and not guards & {job["process"] for job in jobs(tmp_path)}
 
 
+def test_what_the_guard_did_not_pass_is_timed_in_no_round(context, worker, tmp_path):
+    shape = FIRST[1]
+    states = [next_record(context, GROUP, FIRST, command=worker(**{shape: "refuse"})).state]
+    # The next rounds' processes would measure it: round 0 has said that they must not.
+    states += [next_record(context, GROUP, FIRST, command=worker()).state for _ in range(2)]
+    assert states == ["unsupported"] * 3
+    assert FIRST not in {(job["backend"], job["shape"]) for job in jobs(tmp_path)}
+
+
 def test_only_a_cards_own_kernels_are_guarded_side_by_side(monkeypatch):
     monkeypatch.setattr(runtime, "cores", lambda: 32)
     wide = {name: runtime._beside(GROUPS[name]) for name in ("forward", "forward-yardsticks", "forward-cpu")}
@@ -156,7 +165,8 @@ def test_the_verdict_can_be_taken_back_by_removing_the_file_it_names(context, wo
     why = next_record(context, GROUP, FIRST, command=worker()).why
     path = why.split("remove ")[1].split(" to try")[0]
     (tmp_path / path).unlink()
-    assert next_record(context, GROUP, FIRST, command=worker()).state == "measured"
+    anew = replace(context, spool=str(tmp_path / "another asv"))
+    assert next_record(anew, GROUP, FIRST, command=worker()).state == "measured"
 
 
 def test_a_damaged_verdict_is_no_verdict(context, worker):

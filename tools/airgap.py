@@ -4,7 +4,7 @@
     python3 airgap.py --machine nogpu --jobs 8 --bench '^codegen'  # what needs no card, on many cores
     python3 airgap.py --machine NAME --jobs 8 --pin --bench '^compile'   # what a clock measures, each on a core of its own
 
-Uses the interpreter that starts it: it must have torch, with CUDA for a card, unless torch was packed (`--base`). Nothing is installed into it: an
+Uses the interpreter that starts it: it must have torch, with CUDA for a card. Nothing is installed into it: an
 environment of its own is made in `--work`, over its packages. What was measured is kept after each step.
 """
 
@@ -74,14 +74,12 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.machine != "nogpu":
         checked([*asv, "machine", "--yes", "--machine", arguments.machine], checkout, environment)
     checked([*asv, "setup", "-E", "fa4:same"], checkout, environment, fine=(0, 1))  # asv says 1 for success
-    failed = False
-
     cores: queue.Queue[int] = queue.Queue()
-    for core in sorted(os.sched_getaffinity(0)) if arguments.pin else ():
+    for core in cores_apart() if arguments.pin else ():
         cores.put(core)
+    keeping = threading.Lock()
 
-    def measure(bench: str, revision: str, flavour: str) -> None:
-        nonlocal failed
+    def measure(bench: str, revision: str, flavour: str) -> bool:
         command = [*asv, "run", "--config", configuration_of(flavour), "-E", "fa4:same"]
         command += ["-m", arguments.machine, "--bench", bench, f"{revision}^!"]
         log = work / f"{arguments.machine}-{revision}-{flavour}.log"
@@ -89,28 +87,32 @@ def run(arguments: argparse.Namespace) -> None:
         begin = time.monotonic()
         try:
             with log.open("a") as stream:
-                done = subprocess.run(bound(command, core), cwd=checkout, env=environment, stdout=stream)
+                done = subprocess.run(on_core(command, core), cwd=checkout, env=environment, stdout=stream)
         finally:
             if core is not None:
                 cores.put(core)
-        failed |= done.returncode != 0
         took = f"{time.monotonic() - begin:.0f} s"
         print(f"{bench} {revision} {flavour}: {took}, exit code {done.returncode}", file=sys.stderr)
         # After each step: what was measured is safe, whatever happens to the machine.
         with keeping:
             keep(checkout, arguments.machine, Path(arguments.output), work)
+        return done.returncode == 0
 
-    keeping = threading.Lock()
     flavours = arguments.flavour or (inside / "flavours.txt").read_text().split()
+    fine = True
     for bench in arguments.bench or CORE:
         with ThreadPoolExecutor(arguments.jobs) as threads:
-            for flavour in flavours:
-                for revision in revisions(inside, arguments):
-                    threads.submit(measure, bench, revision, flavour)
+            steps = [
+                threads.submit(measure, bench, revision, flavour)
+                for flavour in flavours
+                for revision in revisions(inside, arguments)
+            ]
+        ended = [step.result() for step in steps]  # each of them: what one raised is said
+        fine &= all(ended)
     verified = subprocess.run(
         [str(python), "-m", "fa4_asv", "verify"], cwd=checkout, env=environment
     ).returncode
-    sys.exit(1 if failed or verified else 0)
+    sys.exit(0 if fine and not verified else 1)
 
 
 def lay(inside: Path, work: Path) -> tuple[Path, Path]:
@@ -128,11 +130,8 @@ def lay(inside: Path, work: Path) -> tuple[Path, Path]:
     here, there = (checked([str(exe), "-c", code]).strip() for exe in (sys.executable, python))
     wheels = ["--no-index", "--no-deps", "--find-links", str(inside / "wheels")]
     install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", *wheels]
-    for name in ("suite", "base"):
-        if (inside / f"{name}.txt").read_text().strip():
-            checked([*install, "-r", str(inside / f"{name}.txt")])
-    # Last, and behind what is installed here: pip must not take what it finds there for installed, and a torch that
-    # was packed comes first.
+    checked([*install, "-r", str(inside / "suite.txt")])
+    # Last: pip must not take what it finds there for installed.
     Path(there, "zz_base.pth").write_text(f"import site; site.addsitedir({here!r})\n")
     Path(there, "zz_suite.pth").write_text(f"{checkout}\n")
     one_flavour_each(checkout, (inside / "flavours.txt").read_text().split())
@@ -140,6 +139,7 @@ def lay(inside: Path, work: Path) -> tuple[Path, Path]:
 
 
 def configuration_of(flavour: str) -> str:
+    """Where asv's configuration for one flavour lies, in the checkout."""
     return f"asv.{flavour}.conf.json"
 
 
@@ -151,7 +151,18 @@ def one_flavour_each(checkout: Path, packed: list[str]) -> None:
         (checkout / configuration_of(flavour)).write_text(json.dumps(configuration, indent=4))
 
 
-def bound(command: list[str], core: int | None) -> list[str]:
+def cores_apart() -> list[int]:
+    """One processor of each core that this process may use; the first is left to this process itself."""
+    found: dict[str, int] = {}
+    for processor in sorted(os.sched_getaffinity(0)):
+        path = Path(f"/sys/devices/system/cpu/cpu{processor}/topology/thread_siblings_list")
+        found.setdefault(path.read_text() if path.is_file() else str(processor), processor)
+    first, *others = found.values()
+    os.sched_setaffinity(0, {first})
+    return others or [first]
+
+
+def on_core(command: list[str], core: int | None) -> list[str]:
     """The command, bound to a core where one is named."""
     if core is None:
         return command
@@ -170,10 +181,11 @@ def revisions(inside: Path, arguments: argparse.Namespace) -> list[str]:
 def keep(checkout: Path, machine: str, output: Path, logs: Path) -> None:
     """What was measured so far, what must be committed beside commits, and what asv said, as one file."""
     aside = output.with_name(output.name + ".part")
-    beside = [*checkout.glob("history/upstream.json"), *checkout.glob("history/toolchains/day/*/*")]
+    # By name: another run beside this one may be writing its temporary file there.
+    wanted = (f"results/{machine}/*.json", f"results/{machine}/*.sidecar", "history/upstream.json")
     with tarfile.open(aside, "w:gz") as tar:
-        for path in (checkout / "results" / machine, *beside):
-            if path.exists():
+        for pattern in (*wanted, "history/toolchains/day/*/*"):
+            for path in sorted(checkout.glob(pattern)):
                 tar.add(path, str(path.relative_to(checkout)))
         for log in sorted(logs.glob("*.log")):
             tar.add(log, f"logs/{log.name}")

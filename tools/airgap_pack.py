@@ -74,8 +74,7 @@ def collect_wheels(inside: Path, project: Project, locks: list[Lock], arguments:
     wheels.mkdir()
     suite = pins_for(project.root / "requirements" / "suite.txt", arguments.python)
     pins = dict.fromkeys(f"{name}=={version}" for lock in locks for name, version in lock.packages.items())
-    base = pins_for(project.root / "requirements" / "base.txt", arguments.python) if arguments.base else []
-    for name, wanted in (("suite", suite), ("base", base), ("toolchain", list(pins))):
+    for name, wanted in (("suite", suite), ("toolchain", list(pins))):
         (inside / f"{name}.txt").write_text("\n".join(wanted) + "\n")
         print(f"{len(wanted)} wheels of the {name} ...", file=sys.stderr)
         left_out = [pin for pin in wanted if pin.partition("==")[0] in arguments.leave_out]
@@ -202,9 +201,6 @@ def main() -> None:
         default=[],
         metavar="PACKAGE",
         help="put an empty wheel in its place; nvidia-cutlass-dsl-libs-cu12 is not loaded under cu13 from DSL 4.6 on",
-    )
-    parser.add_argument(
-        "--base", action="store_true", help="torch, too, for the CPU: the one there is not used"
     )
     parser.add_argument("--part-mib", type=int, default=1024, help="size of a part (default: %(default)s)")
     arguments = parser.parse_args()
