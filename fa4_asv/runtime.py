@@ -87,14 +87,16 @@ def collect(context: Context, group: Group, command: tuple[str, ...] = _WORKER) 
 def _guarded(context: Context, group: Group, cases: dict[str, Case], command: tuple[str, ...]) -> Records:
     """What the guard says of `cases`: a later round is a fresh process of the same code, and reads it."""
     path = Path(context.spool) / "rounds" / group.name / "guard"
+    # No record as they are kept elsewhere: a guard that is passed has words and no figure.
     found: Records = {}
     if path.is_file():
         known = json.loads(path.read_text(encoding="utf-8"))
-        found = {key: CaseRecord.from_json(record) for key, record in known.items()}
+        found = {key: CaseRecord(**said) for key, said in known.items()}
     if left := {key: case for key, case in cases.items() if key not in found}:
         found |= _ask(context, group, left, command, "guard", _beside(group))
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, json.dumps({key: record.to_json() for key, record in found.items()}))
+        said = {key: {"state": one.state, "why": one.why, "words": one.words} for key, one in found.items()}
+        write_atomic(path, json.dumps(said))
     return {key: found[key] for key in cases}
 
 

@@ -33,8 +33,12 @@ for number, line in enumerate(sys.stdin):
     if what == "die":
         os._exit(9)
     error = {"kind": "ValueError", "words": f"words of {what}", "refused": what == "refuse", "guard": what == "wrong"}
+    if job["what"] == "guard":
+        measured = {"samples": {}, "control": None, "errors": {"out gaussian": 0.5}, "words": {}}
+        print(json.dumps({"error": error} if what and what != "hang later" else measured), flush=True)
+        continue
     start = os.path.getsize(log)
-    measured = {"samples": {"seconds": [start + 0.25, start + 0.5]}, "control": 0.001, "errors": {"out gaussian": 0.5}, "words": {}}
+    measured = {"samples": {"seconds": [start + 0.25, start + 0.5]}, "control": 0.001, "errors": {"out sampled": 0.4}, "words": {}}
     print(json.dumps({"error": error} if what and what != "hang later" else measured), flush=True)
 """
 
@@ -77,7 +81,11 @@ def test_a_round_is_one_process_and_is_read_once_per_case(context, worker, tmp_p
     other = next_record(context, GROUP, SECOND, command=worker())
     assert len(jobs(tmp_path)) == len(GROUP.cases), "the second case was in the first round"
     assert {first.state, other.state} == {"measured"}
-    assert first.words["error out gaussian"] == "0.5" and first.samples["control"] == [0.001]
+    errors = {name: words for name, words in first.words.items() if name.startswith("error")}
+    assert errors == {"error out gaussian": "0.5", "error out sampled": "0.4"}, (
+        "of the guard, of the clock's process"
+    )
+    assert first.samples["control"] == [0.001]
     middle = sum(first.samples["seconds"]) / 2
     assert (first.samples["centre"], first.samples["two modes"]) == ([middle], [0.0])
 
