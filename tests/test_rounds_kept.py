@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fa4_asv.asv_glue.seams import continue_rounds
+from fa4_asv.asv_glue.seams import continue_rounds, of_same_versions
 from fa4_asv.compare import rounds_of
 from fa4_asv.groups import CHILDREN, GROUPS
 from fa4_asv.records import CaseRecord, Sidecar, Toolchain
@@ -61,3 +61,11 @@ def test_children_of_one_process_are_one_round():
     assert rounds_of(GROUPS["compile"], each, "seconds") == [Round(value) for value in seconds]
     odd = replace(record, samples={"seconds": seconds[:7]})
     assert rounds_of(GROUPS["compile"], odd, "seconds") == [], "which belong together is not known"
+
+
+def test_another_version_of_a_benchmark_carries_nothing_on():
+    old = sidecar(one_round(1.0, 1.1))
+    other = "memory.Traced.track_peak_bytes"
+    assert of_same_versions(old, {NAME: "1", other: "1"}, {NAME: "1", other: "2"}) == old
+    assert of_same_versions(old, {NAME: "1"}, {NAME: "2"}).groups == {}
+    assert of_same_versions(old, {}, {NAME: "2"}) == old, "a file without it says nothing of it"

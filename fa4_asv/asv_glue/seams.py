@@ -159,6 +159,9 @@ def keep_added(results: Any, path: Path) -> None:
 def _save_sidecar(results: Any, result_dir: str, context: Context) -> None:
     path = sidecar_path(Path(result_dir) / results._filename)
     old = read_sidecar(path) if path.is_file() else None
+    file = Path(result_dir) / results._filename
+    if old and file.is_file():
+        old = of_same_versions(old, Results.load(str(file))._benchmark_version, results._benchmark_version)
     merged = merge(old, continue_rounds(results, old, _sidecar(context)))
     keep_known(results, merged)
     forget_wrong(results, merged)
@@ -167,6 +170,13 @@ def _save_sidecar(results: Any, result_dir: str, context: Context) -> None:
     if not project.upstream.parent.is_symlink():  # in a staged checkout, whoever takes the record notes it
         note(project, [merged])
     shutil.rmtree(context.spool, ignore_errors=True)
+
+
+def of_same_versions(old: Sidecar, before: dict[str, str], now: dict[str, str]) -> Sidecar:
+    """`old` without the groups of which asv has run another version: what stands there means something else."""
+    stale = {name for name, version in now.items() if before.get(name, version) != version}
+    gone = {found[0].name for name in stale if (found := group_of(name))}
+    return replace(old, groups={name: cases for name, cases in old.groups.items() if name not in gone})
 
 
 def continue_rounds(results: Any, old: Sidecar | None, new: Sidecar) -> Sidecar:
