@@ -126,7 +126,7 @@ def pages(model: Model, found: Timeline) -> Iterator[Page]:
         "compile.html",
         "sections.html",
         title="Compile time",
-        lead="Seconds of a first call and of the import, each sample a fresh process: medians, by machine.",
+        lead="Seconds of a first call and of the import, each sample a process that had compiled nothing before: medians, by machine.",
         sections=multiples.compile_seconds(model),
         flavours=flavours,
     )
