@@ -143,7 +143,7 @@ def _in_turns(
 ) -> None:
     """Both commits anew, also where one is recorded: times of different days share nothing."""
     lacking = {group for task in tasks for group in task.groups}
-    imported = tuple(name for name in GROUPS if name in lacking and name == _IMPORT)
+    imported = (_IMPORT,) if _IMPORT in lacking else ()
     timed = tuple(name for name in GROUPS if name in lacking and name != _IMPORT)
     for groups, rounds in ((imported, _IMPORT_ROUNDS), (timed, asked.rounds)):
         if not groups:

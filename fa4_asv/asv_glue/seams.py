@@ -139,29 +139,29 @@ def _save_both(results: Any, result_dir: str, save: Callable[[Any, str], None]) 
     context = selection.context_of(results.commit_hash, results.env_name)
     # A backfill may move in what it measured meanwhile, or have done so since asv read the file.
     with results_lock(Project(Path(context.root))) if context else nullcontext():
-        keep_added(results, Path(result_dir) / results._filename)
+        before = keep_added(results, Path(result_dir) / results._filename)
         if context:
-            _save_sidecar(results, result_dir, context)
+            _save_sidecar(results, result_dir, context, before)
         save(results, result_dir)
 
 
-def keep_added(results: Any, path: Path) -> None:
-    """Take over the benchmarks that others recorded in the file at `path` since asv read it."""
+def keep_added(results: Any, path: Path) -> dict[str, str]:
+    """Take over the benchmarks that others recorded in the file at `path` since asv read it; all versions in that file."""
     if not path.is_file():
-        return
+        return {}
     others = Results.load(str(path))
     for name in set(others.get_all_result_keys()) - set(results.get_all_result_keys()):
         for column in _COLUMNS:
             if name in getattr(others, column):
                 getattr(results, column)[name] = getattr(others, column)[name]
+    return dict(others._benchmark_version)
 
 
-def _save_sidecar(results: Any, result_dir: str, context: Context) -> None:
+def _save_sidecar(results: Any, result_dir: str, context: Context, before: dict[str, str]) -> None:
     path = sidecar_path(Path(result_dir) / results._filename)
     old = read_sidecar(path) if path.is_file() else None
-    file = Path(result_dir) / results._filename
-    if old and file.is_file():
-        old = of_same_versions(old, Results.load(str(file))._benchmark_version, results._benchmark_version)
+    if old:
+        old = of_same_versions(old, before, results._benchmark_version)
     merged = merge(old, continue_rounds(results, old, _sidecar(context)))
     keep_known(results, merged)
     forget_wrong(results, merged)
