@@ -33,8 +33,9 @@ class Result:
     """One result file; `date` is that of the commit, in ms since 1970.
 
     `figures` maps (benchmark, parameters) to a number, NaN (n/a) or None (failed); parameters are
-    plain words, without the quotes of asv's reprs. `samples` holds only what was kept. `versions` are those of
-    the benchmarks: figures of different ones are not comparable.
+    plain words, without the quotes of asv's reprs. `samples` holds only what was kept, `statistics` what asv
+    made of them (ci_99_a, q_25, repeat, ...). `versions` are those of the benchmarks: figures of different ones
+    are not comparable.
     """
 
     path: Path
@@ -47,6 +48,7 @@ class Result:
     figures: dict[Key, Value]
     samples: dict[Key, list[float]]
     versions: dict[str, str] = field(default_factory=dict)
+    statistics: dict[Key, dict[str, float]] = field(default_factory=dict)
 
 
 def sidecar_path(result: Path) -> Path:
@@ -156,14 +158,7 @@ def load_result(path: Path) -> Result:
             raise ValueError(f"column {unknown[0]!r} is unknown" if unknown else f"date is {data['date']!r}")
         for name in ("params", "env_vars"):
             _check_words(name, data.get(name, {}))
-        figures: dict[Key, Value] = {}
-        samples: dict[Key, list[float]] = {}
-        versions: dict[str, str] = {}
-        for name, row in data["results"].items():
-            _read_row(name, columns, row, figures, samples)
-            version = dict(zip(columns, row, strict=False)).get("version")
-            versions |= {name: str(version)} if version is not None else {}
-        return Result(
+        result = Result(
             path,
             str(data["params"]["machine"]),
             str(data["commit_hash"]),
@@ -171,10 +166,12 @@ def load_result(path: Path) -> Result:
             str(data["python"]),
             int(data["date"]),
             {str(key): str(value) for key, value in data["requirements"].items()},
-            figures,
-            samples,
-            versions,
+            figures={},
+            samples={},
         )
+        for name, row in data["results"].items():
+            _read_row(name, columns, row, result)
+        return result
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         words = f"{type(error).__name__}: {error}"
         raise Fa4AsvError(
@@ -191,34 +188,36 @@ def _check_words(name: str, words: Any) -> None:
             raise ValueError(f"{name}[{key!r}] is {value!r:.60}, expected a word or a number")
 
 
-def _read_row(
-    name: str, columns: list[str], row: Any, figures: dict[Key, Value], samples: dict[Key, list[float]]
-) -> None:
-    """Add one benchmark's row; asv leaves trailing empty columns out, so a row may be short."""
+def _read_row(name: str, columns: list[str], row: Any, result: Result) -> None:
+    """Add one benchmark's row to `result`; asv leaves trailing empty columns out, so a row may be short."""
     if not isinstance(row, list) or not 2 <= len(row) <= len(columns):
         raise ValueError(f"{name} has a row of other length than its {len(columns)} columns")
     entry = dict(zip(columns, row, strict=False))
+    if entry.get("version") is not None:
+        result.versions[name] = str(entry["version"])
     words = itertools.product(*entry["params"])
     keys = [(name, tuple(_bare(word) for word in combination)) for combination in words]
     for key, value in _paired(keys, entry["result"]):
         if value is not None and not _is_float(value):
             raise ValueError(f"{name}{key[1]} is {value!r:.60}, expected a number")
-        figures[key] = value
+        result.figures[key] = value
     for key, values in _paired(keys, entry.get("samples")):
         if values is None:
             continue
         if not isinstance(values, list) or not all(is_number(value) for value in values):
             raise ValueError(f"{name}{key[1]} has samples {values!r}, expected numbers")
         if values:
-            samples[key] = values
+            result.samples[key] = values
     for column in (column for column in entry if column.startswith("stats_")):
-        _check_stats(column, _paired(keys, entry[column]))
+        _read_statistics(column, _paired(keys, entry[column]), result)
 
 
-def _check_stats(column: str, values: list[tuple[Key, Any]]) -> None:
-    for (name, params), value in values:
+def _read_statistics(column: str, values: list[tuple[Key, Any]], result: Result) -> None:
+    for key, value in values:
         if value is not None and not _is_float(value):
-            raise ValueError(f"{name}{params} has {column} {value!r:.60}, expected a number")
+            raise ValueError(f"{key[0]}{key[1]} has {column} {value!r:.60}, expected a number")
+        if value is not None:
+            result.statistics.setdefault(key, {})[column.removeprefix("stats_")] = value
 
 
 def _bare(word: str) -> str:
