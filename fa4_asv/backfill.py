@@ -13,7 +13,7 @@ import shutil
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fa4_asv.errors import Fa4AsvError
@@ -23,7 +23,7 @@ from fa4_asv.history.repository import BRANCH, CUTE, NO_HISTORY, git, has_histor
 from fa4_asv.machine import NOGPU
 from fa4_asv.project import Project
 from fa4_asv.records import Sidecar
-from fa4_asv.results import iter_results, load_result, read_sidecar, sidecar_path
+from fa4_asv.results import Result, iter_results, load_result, read_sidecar, sidecar_path
 from fa4_asv.sessions import end_left, run_bounded
 from fa4_asv.staging import seed, stage, take
 
@@ -131,12 +131,19 @@ def missing(project: Project, commits: Sequence[str], wish: Wish) -> list[Task]:
 def _sidecars(project: Project, wish: Wish) -> Iterator[Sidecar]:
     for path in iter_results(project.results, wish.machine):
         try:
-            load_result(path)
-            sidecar = read_sidecar(sidecar_path(path))
+            result, sidecar = load_result(path), read_sidecar(sidecar_path(path))
         except Fa4AsvError:
             continue
         if sidecar.toolchain.policy == wish.policy:
-            yield sidecar
+            kept = {name: cases for name, cases in sidecar.groups.items() if not _is_stale(name, result)}
+            yield replace(sidecar, groups=kept)
+
+
+def _is_stale(name: str, result: Result) -> bool:
+    """Whether a group was recorded by another version of its benchmarks; where asv says nothing, it was not."""
+    group = GROUPS.get(name)
+    benchmarks = map(group.benchmark, group.metrics) if group else ()
+    return any(result.versions.get(one, group.version) != group.version for one in benchmarks if group)
 
 
 def _lacking(sidecar: Sidecar | None, wish: Wish) -> Iterator[str]:

@@ -23,7 +23,8 @@ class Group:
 
     `exact` figures are the same wherever they are made and stand under machine `nogpu`; others belong
     to the machine whose clock measured them. `device` ("cuda", "cpu"), `backward` and `what` are those of run-time
-    groups: what one process measures of a case, see runtime_worker.JOBS.
+    groups: what one process measures of a case, see runtime_worker.JOBS. `version` is that of its benchmarks:
+    what an older one recorded means something else, and is missing.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Group:
     device: str = ""
     backward: bool = False
     what: str = ""
+    version: str = "1"
 
     def benchmark(self, metric: str) -> str:
         """The name of the benchmark that holds `metric`."""
@@ -218,6 +220,7 @@ _GROUPS = (
         SECONDS,
         tuple((arch, call) for arch in ARCHES for call in TIMED_CALLS),
         exact=False,
+        version="2",
     ),
     Group("import", "compile.Import.track_", SECONDS, (("flash_attn.cute",),), exact=False),
     *_timed(),

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,22 @@ def test_broken_is_recorded_and_measured_again_only_when_asked(history):
     assert missing(history, [commit], CODEGEN) == []
     again = Wish(flavours=("cu13",), bench=("^codegen",), retry_broken=True)
     assert len(missing(history, [commit], again)) == 1
+
+
+def test_what_an_older_version_of_a_benchmark_recorded_is_missing(history, monkeypatch):
+    first = commits(history)[0]
+    record(history, first, "4.0.0b2")
+    assert missing(history, [first], CODEGEN) == []
+    monkeypatch.setitem(GROUPS, "codegen", replace(GROUPS["codegen"], version="2"))
+    (task,) = missing(history, [first], CODEGEN)
+    assert task.groups == ("codegen",) and task.environment == ENVIRONMENT
+
+
+def test_each_benchmark_has_the_version_that_the_table_says():
+    discovered = json.loads((ROOT / "results" / "benchmarks.json").read_text())
+    for group in GROUPS.values():
+        for name in map(group.benchmark, group.metrics):
+            assert discovered[name]["version"] == group.version, name
 
 
 def test_a_file_that_cannot_be_read_is_missing(history):
