@@ -32,6 +32,7 @@ VERSION = "1"
 # Of each question: the guard with a compile of every kernel of the call, or at most 5 s of GPU time.
 CASE_TIMEOUT = 300.0
 GUARDS = 8  # processes at once, each with a context and a few tensors of up to a GiB on the card
+_OUT_OF_MEMORY = "OutOfMemoryError"  # torch's
 _WORKER = (sys.executable, "-m", "fa4_asv.runtime_worker")
 
 Records = dict[str, CaseRecord]
@@ -93,7 +94,12 @@ def _guarded(context: Context, group: Group, cases: dict[str, Case], command: tu
         known = json.loads(path.read_text(encoding="utf-8"))
         found = {key: CaseRecord(**said) for key, said in known.items()}
     if left := {key: case for key, case in cases.items() if key not in found}:
-        found |= _ask(context, group, left, command, "guard", _beside(group))
+        beside = _beside(group)
+        found |= _ask(context, group, left, command, "guard", beside)
+        # Memory that others took beside it says nothing of a case; what a card cannot hold fails alone, too.
+        starved = {key: case for key, case in left.items() if _OUT_OF_MEMORY in found[key].why}
+        if starved and beside > 1:
+            found |= _ask(context, group, starved, command, "guard")
         path.parent.mkdir(parents=True, exist_ok=True)
         said = {key: {"state": one.state, "why": one.why, "words": one.words} for key, one in found.items()}
         write_atomic(path, json.dumps(said))

@@ -30,9 +30,13 @@ for number, line in enumerate(sys.stdin):
     what = odd.get(job["shape"])
     if what == "hang" or what == "hang later" and job["what"] == "seconds":
         time.sleep(600)
+    if what == "starve once":
+        what = "starve" if not os.path.exists(log + ".starved") else None
+        open(log + ".starved", "w").close()
     if what == "die":
         os._exit(9)
-    error = {"kind": "ValueError", "words": f"words of {what}", "refused": what == "refuse", "guard": what == "wrong"}
+    kind = "OutOfMemoryError" if what == "starve" else "ValueError"
+    error = {"kind": kind, "words": f"words of {what}", "refused": what == "refuse", "guard": what == "wrong"}
     if job["what"] == "guard":
         measured = {"samples": {}, "control": None, "errors": {"out gaussian": 0.5}, "words": {}}
         print(json.dumps({"error": error} if what and what != "hang later" else measured), flush=True)
@@ -120,6 +124,23 @@ def test_only_a_cards_own_kernels_are_guarded_side_by_side(monkeypatch):
     monkeypatch.setattr(runtime, "cores", lambda: 32)
     wide = {name: runtime._beside(GROUPS[name]) for name in ("forward", "forward-yardsticks", "forward-cpu")}
     assert wide == {"forward": runtime.GUARDS, "forward-yardsticks": 1, "forward-cpu": 1}
+
+
+@pytest.mark.parametrize(
+    ("what", "beside", "state", "asked"),
+    [
+        ("starve once", 4, "measured", 2),
+        ("starve", 4, "broken", 2),
+        ("starve", 1, "broken", 1),
+    ],
+)
+def test_what_found_no_memory_beside_others_is_guarded_alone(
+    context, worker, tmp_path, monkeypatch, what, beside, state, asked
+):
+    monkeypatch.setattr(runtime, "_beside", lambda group: beside)
+    narrow = replace(context, select=(rf"forward\.Cpu.*'{FIRST[0]}', '{FIRST[1]}'",))
+    record = next_record(narrow, GROUP, FIRST, command=worker(**{FIRST[1]: what}))
+    assert (record.state, len(jobs(tmp_path, "guard"))) == (state, asked)
 
 
 def test_only_what_was_selected_is_measured(context, worker, tmp_path):
