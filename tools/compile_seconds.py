@@ -1,0 +1,91 @@
+"""Compile seconds by release as one machine took them, and how far samples of a case differ, as Markdown.
+
+    python tools/compile_seconds.py xeon-2c
+    python tools/compile_seconds.py xeon-2c --releases 4.0.0b19 4.0.0b36 --flavour cu13
+
+Medians of the samples in the sidecars. Spread: (largest - smallest) / median of the samples of a case.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Iterator
+from statistics import median, quantiles
+
+from fa4_asv.groups import GROUPS
+from fa4_asv.history.manifest import Manifest
+from fa4_asv.project import Project
+from fa4_asv.records import CaseRecord, Sidecar
+from fa4_asv.results import iter_results, read_sidecar, sidecar_path
+
+DSL = "nvidia-cutlass-dsl"
+
+
+def cases_of(sidecar: Sidecar) -> dict[str, CaseRecord]:
+    """Import and calls by the words that head their column."""
+    named = {
+        key: record for name in ("compile", "import") for key, record in sidecar.groups.get(name, {}).items()
+    }
+    return {key.replace("flash_attn.cute", "import"): record for key, record in named.items()}
+
+
+def recorded(project: Project, machine: str) -> Iterator[Sidecar]:
+    """Sidecars of releases with compile seconds, oldest release first."""
+    order = [release.commit for release in Manifest.load(project.manifest).releases]
+    sidecars = [read_sidecar(sidecar_path(path)) for path in iter_results(project.results, machine)]
+    found = [one for one in sidecars if one.commit in order and cases_of(one)]
+    return iter(sorted(found, key=lambda one: order.index(one.commit)))
+
+
+def cell(record: CaseRecord | None) -> str:
+    if record is None:
+        return ""
+    return f"{median(record.samples['seconds']):.1f}" if record.samples else record.state
+
+
+def table(sidecars: list[Sidecar]) -> None:
+    columns = ["import", *("/".join(case) for case in GROUPS["compile"].cases)]
+    print(f"| release | DSL | {' | '.join(f'`{name}`' for name in columns)} |")
+    print("|---|---|" + "---|" * len(columns))
+    for sidecar in sidecars:
+        cases = cases_of(sidecar)
+        shown = " | ".join(cell(cases.get(name)) for name in columns)
+        print(f"| {sidecar.release} | {sidecar.toolchain.packages.get(DSL, '')} | {shown} |")
+
+
+def spread(sidecars: list[Sidecar]) -> None:
+    records = [record for one in sidecars for record in cases_of(one).values() if record.samples]
+    samples = [record.samples["seconds"] for record in records]
+    found = [(max(one) - min(one)) / median(one) for one in samples]
+    if len(found) > 1:
+        tenths = quantiles(found, n=10)
+        print(
+            f"\n{len(found)} cases, {sum(map(len, samples))} samples; those of a case differ by {tenths[4]:.0%} "
+            f"in the middle, {tenths[8]:.0%} in one case of ten, {max(found):.0%} at most."
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("machine", help="a folder of results/")
+    parser.add_argument("--flavour", choices=("cu12", "cu13"), help="one flavour only")
+    parser.add_argument("--releases", nargs="+", metavar="VERSION", help="some releases only")
+    arguments = parser.parse_args()
+    found: dict[str, list[Sidecar]] = defaultdict(list)
+    for sidecar in recorded(Project.find(), arguments.machine):
+        chosen = not arguments.releases or sidecar.release in arguments.releases
+        if chosen and arguments.flavour in (None, sidecar.toolchain.flavour):
+            found[sidecar.toolchain.flavour].append(sidecar)
+    if not found:
+        parser.exit(1, f"no compile seconds of {arguments.machine} in results/\n")
+    for flavour, sidecars in sorted(found.items()):
+        print(f"\n{flavour}\n")
+        table(sidecars)
+    spread([sidecar for sidecars in found.values() for sidecar in sidecars])
+
+
+if __name__ == "__main__":
+    main()
