@@ -32,7 +32,9 @@ from fa4_asv.staging import is_verified
 from fa4_asv.verify import Problem, sound_files, verify
 
 _CSS = {"better": "better", "worse": "worse", "mixed": "mixed"}
-_MARK = "style.css"  # stands in every report, so that an old one is known from a stranger's folder
+_STYLE = "style.css"
+# The end of the first page's title, in every report since the first: an old one is known by it from a stranger's folder.
+_MARK = " – FlashAttention-4, release by release</title>"
 Page = tuple[str, str]
 
 
@@ -53,8 +55,7 @@ def write_report(project: Project, folder: Path) -> list[Problem]:
     if not model.series:
         raise Fa4AsvError("there is no sound result file in results/; no report was made")
     found = timeline(model, explanations(project, problems))
-    if folder.exists() and any(folder.iterdir()) and not (folder / _MARK).is_file():
-        raise Fa4AsvError(f"{folder} holds something else than a report; choose an empty folder")
+    _refuse_what_is_no_report(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
@@ -73,13 +74,32 @@ def write_report(project: Project, folder: Path) -> list[Problem]:
     return problems
 
 
+def _refuse_what_is_no_report(folder: Path) -> None:
+    """Raises Fa4AsvError unless `folder`, which will be replaced, is absent, empty or an old report."""
+    try:
+        if not folder.exists():
+            return
+        strange = any(folder.iterdir()) and not _is_report(folder)
+    except OSError as error:
+        raise Fa4AsvError(f"cannot read {folder}: {error.strerror}; choose an empty folder") from None
+    if strange:
+        raise Fa4AsvError(f"{folder} holds something else than a report; choose an empty folder")
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise Fa4AsvError(f"{folder} is replaced as a whole, and you stand in it; call this from elsewhere")
+
+
+def _is_report(folder: Path) -> bool:
+    page = folder / "index.html"
+    return page.is_file() and _MARK in page.read_text(encoding="utf-8", errors="replace")
+
+
 def pages(model: Model, found: Timeline) -> Iterator[Page]:
     """Every file of the report: its name and its text."""
     timed = machines(model)
     series = model.exact()
     flavours = [one.key.title for one in series]
     render = _renderer([machine.name for machine in timed])
-    yield _MARK, (files("fa4_asv.report") / "templates" / _MARK).read_text(encoding="utf-8")
+    yield _STYLE, (files("fa4_asv.report") / "templates" / _STYLE).read_text(encoding="utf-8")
     top = headline(model, found)
     yield render(
         "index.html",

@@ -1,0 +1,64 @@
+"""Where the report goes: an old one is replaced, a stranger's folder never."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fa4_asv.cli import run
+from fa4_asv.errors import Fa4AsvError
+from fa4_asv.report import site
+from fa4_asv.report.site import write_report
+from tests.conftest import ROOT
+from tests.fake_record import write_pair, write_releases
+from tests.test_report import kernels
+
+
+@pytest.fixture
+def one(project):
+    """A checkout with one release."""
+    (release,) = write_releases(project, 1)
+    write_pair(project, release, kernels())
+    return project
+
+
+def test_a_strangers_site_is_never_replaced(one, tmp_path):
+    folder = tmp_path / "homepage"
+    folder.mkdir()
+    (folder / "style.css").write_text("a {}")
+    (folder / "index.html").write_text("<title>My page</title>")
+    with pytest.raises(Fa4AsvError, match="homepage holds something else than a report; choose an empty"):
+        write_report(one, folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["index.html", "style.css"]
+
+
+def test_an_old_report_is_replaced_as_a_whole(one, tmp_path):
+    folder = tmp_path / "report"
+    write_report(one, folder)
+    (folder / "gone.html").touch()
+    write_report(one, folder)
+    assert not (folder / "gone.html").exists()
+    assert (folder / "style.css").is_file()
+
+
+def test_the_committed_report_is_known_as_one():
+    assert site._is_report(ROOT / "html" / "report")
+
+
+def test_a_file_in_its_place_is_one_line(one, tmp_path, capsys):
+    (tmp_path / "taken").touch()
+    with pytest.raises(SystemExit) as ended:
+        run(["report", "--output", str(tmp_path / "taken")])
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("taken: Not a directory; choose an empty folder")
+
+
+def test_the_folder_in_which_one_stands_is_kept(one, monkeypatch):
+    folder = one.root / "report"
+    write_report(one, folder)
+    monkeypatch.chdir(folder)
+    with pytest.raises(Fa4AsvError, match="you stand in it"):
+        write_report(one, Path())
+    assert (folder / "index.html").is_file()
