@@ -18,6 +18,7 @@ from fa4_asv.shapes import SHAPES, TOKENS, SdpaShape
 # Dense bf16 and fp16 TFLOP/s of NVIDIA's data sheets (half of what they state with sparsity), by a word of the
 # machine's name. H100 and H200 are the SXM cards.
 PEAKS = {"gb200": 2500.0, "b200": 2250.0, "h200": 989.5, "h100": 989.5}
+_SLOWER_HOPPER = ("pcie", "nvl")  # cards of the same names with other peaks; GB200's "NVL72" is none of them
 TIMED = [group for group in GROUPS.values() if group.device and group.what == "seconds"]
 OTHERS = [group for group in GROUPS.values() if group.device and group.what != "seconds"]
 
@@ -57,7 +58,11 @@ def machines(model: Model) -> list[Machine]:
 
 def peak_of(machine: str) -> float | None:
     """TFLOP/s of the card that the machine's name tells, None where it tells none."""
-    return next((peak for word, peak in PEAKS.items() if word in machine.lower()), None)
+    name = machine.lower()
+    card = next((word for word in PEAKS if word in name), "")
+    if card in ("h100", "h200") and any(word in name for word in _SLOWER_HOPPER):
+        return None
+    return PEAKS.get(card)
 
 
 def tflops(seconds: float, shape: SdpaShape, backward: bool) -> float:
