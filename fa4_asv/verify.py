@@ -5,29 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import statistics
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from asv_runner.statistics import compute_stats
-
 from fa4_asv import cause_record
 from fa4_asv.errors import Fa4AsvError
-from fa4_asv.groups import GROUPS, Group, group_of, key_of
+from fa4_asv.figure_checks import AGAIN, POOLED, is_repeated, wrong_figures
 from fa4_asv.history.commits import load_commits
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.history.repository import git
 from fa4_asv.inert import one_line
 from fa4_asv.project import Project
-from fa4_asv.records import SUITE, CaseRecord, Sidecar, toolchain_digest
-from fa4_asv.results import Result, Value, is_number, iter_results, load_result, read_sidecar, sidecar_path
+from fa4_asv.records import SUITE, Sidecar, toolchain_digest
+from fa4_asv.results import Result, iter_results, load_result, read_sidecar, sidecar_path
 
-_AGAIN = "restore both files from git or measure again"
 # asv's get_filename: longer environment names are replaced by their digest.
 _LONGEST_ENVIRONMENT = 127
 _LONGEST_LINE = 1000
-_ROUNDED = 1e-4  # asv writes its statistics with 5 digits
 _MACHINE_VERSION = 1  # asv.machine.Machine of asv 0.6
 
 
@@ -123,12 +118,9 @@ def _result(path: Path, manifest: Manifest | None, upstream: Collection[str]) ->
             yield f"{_named(name, params)} is {value}, expected a finite number; measure it again"
     for (name, params), samples in result.samples.items():
         if is_repeated(samples):
-            yield (
-                f"{_named(name, params)} has {len(samples)} samples that repeat one block: "
-                "rounds pooled twice; measure it again with --interleave-rounds"
-            )
+            yield f"{_named(name, params)} has {len(samples)} {POOLED}; measure it again with --interleave-rounds"
     if not sidecar_path(path).is_file():
-        yield "has no sidecar, so no toolchain stands behind its figures; " + _AGAIN
+        yield "has no sidecar, so no toolchain stands behind its figures; " + AGAIN
 
 
 def _identity(path: Path, result: Result) -> Iterator[str]:
@@ -154,12 +146,12 @@ def _sidecar(path: Path, manifest: Manifest | None) -> Iterator[str]:
     release = manifest.by_commit(sidecar.commit) if manifest else None
     version = release.version if release else ""
     if manifest is not None and version != sidecar.release:
-        yield f"says release {sidecar.release!r}, but its commit is {version or 'no release'!r}; {_AGAIN}"
+        yield f"says release {sidecar.release!r}, but its commit is {version or 'no release'!r}; {AGAIN}"
     toolchain = sidecar.toolchain
     # An unsupported flavour has none.
     digest = toolchain_digest(toolchain.flavour, toolchain.packages) if toolchain.packages else ""
     if digest != toolchain.digest:
-        yield f"says toolchain {toolchain.digest!r}, but its packages are those of {digest!r}; {_AGAIN}"
+        yield f"says toolchain {toolchain.digest!r}, but its packages are those of {digest!r}; {AGAIN}"
     result_path = path.with_suffix(".json")
     if not result_path.is_file():
         yield f"has no {result_path.name} beside it; measure again or delete it"
@@ -169,7 +161,7 @@ def _sidecar(path: Path, manifest: Manifest | None) -> Iterator[str]:
     except Fa4AsvError:
         return  # told already, under the result file's own name
     yield from _same_origin(result, sidecar)
-    yield from _figures(result, sidecar.groups)
+    yield from wrong_figures(result, sidecar.groups)
 
 
 def _same_origin(result: Result, sidecar: Sidecar) -> Iterator[str]:
@@ -182,100 +174,7 @@ def _same_origin(result: Result, sidecar: Sidecar) -> Iterator[str]:
         pairs[name] = (said, result.requirements.get(name, said))
     for name, (said, recorded) in pairs.items():
         if said != recorded:
-            yield f"says {name} {said!r}, the result file {recorded!r}; {_AGAIN}"
-
-
-def _figures(result: Result, groups: dict[str, dict[str, CaseRecord]]) -> Iterator[str]:
-    """asv's figures against the sidecar's, benchmark by benchmark, in both directions."""
-    seen: dict[tuple[str, str], set[str]] = {}
-    unknown: set[str] = set()
-    for (name, params), value in result.figures.items():
-        found = group_of(name)
-        if found is None:
-            unknown |= {name} if value is not None and is_number(value) else set()
-            continue
-        group, metric = found
-        case = key_of(params) or group.only_case
-        seen.setdefault((group.name, metric), set()).add(case)
-        record = groups.get(group.name, {}).get(case)
-        wrong = disagreement(value, record, metric)
-        samples = result.samples.get((name, params))
-        kept = record.samples.get(metric) if record else None
-        if not wrong and samples and sorted(samples) != sorted(kept or []):
-            wrong = "the result file has other samples than the sidecar"
-        if not wrong and kept:
-            wrong = other_statistics(result.statistics.get((name, params), {}), kept)
-        if wrong:
-            yield f"{case} {metric}: {wrong}; {_AGAIN}"
-    for name in sorted(unknown):
-        yield f"has no record of {name}, which this suite does not know; update the suite or measure again"
-    for name, cases in sorted(groups.items()):
-        if name not in GROUPS:
-            yield f"has records of {name!r}, which this suite does not know; update the suite or measure again"
-        elif cases and not any(group == name for group, _ in seen):
-            yield f"has {name} records, the result file no {name} benchmark; {_AGAIN}"
-        else:
-            yield from _unseen(GROUPS[name], cases, seen)
-
-
-def _unseen(
-    group: Group, cases: dict[str, CaseRecord], seen: dict[tuple[str, str], set[str]]
-) -> Iterator[str]:
-    """Measured in the sidecar, without a figure there, or unknown to the result file."""
-    for case, record in sorted(cases.items()):
-        if record.state != "measured":
-            continue
-        for metric in group.metrics:
-            if metric not in (record.figures if group.exact else record.samples):
-                yield f"{case} {metric}: measured, but the sidecar holds no figure; {_AGAIN}"
-            found = seen.get((group.name, metric))
-            if found is not None and case not in found:
-                yield f"{case} {metric}: in the sidecar, but not among the result file's parameters; {_AGAIN}"
-
-
-def disagreement(value: Value, record: CaseRecord | None, metric: str) -> str:
-    """What the sidecar's record says against asv's `value`, "" where they agree.
-
-    asv: a number is measured, NaN is n/a (unsupported or not selected), None is failed. Of samples asv
-    keeps the median.
-    """
-    state = record.state if record else "not run"
-    if value is not None and is_number(value):
-        if record is None or state != "measured":
-            return f"the result file has {value}, the sidecar says {state}"
-        samples = record.samples.get(metric)
-        figure = statistics.median(samples) if samples else record.figures.get(metric)
-        same = figure is not None and (math.isclose(value, figure) if samples else value == figure)
-        return "" if same else f"the result file has {value}, the sidecar {figure}"
-    if value is None:
-        return "" if state == "broken" else f"failed in the result file, the sidecar says {state}"
-    if state in ("unsupported", "not run"):
-        return ""
-    return f"n/a in the result file, the sidecar says {state}"
-
-
-def other_statistics(recorded: dict[str, float], samples: list[float]) -> str:
-    """Which of asv's statistics (5 digits of interval and quartiles) `samples` do not give, "" for none.
-
-    asv itself keeps no samples unless told to: an edited sample that leaves the median alone shows here.
-    """
-    _, expected = compute_stats(samples, 1)
-    for name, value in recorded.items():
-        if name in expected and not math.isclose(value, expected[name], rel_tol=_ROUNDED):
-            return f"the result file has {name} {value}, the sidecar's samples {expected[name]:.5g}"
-    return ""
-
-
-def is_repeated(samples: list[float]) -> bool:
-    """Whether six or more samples are one block of at least three, repeated exactly.
-
-    Constant samples are sound: bytes do not scatter.
-    """
-    count = len(samples)
-    if count < 6 or len(set(samples)) == 1:
-        return False
-    sizes = (size for size in range(3, count // 2 + 1) if count % size == 0)
-    return any(samples == samples[:size] * (count // size) for size in sizes)
+            yield f"says {name} {said!r}, the result file {recorded!r}; {AGAIN}"
 
 
 def _named(name: str, params: tuple[str, ...]) -> str:

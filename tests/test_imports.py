@@ -55,7 +55,7 @@ FLOORS = [
         "history.commits",
         "history.repository",
     },
-    {"cause_record", "history.remote"},
+    {"cause_record", "figure_checks", "history.remote"},
     {
         "reference",
         "backends.fa4",

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from fa4_asv.errors import Fa4AsvError
+from fa4_asv.figure_checks import disagreement, is_repeated
 from fa4_asv.history.manifest import Manifest, Release
 from fa4_asv.records import METRICS, CaseRecord
 from fa4_asv.results import Value, sidecar_path, write_sidecar
-from fa4_asv.verify import disagreement, is_repeated, verify
+from fa4_asv.verify import verify
 from tests.test_results import FIGURES, MEASURED, REFUSED, make, result
 
 COMMIT = "c" * 40

@@ -46,3 +46,28 @@ def test_samples_that_were_dropped_are_seen_though_the_median_stays(project, rec
     recorded.write_text(json.dumps(data))
     (problem,) = verify(project)
     assert "flash_attn.cute seconds: the result file has ci_99_a " in problem.what
+
+
+def test_rounds_pooled_twice_are_seen_in_the_sidecar_alone(project, recorded):
+    """asv keeps no samples there, and its statistics may be those of the pooled ones."""
+    data = json.loads(recorded.read_text())
+    record = data["groups"]["import"]["flash_attn.cute"]
+    record["samples"]["seconds"] = record["samples"]["seconds"] * 2
+    recorded.write_text(json.dumps(data))
+    (problem,) = verify(project)
+    assert problem.path == recorded
+    assert "flash_attn.cute seconds: the sidecar has 12 samples that repeat one block" in problem.what
+
+
+def test_samples_that_are_all_the_same_are_sound(project, recorded):
+    """A result file without statistics leaves only the median to agree with."""
+    data = json.loads(recorded.read_text())
+    samples = data["groups"]["import"]["flash_attn.cute"]["samples"]
+    result_path = recorded.with_suffix(".json")
+    result = json.loads(result_path.read_text())
+    (value,) = result["results"]["compile.Import.track_seconds"][0]
+    samples["seconds"] = [value] * 6
+    result["results"]["compile.Import.track_seconds"][5:9] = [None] * 4
+    recorded.write_text(json.dumps(data))
+    result_path.write_text(json.dumps(result))
+    assert verify(project) == []
