@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shutil
-import statistics
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -154,32 +153,6 @@ def _lacking(sidecar: Sidecar | None, wish: Wish) -> Iterator[str]:
         have = {key for key, record in records.items() if record.state in done}
         if wanted_cases(group, wish) - have:
             yield group.name
-
-
-def estimate(project: Project, tasks: Sequence[Task], wish: Wish) -> float | None:
-    """Seconds that `tasks` will take, from the durations that asv recorded; None without any.
-
-    Per group the median of what was recorded for the machine, cached repetitions left out.
-    """
-    spent: dict[str, list[float]] = {}
-    for path in iter_results(project.results, wish.machine):
-        try:
-            durations = json.loads(path.read_text(encoding="utf-8")).get("durations", {})
-        except (OSError, ValueError, AttributeError):
-            continue
-        for name, seconds in durations.items():
-            found = re.match(r"<setup_cache (\w+):", str(name))
-            if found and isinstance(seconds, (int, float)) and seconds > 3:
-                spent.setdefault(found[1], []).append(seconds)
-    if not spent:
-        return None
-    return sum(statistics.median(spent[g]) for task in tasks for g in task.groups if g in spent)
-
-
-def minutes(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 @dataclass(frozen=True)

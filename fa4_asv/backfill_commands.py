@@ -24,14 +24,13 @@ from fa4_asv.backfill import (
     Wish,
     clear_leftovers,
     commits_of,
-    estimate,
-    minutes,
     missing,
 )
 from fa4_asv.cluster.desk import Desk, Site, package
 from fa4_asv.cluster.drive import Drive
 from fa4_asv.compile_pool import cores
 from fa4_asv.errors import Fa4AsvError
+from fa4_asv.estimates import estimate, minutes
 from fa4_asv.files import only_one
 from fa4_asv.history.toolchain import FLAVOURS, Policy
 from fa4_asv.machine import NOGPU
@@ -134,13 +133,17 @@ def backfill(
 
 
 def _tell_plan(project: Project, tasks: Sequence[Task], wish: Wish, commits: int, as_json: bool) -> None:
-    seconds = estimate(project, tasks, wish)
+    expected = estimate(project, tasks, wish)
     if as_json:
-        click.echo(json.dumps({"seconds": seconds, "tasks": [asdict(task) for task in tasks]}, indent=1))
+        click.echo(json.dumps({**asdict(expected), "tasks": [asdict(task) for task in tasks]}, indent=1))
         return
     for task in tasks:
         click.echo(f"{task.label}: {', '.join(task.groups)}")
-    about = "" if seconds is None or not tasks else f", about {minutes(seconds)} by what was recorded so far"
+    about = ""
+    if expected.seconds is not None:
+        about = f", about {minutes(expected.seconds)} by what was recorded so far"
+    if expected.unknown:
+        about += f"; not counted, as {wish.machine} has no record of them: {', '.join(expected.unknown)}"
     click.echo(f"{len(tasks)} runs are missing over {commits} commits{about}")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fa4_asv.backfill import Attempt, Task, Wish, commits_of, estimate, missing, patterns
+from fa4_asv.backfill import Attempt, Task, Wish, commits_of, missing, patterns
 from fa4_asv.cli import run
 from fa4_asv.errors import Fa4AsvError
 from fa4_asv.groups import GROUPS, key_of
@@ -143,14 +143,6 @@ def test_a_file_that_cannot_be_read_is_missing(history):
     assert len(missing(history, [commit], CODEGEN)) == 1
 
 
-def test_the_estimate_is_the_median_of_what_was_recorded(history):
-    first, second, third = commits(history)
-    tasks = missing(history, [second, third], CODEGEN)
-    assert estimate(history, tasks, CODEGEN) is None
-    record(history, first, "4.0.0b3")
-    assert estimate(history, tasks, CODEGEN) == 200.0
-
-
 def test_a_commit_is_measured_aside_and_moved_when_sound(history, monkeypatch):
     seen = []
 
@@ -238,8 +230,11 @@ def test_a_dry_run_tells_and_touches_nothing(history, capsys):
     with pytest.raises(SystemExit):
         run(["backfill", "--dry-run", "--json", "--flavour", "cu13", "-b", "^codegen"])
     plan = json.loads(capsys.readouterr().out)
-    assert plan["seconds"] == 200.0
+    assert (plan["seconds"], plan["unknown"]) == (200.0, [])
     assert [task["name"] for task in plan["tasks"]] == ["4.0.0b4", "4.0.0b10"]
+    with pytest.raises(SystemExit):
+        run(["backfill", "--dry-run", "--flavour", "cu13", "-m", "new-box", "-b", "^compile"])
+    assert "; not counted, as new-box has no record of them: compile, import\n" in capsys.readouterr().out
 
 
 def test_an_interrupt_keeps_what_finished(history, monkeypatch, capsys):

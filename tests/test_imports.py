@@ -112,6 +112,7 @@ FLOORS = [
     {
         "asv_glue.bases",
         "compare_words",
+        "estimates",
         "explain",
         "cluster.desk",
         "cluster.drive",

@@ -1,0 +1,36 @@
+"""How long a backfill will take, by what was recorded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+from fa4_asv.backfill import Task, Wish, missing
+from fa4_asv.estimates import Estimate, estimate
+from tests.conftest import ROOT
+from tests.test_backfill import CODEGEN, commits, history, record  # noqa: F401 - a fixture
+
+
+def test_the_estimate_is_the_median_of_what_was_recorded(history):  # noqa: F811
+    first, second, third = commits(history)
+    tasks = missing(history, [second, third], CODEGEN)
+    assert estimate(history, tasks, CODEGEN) == Estimate(None, ("codegen",))
+    record(history, first, "4.0.0b3")
+    assert estimate(history, tasks, CODEGEN) == Estimate(200.0, ())
+    assert estimate(history, [], CODEGEN) == Estimate(None, ())
+
+
+def test_what_is_measured_figure_by_figure_is_estimated_by_its_own_duration(history):  # noqa: F811
+    """The real record of a machine with a clock: two releases of it, 200 s and 400 s for compile."""
+    box = shutil.copytree(ROOT / "results" / "xeon-2c", history.results / "xeon-2c")
+    one, two, *others = sorted(box.glob("*-*.json"))
+    for path in others:
+        path.unlink()
+    for path, jit, start in ((one, 200.0, 20.0), (two, 400.0, 30.0)):
+        data = json.loads(path.read_text())
+        at = data["result_columns"].index("duration")
+        data["results"]["compile.Jit.track_seconds"][at] = jit
+        data["results"]["compile.Import.track_seconds"][at] = start
+        path.write_text(json.dumps(data))
+    tasks = [Task(commit, "x", "cu13", ("compile", "import", "forward")) for commit in commits(history)[:2]]
+    assert estimate(history, tasks, Wish(machine="xeon-2c")) == Estimate(2 * (300.0 + 25.0), ("forward",))
