@@ -17,12 +17,15 @@ from fa4_asv.machine import NOGPU
 from fa4_asv.records import METRICS, CaseRecord, Sidecar
 from fa4_asv.results import iter_results, load_result, read_sidecar, sidecar_path
 
+# Of what is often nothing, a ratio says little below this: 0 to 8 bytes is less than 8 to 480.
+_LITTLE = {"spill_bytes": 64.0, "local_loads": 16.0, "local_stores": 16.0}
 
-def weight(before: float | None, after: float | None) -> float:
+
+def weight(before: float | None, after: float | None, metric: str = "") -> float:
     """How far apart two figures are, the same for either direction; a state, which has none, is above all."""
     if before is None or after is None:
         return float("inf")
-    low, high = sorted((before, after))
+    low, high = (value + _LITTLE.get(metric, 0.0) for value in sorted((before, after)))
     return high / low if low else 1e6 + high
 
 
@@ -40,9 +43,14 @@ class Change:
     group: str = "codegen"
 
     @property
+    def key(self) -> tuple[str, str]:
+        """What changed: a kernel or a call of an architecture."""
+        return self.group, self.case
+
+    @property
     def weight(self) -> float:
         """How far apart the two sides are; the same for either direction, states above figures."""
-        return weight(self.before, self.after)
+        return weight(self.before, self.after, self.metric)
 
     @property
     def change(self) -> str:

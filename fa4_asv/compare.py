@@ -60,7 +60,7 @@ class Row:
     @property
     def weight(self) -> float:
         """How far apart the sides are, the same for either direction; states stand above all."""
-        return weight(self.base, self.head)
+        return weight(self.base, self.head, self.metric)
 
     @property
     def unit(self) -> str:

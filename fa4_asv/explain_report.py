@@ -79,7 +79,7 @@ def rows(found: Explanation) -> list[tuple[str, ...]]:
         (float("inf"), case, "state", state) for case, state in found.states.items()
     ]
     for case, metrics in found.cases.items():
-        ordered += [(weight(v.base, v.head), case, METRICS[m][1], v) for m, v in metrics.items()]
+        ordered += [(weight(v.base, v.head, m), case, METRICS[m][1], v) for m, v in metrics.items()]
     ordered.sort(key=lambda row: (-row[0], row[1], row[2]))
     return [
         (*case.split("/", 1), figure, *map(_cell, (v.base, v.source, v.toolchain, v.head)), v.cause)

@@ -46,9 +46,10 @@ def write_pair(
     compiler: str = "4.8.1",
     machine: str = "nogpu",
     date: int = 0,
+    policy: str = "day",
 ) -> Path:
     """The result file of one release in one flavour, with its sidecar and the machine's file."""
-    environment = f"fa4-pyany-flavour{flavour}-toolchainday"
+    environment = f"fa4-pyany-flavour{flavour}-toolchain{policy}"
     folder = project.results / machine
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "machine.json").write_text(json.dumps({"machine": machine, "version": 1}))
@@ -61,8 +62,8 @@ def write_pair(
                 "env_name": environment,
                 "date": date or int(release.time.timestamp() * 1000),
                 "python": "any",
-                "params": {"machine": machine, "python": "any", "flavour": flavour, "toolchain": "day"},
-                "requirements": {"flavour": flavour, "toolchain": "day"},
+                "params": {"machine": machine, "python": "any", "flavour": flavour, "toolchain": policy},
+                "requirements": {"flavour": flavour, "toolchain": policy},
                 "env_vars": {},
                 "result_columns": ["result", "params", "version", "samples"],
                 "durations": {},
@@ -71,7 +72,7 @@ def write_pair(
         )
     )
     packages = {"nvidia-cutlass-dsl": compiler}
-    toolchain = Toolchain("day", flavour, toolchain_digest(flavour, packages), packages)
+    toolchain = Toolchain(policy, flavour, toolchain_digest(flavour, packages), packages)
     sidecar = Sidecar(
         FORMAT,
         SUITE,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fa4_asv.groups import GROUPS
 from fa4_asv.history.manifest import Release
 from fa4_asv.report import words
-from fa4_asv.report.events import Event, Step, Timeline
+from fa4_asv.report.events import JUDGED, Event, Step, Timeline
 from fa4_asv.report.model import UPSTREAM, Model, Point, Series
 from fa4_asv.report.multiples import short
 from fa4_asv.report.overview import steps_table
@@ -105,6 +105,18 @@ def step_table(step: Step) -> Table:
     )
 
 
+def step_toolchain(step: Step) -> Table:
+    """Every package of both sides; those that moved are marked."""
+    old, new = (point.record.sidecar.toolchain for point in (step.before, step.after))
+    rows: list[Row] = [
+        [name, old.packages.get(name, "–"), Cell(version, css="same" if same else "mixed")]
+        for name in sorted(old.packages.keys() | new.packages.keys())
+        for version, same in [(new.packages.get(name, "–"), old.packages.get(name) == new.packages.get(name))]
+    ]
+    rows.append(["digest of all", old.digest, new.digest])
+    return Table("Toolchain of both sides", ["package", step.before.label, step.after.label], rows)
+
+
 def _event_row(event: Event) -> Row:
     change = event.change
     unit = words.unit_of(change.group, change.metric)
@@ -113,7 +125,8 @@ def _event_row(event: Event) -> Row:
         cells: list[Cell | str] = [was, now, "–"]
     else:
         cells = [words.figure(change.before, unit), words.figure(change.after, unit), change.change]
-    css = "" if event.better is None else "better" if event.better else "worse"
+    judged = change.metric == "state" or change.metric in JUDGED
+    css = "" if event.better is None or not judged else "better" if event.better else "worse"
     name = Cell(event.kernel, spoken=words.case_title(event.kernel) if change.group == "codegen" else "")
     return [
         name,
@@ -137,7 +150,7 @@ def releases_table(model: Model, timeline: Timeline) -> Table:
                 Cell(release.version, f"releases/{release.version}.html", anchor=release.commit),
                 release.uploaded[:10],
                 ", ".join(compilers) or "not recorded",
-                str(sum(step.kernels for step in steps)) if found else "–",
+                str(len({one.change.key for step in steps for one in step.events})) if found else "–",
                 Cell("package", words.package_page(release), spoken=f"of {release.version}"),
                 Cell("source", words.upstream_of(release), spoken=f"of {release.version}"),
                 Cell(release.commit[:8]),

@@ -92,7 +92,7 @@ class Step:
 
     @property
     def kernels(self) -> int:
-        return len({(event.change.group, event.change.case) for event in self.events})
+        return len({event.change.key for event in self.events})
 
     @property
     def weight(self) -> float:

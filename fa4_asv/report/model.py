@@ -13,9 +13,11 @@ from fa4_asv.history.manifest import Manifest, Release
 from fa4_asv.machine import NOGPU
 from fa4_asv.project import Project
 from fa4_asv.records import CaseRecord, Sidecar
+from fa4_asv.report import words
 from fa4_asv.results import load_result, read_sidecar, sidecar_path
 
 RELEASES, UPSTREAM = "releases", "upstream"  # the two histories
+_MAIN = "main"  # upstream's own branch
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,13 @@ class Key:
     flavour: str
     policy: str
     environment: str
+    branch: str = ""  # of upstream's commits, where it is not upstream's own
 
     @property
     def title(self) -> str:
-        """Flavour, and the toolchain policy where it is not that of the day."""
-        return self.flavour if self.policy == "day" else f"{self.flavour}, toolchain {self.policy}"
+        """Flavour, and the toolchain policy and the branch where they are not the usual ones."""
+        policy = "" if self.policy == "day" else f"toolchain {self.policy}"
+        return ", ".join(filter(None, (self.flavour, policy, self.branch and f"branch {self.branch}")))
 
 
 @dataclass(frozen=True)
@@ -141,12 +145,13 @@ def load(project: Project, files: Iterable[Path]) -> Model:
         release = known.get(sidecar.commit)
         history = RELEASES if release else UPSTREAM
         chain = sidecar.toolchain
-        key = Key(sidecar.machine, history, chain.flavour, chain.policy, sidecar.environment)
+        note = None if release else listed.get(sidecar.commit)
+        branch = note.branch if note and note.branch != _MAIN else ""
+        key = Key(sidecar.machine, history, chain.flavour, chain.policy, sidecar.environment, branch)
         label = release.version if release else sidecar.commit[:8]
         # A release's commit is dated by its upload, so that its result file need not be read for it.
         date = int(release.time.timestamp() * 1000) if release else load_result(path).date
-        point = Point(Record(label, sidecar), date, release, None if release else listed.get(sidecar.commit))
-        found.setdefault(key, []).append(point)
+        found.setdefault(key, []).append(Point(Record(label, sidecar), date, release, note))
     series = [
         Series(key, tuple(sorted(points, key=lambda p: (order.get(p.commit, -1), *p.turn))))
         for key, points in found.items()
@@ -169,9 +174,12 @@ def _newest_first(flavour: str) -> tuple[int, str]:
 
 
 def _slim(sidecar: Sidecar) -> Sidecar:
-    """Without what no page shows: histograms and parts are nine tenths of a record."""
+    """Without what no page shows: histograms and parts are nine tenths of a record, and a compiler's colours."""
     groups = {
-        group: {case: replace(record, opcodes={}, parts={}) for case, record in cases.items()}
+        group: {
+            case: replace(record, opcodes={}, parts={}, why=words.without_colours(record.why))
+            for case, record in cases.items()
+        }
         for group, cases in sidecar.groups.items()
     }
     return replace(sidecar, groups=groups)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from statistics import median
 
 from fa4_asv.cases import ARCHES
 from fa4_asv.groups import GROUPS, TRACED
+from fa4_asv.records import CaseRecord
 from fa4_asv.report import words
 from fa4_asv.report.charts import Line, lines
 from fa4_asv.report.model import Model, Point, Series, seconds_of
@@ -150,13 +152,57 @@ def compile_seconds(model: Model) -> list[Section]:
     """Seconds of a first call and of the import, by machine; empty where no machine recorded any."""
     sections = []
     for machine in model.machines:
-        series = model.of_machine(machine)
-        for group in ("compile", "import"):
-            panels = _seconds(series, group)
-            if panels:
-                title = "first call" if group == "compile" else "import"
-                sections.append(Section(f"{machine}: {title}", panels))
+        for title, series in _alike(model.of_machine(machine)).items():
+            for group in ("compile", "import"):
+                panels = _seconds(series, group)
+                if panels:
+                    what = "first call" if group == "compile" else "import"
+                    sections.append(Section(f"{machine}: {what}{title}", panels, _conditions(series, group)))
     return sections
+
+
+def _alike(series: Sequence[Series]) -> dict[str, list[Series]]:
+    """Series that differ in nothing but their flavour share charts; what sets the others apart, in words."""
+    found: dict[tuple[str, ...], list[Series]] = {}
+    for one in series:
+        environment = one.key.environment.replace(f"-flavour{one.key.flavour}", "")
+        found.setdefault((one.key.history, one.key.branch, one.key.policy, environment), []).append(one)
+    usual = next(iter(found), None)
+    return {"" if key == usual else f" ({', '.join(filter(None, key))})": same for key, same in found.items()}
+
+
+def _conditions(series: Sequence[Series], group: str) -> str:
+    """On what processor, and how far samples of one case differ: what a difference between releases is worth."""
+    records = [
+        record
+        for one in series
+        for point in one.points
+        for record in point.cases(group).values()
+        if len(record.samples.get("seconds", [])) > 1
+    ]
+    spreads = sorted(_spread(record.samples["seconds"]) for record in records)
+    if not spreads:
+        return ""
+    processors = dict.fromkeys(record.words.get("cpu", "a processor without a name") for record in records)
+    ninth = spreads[min(len(spreads) - 1, len(spreads) * 9 // 10)]
+    return (
+        f"Medians, with the smallest and the largest of {len(records[-1].samples['seconds'])} samples behind each chart. Samples of "
+        f"a case differ by {median(spreads):.0%} in the middle and by {ninth:.0%} in one case of ten: believe no smaller "
+        f"difference between releases. Measured on {' and '.join(processors)}; seconds of another machine do not compare."
+    )
+
+
+def _spread(samples: Sequence[float]) -> float:
+    return (max(samples) - min(samples)) / median(samples)
+
+
+def _between(record: CaseRecord | None) -> str:
+    """The median of a case's samples, and between which they lie."""
+    samples = record.samples.get("seconds") if record else None
+    if not samples:
+        return words.figure(None)
+    ends = f"{words.seconds(min(samples))} to {words.seconds(max(samples))}"
+    return f"{words.seconds(median(samples))} ({ends})" if len(samples) > 1 else words.seconds(samples[0])
 
 
 def _seconds(series: Sequence[Series], group: str) -> list[Panel]:
@@ -165,20 +211,16 @@ def _seconds(series: Sequence[Series], group: str) -> list[Panel]:
     cases = sorted({case for point in points for case in point.cases(group)})
     panels = []
     for case in cases:
-        drawn = [
-            Line(
-                one.key.title,
-                colour(one.key.flavour),
-                values(one, labels, timed(group, case)),
-            )
-            for one in series
+        lying = [
+            one for one in series if any(seconds_of(point.cases(group).get(case)) for point in one.points)
         ]
-        drawn = [line for line in drawn if any(value is not None for value in line.values)]
+        drawn = [
+            Line(one.key.title, colour(one.key.flavour), values(one, labels, timed(group, case)))
+            for one in lying
+        ]
         if drawn:
-            rows = [
-                [short(label), *(words.figure(line.values[at], "seconds") for line in drawn)]
-                for at, label in enumerate(labels)
-            ]
+            at = [{point.label: point.cases(group).get(case) for point in one.points} for one in lying]
+            rows = [[short(label), *(_between(known.get(label)) for known in at)] for label in labels]
             table = Table(f"Seconds of {case}", ["release", *(line.name for line in drawn)], rows)
             chart = _chart(f"Seconds of {case}", "seconds", labels, drawn, "seconds")
             panels.append(Panel(case.replace("/", "-"), case, [chart], table))

@@ -1,4 +1,4 @@
-"""The first page: is the newest release better or worse, on what and why; and what happened before."""
+"""The first page: is the newest release better or worse, on what and why; and what moved most before."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from fa4_asv.cases import ARCHES
 from fa4_asv.changes import package_changes
 from fa4_asv.groups import GROUPS
 from fa4_asv.report import words
-from fa4_asv.report.charts import Line, bars, lines
 from fa4_asv.report.events import JUDGED, UNEXPLAINED, Event, Step, Timeline
-from fa4_asv.report.model import Model, Point, Series
-from fa4_asv.report.multiples import axis, colour, short, values
-from fa4_asv.report.parts import Cell, Chart, Panel, Row, Table
+from fa4_asv.report.model import Model, Series
+from fa4_asv.report.multiples import short
+from fa4_asv.report.parts import Cell, Row, Table
 
 _JUDGED_GROUPS = ("codegen", "memory", "growth", "route")
 
@@ -45,7 +44,7 @@ def headline(model: Model, timeline: Timeline) -> Headline | None:
         newest.label,
         before.label,
         verdict(steps),
-        _sentences(steps),
+        [*_sentences(steps), *_routes(series)],
         _table(series, steps),
         list(dict.fromkeys(package for step in steps for package in step.packages)) or _moved(series),
         why(steps),
@@ -118,6 +117,8 @@ def _cell(arch: str, series: Series, group: str, metric: str, steps: Sequence[St
     cases &= series.measured[-2].cases(group).keys()
     if not cases:
         return Cell("–", spoken="not recorded")
+    if group == "route":
+        return _route_cell(series, sorted(cases))
     step = next((one for one in steps if one.key == series.key and one.arch == arch), None)
     up, down = (step.of(metric, better) if step else [] for better in (True, False))
     if step is None or not up + down:
@@ -131,85 +132,55 @@ def _cell(arch: str, series: Series, group: str, metric: str, steps: Sequence[St
     return Cell(", ".join(told), f"events/{step.page}", css)
 
 
-def history(model: Model, timeline: Timeline) -> list[Panel]:
-    """Charts of the whole history: what each release moved, and totals over the kernels that all of it shares."""
-    series = model.exact()
-    points = axis(series)
-    return [*(_moves(points, one, timeline) for one in series), *_totals(series, points)]
+def _route_cell(series: Series, cases: Sequence[str]) -> Cell:
+    """How many checks fail with each torch now: that nothing changed does not say that it works."""
+    before, now = series.measured[-2], series.measured[-1]
+    told, moved = [], []
+    for case in cases:
+        was, broken = (point.figure("route", case, "broken") for point in (before, now))
+        checks = now.figure("route", case, "checks")
+        told.append(f"torch {case.partition('/')[0]}: {broken or 'none'} of {checks}")
+        if was != broken:
+            moved.append((broken or 0) - (was or 0))
+            told[-1] += f", {was} before" if was is not None else ""
+    css = "same" if not moved else "better" if max(moved) < 0 else "worse" if min(moved) > 0 else "mixed"
+    return Cell("; ".join(told), "route.html", css)
 
 
-def _moves(points: Sequence[Point], series: Series, timeline: Timeline) -> Panel:
-    labels = [point.label for point in points]
-    counts: dict[str, list[int]] = {label: [0, 0] for label in labels}
-    for step in timeline.steps:
-        if step.key == series.key and step.after.label in counts:
-            for better in (True, False):
-                counts[step.after.label][not better] += len(
-                    {e.change.case for e in step.events if e.relevant and e.better is better}
-                )
-    up = [float(counts[label][0]) for label in labels]
-    down = [-float(counts[label][1]) for label in labels]
-    short_labels = [short(label) for label in labels]
-    title = f"Kernels and calls that changed by 1 % or more, {series.key.title}"
-    most = sorted(labels, key=lambda label: -sum(counts[label]))[:3]
-    spoken = f"{title}. Most in {', '.join(short(label) for label in most if sum(counts[label]))}"
-    svg = bars(short_labels, [Line("better", 0, up), Line("worse", 1, down)], spoken, (420, 150))
-    rows = [[short(label), str(counts[label][0]), str(counts[label][1])] for label in labels]
-    table = Table(title, ["release", "better", "worse"], rows)
-    return Panel(f"moves-{series.key.flavour}", title, [Chart("", svg)], table)
-
-
-def _totals(series: Sequence[Series], points: Sequence[Point]) -> list[Panel]:
-    labels = [point.label for point in points]
-    panels = []
-    for arch in ARCHES:
-        for metric, title in (("spill_bytes", "Bytes spilled a thread"), ("instructions", "Instructions")):
-            drawn = [
-                Line(one.key.title, colour(one.key.flavour), _sum(one, labels, arch, metric))
-                for one in series
-            ]
-            drawn = [line for line in drawn if any(value is not None for value in line.values)]
-            if not drawn:
-                continue
-            whole = f"{title}, all kernels of {arch} together"
-            svg = lines([short(x) for x in labels], drawn, whole, words.figure, (420, 150), tips=True)
-            rows = [
-                [short(x), *(words.figure(line.values[at]) for line in drawn)] for at, x in enumerate(labels)
-            ]
-            table = Table(whole, ["release", *(line.name for line in drawn)], rows)
-            panels.append(Panel(f"total-{arch}-{metric}", whole, [Chart("", svg)], table))
-    return panels
-
-
-def _sum(series: Series, labels: Sequence[str], arch: str, metric: str) -> list[float | None]:
-    """Over the kernels that every point of the series measured, so that a sum never grows by a new kernel."""
-    measured = [
-        {case for case, record in point.cases("codegen").items() if metric in record.figures}
-        for point in series.measured
-        if point.cases("codegen")
+def _routes(series: Sequence[Series]) -> list[str]:
+    """Which torch drives the newest release, in a sentence; none where no route was recorded."""
+    worst: dict[str, tuple[int, int]] = {}
+    for point in (one.measured[-1] for one in series):
+        for case, record in point.cases("route").items():
+            if record.state == "measured":
+                torch = case.partition("/")[0]
+                found = record.figures["broken"], record.figures["checks"]
+                worst[torch] = max(worst.get(torch, (0, 0)), found)
+    if not worst:
+        return []
+    told = [
+        f"torch {torch} drives it"
+        if not broken
+        else f"torch {torch} does not ({broken} of {checks} checks fail)"
+        for torch, (broken, checks) in sorted(worst.items(), key=lambda pair: _numbers(pair[0]), reverse=True)
     ]
-    shared = {
-        case for case in (set.intersection(*measured) if measured else set()) if case.startswith(f"{arch}/")
-    }
-    if not shared:
-        return [None] * len(labels)
+    return [f"Through PyTorch's scaled_dot_product_attention: {', '.join(told)}."]
 
-    def total(point: Point) -> float | None:
-        cases = point.cases("codegen")
-        return (
-            sum(cases[case].figures[metric] for case in shared)
-            if shared <= cases.keys() and point.measures
-            else None
-        )
 
-    return values(series, labels, total)
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".") if part.isdigit()]
 
 
 def largest(timeline: Timeline, limit: int = 12) -> Table:
-    """The releases' steps with the largest changes, one row each; a commit's change is in its release's."""
-    releases = [step for step in timeline.steps if step.after.release]
-    chosen = sorted(releases, key=lambda step: (-step.weight, step.page))
-    return steps_table([step for step in chosen if step.weight][:limit], "The largest changes")
+    """The releases' steps with the largest changes; a commit's change is in its release's.
+
+    Of a release one row an architecture, that of the flavour it moved most.
+    """
+    releases = [step for step in timeline.steps if step.after.release and step.weight]
+    chosen: dict[tuple[str, str], Step] = {}
+    for step in sorted(releases, key=lambda step: (-step.weight, -step.kernels, step.page)):
+        chosen.setdefault((step.after.label, step.arch), step)
+    return steps_table(list(chosen.values())[:limit], "The largest changes of a release on an architecture")
 
 
 def steps_table(steps: Sequence[Step], caption: str) -> Table:

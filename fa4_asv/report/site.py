@@ -21,13 +21,13 @@ from fa4_asv.errors import Fa4AsvError
 from fa4_asv.groups import GROUPS
 from fa4_asv.machine import NOGPU
 from fa4_asv.project import Project
-from fa4_asv.report import multiples, words
-from fa4_asv.report.chronicle import commits_table, release_pages, releases_table, step_table, step_title
-from fa4_asv.report.events import Step, Timeline, timeline
+from fa4_asv.report import chronicle, multiples, words
+from fa4_asv.report.events import JUDGED, Step, Timeline, timeline
 from fa4_asv.report.machines import machines
 from fa4_asv.report.model import Model, Point, load
-from fa4_asv.report.overview import headline, history, largest, steps_table
+from fa4_asv.report.overview import headline, largest, steps_table
 from fa4_asv.report.support import STATES, maps, route_tables
+from fa4_asv.report.totals import history
 from fa4_asv.staging import is_verified
 from fa4_asv.verify import Problem, sound_files, verify
 
@@ -181,16 +181,19 @@ def _maps(model: Model, render: Any) -> Iterator[Page]:
 
 
 def _chronicle(model: Model, found: Timeline, render: Any) -> Iterator[Page]:
-    commits = commits_table(model)
+    commits = chronicle.commits_table(model)
     yield render(
         "releases.html",
         "tables.html",
         title="Releases and commits",
         lead="Where each figure comes from: the release, its package page, its source upstream.",
         key=[],
-        parts=[("Releases", [releases_table(model, found)]), *([("Commits", [commits])] if commits else [])],
+        parts=[
+            ("Releases", [chronicle.releases_table(model, found)]),
+            *([("Commits", [commits])] if commits else []),
+        ],
     )
-    for page in release_pages(model, found):
+    for page in chronicle.release_pages(model, found):
         yield render(
             f"releases/{page.release.version}.html", "release.html", title=page.release.version, page=page
         )
@@ -198,9 +201,10 @@ def _chronicle(model: Model, found: Timeline, render: Any) -> Iterator[Page]:
         yield render(
             f"events/{step.page}",
             "step.html",
-            title=step_title(step),
+            title=chronicle.step_title(step),
             step=step,
-            table=step_table(step),
+            table=chronicle.step_table(step),
+            toolchain=chronicle.step_toolchain(step),
             ends=_ends(step),
             upstream=words.UPSTREAM_URL,
         )
@@ -214,10 +218,15 @@ def _place(point: Point) -> str:
     return f"releases/{point.release.version}.html" if point.release else words.upstream_commit(point.commit)
 
 
-def _metrics() -> list[tuple[str, list[tuple[str, str]]]]:
-    found: dict[str, list[tuple[str, str]]] = {}
+def _metrics() -> list[tuple[str, list[tuple[str, str, bool]]]]:
+    """Of each group without a card: its figures, their units, and whether less is called better."""
+    found: dict[str, list[tuple[str, str, bool]]] = {}
     for group in GROUPS.values():
-        found.setdefault(group.name, [(title, unit) for unit, title in group.metrics.values()])
+        metrics = [
+            (title, unit, name in JUDGED or name == "seconds")
+            for name, (unit, title) in group.metrics.items()
+        ]
+        found.setdefault(group.name, metrics)
     return [(name, metrics) for name, metrics in found.items() if not GROUPS[name].device]
 
 

@@ -1,0 +1,90 @@
+"""The whole history in a few charts: how many kernels each release moved, and totals over one set of kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fa4_asv.cases import ARCHES
+from fa4_asv.causes import counted
+from fa4_asv.report import words
+from fa4_asv.report.charts import Line, bars, lines
+from fa4_asv.report.events import Timeline
+from fa4_asv.report.model import Model, Point, Series
+from fa4_asv.report.multiples import axis, colour, short, values
+from fa4_asv.report.parts import Chart, Panel, Table
+
+
+def history(model: Model, timeline: Timeline) -> list[Panel]:
+    """Its charts, with the tables behind them."""
+    series = model.exact()
+    points = axis(series)
+    return [*(_moves(points, one, timeline) for one in series), *_totals(series, points)]
+
+
+def _moves(points: Sequence[Point], series: Series, timeline: Timeline) -> Panel:
+    labels = [point.label for point in points]
+    counts: dict[str, list[int]] = {label: [0, 0] for label in labels}
+    for step in timeline.steps:
+        if step.key == series.key and step.after.label in counts:
+            for better in (True, False):
+                counts[step.after.label][not better] += len(
+                    {e.change.case for e in step.events if e.relevant and e.better is better}
+                )
+    up = [float(counts[label][0]) for label in labels]
+    down = [-float(counts[label][1]) for label in labels]
+    short_labels = [short(label) for label in labels]
+    title = f"Kernels and calls that changed by 1 % or more, {series.key.title}"
+    most = sorted(labels, key=lambda label: -sum(counts[label]))[:3]
+    spoken = f"{title}. Most in {', '.join(short(label) for label in most if sum(counts[label]))}"
+    svg = bars(short_labels, [Line("better", 0, up), Line("worse", 1, down)], spoken, (420, 150))
+    compared = {after.label for _, after in series.pairs()}
+    rows = [
+        [short(label), *(map(str, counts[label]) if label in compared else ("–", "–"))] for label in labels
+    ]
+    table = Table(title, ["release", "better", "worse"], rows)
+    return Panel(f"moves-{series.key.flavour}", title, [Chart("", svg)], table)
+
+
+def _totals(series: Sequence[Series], points: Sequence[Point]) -> list[Panel]:
+    labels = [point.label for point in points]
+    panels = []
+    for arch in ARCHES:
+        cases = _everywhere(series, arch)
+        for metric, title in (("spill_bytes", "Bytes spilled a thread"), ("instructions", "Instructions")):
+            drawn = [
+                Line(one.key.title, colour(one.key.flavour), _sum(one, labels, cases, metric))
+                for one in series
+            ]
+            drawn = [line for line in drawn if any(value is not None for value in line.values)]
+            if not drawn:
+                continue
+            whole = f"{title}, {counted(len(cases), 'kernel')} of {arch} together"
+            svg = lines([short(x) for x in labels], drawn, whole, words.figure, (420, 150), tips=True)
+            rows = [
+                [short(x), *(words.figure(line.values[at]) for line in drawn)] for at, x in enumerate(labels)
+            ]
+            table = Table(whole, ["release", *(line.name for line in drawn)], rows)
+            panels.append(Panel(f"total-{arch}-{metric}", whole, [Chart("", svg)], table))
+    return panels
+
+
+def _everywhere(series: Sequence[Series], arch: str) -> set[str]:
+    """The kernels that the newest release of every series measured: one set, so that flavours can be compared."""
+    newest = [
+        {case for case, record in one.measured[-1].cases("codegen").items() if record.state == "measured"}
+        for one in series
+        if one.measured
+    ]
+    shared = set.intersection(*newest) if newest else set()
+    return {case for case in shared if case.startswith(f"{arch}/")}
+
+
+def _sum(series: Series, labels: Sequence[str], cases: set[str], metric: str) -> list[float | None]:
+    """Over `cases`; None where one of them was not measured, so that a sum never grows by a new kernel."""
+
+    def total(point: Point) -> float | None:
+        figures = [point.figure("codegen", case, metric) for case in cases]
+        known = [figure for figure in figures if figure is not None]
+        return sum(known) if known and len(known) == len(cases) else None
+
+    return values(series, labels, total)

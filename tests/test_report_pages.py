@@ -1,0 +1,180 @@
+"""What the report's pages say of an invented record: totals, ranks, routes, compile seconds, branches."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from fa4_asv.changes import weight
+from fa4_asv.groups import GROUPS, SAMPLES, key_of
+from fa4_asv.history.commits import Commit, add_commits
+from fa4_asv.project import Project
+from fa4_asv.records import CaseRecord
+from fa4_asv.report.events import timeline
+from fa4_asv.report.model import Model, load
+from fa4_asv.report.multiples import compile_seconds
+from fa4_asv.report.overview import headline, largest
+from fa4_asv.report.site import pages
+from fa4_asv.report.totals import history
+from fa4_asv.results import iter_results
+from tests.fake_record import Groups, write_pair, write_releases
+from tests.test_results import FIGURES
+
+MEASURED = CaseRecord("measured", figures=FIGURES)
+REFUSED = CaseRecord("unsupported", "no head_dim 256")
+FIRST, SECOND = "sm_100/fwd_d128_full", "sm_100/fwd_d256_full"
+
+
+def model_of(project: Project) -> Model:
+    return load(project, list(iter_results(project.results)))
+
+
+def site_of(project: Project) -> dict[str, str]:
+    model = model_of(project)
+    return dict(pages(model, timeline(model, [])))
+
+
+def kernels(**records: CaseRecord) -> Groups:
+    return {"codegen": {name.replace("__", "/"): record for name, record in records.items()}}
+
+
+def spilling(spill: int) -> CaseRecord:
+    return replace(MEASURED, figures={**FIGURES, "spill_bytes": spill})
+
+
+def test_totals_of_both_flavours_are_over_the_same_kernels_or_absent(project):
+    one, two = write_releases(project, 2)
+    old, new = {FIRST: spilling(8), SECOND: REFUSED}, {FIRST: spilling(16), SECOND: spilling(100)}
+    for release, flavour, cases in (
+        (one, "cu13", new),
+        (one, "cu12", old),
+        (two, "cu13", new),
+        (two, "cu12", new),
+    ):
+        write_pair(project, release, {"codegen": cases}, flavour=flavour)
+    model = model_of(project)
+    (panel,) = (
+        one for one in history(model, timeline(model, [])) if one.anchor == "total-sm_100-spill_bytes"
+    )
+    assert panel.title == "Bytes spilled a thread, 2 kernels of sm_100 together"
+    assert panel.table.head == ["release", "cu13", "cu12"]
+    assert panel.table.rows == [["b1", "116", "–"], ["b2", "116", "116"]]
+
+
+@pytest.mark.parametrize(
+    ("less", "more"),
+    [
+        ((0, 8, "spill_bytes"), (8, 480, "spill_bytes")),
+        ((0, 48, "spill_bytes"), (72, 568, "spill_bytes")),
+        ((0, 3, "local_loads"), (21, 163, "local_loads")),
+        ((100, 120, "instructions"), (1000, 1300, "instructions")),
+        ((8, 480, "spill_bytes"), (None, None, "state")),
+        ((8, 480, "spill_bytes"), (0, 13, "broken")),
+    ],
+)
+def test_little_beside_nothing_is_no_large_change(less, more):
+    assert weight(*less) < weight(*more)
+    (before, after, metric) = less
+    assert weight(before, after, metric) == weight(after, before, metric)
+
+
+def test_what_moved_most_tells_a_release_once_an_architecture(project):
+    one, two, three = write_releases(project, 3)
+    for flavour, spill in (("cu13", 480), ("cu12", 1216)):
+        write_pair(project, one, kernels(sm_100__fwd_d128_full=spilling(8)), flavour=flavour)
+        write_pair(project, two, kernels(sm_100__fwd_d128_full=spilling(16)), flavour=flavour)
+        write_pair(project, three, kernels(sm_100__fwd_d128_full=spilling(spill)), flavour=flavour)
+    rows = largest(timeline(model_of(project), [])).rows
+    assert [(row[0].text, row[1]) for row in rows] == [("b3", "cu12"), ("b2", "cu12")]
+
+
+def route(**broken: int) -> Groups:
+    figures = {
+        f"{torch.replace('_', '.')[1:]}/sm_90": {"broken": count, "checks": 21}
+        for torch, count in broken.items()
+    }
+    return {"route": {case: CaseRecord("measured", figures=found) for case, found in figures.items()}}
+
+
+def test_what_torch_cannot_drive_is_told_though_nothing_changed(project):
+    one, two = write_releases(project, 2)
+    for release in (one, two):
+        write_pair(project, release, route(t2_13_0=13, t2_15_0=0))
+    model = model_of(project)
+    top = headline(model, timeline(model, []))
+    assert top.verdict == "no relevant change"
+    assert top.sentences == [
+        "Through PyTorch's scaled_dot_product_attention: torch 2.15.0 drives it, "
+        "torch 2.13.0 does not (13 of 21 checks fail)."
+    ]
+    (row,) = (row for row in top.table.rows if row[0] == "broken checks")
+    assert (row[1].text, row[1].css) == ("torch 2.13.0: 13 of 21; torch 2.15.0: none of 21", "same")
+    write_pair(project, two, route(t2_13_0=0, t2_15_0=0))
+    model = model_of(project)
+    (row,) = (row for row in headline(model, timeline(model, [])).table.rows if row[0] == "broken checks")
+    assert row[1].text == "torch 2.13.0: none of 21, 13 before; torch 2.15.0: none of 21"
+    assert row[1].css == "better"
+
+
+def calls(*seconds: float) -> Groups:
+    words = {"cpu": "A Processor, 1 of 2 cores"}
+    record = CaseRecord("measured", samples={"seconds": list(seconds)}, words=words)
+    return {"compile": {key_of(case): record for case in GROUPS["compile"].cases}}
+
+
+def test_compile_seconds_show_between_what_their_samples_lie_and_each_series_once(project):
+    (one,) = write_releases(project, 1)
+    samples = [2.0, 2.1, 2.2, 2.2, 2.3, 2.42]
+    assert len(samples) == SAMPLES
+    for flavour, policy in (("cu13", "day"), ("cu12", "day"), ("cu13", "nvidia-cutlass-dsl==4.7.1")):
+        write_pair(project, one, calls(*samples), flavour=flavour, policy=policy, machine="box")
+    usual, other = compile_seconds(model_of(project))
+    assert usual.title == "box: first call"
+    assert (
+        other.title
+        == "box: first call (releases, nvidia-cutlass-dsl==4.7.1, fa4-pyany-toolchainnvidia-cutlass-dsl==4.7.1)"
+    )
+    assert "differ by 19% in the middle" in usual.note and "on A Processor, 1 of 2 cores;" in usual.note
+    panel = usual.panels[0]
+    seconds = "2.2\xa0s (2\xa0s to 2.42\xa0s)"
+    assert panel.table.rows == [["b1", seconds, seconds]]
+    assert len(re.findall(r'class="dots"', panel.charts[0].svg)) == 2, "a dot a flavour"
+
+
+def test_a_branch_is_a_line_of_its_own(project):
+    """Its commits lie between main's by date, and are neighbours of none."""
+    releases = write_releases(project, 3)
+    for release, instructions in zip(releases, (900, 2000, 901), strict=True):
+        figures = {**FIGURES, "instructions": instructions}
+        write_pair(project, release, kernels(sm_100__fwd_d128_full=replace(MEASURED, figures=figures)))
+    write_releases(project, 0)
+    day = "2026-05-05T12:00:00Z"
+    names = ("main", "faster", "main")
+    add_commits(
+        project.upstream,
+        [
+            Commit(r.commit, day, name, "x", at)
+            for at, (r, name) in enumerate(zip(releases, names, strict=True))
+        ],
+    )
+    model = model_of(project)
+    assert {one.key.title: len(one.points) for one in model.series} == {"cu13": 2, "cu13, branch faster": 1}
+    (step,) = timeline(model, []).steps
+    assert [(event.change.before, event.change.after) for event in step.events] == [(900, 901)]
+
+
+def test_the_colours_of_a_terminal_are_no_words(project):
+    (one,) = write_releases(project, 1)
+    said = "broken \x1b[1mError Code:\x1b[0m [92m- it[0m, of a[0] and b[12]"
+    write_pair(project, one, kernels(sm_100__fwd_d128_full=CaseRecord("broken", said)))
+    assert "broken Error Code: - it, of a[0] and b[12]" in site_of(project)["support.html"]
+
+
+def test_an_event_shows_the_toolchain_of_both_sides(project):
+    one, two = write_releases(project, 2)
+    write_pair(project, one, kernels(sm_100__fwd_d128_full=spilling(8)), compiler="4.7.1")
+    write_pair(project, two, kernels(sm_100__fwd_d128_full=spilling(80)), compiler="4.8.0")
+    page = site_of(project)["events/4.0.0b2-cu13-sm_100.html"]
+    assert re.search(r'nvidia-cutlass-dsl</th><td>4\.7\.1</td><td class="mixed">4\.8\.0</td>', page)
