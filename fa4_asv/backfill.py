@@ -18,7 +18,7 @@ from pathlib import Path
 from fa4_asv.errors import Fa4AsvError
 from fa4_asv.groups import GROUPS, Group, key_of
 from fa4_asv.history.manifest import Manifest
-from fa4_asv.history.repository import BRANCH, CUTE, NO_HISTORY, git, has_history, resolve
+from fa4_asv.history.repository import BRANCH, CUTE, NO_HISTORY, git, has_history, in_hashes
 from fa4_asv.machine import NOGPU
 from fa4_asv.project import Project
 from fa4_asv.records import Sidecar
@@ -82,12 +82,11 @@ def commits_of(project: Project, ranges: Sequence[str], every: int = 1) -> list[
         raise Fa4AsvError(NO_HISTORY)
     found: dict[str, None] = {}
     for words in ranges or (BRANCH,):
-        names = [name for name in re.split(r"\.\.\.?", words.removesuffix("^!")) if name]
-        for name in names:
-            resolve(project, name)
+        hashes = in_hashes(project, words)
         # A single name is that commit, as people expect; asv would take it for its whole ancestry.
-        single = words == (names or [""])[0] and words != BRANCH and not _is_branch(project, words)
-        chosen = [f"{names[0]}^!"] if single or words.endswith("^!") else [words, "--", CUTE]
+        if ".." not in words and words != BRANCH and not _is_branch(project, words):
+            hashes = hashes.removesuffix("^!") + "^!"
+        chosen = [hashes] if hashes.endswith("^!") else [hashes, "--", CUTE]
         lines = git(project.repository, "rev-list", "--first-parent", "--reverse", *chosen).decode()
         found |= dict.fromkeys(lines.split())
     commits = list(found)

@@ -84,9 +84,9 @@ def backfill(
 ) -> None:
     """Measure what the record lacks, commit by commit, oldest first.
 
-    RANGE is git's (a..b), a release, a commit or a branch; none means every release. Commits of a range that
-    do not touch FA4 are left out. Each commit is measured in a
-    folder of its own and verified before it is moved into results/. It may be killed at any moment: the
+    RANGE is git's (a..b), a release (4.0.0b36 or fa4-v4.0.0b36), a commit or a branch; none means every
+    release. Commits of a range that do not touch FA4 are left out. Each commit is measured in a folder of
+    its own and verified before it is moved into results/. It may be killed at any moment: the
     next start goes on with what is still missing. "Unsupported" is not missing.
 
     With --ray, the runs are spread over a cluster's nodes, and verified and recorded here alike

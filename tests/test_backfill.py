@@ -90,7 +90,9 @@ def test_ranges_are_gits_and_a_release_is_itself(history):
     first, second, third = commits(history)
     assert commits_of(history, []) == [first, second, third]
     assert commits_of(history, ["fa4-v4.0.0b3..releases"]) == [second, third]
-    assert commits_of(history, ["fa4-v4.0.0b4"]) == [second]
+    assert commits_of(history, ["fa4-v4.0.0b4"]) == commits_of(history, ["4.0.0b4"]) == [second]
+    assert commits_of(history, ["4.0.0b3..4.0.0b4", "4.0.0b10^!"]) == [second, third]
+    assert commits_of(history, ["..releases"]) == []
     assert commits_of(history, ["fa4-v4.0.0b4", "releases"]) == [second, first, third]
     assert commits_of(history, [], every=2) == [first, third]
     with pytest.raises(Fa4AsvError, match="unknown release or commit 'fa4-v9'"):

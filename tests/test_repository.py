@@ -16,7 +16,16 @@ from fa4_asv.cli import run
 from fa4_asv.errors import Fa4AsvError
 from fa4_asv.history import commands, repository
 from fa4_asv.history.registry import Registry
-from fa4_asv.history.repository import NO_HISTORY, archive_cute, git, has_history, read_file, resolve, tree_of
+from fa4_asv.history.repository import (
+    NO_HISTORY,
+    archive_cute,
+    git,
+    has_history,
+    in_hashes,
+    read_file,
+    resolve,
+    tree_of,
+)
 from fa4_asv.history.sync import sync
 from fa4_asv.project import Project
 
@@ -74,8 +83,21 @@ def test_asv_walks_tags_ranges_and_an_absent_branch(synced):
     assert history.get_branch_commits("upstream") == []
     assert len(history.get_new_branch_commits(["upstream", "releases"], [])) == 3
     assert history.get_hashes_from_range("fa4-v4.0.0b4..fa4-v4.0.0b10") == [newest]
+    assert history.get_hashes_from_range("4.0.0b4..4.0.0b10") == [newest]
+    assert history.get_hashes_from_range("4.0.0b10^!") == [newest]
     assert set(history.get_tags()) == {"fa4-v4.0.0b3", "fa4-v4.0.0b4", "fa4-v4.0.0b10"}
     assert not Fa4History.url_match(".asv/history.git")
+
+
+def test_a_release_is_known_by_its_version_too(synced):
+    oldest, newest = resolve(synced, "fa4-v4.0.0b3"), resolve(synced, "fa4-v4.0.0b10")
+    assert resolve(synced, "4.0.0b10") == newest
+    assert resolve(synced, "4.0.0b10~2") == oldest
+    assert in_hashes(synced, "4.0.0b3..releases") == f"{oldest}..{newest}"
+    assert in_hashes(synced, "4.0.0b3...4.0.0b10") == f"{oldest}...{newest}"
+    assert in_hashes(synced, "4.0.0b10^!") == f"{newest}^!"
+    with pytest.raises(Fa4AsvError, match=r"unknown release or commit '4\.0\.0b99'"):
+        in_hashes(synced, "4.0.0b3..4.0.0b99")
 
 
 def test_unknown_names_and_unreadable_ranges_are_one_line(synced):

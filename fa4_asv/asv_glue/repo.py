@@ -10,7 +10,7 @@ from asv.plugins.git import Git
 from asv.repo import NoSuchNameError
 
 from fa4_asv.errors import Fa4AsvError
-from fa4_asv.history.repository import NO_HISTORY, commit_date, has_history, resolve
+from fa4_asv.history.repository import NO_HISTORY, commit_date, has_history, in_hashes, resolve
 from fa4_asv.project import Project
 
 
@@ -37,14 +37,14 @@ class Fa4History(Git):  # type: ignore[misc]
 
     def get_hashes_from_range(self, range_spec: str) -> Any:
         """Hashes of a range. A range that git does not understand is one clear line."""
-        for name in range_spec.replace("...", "..").removesuffix("^!").split(".."):
-            if name and not name.startswith("-") and " " not in name:
-                try:
-                    resolve(self._history, name)
-                except Fa4AsvError as error:
-                    raise util.UserError(str(error)) from None
+        words = range_spec
+        if " " not in range_spec and not range_spec.startswith("-"):  # else it holds options of git's
+            try:
+                words = in_hashes(self._history, range_spec)
+            except Fa4AsvError as error:
+                raise util.UserError(str(error)) from None
         try:
-            return super().get_hashes_from_range(range_spec)
+            return super().get_hashes_from_range(words)
         except (util.ProcessError, ValueError):  # ValueError: an unpaired quote
             raise util.UserError(
                 f"git cannot read the range {range_spec!r}; write for example fa4-v4.0.0b30..fa4-v4.0.0b36"

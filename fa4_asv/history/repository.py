@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -19,6 +20,7 @@ from fa4_asv.project import Project
 
 CUTE = "flash_attn/cute"
 BRANCH = "refs/heads/releases"
+TAG = "fa4-v"  # and the version: the tag of a release
 _BUSY = "another `fa4-asv history sync` is running here; wait for it"
 NO_HISTORY = "no FA4 history here yet; run `fa4-asv history sync` first"
 
@@ -121,17 +123,30 @@ def has_history(project: Project) -> bool:
 
 
 def resolve(project: Project, ref: str) -> str:
-    """The full hash of a tag, branch or commit. Raises Fa4AsvError for an unknown one."""
+    """The full hash of a release (its version or tag), branch or commit. Raises Fa4AsvError for an unknown one."""
     if not has_history(project):
         raise Fa4AsvError(NO_HISTORY)
-    try:
-        found = git(project.repository, "rev-parse", "--verify", "--end-of-options", f"{ref}^{{commit}}")
-    except Fa4AsvError:
-        raise Fa4AsvError(
-            f"unknown release or commit {ref!r}; `fa4-asv history list` shows what there is, "
-            "`fa4-asv history sync --source` brings upstream's branches"
-        ) from None
-    return found.decode().strip()
+    for name in (ref, TAG + ref):
+        words = ("--verify", "--end-of-options", f"{name}^{{commit}}")
+        try:
+            return git(project.repository, "rev-parse", *words).decode().strip()
+        except Fa4AsvError:
+            continue
+    raise Fa4AsvError(
+        f"unknown release or commit {ref!r}; `fa4-asv history list` shows what there is, "
+        "`fa4-asv history sync --source` brings upstream's branches"
+    )
+
+
+def in_hashes(project: Project, words: str) -> str:
+    """A range (a..b, a...b, a^! or a alone) with hashes for its names: git knows no release by its version.
+
+    Raises Fa4AsvError for an unknown name.
+    """
+    names = words.removesuffix("^!")
+    parts = re.split(r"(\.\.\.?)", names)
+    hashes = "".join(resolve(project, part) if part.strip(".") else part for part in parts)
+    return hashes + words[len(names) :]
 
 
 def tree_of(project: Project, commit: str) -> str:
