@@ -37,7 +37,7 @@ PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 GPU_QUERY = ("--query-gpu=name,compute_cap,driver_version", "--format=csv,noheader")
 GPU_MAJOR = {"hopper": 9, "blackwell": 10}
 LANES = ("nogpu", *GPU_MAJOR)
-NOGPU_NEEDS = ("Linux", "Python", "git", "uv", "cuobjdump", "nvdisasm", "disk", "no flash-attn 2")
+NOGPU_NEEDS = ("Linux", "Python", "git", "uv", "cuobjdump", "nvdisasm", "disk", "no flash-attn 2", "history")
 
 
 @dataclass(frozen=True)
@@ -229,9 +229,10 @@ def find_gpus() -> tuple[list[Gpu], Check]:
 def examine(project: Project) -> tuple[list[Check], list[Gpu]]:
     """Every check, in the order in which a person would put things right, and the GPUs."""
     checks = [*check_system(), *check_tools(), check_disk(project), check_shadow(project)]
-    git = all(check.ok for check in checks if check.name == "git")
-    history = git and has_history(project)
-    checks.append(Check("history", "synced" if history else "not synced", history, "" if history else SYNC))
+    if all(check.ok for check in checks if check.name == "git"):  # without it nobody can tell
+        synced = has_history(project)
+        found = "synced" if synced else "the history is not synced"
+        checks.append(Check("history", found, synced, "" if synced else SYNC))
     checks += [check_base(project), check_torch(project)]
     for name in ("flash-attn-4", "nvidia-cutlass-dsl"):
         version = installed(name)

@@ -81,6 +81,7 @@ def machine(tmp_path: Path, project: Project, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(doctor, "find_tool", tools.get)
     monkeypatch.setattr("uv.find_uv_bin", lambda: made.tool("uv", "echo uv 0.9.1"))
     monkeypatch.setattr("platform.system", lambda: "Linux")
+    monkeypatch.setattr(doctor, "has_history", lambda project: True)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(100e9, 40e9, 60e9))
     # `cat` and `sleep` of the scripts; no nvidia-smi and no git of the machine that runs the tests.
     for name in ("cat", "sleep"):
@@ -267,11 +268,13 @@ def test_a_base_environment_of_other_pins(machine: Machine):
     assert machine.json()["by_name"]["base environment"]["found"] == "made from other pins"
 
 
-def test_history(machine: Machine, monkeypatch: pytest.MonkeyPatch):
-    history = machine.json()["by_name"]["history"]
-    assert (history["ok"], history["words"]) == (False, "run `fa4-asv history sync`")
-    monkeypatch.setattr(doctor, "has_history", lambda project: True)
+def test_no_lane_without_a_history(machine: Machine, monkeypatch: pytest.MonkeyPatch):
     assert machine.json()["by_name"]["history"]["found"] == "synced"
+    monkeypatch.setattr(doctor, "has_history", lambda project: False)
+    verdicts = machine.lines(code=1)
+    assert verdicts["nogpu"] == "no - the history is not synced"
+    assert verdicts["hopper"].startswith("no - the history is not synced; ")
+    assert machine.json(code=1)["by_name"]["history"]["words"] == "run `fa4-asv history sync`"
 
 
 def test_help_shows_examples():
