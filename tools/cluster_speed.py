@@ -22,6 +22,7 @@ from pathlib import Path
 
 from cost import cold
 
+from fa4_asv.asv_glue.bases import base_here
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.history.source import lay_source
 from fa4_asv.history.toolchain import Policy, UnsupportedFlavour, install
@@ -96,11 +97,8 @@ def main() -> None:
     arguments = parser.parse_args()
     project = Project.find()
     releases = Manifest.load(project.manifest).releases[-arguments.releases :]
-    base = next((project.work / "base").glob("python*/bin/python"), Path(sys.executable))
-    same = arguments.environment.endswith(":same")
-    lay(
-        project, [each.commit for each in releases], arguments.flavour, Path(sys.executable) if same else base
-    )
+    base = base_here(project, arguments.environment)
+    lay(project, [each.commit for each in releases], arguments.flavour, base)
     words = ["--flavour", arguments.flavour, "--bench", arguments.bench, *(each.tag for each in releases)]
     words += ["--environment", arguments.environment] if arguments.environment else []
     walls, records, loads = {}, {}, {}

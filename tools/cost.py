@@ -21,6 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from fa4_asv.asv_glue.bases import base_here
 from fa4_asv.cases import ARCHES
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.history.source import lay_source
@@ -68,8 +69,7 @@ def run_bare(project: Project, commit: str, flavour: str, *options: str) -> dict
     """Wall seconds of the bare loop over both architectures, and what it compiled."""
     source = lay_source(project, commit)
     lock = source.lock(project, flavour, Policy("day"))
-    base = next((project.work / "base").glob("*/bin/python"), Path(sys.executable))
-    python = install(project, lock, base)
+    python = install(project, lock, base_here(project, ""))
     here = Path(__file__).resolve()
     wall = kernels = imports = 0.0
     for arch in ARCHES:

@@ -65,10 +65,13 @@ def history_of(project: Project) -> object:
 
 
 def site_of(project: Project) -> object:
-    """Names of the site's files; asv writes the time of publishing into some of them."""
-    return sorted(
-        path.relative_to(project.html).as_posix() for path in project.html.rglob("*") if path.is_file()
-    )
+    """Names of the site's files, and what the report's hold; asv writes the time of publishing into some of its own."""
+    report = project.html / "report"
+    return {
+        path.relative_to(project.html).as_posix(): path.read_bytes() if path.is_relative_to(report) else b""
+        for path in project.html.rglob("*")
+        if path.is_file()
+    }
 
 
 def damage(project: Project) -> list[str]:
