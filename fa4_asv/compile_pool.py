@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fa4_asv.errors import Fa4AsvError
+from fa4_asv.inert import without_places
 
 VARIABLE = "FA4_ASV_CORES"
 _LAST_MOMENT = 10.0  # a busy machine takes seconds to end a process that holds torch
@@ -118,7 +119,7 @@ class Worker:
         self._stderr.seek(0, os.SEEK_END)
         self._stderr.seek(max(0, self._stderr.tell() - 4000))
         tail = self._stderr.read().decode(errors="replace").strip().splitlines()
-        return f"{words}: {tail[-1][:300]}" if tail else words
+        return f"{words}: {without_places(tail[-1])[:300]}" if tail else words
 
     def ask(self, job: Job) -> Outcome:
         """Send one job and wait for its answer, at most its timeout."""

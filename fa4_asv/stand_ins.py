@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 from fa4_asv.cases import TARGETS
 from fa4_asv.compile_pool import die_with_parent
+from fa4_asv.inert import without_places
 
 
 def target_environment(arch: str, flavour: str) -> tuple[tuple[str, str], ...]:
@@ -100,7 +101,7 @@ def describe(error: BaseException) -> dict[str, Any]:
     frames = traceback.extract_tb(error.__traceback__)
     own = bool(frames) and "flash_attn/cute/" in frames[-1].filename.replace(os.sep, "/")
     refused = own and isinstance(error, (AssertionError, NotImplementedError))
-    words = " ".join(_ESCAPES.sub("", str(error)).split())[:400]
+    words = without_places(" ".join(_ESCAPES.sub("", str(error)).split()))[:400]
     if not words and frames:
         words = f"{frames[-1].line or 'assertion'} ({Path(frames[-1].filename).name}:{frames[-1].lineno})"
     return {"kind": type(error).__name__, "words": words, "refused": refused}

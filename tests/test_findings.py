@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from functools import cache
 
 import pytest
 
-from fa4_asv.causes import read_explanation
+from fa4_asv.causes import Explanation, read_explanation
 from fa4_asv.changes import Record, changes_between, recorded
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.project import Project
 from tests.conftest import ROOT
+from tests.test_airgap import tool
 
 ROW = re.compile(
-    r"^\| (4\.0\.0b\d+) \| (4\.0\.0b\d+) \| (cu1[23]) \| (\S.*) \| (\w+) \| (\w+) \| (\w+) \|$", re.M
+    r"^\| (4\.0\.0b\d+) \| (4\.0\.0b\d+) \| (cu1[23]) \| (\S.*) \| (\w+) \| (\w+) \| (\w+) \| ([\w –]+) \|$",
+    re.M,
 )
 TEXT = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
 
@@ -29,8 +33,12 @@ def known() -> dict[tuple[str, str], Record]:
     }
 
 
+def group_of(kernel: str) -> str:
+    return "route" if kernel[0].isdigit() else "codegen"
+
+
 def figure(known, flavour: str, pair: tuple[str, str], release: str, kernel: str, metric: str) -> str:
-    cases = known[flavour, release].sidecar.groups["codegen"]
+    cases = known[flavour, release].sidecar.groups[group_of(kernel)]
     if metric == "state":
         return cases[kernel].state
     if "/" in kernel:
@@ -45,12 +53,70 @@ def figure(known, flavour: str, pair: tuple[str, str], release: str, kernel: str
     return str(sum(cases[name].figures[metric] for name in shared))
 
 
+@cache
+def explained(flavour: str, old: str, new: str) -> Explanation:
+    """What the record's `.cause` file of two releases says."""
+    names = (ROOT / "results" / "nogpu").glob(f"*-{flavour}.cause")
+    found = {(one.base.release, one.head.release): one for one in map(read_explanation, names)}
+    return found[old, new]
+
+
+def cause(known, flavour: str, pair: tuple[str, str], kernel: str, metric: str) -> str:
+    """As the four corners prove it; a sum over kernels has none."""
+    if "/" not in kernel:
+        return "–"
+    if known[flavour, pair[0]].sidecar.toolchain == known[flavour, pair[1]].sidecar.toolchain:
+        return "source"
+    found = explained(flavour, *pair)
+    return (found.states[kernel] if metric == "state" else found.cases[kernel][metric]).cause
+
+
 def test_every_row_is_in_the_record(known):
     rows = ROW.findall(TEXT)
-    assert len(rows) == len(re.findall(r"^\| 4\.0", TEXT, re.M)) >= 25
-    for old, new, flavour, kernel, metric, before, after in rows:
+    assert len(rows) == len(re.findall(r"^\| 4\.0", TEXT, re.M)) >= 50
+    for old, new, flavour, kernel, metric, before, after, why in rows:
         found = [figure(known, flavour, (old, new), release, kernel, metric) for release in (old, new)]
         assert found == [before, after], (old, new, flavour, kernel, metric)
+        if old != "4.0.0b30" or new != "4.0.0b32":
+            assert cause(known, flavour, (old, new), kernel, metric) == why, (
+                old,
+                new,
+                flavour,
+                kernel,
+                metric,
+            )
+
+
+def test_the_largest_are_those_that_the_script_ranks_first():
+    rank = tool("rank_steps")
+    found = rank.ranked(rank.scores(Project(ROOT)))
+    titles = " ".join(re.findall(r"^## \d\. (.*)$", TEXT, re.M))
+    assert {release for release, _ in found[:6]} <= set(re.findall(r"4\.0\.0b\d+", titles))
+    said = [
+        (f"4.0.0{name}", int(score))
+        for name, score in re.findall(r"(b\d+)(?: leads with| \()\s*(\d+)", TEXT)[:6]
+    ]
+    assert said == [(release, round(score)) for release, score in found[:6]]
+
+
+def test_shares_of_causes_are_those_of_the_record(known):
+    """Of neighbours only: one file explains b15 to b20."""
+    count: Counter[str] = Counter()
+    order = [release.version for release in Manifest.load(Project(ROOT).manifest).releases]
+    for path in (ROOT / "results" / "nogpu").glob("*.cause"):
+        one = read_explanation(path)
+        if order.index(one.head.release) - order.index(one.base.release) > 1:
+            continue
+        count.update(verdict.cause for metrics in one.cases.values() for verdict in metrics.values())
+        count.update(verdict.cause for verdict in one.states.values())
+    shares = [
+        f"{count[name] / count.total():.0%}".replace("%", " %")
+        for name in ("toolchain", "source", "both together", "unknown")
+    ]
+    said = re.search(
+        r"Of the ([\d,]+) figures .*?\n.*?, (\d+ %) .*?, (\d+ %) .*?, (\d+ %) .*?, (\d+ %)", TEXT
+    )
+    assert said and list(said.groups()[1:]) == shares and said[1] == f"{round(count.total(), -2):,}"
 
 
 def test_what_is_called_proven_is(known):
@@ -70,13 +136,20 @@ def test_what_is_called_proven_is(known):
     assert sorted(round(ratio, 2) for ratio in ratios) == [1.19, 1.29, 1.29, 1.34]
 
 
-def test_what_is_called_proven_by_a_cross_pair_stands_in_its_file():
-    proven = {
-        "a5a288d5-31e2e883-cu12": ("sm_100/fwd_d128_full", "source"),
-        "8c78acd6-b59d7754-cu13": ("sm_100/fwd_d128_full", "toolchain"),
-        "cdcf72b3-9c7c5e9d-cu13": ("sm_100/fwd_d128_full", "source"),
-        "1e0b038b-36ad5cf0-cu12": ("sm_100/fwd_d256_full", "source"),
-    }
-    for name, (case, cause) in proven.items():
-        found = read_explanation(ROOT / "results" / "nogpu" / f"{name}.cause")
-        assert {verdict.cause for verdict in found.cases[case].values()} == {cause}, name
+@pytest.mark.parametrize(
+    ("flavour", "pair", "arch", "causes"),
+    [
+        ("cu13", ("4.0.0b19", "4.0.0b20"), "", {"toolchain": 220, "both together": 4}),
+        ("cu13", ("4.0.0b31", "4.0.0b32"), "", {"toolchain": 184}),
+        ("cu12", ("4.0.0b31", "4.0.0b32"), "", {"toolchain": 186}),
+        ("cu13", ("4.0.0b11", "4.0.0b12"), "sm_90", {"toolchain": 100}),
+        ("cu12", ("4.0.0b9", "4.0.0b10"), "", {"source": 78}),
+        ("cu12", ("4.0.0b33", "4.0.0b34"), "", {"source": 21}),
+    ],
+)
+def test_figures_by_cause(flavour, pair, arch, causes):
+    cases = explained(flavour, *pair).cases
+    found = Counter(
+        v.cause for case, metrics in cases.items() if case.startswith(arch) for v in metrics.values()
+    )
+    assert found == causes

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from fa4_asv.causes import Explanation
+from fa4_asv.causes import Explanation, Verdict
 from fa4_asv.changes import Change, changes_between, package_changes
 from fa4_asv.groups import GROUPS
 from fa4_asv.report import words
@@ -26,6 +26,7 @@ JUDGED = (
     "broken",
 )
 UNEXPLAINED = "not yet explained"
+UNKNOWN = "unknown"  # explained as far as it can be: a cross pair does not compile
 SOURCE, TOOLCHAIN = "source", "toolchain"
 
 
@@ -170,15 +171,15 @@ def _cause(before: Point, after: Point, change: Change, found: Explanation | Non
         return SOURCE
     if found is None:
         return UNEXPLAINED
-    verdict = found.states.get(change.case) if change.metric == "state" else None
-    if change.group == "codegen" and change.metric != "state":
-        known = found.cases.get(change.case, {}).get(change.metric)
-        cause = known.cause if known else "unknown"
-    else:
-        cause = verdict.cause if verdict and change.group == "codegen" else "unknown"
-    if cause != "unknown":
-        return cause
-    return UNEXPLAINED if found.files else TOOLCHAIN
+    verdict: Verdict[str] | Verdict[int] | None = None
+    if change.group == "codegen":
+        metrics = found.cases.get(change.case, {})
+        verdict = found.states.get(change.case) if change.metric == "state" else metrics.get(change.metric)
+    if verdict and verdict.cause != UNKNOWN:
+        return verdict.cause
+    if not found.files:
+        return TOOLCHAIN
+    return UNKNOWN if verdict else UNEXPLAINED
 
 
 def _safe(text: str) -> str:
