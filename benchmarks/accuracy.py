@@ -1,6 +1,6 @@
 """How far FA4 is from the truth, against MATH's own error in the same dtype. Needs `-m NAME` and a card (or a CPU)."""
 
-from fa4_asv.groups import KINDS
+from fa4_asv.groups import GROUPS, KINDS
 from fa4_asv.runtime import sample
 from fa4_asv.shapes import for_accuracy, for_cpu
 
@@ -10,7 +10,7 @@ class _Errors:
 
     params = [["fa4", "fa4-sdpa"], [shape.name for shape in for_accuracy()], list(KINDS)]
     param_names = ["backend", "shape", "kind"]
-    version = "1"
+    version = GROUPS["accuracy-forward"].version
     timeout = 3600
 
 

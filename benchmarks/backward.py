@@ -1,13 +1,13 @@
 """Seconds of a backward, behind the guard. Belongs to the machine that measures it: `asv run -m NAME`."""
 
-from fa4_asv.groups import YARD_SHAPES, YARDSTICKS, names
+from fa4_asv.groups import GROUPS, YARD_SHAPES, YARDSTICKS, names
 from fa4_asv.runtime import sample
 from fa4_asv.shapes import core, for_cpu, further
 
 
 class _Timed:
     param_names = ["backend", "shape"]
-    version = "1"
+    version = GROUPS["backward"].version
     # The first figure of a round waits for the whole class.
     timeout = 3600
 

@@ -2,6 +2,7 @@
 
 from fa4_asv.cases import ARCHES, CASES
 from fa4_asv.codegen import measure
+from fa4_asv.groups import GROUPS
 from fa4_asv.lanes import collect, figure
 
 
@@ -10,7 +11,7 @@ class Kernels:
 
     params = [list(ARCHES), list(CASES)]
     param_names = ["arch", "case"]
-    version = "1"
+    version = GROUPS["codegen"].version
     timeout = 60
 
     def setup_cache(self):

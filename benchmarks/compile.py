@@ -1,7 +1,7 @@
 """How long a user waits for FA4's first step: its import, and the JIT of a call. No GPU; needs `-m NAME`."""
 
 from fa4_asv.cases import ARCHES
-from fa4_asv.groups import TIMED_CALLS
+from fa4_asv.groups import GROUPS, TIMED_CALLS
 from fa4_asv.jit import measure_call, measure_import
 from fa4_asv.lanes import sampled
 
@@ -11,7 +11,7 @@ class Jit:
 
     params = [list(ARCHES), list(TIMED_CALLS)]
     param_names = ["arch", "call"]
-    version = "2"  # 1: the process of each sample imported FA4 itself
+    version = GROUPS["compile"].version
     timeout = 10800  # an hour of waiting for the machine, 19 processes that may each need minutes
 
     def track_seconds(self, arch, call):
@@ -23,7 +23,7 @@ class Jit:
 class Import:
     """`import flash_attn.cute` with the DSL, in a fresh process that has imported torch."""
 
-    version = "1"
+    version = GROUPS["import"].version
     timeout = 10800
 
     def track_seconds(self):

@@ -1,7 +1,7 @@
 """Peak memory at real sizes: traced (no GPU; exact; machine `nogpu`) and as allocated on a card (`-m NAME`)."""
 
 from fa4_asv.cases import ARCHES
-from fa4_asv.groups import CPU_CALLS, FAMILIES, TRACED
+from fa4_asv.groups import CPU_CALLS, FAMILIES, GROUPS, TRACED
 from fa4_asv.lanes import collect, figure
 from fa4_asv.runtime import sample
 from fa4_asv.traced import measure, measure_growth
@@ -12,7 +12,7 @@ class Traced:
 
     params = [list(ARCHES), list(TRACED)]
     param_names = ["arch", "case"]
-    version = "1"
+    version = GROUPS["memory"].version
     timeout = 60
 
     def setup_cache(self):
@@ -36,7 +36,7 @@ class Growth:
 
     params = [list(ARCHES), list(FAMILIES)]
     param_names = ["arch", "family"]
-    version = "1"
+    version = GROUPS["growth"].version
     timeout = 60
 
     def setup_cache(self):
@@ -55,7 +55,7 @@ class Allocated:
 
     params = [list(ARCHES), list(TRACED)]
     param_names = ["arch", "case"]
-    version = "1"
+    version = GROUPS["allocated"].version
     timeout = 3600
 
     def track_peak_bytes(self, arch, case):
@@ -74,7 +74,7 @@ class AllocatedCpu:
 
     params = [["cpu"], list(CPU_CALLS)]
     param_names = ["arch", "case"]
-    version = "1"
+    version = GROUPS["allocated-cpu"].version
     timeout = 3600
 
     def track_peak_bytes(self, arch, case):

@@ -1,7 +1,7 @@
 """The route through PyTorch: does a torch drive this FA4 (no GPU; exact; `nogpu`), and how well on a card (`-m NAME`)."""
 
 from fa4_asv.cases import ARCHES
-from fa4_asv.groups import TORCHES
+from fa4_asv.groups import GROUPS, TORCHES
 from fa4_asv.lanes import collect, figure
 from fa4_asv.route import measure
 from fa4_asv.runtime import sample
@@ -16,7 +16,7 @@ class Sdpa:
 
     params = [list(TORCHES), list(ARCHES)]
     param_names = ["torch", "arch"]
-    version = "1"
+    version = GROUPS["route"].version
     timeout = 60
 
     def setup_cache(self):
@@ -35,7 +35,7 @@ class Card:
 
     params = [["bf16", "fp16"]]
     param_names = ["dtype"]
-    version = "1"
+    version = GROUPS["route-card"].version
     timeout = 3600
 
     def track_broken(self, dtype):
@@ -49,7 +49,7 @@ class Host:
 
     params = [["fwd", "bwd"], [shape.name for shape in HOST_SHAPES]]
     param_names = ["direction", "shape"]
-    version = "1"
+    version = GROUPS["route-host"].version
     timeout = 3600
 
     def track_seconds(self, direction, shape):

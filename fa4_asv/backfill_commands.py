@@ -139,11 +139,7 @@ def _tell_plan(project: Project, tasks: Sequence[Task], wish: Wish, commits: int
         return
     for task in tasks:
         click.echo(f"{task.label}: {', '.join(task.groups)}")
-    about = ""
-    if expected.seconds is not None:
-        about = f", about {minutes(expected.seconds)} by what was recorded so far"
-    if expected.unknown:
-        about += f"; not counted, as {wish.machine} has no record of them: {', '.join(expected.unknown)}"
+    about = expected.words(wish.machine)
     click.echo(f"{len(tasks)} runs are missing over {commits} commits{about}")
 
 

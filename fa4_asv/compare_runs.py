@@ -19,7 +19,7 @@ from fa4_asv.asv_glue.bases import torches_here
 from fa4_asv.backfill import Attempt, Task, Turns, Wish, clear_leftovers, missing
 from fa4_asv.compare_plan import TOOLCHAIN_VARIABLE, Commit, Plan
 from fa4_asv.errors import Fa4AsvError
-from fa4_asv.estimates import estimate, minutes
+from fa4_asv.estimates import estimate
 from fa4_asv.files import only_one
 from fa4_asv.groups import GROUPS
 from fa4_asv.history.repository import NO_HISTORY, has_history
@@ -105,8 +105,8 @@ def _under(policy: str, head: Commit) -> Iterator[None]:
 
 
 def _one_by_one(project: Project, tasks: Sequence[Task], wish: Wish, asked: Asked) -> None:
-    seconds = None if wish.bench else estimate(project, tasks, wish).seconds  # it knows whole groups only
-    about = "" if seconds is None else f", about {minutes(seconds)} by what was recorded so far"
+    # It knows whole groups only.
+    about = "" if wish.bench else estimate(project, tasks, wish).words(wish.machine)
     for number, task in enumerate(tasks, 1):
         words = f"measuring {task.label} ({number} of {len(tasks)}{about}): {', '.join(task.groups)}"
         click.echo(words, err=True)

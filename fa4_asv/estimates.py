@@ -24,6 +24,12 @@ class Estimate:
     seconds: float | None
     unknown: tuple[str, ...]
 
+    def words(self, machine: str) -> str:
+        """The end of a sentence about what is to be measured on `machine`."""
+        about = "" if self.seconds is None else f", about {minutes(self.seconds)} by what was recorded so far"
+        lacking = ", ".join(self.unknown)
+        return about + (f"; not counted, as {machine} has no record of them: {lacking}" if lacking else "")
+
 
 def estimate(project: Project, tasks: Sequence[Task], wish: Wish) -> Estimate:
     """What `tasks` will take: per group the median of what was recorded for the machine."""

@@ -166,9 +166,10 @@ def _figures(
 
 
 def _states(old: CaseRecord, new: CaseRecord, source: CaseRecord, toolchain: CaseRecord) -> Verdict[str]:
-    # A cross pair that breaks where neither side does says nothing of the change.
+    # A cross pair that breaks in other words than a broken side does says nothing of the change.
     sides = (old.state, new.state)
-    crossed = [r.state if r.state != "broken" or "broken" in sides else None for r in (source, toolchain)]
+    known = {record.why for record in (old, new) if record.state == "broken"}
+    crossed = [r.state if r.state != "broken" or r.why in known else None for r in (source, toolchain)]
     words = "; ".join(dict.fromkeys(f"{r.state}: {r.why}" for r in (old, new, source, toolchain) if r.why))
     return Verdict(*sides, crossed[0], crossed[1], decide(*sides, crossed[0], crossed[1]), words)
 

@@ -23,8 +23,8 @@ class Group:
 
     `exact` figures are the same wherever they are made and stand under machine `nogpu`; others belong
     to the machine whose clock measured them. `device` ("cuda", "cpu"), `backward` and `what` are those of run-time
-    groups: what one process measures of a case, see runtime_worker.JOBS. `version` is that of its benchmarks:
-    what an older one recorded means something else, and is missing.
+    groups: what one process measures of a case, see runtime_worker.JOBS. `version` is what its benchmarks tell
+    asv: what an older one recorded means something else, and is missing. Classes of one file share it where they share a base.
     """
 
     name: str
@@ -220,7 +220,7 @@ _GROUPS = (
         SECONDS,
         tuple((arch, call) for arch in ARCHES for call in TIMED_CALLS),
         exact=False,
-        version="2",
+        version="2",  # 1: the process of each sample imported FA4 itself
     ),
     Group("import", "compile.Import.track_", SECONDS, (("flash_attn.cute",),), exact=False),
     *_timed(),

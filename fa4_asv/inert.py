@@ -13,12 +13,13 @@ def one_line(text: str, most: int = 300) -> str:
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
-_PLACE = re.compile(r"(?<![\w/:.])/(?:[\w.+@-]+/)+")
+_PLACE = re.compile(r"(?<![\w/.])(?<!:/)/(?:[\w.+@-]+/)+")  # no address: "://" stands before none
 
 
 def without_places(text: str) -> str:
     """Words without the folders of the machine that said them: of a package's file from the package on, else its name."""
-    return _PLACE.sub("", re.sub(r"(?<![\w/:.])/\S*?/site-packages/", "", text))
+    text = text.replace("file:///", "/")
+    return _PLACE.sub("", re.sub(r"(?<![\w/.])/[^\s:]*?/site-packages/", "", text))
 
 
 def plain(text: str, most: int = 10_000) -> str:

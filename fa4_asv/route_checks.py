@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from fa4_asv.inert import without_places
+
 HEADS = 8
 
 
@@ -94,8 +96,7 @@ def run_checks(driver: Driver) -> dict[str, str]:
 
 def plain(error: BaseException) -> str:
     """An exception in one line that is the same on every machine: no paths, addresses or line numbers."""
-    words = " ".join(str(error).split())
-    words = re.sub(r"(?<![\w.:/])/(?:[\w.+-]+/)+", "", words)
+    words = without_places(" ".join(str(error).split()))
     words = re.sub(r"0x[0-9a-f]{6,}", "0x...", words)[:300]
     frames = traceback.extract_tb(error.__traceback__)
     place = f" (in {Path(frames[-1].filename).name}, {frames[-1].name})" if frames else ""

@@ -43,7 +43,7 @@ class Pair:
         words, count = self.record.words, self.record.figures["broken"]
         if not count:
             return "yes"
-        of = f"({count} of {self.record.figures['checks']})"
+        of = f"({count} of {self.record.figures.get('checks', '?')})"
         if {"forward_full", "forward_causal"} <= words.keys():
             return f"no {of}"
         after = {name for name in words if name.startswith("backward") or name == "deterministic"}

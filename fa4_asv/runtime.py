@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -27,12 +28,12 @@ from fa4_asv.records import CaseRecord
 from fa4_asv.sampling import two_modes
 from fa4_asv.traced import measure as measure_traced
 
-# Raised when inputs, guard or timing change meaning; also the benchmarks' version.
+# Raised when inputs, guard or timing change meaning, with the version of the groups that they measure.
 VERSION = "1"
 # Of each question: the guard with a compile of every kernel of the call, or at most 5 s of GPU time.
 CASE_TIMEOUT = 300.0
 GUARDS = 8  # processes at once, each with a context and a few tensors of up to a GiB on the card
-_OUT_OF_MEMORY = "OutOfMemoryError"  # torch's
+_OUT_OF_MEMORY = re.compile("out.?of.?memory", re.IGNORECASE)  # torch's class, CUDA's words and names
 _WORKER = (sys.executable, "-m", "fa4_asv.runtime_worker")
 
 Records = dict[str, CaseRecord]
@@ -97,7 +98,7 @@ def _guarded(context: Context, group: Group, cases: dict[str, Case], command: tu
         beside = _beside(group)
         found |= _ask(context, group, left, command, "guard", beside)
         # Memory that others took beside it says nothing of a case; what a card cannot hold fails alone, too.
-        starved = {key: case for key, case in left.items() if _OUT_OF_MEMORY in found[key].why}
+        starved = {key: case for key, case in left.items() if _OUT_OF_MEMORY.search(found[key].why)}
         if starved and beside > 1:
             found |= _ask(context, group, starved, command, "guard")
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ ROW = re.compile(
     r"^\| (4\.0\.0b\d+) \| (4\.0\.0b\d+) \| (cu1[23]) \| (\S.*) \| (\w+) \| (\w+) \| (\w+) \| ([\w –]+) \|$",
     re.M,
 )
+# The page speaks of the record up to a release; what came later is not in its counts.
 TEXT = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
 
 
@@ -51,6 +52,13 @@ def figure(known, flavour: str, pair: tuple[str, str], release: str, kernel: str
         if name.startswith(f"{arch}/") and all(name in s and s[name].state == "measured" for s in sides)
     ]
     return str(sum(cases[name].figures[metric] for name in shared))
+
+
+def order() -> list[str]:
+    """The releases that the page speaks of."""
+    last = re.search(r"From the record, 4\.0\.0b3 to (4\.0\.0b\d+)", TEXT)
+    versions = [release.version for release in Manifest.load(Project(ROOT).manifest).releases]
+    return versions[: versions.index(last[1]) + 1]
 
 
 @cache
@@ -89,7 +97,7 @@ def test_every_row_is_in_the_record(known):
 
 def test_the_largest_are_those_that_the_script_ranks_first():
     rank = tool("rank_steps")
-    found = rank.ranked(rank.scores(Project(ROOT)))
+    found = [pair for pair in rank.ranked(rank.scores(Project(ROOT))) if pair[0] in order()]
     titles = " ".join(re.findall(r"^## \d\. (.*)$", TEXT, re.M))
     assert {release for release, _ in found[:6]} <= set(re.findall(r"4\.0\.0b\d+", titles))
     said = [
@@ -99,13 +107,14 @@ def test_the_largest_are_those_that_the_script_ranks_first():
     assert said == [(release, round(score)) for release, score in found[:6]]
 
 
-def test_shares_of_causes_are_those_of_the_record(known):
+def test_shares_of_causes_are_those_of_the_record():
     """Of neighbours only: one file explains b15 to b20."""
     count: Counter[str] = Counter()
-    order = [release.version for release in Manifest.load(Project(ROOT).manifest).releases]
+    known = order()
     for path in (ROOT / "results" / "nogpu").glob("*.cause"):
         one = read_explanation(path)
-        if order.index(one.head.release) - order.index(one.base.release) > 1:
+        sides = [known.index(side.release) for side in (one.base, one.head) if side.release in known]
+        if len(sides) < 2 or sides[1] - sides[0] > 1:
             continue
         count.update(verdict.cause for metrics in one.cases.values() for verdict in metrics.values())
         count.update(verdict.cause for verdict in one.states.values())

@@ -94,7 +94,7 @@ FLOORS = [
     {"report.parts", "report.charts", "report.words"},
     {"report.model"},
     {"report.events", "report.multiples"},
-    {"report.overview", "report.totals", "report.support", "report.machines"},
+    {"report.overview", "report.totals", "report.compile_times", "report.support", "report.machines"},
     {"report.chronicle"},
     {"report.site"},
     {"accuracy", "route_card"},

@@ -15,6 +15,8 @@ from fa4_asv.inert import without_places
             "ImportError: no 'Arch' (cutlass/base_dsl/__init__.py)",
         ),
         ("FileNotFoundError: '/home/me/.cache/x-1/y.json'", "FileNotFoundError: 'y.json'"),
+        ("error:/home/me/x.py, file:///home/me/x", "error:x.py, x"),
+        ("/a/x.so:/home/me/y.so", "x.so:y.so"),
         ("not supported on SM100/SM110, bf16/fp16", "not supported on SM100/SM110, bf16/fp16"),
         ("see https://docs.example/a/b.html and a / b", "see https://docs.example/a/b.html and a / b"),
         ("flash_attn/cute/interface.py:12 and ../x/y", "flash_attn/cute/interface.py:12 and ../x/y"),

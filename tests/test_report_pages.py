@@ -12,9 +12,9 @@ from fa4_asv.groups import GROUPS, SAMPLES, key_of
 from fa4_asv.history.commits import Commit, add_commits
 from fa4_asv.project import Project
 from fa4_asv.records import CaseRecord
+from fa4_asv.report.compile_times import compile_seconds
 from fa4_asv.report.events import timeline
 from fa4_asv.report.model import Model, load
-from fa4_asv.report.multiples import compile_seconds
 from fa4_asv.report.overview import headline, largest
 from fa4_asv.report.site import pages
 from fa4_asv.report.totals import history
@@ -95,7 +95,13 @@ def route(**broken: int) -> Groups:
         f"{torch.replace('_', '.')[1:]}/sm_90": {"broken": count, "checks": 21}
         for torch, count in broken.items()
     }
-    return {"route": {case: CaseRecord("measured", figures=found) for case, found in figures.items()}}
+    words = {"forward_full": "ValueError: too many values", "forward_causal": "ValueError: too many values"}
+    return {
+        "route": {
+            case: CaseRecord("measured", figures=found, words=words if found["broken"] else {})
+            for case, found in figures.items()
+        }
+    }
 
 
 def test_what_torch_cannot_drive_is_told_though_nothing_changed(project):
@@ -106,16 +112,36 @@ def test_what_torch_cannot_drive_is_told_though_nothing_changed(project):
     top = headline(model, timeline(model, []))
     assert top.verdict == "no relevant change"
     assert top.sentences == [
-        "Through PyTorch's scaled_dot_product_attention: torch 2.15.0 drives it, "
-        "torch 2.13.0 does not (13 of 21 checks fail)."
+        "Does PyTorch's scaled_dot_product_attention drive it? torch 2.15.0: yes; torch 2.13.0: no (13 of 21)."
     ]
     (row,) = (row for row in top.table.rows if row[0] == "broken checks")
-    assert (row[1].text, row[1].css) == ("torch 2.13.0: 13 of 21; torch 2.15.0: none of 21", "same")
+    assert (row[1].text, row[1].css) == ("torch 2.13.0: no (13 of 21); torch 2.15.0: yes", "same")
     write_pair(project, two, route(t2_13_0=0, t2_15_0=0))
     model = model_of(project)
     (row,) = (row for row in headline(model, timeline(model, [])).table.rows if row[0] == "broken checks")
-    assert row[1].text == "torch 2.13.0: none of 21, 13 before; torch 2.15.0: none of 21"
+    assert row[1].text == "torch 2.13.0: yes, before: no (13 of 21); torch 2.15.0: yes"
     assert row[1].css == "better"
+
+
+def test_a_torch_that_only_one_flavour_was_asked_about_is_told_with_it(project):
+    one, two = write_releases(project, 2)
+    for release in (one, two):
+        write_pair(project, release, route(t2_13_0=0, t2_15_0=0))
+        write_pair(project, release, route(t2_13_0=13), flavour="cu12")
+    model = model_of(project)
+    (sentence,) = headline(model, timeline(model, [])).sentences
+    assert sentence.endswith(
+        "torch 2.15.0: yes under cu13; torch 2.13.0: yes under cu13, no (13 of 21) under cu12."
+    )
+
+
+def test_a_newest_release_that_is_recorded_in_part_takes_no_total_away(project):
+    one, two = write_releases(project, 2)
+    write_pair(project, one, kernels(sm_100__fwd_d128_full=spilling(8), sm_100__fwd_d256_full=spilling(9)))
+    write_pair(project, two, kernels(sm_100__fwd_d128_full=spilling(8)) | route(t2_13_0=0))
+    model = model_of(project)
+    panels = {one.anchor: one for one in history(model, timeline(model, []))}
+    assert panels["total-sm_100-spill_bytes"].table.rows == [["b1", "17"], ["b2", "–"]]
 
 
 def calls(*seconds: float) -> Groups:
@@ -132,11 +158,10 @@ def test_compile_seconds_show_between_what_their_samples_lie_and_each_series_onc
         write_pair(project, one, calls(*samples), flavour=flavour, policy=policy, machine="box")
     usual, other = compile_seconds(model_of(project))
     assert usual.title == "box: first call"
-    assert (
-        other.title
-        == "box: first call (releases, nvidia-cutlass-dsl==4.7.1, fa4-pyany-toolchainnvidia-cutlass-dsl==4.7.1)"
-    )
-    assert "differ by 19% in the middle" in usual.note and "on A Processor, 1 of 2 cores;" in usual.note
+    assert other.title == "box: first call (toolchain nvidia-cutlass-dsl==4.7.1)"
+    anchors = [panel.anchor for section in (usual, other) for panel in section.panels]
+    assert len(anchors) == len(set(anchors))
+    assert "differ by 19 % in the middle" in usual.note and "on A Processor, 1 of 2 cores;" in usual.note
     panel = usual.panels[0]
     seconds = "2.2\xa0s (2\xa0s to 2.42\xa0s)"
     assert panel.table.rows == [["b1", seconds, seconds]]

@@ -35,8 +35,9 @@ for number, line in enumerate(sys.stdin):
         open(log + ".starved", "w").close()
     if what == "die":
         os._exit(9)
-    kind = "OutOfMemoryError" if what == "starve" else "ValueError"
-    error = {"kind": kind, "words": f"words of {what}", "refused": what == "refuse", "guard": what == "wrong"}
+    kinds = {"starve": ("OutOfMemoryError", "words"), "starved driver": ("RuntimeError", "CUDA error: out of memory")}
+    kind, words = kinds.get(what, ("ValueError", f"words of {what}"))
+    error = {"kind": kind, "words": words, "refused": what == "refuse", "guard": what == "wrong"}
     if job["what"] == "guard":
         measured = {"samples": {}, "control": None, "errors": {"out gaussian": 0.5}, "words": {}}
         print(json.dumps({"error": error} if what and what != "hang later" else measured), flush=True)
@@ -131,6 +132,7 @@ def test_only_a_cards_own_kernels_are_guarded_side_by_side(monkeypatch):
     [
         ("starve once", 4, "measured", 2),
         ("starve", 4, "broken", 2),
+        ("starved driver", 4, "broken", 2),
         ("starve", 1, "broken", 1),
     ],
 )

@@ -6,7 +6,9 @@ import shutil
 from types import SimpleNamespace
 
 from fa4_asv.machine import python_tag
+from fa4_asv.records import CaseRecord
 from tests.conftest import ROOT
+from tests.fake_record import write_pair, write_releases
 from tests.test_airgap import tool
 
 
@@ -44,6 +46,22 @@ def test_the_bare_loop_runs_in_the_base_that_asv_uses(project, monkeypatch):
     assert used == [project.work / "base" / names[1] / "bin" / "python"]
 
 
-def test_cluster_speed_reads(monkeypatch):
+def test_what_cluster_speed_imports_is_there(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "tools")
-    assert callable(tool("cluster_speed").main)
+    tool("cluster_speed")
+
+
+def test_compile_seconds_are_told_by_release_with_their_spread(project, monkeypatch, capsys):
+    one, two = write_releases(project, 2)
+    record = CaseRecord("measured", samples={"seconds": [2.0, 2.2, 2.1]})
+    for release, policy in ((two, "day"), (one, "day"), (two, "nvidia-cutlass-dsl==4.7.1")):
+        groups = {"import": {"flash_attn.cute": record}}
+        write_pair(project, release, groups, machine="box", policy=policy)
+    monkeypatch.setattr("sys.argv", ["compile_seconds.py", "box"])
+    tool("compile_seconds").main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" | ")[:3] for line in lines if line.startswith("| 4.0.0b")] == [
+        ["| 4.0.0b1", "4.8.1", "2.1"],
+        ["| 4.0.0b2", "4.8.1", "2.1"],
+    ]
+    assert lines[-1].startswith("2 cases, 6 samples. Samples of a case differ by 10 % in the middle")

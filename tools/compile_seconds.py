@@ -3,21 +3,21 @@
     python tools/compile_seconds.py xeon-2c
     python tools/compile_seconds.py xeon-2c --releases 4.0.0b19 4.0.0b36 --flavour cu13
 
-Medians of the samples in the sidecars. Spread: (largest - smallest) / median of the samples of a case.
+Medians of the samples in the sidecars, toolchains of the day.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from collections.abc import Iterator
-from statistics import median, quantiles
+from statistics import median
 
 from fa4_asv.groups import GROUPS
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.project import Project
 from fa4_asv.records import CaseRecord, Sidecar
 from fa4_asv.results import iter_results, read_sidecar, sidecar_path
+from fa4_asv.sampling import spreads
 
 DSL = "nvidia-cutlass-dsl"
 
@@ -30,12 +30,14 @@ def cases_of(sidecar: Sidecar) -> dict[str, CaseRecord]:
     return {key.replace("flash_attn.cute", "import"): record for key, record in named.items()}
 
 
-def recorded(project: Project, machine: str) -> Iterator[Sidecar]:
-    """Sidecars of releases with compile seconds, oldest release first."""
+def recorded(project: Project, machine: str) -> list[Sidecar]:
+    """Sidecars of releases with compile seconds, toolchain of the day, oldest release first."""
     order = [release.commit for release in Manifest.load(project.manifest).releases]
     sidecars = [read_sidecar(sidecar_path(path)) for path in iter_results(project.results, machine)]
-    found = [one for one in sidecars if one.commit in order and cases_of(one)]
-    return iter(sorted(found, key=lambda one: order.index(one.commit)))
+    found = [
+        one for one in sidecars if one.commit in order and one.toolchain.policy == "day" and cases_of(one)
+    ]
+    return sorted(found, key=lambda one: order.index(one.commit))
 
 
 def cell(record: CaseRecord | None) -> str:
@@ -54,16 +56,12 @@ def table(sidecars: list[Sidecar]) -> None:
         print(f"| {sidecar.release} | {sidecar.toolchain.packages.get(DSL, '')} | {shown} |")
 
 
-def spread(sidecars: list[Sidecar]) -> None:
-    records = [record for one in sidecars for record in cases_of(one).values() if record.samples]
-    samples = [record.samples["seconds"] for record in records]
-    found = [(max(one) - min(one)) / median(one) for one in samples]
-    if len(found) > 1:
-        tenths = quantiles(found, n=10)
-        print(
-            f"\n{len(found)} cases, {sum(map(len, samples))} samples; those of a case differ by {tenths[4]:.0%} "
-            f"in the middle, {tenths[8]:.0%} in one case of ten, {max(found):.0%} at most."
-        )
+def spread(sidecars: list[Sidecar]) -> str:
+    samples = [
+        record.samples["seconds"] for one in sidecars for record in cases_of(one).values() if record.samples
+    ]
+    found = [one for one in samples if len(one) > 1]
+    return f"{len(samples)} cases, {sum(map(len, samples))} samples. {spreads(found)}." if found else ""
 
 
 def main() -> None:
@@ -84,7 +82,7 @@ def main() -> None:
     for flavour, sidecars in sorted(found.items()):
         print(f"\n{flavour}\n")
         table(sidecars)
-    spread([sidecar for sidecars in found.values() for sidecar in sidecars])
+    print(f"\n{spread([sidecar for sidecars in found.values() for sidecar in sidecars])}")
 
 
 if __name__ == "__main__":

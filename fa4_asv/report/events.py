@@ -32,7 +32,7 @@ SOURCE, TOOLCHAIN = "source", "toolchain"
 
 @dataclass(frozen=True)
 class Event:
-    """One metric of one case that changed, and its cause: source, toolchain, both together or not yet explained."""
+    """One metric of one case that changed, and its cause: one of `cause_rule.CAUSES`, or UNEXPLAINED."""
 
     change: Change
     cause: str

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from statistics import median
 
 from fa4_asv.cases import ARCHES
 from fa4_asv.groups import GROUPS, TRACED
-from fa4_asv.records import CaseRecord
 from fa4_asv.report import words
 from fa4_asv.report.charts import Line, lines
-from fa4_asv.report.model import Model, Point, Series, seconds_of
+from fa4_asv.report.model import Point, Series
 from fa4_asv.report.parts import Chart, Panel, Section, Table
 
 FLAVOURS = ("cu13", "cu12")  # their place is their colour
@@ -47,11 +45,6 @@ def exact(group: str, case: str, metric: str) -> Callable[[Point], float | None]
     return lambda point: point.figure(group, case, metric)
 
 
-def timed(group: str, case: str) -> Callable[[Point], float | None]:
-    """How to read the median seconds of one case from a point."""
-    return lambda point: seconds_of(point.cases(group).get(case))
-
-
 def kernels(series: Sequence[Series], arch: str) -> list[Section]:
     """Spills and instructions of every kernel of one architecture."""
     points = axis(series)
@@ -85,12 +78,12 @@ def _kernel(series: Sequence[Series], points: Sequence[Point], arch: str, name: 
             columns.append(f"{title}, {one.key.title}")
             for row, value in zip(rows, found, strict=True):
                 row.append(words.figure(value))
-        charts.append(_chart(f"{title} of {name} on {arch}", title, labels, drawn, unit))
+        charts.append(chart(f"{title} of {name} on {arch}", title, labels, drawn, unit))
     table = Table(f"{name} on {arch}, all figures", ["release", *columns], rows)
     return Panel(name, name, charts, table, words.case_title(name))
 
 
-def _chart(of: str, title: str, labels: Sequence[str], drawn: Sequence[Line], unit: str) -> Chart:
+def chart(of: str, title: str, labels: Sequence[str], drawn: Sequence[Line], unit: str) -> Chart:
     def form(value: float) -> str:
         return words.figure(value, unit if unit in ("bytes", "seconds") else "")
 
@@ -144,84 +137,7 @@ def _memory_panel(cases: Sequence[str], labels: Sequence[str], drawn: Sequence[L
     )
     sizes = [f"{TRACED[name][1].batch} × {TRACED[name][1].seq_len:,}" for name in names]
     note = f"{' and '.join(arches)}; sequences × tokens: {', '.join(sizes)}"
-    chart = _chart(f"Peak memory of {title} on {' and '.join(arches)}", "peak memory", labels, drawn, "bytes")
-    return Panel(f"{arches[0]}-{names[0]}", title, [chart], table, note)
-
-
-def compile_seconds(model: Model) -> list[Section]:
-    """Seconds of a first call and of the import, by machine; empty where no machine recorded any."""
-    sections = []
-    for machine in model.machines:
-        for title, series in _alike(model.of_machine(machine)).items():
-            for group in ("compile", "import"):
-                panels = _seconds(series, group)
-                if panels:
-                    what = "first call" if group == "compile" else "import"
-                    sections.append(Section(f"{machine}: {what}{title}", panels, _conditions(series, group)))
-    return sections
-
-
-def _alike(series: Sequence[Series]) -> dict[str, list[Series]]:
-    """Series that differ in nothing but their flavour share charts; what sets the others apart, in words."""
-    found: dict[tuple[str, ...], list[Series]] = {}
-    for one in series:
-        environment = one.key.environment.replace(f"-flavour{one.key.flavour}", "")
-        found.setdefault((one.key.history, one.key.branch, one.key.policy, environment), []).append(one)
-    usual = next(iter(found), None)
-    return {"" if key == usual else f" ({', '.join(filter(None, key))})": same for key, same in found.items()}
-
-
-def _conditions(series: Sequence[Series], group: str) -> str:
-    """On what processor, and how far samples of one case differ: what a difference between releases is worth."""
-    records = [
-        record
-        for one in series
-        for point in one.points
-        for record in point.cases(group).values()
-        if len(record.samples.get("seconds", [])) > 1
-    ]
-    spreads = sorted(_spread(record.samples["seconds"]) for record in records)
-    if not spreads:
-        return ""
-    processors = dict.fromkeys(record.words.get("cpu", "a processor without a name") for record in records)
-    ninth = spreads[min(len(spreads) - 1, len(spreads) * 9 // 10)]
-    return (
-        f"Medians, with the smallest and the largest of {len(records[-1].samples['seconds'])} samples behind each chart. Samples of "
-        f"a case differ by {median(spreads):.0%} in the middle and by {ninth:.0%} in one case of ten: believe no smaller "
-        f"difference between releases. Measured on {' and '.join(processors)}; seconds of another machine do not compare."
+    drawing = chart(
+        f"Peak memory of {title} on {' and '.join(arches)}", "peak memory", labels, drawn, "bytes"
     )
-
-
-def _spread(samples: Sequence[float]) -> float:
-    return (max(samples) - min(samples)) / median(samples)
-
-
-def _between(record: CaseRecord | None) -> str:
-    """The median of a case's samples, and between which they lie."""
-    samples = record.samples.get("seconds") if record else None
-    if not samples:
-        return words.figure(None)
-    ends = f"{words.seconds(min(samples))} to {words.seconds(max(samples))}"
-    return f"{words.seconds(median(samples))} ({ends})" if len(samples) > 1 else words.seconds(samples[0])
-
-
-def _seconds(series: Sequence[Series], group: str) -> list[Panel]:
-    points = axis(series)
-    labels = [point.label for point in points]
-    cases = sorted({case for point in points for case in point.cases(group)})
-    panels = []
-    for case in cases:
-        lying = [
-            one for one in series if any(seconds_of(point.cases(group).get(case)) for point in one.points)
-        ]
-        drawn = [
-            Line(one.key.title, colour(one.key.flavour), values(one, labels, timed(group, case)))
-            for one in lying
-        ]
-        if drawn:
-            at = [{point.label: point.cases(group).get(case) for point in one.points} for one in lying]
-            rows = [[short(label), *(_between(known.get(label)) for known in at)] for label in labels]
-            table = Table(f"Seconds of {case}", ["release", *(line.name for line in drawn)], rows)
-            chart = _chart(f"Seconds of {case}", "seconds", labels, drawn, "seconds")
-            panels.append(Panel(case.replace("/", "-"), case, [chart], table))
-    return panels
+    return Panel(f"{arches[0]}-{names[0]}", title, [drawing], table, note)

@@ -10,9 +10,10 @@ from fa4_asv.changes import package_changes
 from fa4_asv.groups import GROUPS
 from fa4_asv.report import words
 from fa4_asv.report.events import JUDGED, UNEXPLAINED, Event, Step, Timeline
-from fa4_asv.report.model import Model, Series
+from fa4_asv.report.model import Model, Point, Series
 from fa4_asv.report.multiples import short
 from fa4_asv.report.parts import Cell, Row, Table
+from fa4_asv.route_table import Pair
 
 _JUDGED_GROUPS = ("codegen", "memory", "growth", "route")
 
@@ -132,39 +133,49 @@ def _cell(arch: str, series: Series, group: str, metric: str, steps: Sequence[St
     return Cell(", ".join(told), f"events/{step.page}", css)
 
 
+def _pair(point: Point, series: Series, case: str) -> Pair | None:
+    """The route of one case ("2.13.0/sm_90"), None where nobody asked."""
+    record = point.cases("route").get(case)
+    torch, _, arch = case.partition("/")
+    asked = record and record.state != "not run"
+    return Pair(point.label, torch, arch, series.key.flavour, record) if record and asked else None
+
+
 def _route_cell(series: Series, cases: Sequence[str]) -> Cell:
-    """How many checks fail with each torch now: that nothing changed does not say that it works."""
-    before, now = series.measured[-2], series.measured[-1]
+    """What each torch makes of it now: that nothing changed does not say that it works."""
     told, moved = [], []
     for case in cases:
-        was, broken = (point.figure("route", case, "broken") for point in (before, now))
-        checks = now.figure("route", case, "checks")
-        told.append(f"torch {case.partition('/')[0]}: {broken or 'none'} of {checks}")
-        if was != broken:
-            moved.append((broken or 0) - (was or 0))
-            told[-1] += f", {was} before" if was is not None else ""
-    css = "same" if not moved else "better" if max(moved) < 0 else "worse" if min(moved) > 0 else "mixed"
+        was, now = (_pair(point, series, case) for point in series.measured[-2:])
+        if now is None:
+            continue
+        told.append(f"torch {now.torch}: {now.verdict}")
+        if was and was.verdict != now.verdict:
+            told[-1] += f", before: {was.verdict}"
+            moved.append("better" if now.verdict == "yes" else "worse" if was.verdict == "yes" else "mixed")
+    css = "same" if not moved else moved[0] if len(set(moved)) == 1 else "mixed"
     return Cell("; ".join(told), "route.html", css)
 
 
 def _routes(series: Sequence[Series]) -> list[str]:
-    """Which torch drives the newest release, in a sentence; none where no route was recorded."""
-    worst: dict[str, tuple[int, int]] = {}
-    for point in (one.measured[-1] for one in series):
-        for case, record in point.cases("route").items():
-            if record.state == "measured":
-                torch = case.partition("/")[0]
-                found = record.figures["broken"], record.figures["checks"]
-                worst[torch] = max(worst.get(torch, (0, 0)), found)
-    if not worst:
+    """What each torch makes of the newest release, in a sentence; none where no route was recorded."""
+    said: dict[str, dict[str, list[str]]] = {}
+    for one in series:
+        point = one.measured[-1]
+        for case in point.cases("route"):
+            if pair := _pair(point, one, case):
+                where = said.setdefault(pair.torch, {}).setdefault(pair.verdict, [])
+                where.append(one.key.flavour)
+    if not said:
         return []
-    told = [
-        f"torch {torch} drives it"
-        if not broken
-        else f"torch {torch} does not ({broken} of {checks} checks fail)"
-        for torch, (broken, checks) in sorted(worst.items(), key=lambda pair: _numbers(pair[0]), reverse=True)
-    ]
-    return [f"Through PyTorch's scaled_dot_product_attention: {', '.join(told)}."]
+    asked = {flavour for verdicts in said.values() for where in verdicts.values() for flavour in where}
+    told = []
+    for torch, verdicts in sorted(said.items(), key=lambda pair: _numbers(pair[0]), reverse=True):
+        words = []
+        for verdict, where in verdicts.items():
+            limited = len(verdicts) > 1 or set(where) != asked
+            words.append(verdict + (f" under {' and '.join(dict.fromkeys(where))}" if limited else ""))
+        told.append(f"torch {torch}: {', '.join(words)}")
+    return [f"Does PyTorch's scaled_dot_product_attention drive it? {'; '.join(told)}."]
 
 
 def _numbers(version: str) -> list[int]:

@@ -22,6 +22,7 @@ from fa4_asv.groups import GROUPS
 from fa4_asv.machine import NOGPU
 from fa4_asv.project import Project
 from fa4_asv.report import chronicle, multiples, words
+from fa4_asv.report.compile_times import compile_seconds
 from fa4_asv.report.events import JUDGED, Step, Timeline, timeline
 from fa4_asv.report.machines import machines
 from fa4_asv.report.model import Model, Point, load
@@ -147,7 +148,7 @@ def pages(model: Model, found: Timeline) -> Iterator[Page]:
         "sections.html",
         title="Compile time",
         lead="Seconds of a first call and of the import, each sample a process that had compiled nothing before: medians, by machine.",
-        sections=multiples.compile_seconds(model),
+        sections=compile_seconds(model),
         flavours=flavours,
     )
     yield from _maps(model, render)

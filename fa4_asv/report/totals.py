@@ -69,14 +69,17 @@ def _totals(series: Sequence[Series], points: Sequence[Point]) -> list[Panel]:
 
 
 def _everywhere(series: Sequence[Series], arch: str) -> set[str]:
-    """The kernels that the newest release of every series measured: one set, so that flavours can be compared."""
-    newest = [
-        {case for case, record in one.measured[-1].cases("codegen").items() if record.state == "measured"}
-        for one in series
-        if one.measured
-    ]
-    shared = set.intersection(*newest) if newest else set()
-    return {case for case in shared if case.startswith(f"{arch}/")}
+    """The kernels of the fullest point of every series: one set, so that flavours can be compared."""
+
+    def kernels(point: Point) -> set[str]:
+        records = point.cases("codegen").items()
+        return {
+            case for case, record in records if record.state == "measured" and case.startswith(f"{arch}/")
+        }
+
+    # Not the newest one: it may be recorded in part.
+    fullest = [max(map(kernels, one.points), key=len) for one in series if one.points]
+    return set.intersection(*fullest) if fullest else set()
 
 
 def _sum(series: Series, labels: Sequence[str], cases: set[str], metric: str) -> list[float | None]:

@@ -1,0 +1,104 @@
+"""Compile seconds by machine: charts over the releases, and what a difference between two of them is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import median
+
+from fa4_asv.records import CaseRecord
+from fa4_asv.report import words
+from fa4_asv.report.charts import Line
+from fa4_asv.report.model import Model, Point, Series, seconds_of
+from fa4_asv.report.multiples import axis, chart, colour, short, values
+from fa4_asv.report.parts import Panel, Section, Table
+from fa4_asv.sampling import spreads
+
+_GROUPS = {"compile": "first call", "import": "import"}
+
+
+def compile_seconds(model: Model) -> list[Section]:
+    """Seconds of a first call and of the import, by machine; empty where no machine recorded any."""
+    sections: list[Section] = []
+    for machine in model.machines:
+        for title, series in _alike(model.of_machine(machine)).items():
+            for group, what in _GROUPS.items():
+                panels = _panels(series, group, f"{machine}-{len(sections)}")
+                if panels:
+                    sections.append(Section(f"{machine}: {what}{title}", panels, _conditions(series, group)))
+    return sections
+
+
+def _alike(series: Sequence[Series]) -> dict[str, list[Series]]:
+    """Series that differ in nothing but their flavour share charts; of the others, how they differ from the first."""
+    found: dict[tuple[str, ...], list[Series]] = {}
+    for one in series:
+        key = one.key
+        environment = key.environment.replace(f"-flavour{key.flavour}", "").replace(
+            f"-toolchain{key.policy}", ""
+        )
+        branch = key.branch and f"branch {key.branch}"
+        found.setdefault((key.history, branch, f"toolchain {key.policy}", environment), []).append(one)
+    usual = next(iter(found), ())
+    titles = {
+        key: ", ".join(part for part, same in zip(key, usual, strict=True) if part != same) for key in found
+    }
+    return {f" ({titles[key]})" if titles[key] else "": same for key, same in found.items()}
+
+
+def _conditions(series: Sequence[Series], group: str) -> str:
+    """On what processor, and how far samples of one case differ."""
+    records = [
+        record
+        for one in series
+        for point in one.points
+        for record in point.cases(group).values()
+        if len(record.samples.get("seconds", [])) > 1
+    ]
+    if not records:
+        return ""
+    processors = dict.fromkeys(record.words.get("cpu", "a processor without a name") for record in records)
+    return (
+        "Medians; behind each chart with the smallest and the largest sample. "
+        f"{spreads([record.samples['seconds'] for record in records])}: believe no smaller difference between releases. "
+        f"Measured on {' and '.join(processors)}; seconds of another machine do not compare."
+    )
+
+
+def _panels(series: Sequence[Series], group: str, place: str) -> list[Panel]:
+    points = axis(series)
+    labels = [point.label for point in points]
+    panels = []
+    for case in sorted({case for point in points for case in point.cases(group)}):
+        lying = [
+            one for one in series if any(seconds_of(point.cases(group).get(case)) for point in one.points)
+        ]
+        if not lying:
+            continue
+        drawn = [
+            Line(
+                one.key.title,
+                colour(one.key.flavour),
+                values(one, labels, _timed(group, case)),
+            )
+            for one in lying
+        ]
+        known = [{point.label: point.cases(group).get(case) for point in one.points} for one in lying]
+        rows = [[short(label), *(_between(records.get(label)) for records in known)] for label in labels]
+        table = Table(f"Seconds of {case}", ["release", *(line.name for line in drawn)], rows)
+        svg = chart(f"Seconds of {case}", "seconds", labels, drawn, "seconds")
+        panels.append(Panel(f"{place}-{case.replace('/', '-')}", case, [svg], table))
+    return panels
+
+
+def _timed(group: str, case: str) -> Callable[[Point], float | None]:
+    """How to read the median seconds of one case from a point."""
+    return lambda point: seconds_of(point.cases(group).get(case))
+
+
+def _between(record: CaseRecord | None) -> str:
+    """The median of a case's samples, and between which they lie."""
+    samples = record.samples.get("seconds") if record else None
+    if not samples:
+        return words.figure(None)
+    ends = f"{words.seconds(min(samples))} to {words.seconds(max(samples))}"
+    return f"{words.seconds(median(samples))} ({ends})" if len(samples) > 1 else words.seconds(samples[0])
