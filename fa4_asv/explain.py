@@ -18,6 +18,7 @@ from fa4_asv.groups import GROUPS, Case, key_of
 from fa4_asv.history import repository
 from fa4_asv.history.source import Source
 from fa4_asv.history.toolchain import Lock, Policy
+from fa4_asv.inert import without_colours
 from fa4_asv.opcodes import by_role
 from fa4_asv.pairs import Records, Workshop
 from fa4_asv.project import Project
@@ -168,9 +169,14 @@ def _figures(
 def _states(old: CaseRecord, new: CaseRecord, source: CaseRecord, toolchain: CaseRecord) -> Verdict[str]:
     # A cross pair that breaks in other words than a broken side does says nothing of the change.
     sides = (old.state, new.state)
-    known = {record.why for record in (old, new) if record.state == "broken"}
-    crossed = [r.state if r.state != "broken" or r.why in known else None for r in (source, toolchain)]
-    words = "; ".join(dict.fromkeys(f"{r.state}: {r.why}" for r in (old, new, source, toolchain) if r.why))
+    known = {without_colours(record.why) for record in (old, new) if record.state == "broken"}
+    crossed = [
+        r.state if r.state != "broken" or without_colours(r.why) in known else None
+        for r in (source, toolchain)
+    ]
+    words = "; ".join(
+        dict.fromkeys(f"{r.state}: {without_colours(r.why)}" for r in (old, new, source, toolchain) if r.why)
+    )
     return Verdict(*sides, crossed[0], crossed[1], decide(*sides, crossed[0], crossed[1]), words)
 
 

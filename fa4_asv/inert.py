@@ -13,7 +13,13 @@ def one_line(text: str, most: int = 300) -> str:
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
+_COLOURS = re.compile(r"\x1b?\[\d+(?:;\d+)*m")
 _PLACE = re.compile(r"(?<![\w/.])(?<!:/)/(?:[\w.+@-]+/)+")  # no address: "://" stands before none
+
+
+def without_colours(text: str) -> str:
+    """What was said without the codes that colour a terminal, whole or without their escape character."""
+    return _COLOURS.sub("", text)
 
 
 def without_places(text: str) -> str:

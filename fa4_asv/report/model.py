@@ -10,10 +10,10 @@ from statistics import median
 from fa4_asv.changes import Record
 from fa4_asv.history.commits import Commit, load_commits
 from fa4_asv.history.manifest import Manifest, Release
+from fa4_asv.inert import without_colours
 from fa4_asv.machine import NOGPU
 from fa4_asv.project import Project
 from fa4_asv.records import CaseRecord, Sidecar
-from fa4_asv.report import words
 from fa4_asv.results import load_result, read_sidecar, sidecar_path
 
 RELEASES, UPSTREAM = "releases", "upstream"  # the two histories
@@ -177,7 +177,7 @@ def _slim(sidecar: Sidecar) -> Sidecar:
     """Without what no page shows: histograms and parts are nine tenths of a record, and a compiler's colours."""
     groups = {
         group: {
-            case: replace(record, opcodes={}, parts={}, why=words.without_colours(record.why))
+            case: replace(record, opcodes={}, parts={}, why=without_colours(record.why))
             for case, record in cases.items()
         }
         for group, cases in sidecar.groups.items()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime, timezone
 
 from fa4_asv.cases import CASES, Case
@@ -22,7 +21,6 @@ _ROLES = {
 }
 _COMPILER = "nvidia-cutlass-dsl"
 _FIRST = (_COMPILER, "quack-kernels", "apache-tvm-ffi")
-_COLOURS = re.compile(r"\x1b?\[\d+(?:;\d+)*m")
 _STEPS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -44,11 +42,6 @@ def seconds(value: float) -> str:
         if value * factor >= 1:
             return f"{value * factor:.4g}\N{NO-BREAK SPACE}{unit}"
     return f"{value * 1e6:.3g}\N{NO-BREAK SPACE}µs"
-
-
-def without_colours(text: str) -> str:
-    """What was said without the codes that colour a terminal, whole or without their escape character."""
-    return _COLOURS.sub("", text)
 
 
 def percent(before: float, after: float) -> str:
