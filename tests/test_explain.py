@@ -9,7 +9,7 @@ import pytest
 from fa4_asv.causes import Verdict
 from fa4_asv.errors import Fa4AsvError
 from fa4_asv.explain import corners, explanation, leading, selected
-from fa4_asv.groups import GROUPS
+from fa4_asv.groups import GROUPS, key_of
 from fa4_asv.investigate import investigate
 from fa4_asv.opcodes import OTHER, ROLES, by_role, role_of
 from fa4_asv.results import read_sidecar, series_sidecars, write_sidecar
@@ -114,6 +114,38 @@ def test_a_state_that_changed_is_a_verdict_too(two, told, cross, cause):
     assert (state.base, state.head, state.cause) == ("measured", "unsupported", cause)
     assert state.why.startswith("unsupported: AssertionError: head_dim")
     assert found.cases == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "toolchain", "cause"),
+    [
+        (0, "broken: OpError: \x1b[1mgot 96\x1b[0m", "source"),
+        ("broken: OpError: got 96", 0, "toolchain"),
+        ("broken: OpError: got 96", "broken: OpError: got 96", "both together"),
+        ("broken: TypeError: quack takes 4", "broken: OpError: got 96", "unknown"),
+        ("broken: OpError: got 96", "broken: killed", "unknown"),
+    ],
+)
+def test_a_cross_pair_proves_something_only_where_it_breaks_as_a_side_does(
+    two, told, source, toolchain, cause
+):
+    project, base, head = two
+    corners = {
+        ("4.0.0b3", "4.6.2"): "broken: OpError: got 96",
+        ("4.0.0b10", "4.8.0"): 0,
+        ("4.0.0b10", "4.6.2"): source,
+        ("4.0.0b3", "4.8.0"): toolchain,
+    }
+
+    def spills(source, packages, case):
+        if case == key_of(OTHER_CASE):
+            return 0  # a side of which nothing compiles is an error
+        return corners[source.release, packages["nvidia-cutlass-dsl"]]
+
+    found = investigate(
+        FakeShop(project, spills), base, head, [CASE, OTHER_CASE], told.append, culprits=False
+    )
+    assert found.states["sm_100/fwd_d128_full"].cause == cause
 
 
 def test_a_side_of_which_nothing_compiles_is_an_error(two, told):
