@@ -39,7 +39,7 @@ def figure(value: float | None, unit: str = "") -> str:
 
 def seconds(value: float) -> str:
     if not value:
-        return f"0\N{NO-BREAK SPACE}s"
+        return "0\N{NO-BREAK SPACE}s"
     for factor, unit in ((1.0, "s"), (1e3, "ms"), (1e6, "µs")):
         if value * factor >= 1:
             return f"{value * factor:.4g}\N{NO-BREAK SPACE}{unit}"
