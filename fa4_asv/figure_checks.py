@@ -89,7 +89,8 @@ def _other_samples(result: Result, key: Key, kept: list[float]) -> str:
         return "the result file has other samples than the sidecar"
     if is_repeated(kept):  # asv itself keeps none, so that only this shows it
         return f"the sidecar has {len(kept)} {POOLED}"
-    return other_statistics(result.statistics.get(key, {}), kept) if kept else ""
+    recorded = result.statistics.get(key)
+    return other_statistics(recorded, kept) if recorded and kept else ""
 
 
 def other_statistics(recorded: dict[str, float], samples: list[float]) -> str:

@@ -13,12 +13,12 @@ def one_line(text: str, most: int = 300) -> str:
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
-_COLOURS = re.compile(r"\x1b?\[\d+(?:;\d+)*m")
+_COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|\[\d+(?:;\d+)*m")
 _PLACE = re.compile(r"(?<![\w/.])(?<!:/)/(?:[\w.+@-]+/)+")  # no address: "://" stands before none
 
 
 def without_colours(text: str) -> str:
-    """What was said without the codes that colour a terminal, whole or without their escape character."""
+    """What was said without the codes that steer a terminal, and those of colours that lost their escape character."""
     return _COLOURS.sub("", text)
 
 

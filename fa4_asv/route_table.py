@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import click
@@ -63,6 +63,14 @@ class Pair:
         return found
 
 
+def pair_of(
+    release: str, flavour: str, cases: Mapping[str, CaseRecord], torch: str, arch: str
+) -> Pair | None:
+    """What one release's route cases say of a torch on an architecture, None where nobody asked."""
+    record = cases.get(key_of((torch, arch)))
+    return Pair(release, torch, arch, flavour, record) if record and record.state != "not run" else None
+
+
 def pairs_of(project: Project, flavours: Sequence[str], policy: str = "day") -> list[Pair]:
     """All that is recorded, oldest release first. Raises Fa4AsvError naming a file that cannot be read."""
     manifest = Manifest.load(project.manifest)
@@ -72,9 +80,8 @@ def pairs_of(project: Project, flavours: Sequence[str], policy: str = "day") -> 
             cases = entry.sidecar.groups.get("route", {})
             for torch in TORCHES:
                 for arch in ARCHES:
-                    record = cases.get(key_of((torch, arch)))
-                    if record is not None and record.state != "not run":
-                        found.append(Pair(entry.release, torch, arch, flavour, record))
+                    if pair := pair_of(entry.release, flavour, cases, torch, arch):
+                        found.append(pair)
     order = {release.version: index for index, release in enumerate(manifest.releases)}
     return sorted(found, key=lambda pair: order.get(pair.release, -1))
 

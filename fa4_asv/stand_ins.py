@@ -7,7 +7,6 @@ process starts. Used by the workers only; torch and the DSL are handed in by the
 from __future__ import annotations
 
 import os
-import re
 import traceback
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +14,7 @@ from typing import Any, TextIO
 
 from fa4_asv.cases import TARGETS
 from fa4_asv.compile_pool import die_with_parent
-from fa4_asv.inert import without_places
+from fa4_asv.inert import without_colours, without_places
 
 
 def target_environment(arch: str, flavour: str) -> tuple[tuple[str, str], ...]:
@@ -93,15 +92,13 @@ def stand_in_for_the_driver(torch: Any, hardware: Any) -> None:
     )
 
 
-_ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # the DSL colours its errors, terminal or not
-
-
 def describe(error: BaseException) -> dict[str, Any]:
     """An exception as words; `refused` when FA4 itself said no (an assertion or NotImplementedError)."""
     frames = traceback.extract_tb(error.__traceback__)
     own = bool(frames) and "flash_attn/cute/" in frames[-1].filename.replace(os.sep, "/")
     refused = own and isinstance(error, (AssertionError, NotImplementedError))
-    words = without_places(" ".join(_ESCAPES.sub("", str(error)).split()))[:400]
+    # The DSL colours its errors, terminal or not.
+    words = without_places(" ".join(without_colours(str(error)).split()))[:400]
     if not words and frames:
         words = f"{frames[-1].line or 'assertion'} ({Path(frames[-1].filename).name}:{frames[-1].lineno})"
     return {"kind": type(error).__name__, "words": words, "refused": refused}

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from fa4_asv.cases import ARCHES
 from fa4_asv.changes import package_changes
-from fa4_asv.groups import GROUPS
+from fa4_asv.groups import GROUPS, TORCHES
 from fa4_asv.report import words
 from fa4_asv.report.events import JUDGED, UNEXPLAINED, Event, Step, Timeline
 from fa4_asv.report.model import Model, Point, Series
 from fa4_asv.report.multiples import short
 from fa4_asv.report.parts import Cell, Row, Table
-from fa4_asv.route_table import Pair
+from fa4_asv.route_table import Pair, pair_of
 
 _JUDGED_GROUPS = ("codegen", "memory", "growth", "route")
 
@@ -135,10 +135,8 @@ def _cell(arch: str, series: Series, group: str, metric: str, steps: Sequence[St
 
 def _pair(point: Point, series: Series, case: str) -> Pair | None:
     """The route of one case ("2.13.0/sm_90"), None where nobody asked."""
-    record = point.cases("route").get(case)
     torch, _, arch = case.partition("/")
-    asked = record and record.state != "not run"
-    return Pair(point.label, torch, arch, series.key.flavour, record) if record and asked else None
+    return pair_of(point.label, series.key.flavour, point.cases("route"), torch, arch)
 
 
 def _route_cell(series: Series, cases: Sequence[str]) -> Cell:
@@ -169,17 +167,13 @@ def _routes(series: Sequence[Series]) -> list[str]:
         return []
     asked = {flavour for verdicts in said.values() for where in verdicts.values() for flavour in where}
     told = []
-    for torch, verdicts in sorted(said.items(), key=lambda pair: _numbers(pair[0]), reverse=True):
-        words = []
+    for torch in (one for one in reversed(TORCHES) if one in said):
+        verdicts, words = said[torch], []
         for verdict, where in verdicts.items():
             limited = len(verdicts) > 1 or set(where) != asked
             words.append(verdict + (f" under {' and '.join(dict.fromkeys(where))}" if limited else ""))
         told.append(f"torch {torch}: {', '.join(words)}")
     return [f"Does PyTorch's scaled_dot_product_attention drive it? {'; '.join(told)}."]
-
-
-def _numbers(version: str) -> list[int]:
-    return [int(part) for part in version.split(".") if part.isdigit()]
 
 
 def largest(timeline: Timeline, limit: int = 12) -> Table:

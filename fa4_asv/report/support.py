@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fa4_asv.cases import ARCHES, CASES
-from fa4_asv.groups import TORCHES, key_of
+from fa4_asv.groups import TORCHES
 from fa4_asv.records import CaseRecord
 from fa4_asv.report import words
 from fa4_asv.report.model import Point, Series
 from fa4_asv.report.multiples import axis, short
 from fa4_asv.report.parts import Cell, Row, Table
-from fa4_asv.route_table import Grid, Pair, grids
+from fa4_asv.route_table import Grid, Pair, grids, pair_of
 
 STATES = {
     "measured": "supported",
@@ -105,12 +105,12 @@ def _range(labels: Sequence[str]) -> str:
 def routes(series: Sequence[Series]) -> list[Grid]:
     """Which torch drives which release, from the same records as everything else."""
     pairs = [
-        Pair(point.label, torch, arch, one.key.flavour, record)
+        pair
         for one in series
         for point in one.points
         for torch in TORCHES
         for arch in ARCHES
-        if (record := point.cases("route").get(key_of((torch, arch)))) and record.state != "not run"
+        if (pair := pair_of(point.label, one.key.flavour, point.cases("route"), torch, arch))
     ]
     order = {point.label: index for index, point in enumerate(axis(series))}
     return grids(sorted(pairs, key=lambda pair: order[pair.release]))
