@@ -16,16 +16,7 @@ from typing import Any
 import click
 
 from fa4_asv.asv_glue.bases import torches_here
-from fa4_asv.backfill import (
-    TASK_TIMEOUT,
-    Attempt,
-    Ended,
-    Task,
-    Wish,
-    clear_leftovers,
-    commits_of,
-    missing,
-)
+from fa4_asv.backfill import TASK_TIMEOUT, Attempt, Ended, Task, Wish, clear_leftovers, commits_of, missing
 from fa4_asv.cluster.desk import Desk, Site, package
 from fa4_asv.cluster.drive import Drive
 from fa4_asv.compile_pool import cores

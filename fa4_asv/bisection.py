@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fa4_asv.cause_rule import arrives
-from fa4_asv.causes import Culprit, counted
+from fa4_asv.causes import Culprit, arrives
 from fa4_asv.errors import Fa4AsvError
 from fa4_asv.explain import Corner, Tell, name_of
+from fa4_asv.formatting import counted
 from fa4_asv.history import upstream
 from fa4_asv.history.source import lay_source
 from fa4_asv.pairs import Workshop

@@ -14,10 +14,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from fa4_asv.cause_rule import decide
 from fa4_asv.errors import Fa4AsvError
 from fa4_asv.files import write_atomic
-from fa4_asv.records import METRICS, STATES, SUITE
+from fa4_asv.metrics import METRICS
+from fa4_asv.records import STATES, SUITE
+
+CAUSES = ("source", "toolchain", "both together", "either alone", "unknown")
+# A side explains a change when it alone gets within a tenth of it: of a change below 10, all of it.
+NEAR = 0.1
 
 FORMAT = 1
 MACHINE = "nogpu"
@@ -111,11 +115,6 @@ class Explanation:
             case for case, metrics in self.cases.items() for v in metrics.values() if v.cause == "unknown"
         }
         return sorted(found | {case for case, verdict in self.states.items() if verdict.cause == "unknown"})
-
-
-def counted(number: int, noun: str) -> str:
-    """As people count: 1 kernel, 2 kernels."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def write_explanation(path: Path, found: Explanation) -> None:
@@ -252,3 +251,26 @@ def _state(value: Any) -> str:
     if value not in STATES:
         raise ValueError(f"state is {value!r}, expected one of {', '.join(STATES)}")
     return str(value)
+
+
+def decide(base: T, head: T, source: T | None, toolchain: T | None) -> str:
+    """What moved a figure from `base` to `head`: which side alone gets it there (see NEAR).
+
+    One of CAUSES: "source", "toolchain", "either alone" (each gets it there), "both together" (neither does).
+    Swapping base with head and source with toolchain answers the same for exact moves.
+    """
+    if source is None or toolchain is None:
+        return "unknown"
+    by_source, by_toolchain = arrives(base, head, source), arrives(base, head, toolchain)
+    if by_source and by_toolchain:
+        return "either alone"
+    if by_source or by_toolchain:
+        return "source" if by_source else "toolchain"
+    return "both together"
+
+
+def arrives(base: int | str, head: int | str, alone: int | str) -> bool:
+    """Whether `alone` is where `head` is: words exactly, counts to within NEAR of the change."""
+    if isinstance(base, str) or isinstance(head, str) or isinstance(alone, str):
+        return alone == head
+    return abs(alone - head) <= NEAR * abs(head - base)

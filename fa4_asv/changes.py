@@ -14,7 +14,8 @@ from fa4_asv.errors import Fa4AsvError
 from fa4_asv.groups import GROUPS
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.machine import NOGPU
-from fa4_asv.records import METRICS, CaseRecord, Sidecar
+from fa4_asv.metrics import METRICS
+from fa4_asv.records import CaseRecord, Sidecar
 from fa4_asv.results import iter_results, load_result, read_sidecar, sidecar_path
 
 # Of what is often nothing, a ratio says little below this: 0 to 8 bytes is less than 8 to 480.

@@ -22,9 +22,9 @@ COMMANDS = {
     "changes": ("fa4_asv.report_commands", "changes", "What changed between recorded releases."),
     "explain": ("fa4_asv.explain_commands", "explain", "Source or toolchain: what moved a kernel, by name."),
     "doctor": ("fa4_asv.doctor", "doctor", "What this machine can measure, and why not the rest."),
-    "report": ("fa4_asv.report.site", "report", "Make the report that people read."),
-    "route": ("fa4_asv.route_table", "route", "Which PyTorch drives which release through SDPA."),
-    "verify": ("fa4_asv.report_commands", "verify", "Whether every file of the record is sound."),
+    "report": ("fa4_asv.report_command", "report", "Make the report that people read."),
+    "route": ("fa4_asv.route_command", "route", "Which PyTorch drives which release through SDPA."),
+    "verify": ("fa4_asv.verify_command", "verify", "Whether every file of the record is sound."),
 }
 
 

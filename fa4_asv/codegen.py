@@ -21,6 +21,7 @@ from fa4_asv.compile_pool import Job, Outcome, cores, run_jobs
 from fa4_asv.context import Context
 from fa4_asv.cubin import Cubin, read_cubin
 from fa4_asv.errors import Fa4AsvError
+from fa4_asv.progress import progress
 from fa4_asv.records import CaseRecord
 from fa4_asv.stand_ins import target_environment
 
@@ -153,14 +154,3 @@ def _kernel_of(case: Case, kernels: list[dict[str, Any]], whole: bool = True) ->
         "post_dkv": post[-1:] if whole else post[1:][-1:],
     }[case.role]
     return chosen[0] if chosen else None
-
-
-def progress(context: Context, words: str) -> None:
-    """One line that overwrites itself, on the terminal that asv runs on, if it does."""
-    if not context.terminal:
-        return
-    try:
-        with open(context.terminal, "w") as terminal:  # noqa: PTH123 - a device, not a file
-            terminal.write(f"\r\033[K{words}" if words else "\r\033[K")
-    except OSError:
-        pass

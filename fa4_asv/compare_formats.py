@@ -16,17 +16,8 @@ from rich.text import Text
 
 from fa4_asv.compare import Row
 from fa4_asv.compare_sides import Comparison, Side
-from fa4_asv.compare_words import (
-    Line,
-    by_metric,
-    count,
-    headline,
-    line_of,
-    origin,
-    others,
-    packages,
-    toolchain,
-)
+from fa4_asv.compare_words import Line, by_metric, headline, line_of, origin, others, packages, toolchain
+from fa4_asv.formatting import counted
 from fa4_asv.inert import code, one_line
 from fa4_asv.records import SUITE
 
@@ -130,7 +121,7 @@ def _origin(side: Side) -> str:
 
 def _block(heading: str, rows: Sequence[Row], room: int, folded: bool) -> list[str]:
     """One table within `room` bytes, behind a fold or not."""
-    tall = f"{heading}: {count(len(rows), 'row')}"
+    tall = f"{heading}: {counted(len(rows), 'row')}"
     begin = ["<details>", f"<summary>{tall}</summary>", ""] if folded else [f"### {tall}", ""]
     begin += [f"| {' | '.join(_COLUMNS)} |", "|---|---|---:|---:|---:|---|---|"]
     end = ["", "</details>", ""] if folded else [""]
@@ -142,7 +133,7 @@ def _block(heading: str, rows: Sequence[Row], room: int, folded: bool) -> list[s
             break
         shown.append(_cells(line))
     hidden = len(rows) - len(shown)
-    tail = ["", f"{count(hidden, 'more row')} left out for length."] if hidden else []
+    tail = ["", f"{counted(hidden, 'more row')} left out for length."] if hidden else []
     return [*begin, *shown, *tail, *end]
 
 

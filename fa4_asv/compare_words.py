@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fa4_asv.compare import NOT_COMPARABLE, Row
 from fa4_asv.compare_sides import Comparison, Side
+from fa4_asv.formatting import counted
 from fa4_asv.groups import GROUPS
 
 NEWS = ("newly broken", "newly unsupported", "newly working", "newly supported", "new", "gone")
@@ -71,7 +72,7 @@ def headline(found: Comparison) -> str:
     if not found.worse:
         start = "Nothing is worse"
     else:
-        start = f"{count(len(found.worse), 'figure')} of {count(_cases(found.worse), 'case')} worse"
+        start = f"{counted(len(found.worse), 'figure')} of {counted(_cases(found.worse), 'case')} worse"
     rest = [f"{len(found.better)} better"]
     counts = found.counts
     rest += [
@@ -83,10 +84,6 @@ def headline(found: Comparison) -> str:
 
 def _cases(rows: list[Row]) -> int:
     return len({(row.group, row.case) for row in rows})
-
-
-def count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def by_metric(found: Comparison) -> list[tuple[str, int, int, int]]:

@@ -10,19 +10,20 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from fa4_asv.cause_rule import decide
-from fa4_asv.causes import MACHINE, Explanation, Side, Verdict, counted
+from fa4_asv.causes import MACHINE, Explanation, Side, Verdict, decide
 from fa4_asv.changes import case_changes
 from fa4_asv.errors import Fa4AsvError
+from fa4_asv.formatting import counted
 from fa4_asv.groups import GROUPS, Case, key_of
 from fa4_asv.history import repository
 from fa4_asv.history.source import Source
 from fa4_asv.history.toolchain import Lock, Policy
 from fa4_asv.inert import without_colours
+from fa4_asv.metrics import METRICS
 from fa4_asv.opcodes import by_role
 from fa4_asv.pairs import Records, Workshop
 from fa4_asv.project import Project
-from fa4_asv.records import METRICS, CaseRecord
+from fa4_asv.records import CaseRecord
 from fa4_asv.results import series_sidecars
 
 Tell = Callable[[str], None]

@@ -15,11 +15,12 @@ from rich.console import Console
 from fa4_asv.asv_glue.bases import base_here
 from fa4_asv.cases import ARCHES
 from fa4_asv.cause_record import keep as keep_cause
-from fa4_asv.causes import Explanation, counted, to_text
+from fa4_asv.causes import Explanation, to_text
 from fa4_asv.compare_plan import commit_of
 from fa4_asv.explain import corner, name_of, selected
 from fa4_asv.explain_report import markdown, render
 from fa4_asv.files import write_atomic
+from fa4_asv.formatting import counted
 from fa4_asv.groups import Case
 from fa4_asv.history.source import lay_source
 from fa4_asv.history.toolchain import FLAVOURS, UnsupportedFlavour

@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fa4_asv.causes import Culprit, Explanation, Side, Verdict, counted
+from fa4_asv.causes import Culprit, Explanation, Side, Verdict
 from fa4_asv.changes import weight
+from fa4_asv.formatting import counted
 from fa4_asv.inert import code, one_line, plain
-from fa4_asv.records import METRICS
+from fa4_asv.metrics import METRICS
 
 _HEADS = ("arch", "kernel", "figure", "before", "new source alone", "new toolchain alone", "after", "cause")
 _FILES = 12  # named; the rest are counted

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fa4_asv.cases import ARCHES, CASES
-from fa4_asv.records import METRICS
+from fa4_asv.metrics import METRICS
 from fa4_asv.shapes import HOST_SHAPES, SdpaShape, core, for_accuracy, for_cpu, further, models, standard
 
 Case = tuple[str, ...]

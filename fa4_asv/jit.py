@@ -18,11 +18,12 @@ from typing import Any
 
 from fa4_asv.alone import Reading, allowed, exclusive, others_used, processor, read_usage
 from fa4_asv.cases import ARCHES
-from fa4_asv.codegen import CALL_TIMEOUT, progress
+from fa4_asv.codegen import CALL_TIMEOUT
 from fa4_asv.compile_pool import Job, Outcome, Worker
 from fa4_asv.context import Context
 from fa4_asv.errors import Fa4AsvError
 from fa4_asv.groups import CHILDREN, SAMPLES
+from fa4_asv.progress import progress
 from fa4_asv.records import CaseRecord
 from fa4_asv.stand_ins import target_environment
 

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from fa4_asv.cases import CALLS, Call
-from fa4_asv.codegen_worker import make_call
 from fa4_asv.compile_pool import die_with_parent
+from fa4_asv.fake_calls import make_call
 from fa4_asv.stand_ins import describe, open_answers, stand_in_for_the_driver
 
 

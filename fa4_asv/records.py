@@ -14,16 +14,6 @@ FORMAT = 1  # of the sidecar file
 SUITE = "1"  # raised when figures of the same name are no longer comparable
 STATES = ("measured", "unsupported", "broken", "not run")
 
-# metric: (unit, title). Lower is better, always.
-METRICS = {
-    "spill_bytes": ("bytes", "spill (stack frame)"),
-    "local_loads": ("instructions", "local loads"),
-    "local_stores": ("instructions", "local stores"),
-    "instructions": ("instructions", "instructions"),
-    "text_bytes": ("bytes", "code size"),
-    "registers": ("registers", "registers"),
-}
-
 
 def _typed(data: Any, name: str, kind: type) -> Any:
     value = data.get(name, kind()) if isinstance(data, dict) else None

@@ -1,9 +1,8 @@
-"""Commands that read the record only; they need neither torch nor asv."""
+"""`fa4-asv changes`: what changed between recorded releases, from the record alone."""
 
 from __future__ import annotations
 
 import json
-import sys
 
 import click
 from rich.console import Console
@@ -11,10 +10,7 @@ from rich.console import Console
 from fa4_asv.changes import changes_between, recorded, render, render_figures, toolchain_changes
 from fa4_asv.errors import Fa4AsvError
 from fa4_asv.history.manifest import Manifest
-from fa4_asv.inert import one_line
 from fa4_asv.project import Project
-from fa4_asv.results import iter_results
-from fa4_asv.verify import verify as find_problems
 
 
 @click.command()
@@ -61,32 +57,3 @@ def changes(flavour: str, policy: str, last: int, limit: int, figures: bool, as_
         for before, after in zip(records, records[1:], strict=False)
     ]
     click.echo(json.dumps(pairs, indent=1))
-
-
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
-def verify(as_json: bool) -> None:
-    """Check every result file and its sidecar; name what is wrong and what to do.
-
-    Exit code: 0 the record is sound, 1 it has problems, 2 it cannot be checked.
-
-    \b
-    Examples:
-      fa4-asv verify
-      fa4-asv verify --json
-    """
-    project = Project.find()
-    problems = [
-        {"path": one_line(problem.path.relative_to(project.root).as_posix()), "what": problem.what}
-        for problem in find_problems(project)
-    ]
-    count = len(list(iter_results(project.results)))
-    if as_json:
-        click.echo(json.dumps({"result_files": count, "problems": problems}, indent=1))
-    else:
-        for problem in problems:
-            click.echo(f"{problem['path']}: {problem['what']}")
-        click.echo(
-            f"{count} result files: {len(problems)} problems" if problems else f"{count} result files: sound"
-        )
-    sys.exit(1 if problems else 0)

@@ -18,7 +18,7 @@ import json
 import sys
 from typing import Any
 
-from fa4_asv.no_compile import CompileNothing
+from fa4_asv.compile_stubs import CompileNothing
 from fa4_asv.route_checks import CHECKS, HEADS, Answer, Attention, Seen, run_checks
 from fa4_asv.stand_ins import open_answers, stand_in_for_the_driver
 

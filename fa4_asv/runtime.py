@@ -18,12 +18,12 @@ from statistics import median
 from typing import Any
 
 from fa4_asv.alone import exclusive
-from fa4_asv.codegen import progress
 from fa4_asv.compile_pool import Job, Outcome, cores, run_jobs
 from fa4_asv.context import Context
 from fa4_asv.files import only_one, write_atomic
 from fa4_asv.groups import GROUPS, Case, Group, key_of, traced_call
 from fa4_asv.lanes import sampled
+from fa4_asv.progress import progress
 from fa4_asv.records import CaseRecord
 from fa4_asv.sampling import two_modes
 from fa4_asv.traced import measure as measure_traced

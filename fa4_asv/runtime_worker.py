@@ -22,7 +22,7 @@ from fa4_asv.backends import Backend, backend
 from fa4_asv.checking import check_sampled, check_whole, kernels_of, results
 from fa4_asv.clocks import clock_reader, no_clocks
 from fa4_asv.compile_pool import die_with_parent
-from fa4_asv.compiles import compile_counter, count_compiles
+from fa4_asv.compile_stubs import compile_counter, count_compiles
 from fa4_asv.guard import GuardFailed
 from fa4_asv.host_cost import extra_seconds
 from fa4_asv.inputs import KINDS, make

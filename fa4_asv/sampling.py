@@ -204,13 +204,3 @@ def _unsettled(seconds: Sequence[float], rule: Rule) -> str:
     if error <= rule.precision:
         return ""
     return f"not settled: known to {error:.1%} after {rule.max_busy:g} s of GPU time"
-
-
-def spreads(cases: Sequence[Sequence[float]]) -> str:
-    """How far samples of one case lie apart, (largest - smallest) / median, over many cases of two samples or more, in words."""
-    found = sorted((max(one) - min(one)) / median(one) for one in cases)
-    ninth = found[min(len(found) - 1, len(found) * 9 // 10)]
-    shares = (f"{100 * value:.0f} %" for value in (median(found), ninth, found[-1]))
-    return "Samples of a case differ by {} in the middle, by {} in one case of ten, by {} at most".format(
-        *shares
-    )

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
-from fa4_asv.cause_rule import arrives
-from fa4_asv.causes import Culprit, counted
+from fa4_asv.causes import Culprit, arrives
 from fa4_asv.errors import Fa4AsvError
 from fa4_asv.explain import Corner, Tell
+from fa4_asv.formatting import counted
 from fa4_asv.groups import Case, key_of
 from fa4_asv.history.registry import versions_between
 from fa4_asv.history.toolchain import Policy, lock_for

@@ -13,10 +13,10 @@ from dataclasses import asdict
 
 from fa4_asv.alone import shared
 from fa4_asv.cache import cache_path, read_cache, write_cache
-from fa4_asv.codegen import progress
 from fa4_asv.compile_pool import Job, Outcome, run_jobs
 from fa4_asv.context import Context
 from fa4_asv.groups import FAMILIES, TRACED, key_of
+from fa4_asv.progress import progress
 from fa4_asv.records import CaseRecord
 from fa4_asv.stand_ins import target_environment
 

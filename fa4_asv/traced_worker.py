@@ -14,8 +14,8 @@ import json
 import sys
 from typing import Any
 
+from fa4_asv.compile_stubs import CompileNothing
 from fa4_asv.ledger import Ledger, following
-from fa4_asv.no_compile import CompileNothing
 from fa4_asv.shapes import SdpaShape
 from fa4_asv.stand_ins import describe, open_answers, stand_in_for_the_driver
 

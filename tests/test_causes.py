@@ -8,8 +8,7 @@ from dataclasses import replace
 import pytest
 
 from fa4_asv.cause_record import combined, keep, problems
-from fa4_asv.cause_rule import decide
-from fa4_asv.causes import Culprit, Explanation, Side, Verdict, read_explanation, write_explanation
+from fa4_asv.causes import Culprit, Explanation, Side, Verdict, decide, read_explanation, write_explanation
 from fa4_asv.errors import Fa4AsvError
 from fa4_asv.history.manifest import Manifest, Release
 from fa4_asv.results import sidecar_path, write_sidecar

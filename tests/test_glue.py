@@ -13,7 +13,8 @@ from asv.results import Results
 from asv.runner import BenchmarkResult
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
-from fa4_asv.asv_glue.seams import forget_wrong, keep_added, keep_known, write_json
+from fa4_asv.asv_glue.reconcile import forget_wrong, keep_added, keep_known
+from fa4_asv.asv_glue.seams import write_json
 from fa4_asv.asv_glue.selection import benchmarks
 from fa4_asv.cases import CASES
 from fa4_asv.codegen import _kernel_of, measure

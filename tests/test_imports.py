@@ -20,7 +20,8 @@ FLOORS = [
         "cluster.pool",
         "cluster.lifeline",
         "inert",
-        "cause_rule",
+        "metrics",
+        "formatting",
     },
     {
         "clocks",
@@ -31,7 +32,7 @@ FLOORS = [
         "records",
         "shapes",
         "compile_pool",
-        "no_compile",
+        "compile_stubs",
         "route_checks",
         "alone",
         "sessions",
@@ -41,7 +42,8 @@ FLOORS = [
         "cluster.ray_pool",
     },
     {
-        "compiles",
+        "progress",
+        "fake_calls",
         "ledger",
         "timing",
         "inputs",
@@ -86,6 +88,7 @@ FLOORS = [
         "history.sync",
         "history.branches",
         "report_commands",
+        "verify_command",
         "route_table",
         "staging",
         "compare",
@@ -97,7 +100,7 @@ FLOORS = [
     {"report.overview", "report.totals", "report.compile_times", "report.support", "report.machines"},
     {"report.chronicle"},
     {"report.site"},
-    {"accuracy", "route_card"},
+    {"accuracy", "route_card", "report_command", "route_command"},
     {
         "runtime",
         "runtime_worker",
@@ -112,6 +115,7 @@ FLOORS = [
     },
     {
         "asv_glue.bases",
+        "asv_glue.reconcile",
         "compare_words",
         "estimates",
         "explain",
@@ -142,7 +146,7 @@ HEAVY_IN = {
     "jit_worker",
     "codegen_worker",
     "runtime_worker",
-    "compiles",
+    "compile_stubs",
     "ledger",
 }
 # These name torch for the type checker only.

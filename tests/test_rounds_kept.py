@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fa4_asv.asv_glue.seams import continue_rounds, of_same_versions
+from fa4_asv.asv_glue.reconcile import continue_rounds, of_same_versions
 from fa4_asv.compare import rounds_of
 from fa4_asv.groups import CHILDREN, GROUPS
 from fa4_asv.records import CaseRecord, Sidecar, Toolchain

@@ -21,7 +21,8 @@ def main() -> None:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     from fa4_asv.cases import CALLS
-    from fa4_asv.codegen_worker import clear_compiled, make_call
+    from fa4_asv.codegen_worker import clear_compiled
+    from fa4_asv.fake_calls import make_call
     from fa4_asv.stand_ins import forget_personal_settings, stand_in_for_the_driver
 
     forget_personal_settings()

@@ -16,8 +16,8 @@ from fa4_asv.groups import GROUPS
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.project import Project
 from fa4_asv.records import CaseRecord, Sidecar
+from fa4_asv.report.compile_times import spreads
 from fa4_asv.results import iter_results, read_sidecar, sidecar_path
-from fa4_asv.sampling import spreads
 
 DSL = "nvidia-cutlass-dsl"
 

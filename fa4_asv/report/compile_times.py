@@ -11,7 +11,6 @@ from fa4_asv.report.charts import Line
 from fa4_asv.report.model import Model, Point, Series, seconds_of
 from fa4_asv.report.multiples import axis, chart, colour, short, values
 from fa4_asv.report.parts import Panel, Section, Table
-from fa4_asv.sampling import spreads
 
 _GROUPS = {"compile": "first call", "import": "import"}
 
@@ -102,3 +101,13 @@ def _between(record: CaseRecord | None) -> str:
         return words.figure(None)
     ends = f"{words.seconds(min(samples))} to {words.seconds(max(samples))}"
     return f"{words.seconds(median(samples))} ({ends})" if len(samples) > 1 else words.seconds(samples[0])
+
+
+def spreads(cases: Sequence[Sequence[float]]) -> str:
+    """How far samples of one case lie apart, (largest - smallest) / median, over many cases of two samples or more, in words."""
+    found = sorted((max(one) - min(one)) / median(one) for one in cases)
+    ninth = found[min(len(found) - 1, len(found) * 9 // 10)]
+    shares = (f"{100 * value:.0f} %" for value in (median(found), ninth, found[-1]))
+    return "Samples of a case differ by {} in the middle, by {} in one case of ten, by {} at most".format(
+        *shares
+    )
