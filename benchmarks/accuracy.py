@@ -1,8 +1,8 @@
 """How far FA4 is from the truth, against MATH's own error in the same dtype. Needs `-m NAME` and a card (or a CPU)."""
 
-from fa4_asv.groups import GROUPS, KINDS
-from fa4_asv.runtime import sample
-from fa4_asv.shapes import for_accuracy, for_cpu
+from fa4_asv.catalog.benchmarks import GROUPS, KINDS
+from fa4_asv.catalog.shapes import for_accuracy, for_cpu
+from fa4_asv.measure.runtime.collect import sample
 
 
 class _Errors:

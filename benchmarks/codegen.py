@@ -1,9 +1,9 @@
 """Compiled kernels: spills, local memory traffic, size. Needs no GPU; exact; machine `nogpu`."""
 
-from fa4_asv.cases import ARCHES, CASES
-from fa4_asv.codegen import measure
-from fa4_asv.groups import GROUPS
-from fa4_asv.lanes import collect, figure
+from fa4_asv.catalog.benchmarks import GROUPS
+from fa4_asv.catalog.kernels import ARCHES, CASES
+from fa4_asv.measure.benchmark_api import collect, figure
+from fa4_asv.measure.kernels.collect import measure
 
 
 class Kernels:

@@ -1,9 +1,9 @@
 """How long a user waits for FA4's first step: its import, and the JIT of a call. No GPU; needs `-m NAME`."""
 
-from fa4_asv.cases import ARCHES
-from fa4_asv.groups import GROUPS, TIMED_CALLS
-from fa4_asv.jit import measure_call, measure_import
-from fa4_asv.lanes import sampled
+from fa4_asv.catalog.benchmarks import GROUPS, TIMED_CALLS
+from fa4_asv.catalog.kernels import ARCHES
+from fa4_asv.measure.benchmark_api import sampled
+from fa4_asv.measure.compile_time.collect import measure_call, measure_import
 
 
 class Jit:

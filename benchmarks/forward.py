@@ -1,8 +1,8 @@
 """Seconds of a forward, behind the guard. Belongs to the machine that measures it: `asv run -m NAME`."""
 
-from fa4_asv.groups import GROUPS, YARD_SHAPES, YARDSTICKS, names
-from fa4_asv.runtime import sample
-from fa4_asv.shapes import core, for_cpu, further
+from fa4_asv.catalog.benchmarks import GROUPS, YARD_SHAPES, YARDSTICKS, names
+from fa4_asv.catalog.shapes import core, for_cpu, further
+from fa4_asv.measure.runtime.collect import sample
 
 
 class _Timed:

@@ -1,10 +1,10 @@
 """Peak memory at real sizes: traced (no GPU; exact; machine `nogpu`) and as allocated on a card (`-m NAME`)."""
 
-from fa4_asv.cases import ARCHES
-from fa4_asv.groups import CPU_CALLS, FAMILIES, GROUPS, TRACED
-from fa4_asv.lanes import collect, figure
-from fa4_asv.runtime import sample
-from fa4_asv.traced import measure, measure_growth
+from fa4_asv.catalog.benchmarks import CPU_CALLS, FAMILIES, GROUPS, TRACED
+from fa4_asv.catalog.kernels import ARCHES
+from fa4_asv.measure.benchmark_api import collect, figure
+from fa4_asv.measure.memory.collect import measure, measure_growth
+from fa4_asv.measure.runtime.collect import sample
 
 
 class Traced:

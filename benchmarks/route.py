@@ -1,11 +1,11 @@
 """The route through PyTorch: does a torch drive this FA4 (no GPU; exact; `nogpu`), and how well on a card (`-m NAME`)."""
 
-from fa4_asv.cases import ARCHES
-from fa4_asv.groups import GROUPS, TORCHES
-from fa4_asv.lanes import collect, figure
-from fa4_asv.route import measure
-from fa4_asv.runtime import sample
-from fa4_asv.shapes import HOST_SHAPES
+from fa4_asv.catalog.benchmarks import GROUPS, TORCHES
+from fa4_asv.catalog.kernels import ARCHES
+from fa4_asv.catalog.shapes import HOST_SHAPES
+from fa4_asv.measure.benchmark_api import collect, figure
+from fa4_asv.measure.route.collect import measure
+from fa4_asv.measure.runtime.collect import sample
 
 
 class Sdpa:

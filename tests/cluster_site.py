@@ -15,11 +15,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from fa4_asv import backfill_commands
-from fa4_asv.cli import run
-from fa4_asv.cluster import desk, drive
-from fa4_asv.project import Project
-from fa4_asv.records import toolchain_digest
+from fa4_asv.backfill.cluster import drive, record_gate
+from fa4_asv.base.project import Project
+from fa4_asv.cli import backfill, run
+from fa4_asv.record.schema import toolchain_digest
 from tests.test_backfill import commits, history, record  # noqa: F401 - a fixture
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,11 +33,15 @@ def stand_in(template: Path) -> dict[tuple[object, str], object]:
     )
     source = SimpleNamespace(lock=lambda *_: lock)
     return {
-        (desk, "asv_words"): lambda task, wish, environment: [str(STAND_IN), str(template), task.commit],
-        (desk, "lay_source"): lambda project, commit: source,
-        (desk, "_locks"): lambda project, lock: {},
+        (record_gate, "asv_words"): lambda task, wish, environment: [
+            str(STAND_IN),
+            str(template),
+            task.commit,
+        ],
+        (record_gate, "lay_source"): lambda project, commit: source,
+        (record_gate, "_locks"): lambda project, lock: {},
         (drive, "POLL"): 0.2,
-        (backfill_commands, "TASK_TIMEOUT"): float(os.environ.get("STAND_IN_TIMEOUT", "60")),
+        (backfill, "TASK_TIMEOUT"): float(os.environ.get("STAND_IN_TIMEOUT", "60")),
     }
 
 

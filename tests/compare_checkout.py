@@ -7,10 +7,10 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from fa4_asv.base.project import Project
 from fa4_asv.history.manifest import Manifest, Release
 from fa4_asv.history.repository import git
-from fa4_asv.project import Project
-from fa4_asv.results import read_sidecar, sidecar_path, write_sidecar
+from fa4_asv.record.store import read_sidecar, sidecar_path, write_sidecar
 from tests.conftest import ROOT
 
 B15, B20 = "28b648d397912d7dc534c2b55c1ae52bf656e413", "8c78acd6e0dfae2584fca7484e2f65a367e3c937"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fa4_asv.project import Project
+from fa4_asv.base.project import Project
 from fa4_asv.report.site import write_report
 from tests.registry_fake import FakeRegistry, sdist
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from fa4_asv.explain import Corner, corner
+from fa4_asv.base.project import Project
+from fa4_asv.explain.corners import Corner, corner
+from fa4_asv.explain.pairs import Records, Workshop
 from fa4_asv.history.registry import Registry
 from fa4_asv.history.repository import git, resolve
 from fa4_asv.history.source import Source, lay_source
 from fa4_asv.history.sync import sync
-from fa4_asv.pairs import Records, Workshop
-from fa4_asv.project import Project
-from fa4_asv.records import CaseRecord
+from fa4_asv.record.schema import CaseRecord
 from tests.conftest import ROOT
 from tests.registry_fake import FakeRegistry
 from tests.test_results import FIGURES

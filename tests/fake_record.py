@@ -1,4 +1,4 @@
-"""A sound record of invented figures, written as asv and the glue write it: for reports and their growth."""
+"""A sound record of invented figures, written as asv and its plugin write it: for reports and their growth."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 
-from fa4_asv.groups import GROUPS, key_of
+from fa4_asv.base.project import Project
+from fa4_asv.catalog.benchmarks import GROUPS, key_of
 from fa4_asv.history.manifest import Manifest, Release
-from fa4_asv.project import Project
-from fa4_asv.records import FORMAT, SUITE, CaseRecord, Sidecar, Toolchain, toolchain_digest
-from fa4_asv.results import sidecar_path, write_sidecar
+from fa4_asv.record.schema import FORMAT, SUITE, CaseRecord, Sidecar, Toolchain, toolchain_digest
+from fa4_asv.record.store import sidecar_path, write_sidecar
 
 DAY = 24 * 3600 * 1000
 Groups = Mapping[str, Mapping[str, CaseRecord]]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fa4_asv.project import Project
-from fa4_asv.results import read_sidecar, sidecar_path
+from fa4_asv.base.project import Project
+from fa4_asv.record.store import read_sidecar, sidecar_path
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = "fa4-pyany-flavourcu13-toolchainday"

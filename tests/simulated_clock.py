@@ -7,8 +7,8 @@ import random
 from collections.abc import Callable
 from types import SimpleNamespace
 
-from fa4_asv.clocks import Reading
-from fa4_asv.timing import Burst
+from fa4_asv.measure.runtime.clocks import Reading
+from fa4_asv.measure.runtime.timing import Burst
 
 
 class SimulatedCard:

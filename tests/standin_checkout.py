@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fa4_asv.base.project import Project
 from fa4_asv.history.manifest import Manifest
-from fa4_asv.project import Project
-from fa4_asv.records import CaseRecord
-from fa4_asv.results import Result, load_result, read_sidecar, sidecar_path
+from fa4_asv.record.schema import CaseRecord
+from fa4_asv.record.store import Result, load_result, read_sidecar, sidecar_path
 from tests.mutants import INTERFACE, MUTANTS, STANDIN, text_of
 from tests.real_checkout import ROOT, asv, command
 from tests.registry_fake import FakeRegistry
@@ -23,14 +23,14 @@ MACHINE = "standin-box"
 DSL = "nvidia_cutlass_dsl-0.0.1"
 # In the copied suite only: less patience with a hang, a worker with another clock, fewer seconds a case.
 SHORTENED = {
-    "fa4_asv/runtime.py": (
+    "fa4_asv/measure/runtime/collect.py": (
         ("CASE_TIMEOUT = 300.0", 'CASE_TIMEOUT = float(os.environ.get("PATIENCE", "300"))'),
         (
-            '_WORKER = (sys.executable, "-m", "fa4_asv.runtime_worker")',
-            '_WORKER = (sys.executable, *os.environ.get("WORKER", "-m fa4_asv.runtime_worker").split())',
+            '_WORKER = (sys.executable, "-m", "fa4_asv.measure.runtime.worker")',
+            '_WORKER = (sys.executable, *os.environ.get("WORKER", "-m fa4_asv.measure.runtime.worker").split())',
         ),
     ),
-    "fa4_asv/sampling.py": (("MAX_BUSY = 5.0", "MAX_BUSY = 1.0"),),
+    "fa4_asv/measure/runtime/sampling.py": (("MAX_BUSY = 5.0", "MAX_BUSY = 1.0"),),
 }
 # A worker whose seconds are work; each process has luck of its own, the same in every run of the tests.
 COUNTING_WORKER = """

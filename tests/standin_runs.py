@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 
-from fa4_asv import alone, runtime, runtime_worker, sampling, timing
-from fa4_asv.compile_pool import Outcome
-from fa4_asv.context import Context
-from fa4_asv.groups import GROUPS, Case
-from fa4_asv.records import CaseRecord
-from fa4_asv.runtime import next_record
+from fa4_asv.base import core_locks
+from fa4_asv.catalog.benchmarks import GROUPS, Case
+from fa4_asv.measure.context import Context
+from fa4_asv.measure.pool import Outcome
+from fa4_asv.measure.runtime import collect as runtime
+from fa4_asv.measure.runtime import sampling, timing
+from fa4_asv.measure.runtime import worker as runtime_worker
+from fa4_asv.measure.runtime.collect import next_record
+from fa4_asv.record.schema import CaseRecord
 from tests.mutants import MUTANTS, lay
 
 FORWARD, BACKWARD = False, True
@@ -113,7 +116,7 @@ def runner_of(torch: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Runn
 def runner(tmp_path, monkeypatch):
     """Runs cases in this process, on one thread: where cores are scarce, more would wait for one another."""
     torch = pytest.importorskip("torch")
-    monkeypatch.setattr(alone, "lock_path", lambda: tmp_path / "test.lock")
+    monkeypatch.setattr(core_locks, "lock_path", lambda: tmp_path / "test.lock")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield runner_of(torch, tmp_path, monkeypatch)

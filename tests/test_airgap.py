@@ -14,9 +14,9 @@ from types import ModuleType
 
 import pytest
 
-from fa4_asv.errors import Fa4AsvError
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.project import Project
 from fa4_asv.history.toolchain import Lock
-from fa4_asv.project import Project
 
 TOOLS = Path(__file__).parent.parent / "tools"
 

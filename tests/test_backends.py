@@ -10,12 +10,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from fa4_asv import guard, reference  # noqa: E402
-from fa4_asv.backends import TABLE, backend  # noqa: E402
-from fa4_asv.errors import Fa4AsvError  # noqa: E402
-from fa4_asv.inputs import make  # noqa: E402
-from fa4_asv.runtime_worker import kernels_of  # noqa: E402
-from fa4_asv.shapes import shape  # noqa: E402
+from fa4_asv.base.errors import Fa4AsvError  # noqa: E402
+from fa4_asv.catalog.shapes import shape  # noqa: E402
+from fa4_asv.measure.runtime import reference, tolerances  # noqa: E402
+from fa4_asv.measure.runtime.backends import TABLE, backend  # noqa: E402
+from fa4_asv.measure.runtime.inputs import make  # noqa: E402
+from fa4_asv.measure.runtime.worker import kernels_of  # noqa: E402
 
 SHAPE = shape(1, 4, 96, 64, kv_heads=2, causal=True)
 
@@ -36,7 +36,7 @@ def test_torchs_own_backends_pass_the_guard(name, one):
     inputs = make(torch, one, "cpu")
     calls = backend(name).prepare(torch, inputs)
     exact, low = (reference.full(torch, inputs, low) for low in (False, True))
-    guard.compare(torch, {**calls.forward(), **calls.backward()}, exact, low, name)
+    tolerances.compare(torch, {**calls.forward(), **calls.backward()}, exact, low, name)
 
 
 def test_flash_attention_on_a_cpu_is_flash_attention_and_math_is_not():

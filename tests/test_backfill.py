@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from fa4_asv.backfill import Attempt, Task, Wish, commits_of, missing, patterns
+from fa4_asv.backfill.tasks import Attempt, Task, Wish, commits_of, missing, patterns
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.catalog.benchmarks import GROUPS, key_of
 from fa4_asv.cli import run
-from fa4_asv.errors import Fa4AsvError
-from fa4_asv.groups import GROUPS, key_of
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.history.registry import Registry
 from fa4_asv.history.sync import sync
-from fa4_asv.records import CaseRecord
-from fa4_asv.results import iter_results, read_sidecar, sidecar_path, write_sidecar
+from fa4_asv.record.schema import CaseRecord
+from fa4_asv.record.store import iter_results, read_sidecar, sidecar_path, write_sidecar
 from tests.conftest import ROOT
 from tests.test_results import FIGURES, make, result
 
@@ -44,7 +44,7 @@ def commits(project) -> list[str]:
 
 
 def record(project, commit: str, version: str, record: CaseRecord = MEASURED, **changed: CaseRecord) -> Path:
-    """A sound pair of files for all codegen cases of a commit, as asv and the glue write them."""
+    """A sound pair of files for all codegen cases of a commit, as asv and its plugin write them."""
     keys = [key_of(case) for case in GROUPS["codegen"].cases]
     cases = dict.fromkeys(keys, record) | {name.replace("__", "/"): value for name, value in changed.items()}
     params = [list(map(repr, axis)) for axis in axes()]

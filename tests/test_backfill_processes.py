@@ -11,10 +11,10 @@ import time
 
 import pytest
 
-from fa4_asv import backfill as module
-from fa4_asv import sessions
-from fa4_asv.backfill import Attempt, clear_leftovers, missing
-from fa4_asv.errors import Fa4AsvError
+from fa4_asv.backfill import tasks as module
+from fa4_asv.backfill.tasks import Attempt, clear_leftovers, missing
+from fa4_asv.base import processes
+from fa4_asv.base.errors import Fa4AsvError
 from tests.test_backfill import CODEGEN, commits, history  # noqa: F401 - a fixture
 
 
@@ -73,7 +73,7 @@ def test_a_session_that_is_not_ours_is_left_alone(history):  # noqa: F811
 def test_a_hanging_asv_is_ended(history, monkeypatch):  # noqa: F811
     monkeypatch.setattr(module, "TASK_TIMEOUT", 0.5)
     command = [shutil.which("sleep"), "60"]
-    monkeypatch.setattr(module, "run_bounded", lambda words, *rest: sessions.run_bounded(command, *rest))
+    monkeypatch.setattr(module, "run_bounded", lambda words, *rest: processes.run_bounded(command, *rest))
     task = missing(history, commits(history), CODEGEN)[0]
     with pytest.raises(Fa4AsvError, match="did not end within 0 s and was killed|did not end within"):
         Attempt(history, task, CODEGEN).run()

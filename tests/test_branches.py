@@ -10,9 +10,9 @@ import sys
 
 import pytest
 
-from fa4_asv.asv_glue.repo import Fa4History
+from fa4_asv.asv_plugin.repo import Fa4History
+from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.cli import run
-from fa4_asv.errors import Fa4AsvError
 from fa4_asv.history.branches import refusal, sync_branches
 from fa4_asv.history.registry import Registry
 from fa4_asv.history.repository import archive_cute, branches, git, resolve
@@ -125,7 +125,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from fa4_asv.history import branches as module
-from fa4_asv.project import Project
+from fa4_asv.base.project import Project
 name = sys.argv[3]
 real = getattr(module, name)
 def die(*a, **k):

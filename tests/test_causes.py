@@ -7,12 +7,20 @@ from dataclasses import replace
 
 import pytest
 
-from fa4_asv.cause_record import combined, keep, problems
-from fa4_asv.causes import Culprit, Explanation, Side, Verdict, decide, read_explanation, write_explanation
-from fa4_asv.errors import Fa4AsvError
+from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.history.manifest import Manifest, Release
-from fa4_asv.results import sidecar_path, write_sidecar
-from fa4_asv.verify import verify
+from fa4_asv.integrity.explanations import combined, keep, problems
+from fa4_asv.integrity.verify import verify
+from fa4_asv.record.explanation import (
+    Culprit,
+    Explanation,
+    Side,
+    Verdict,
+    decide,
+    read_explanation,
+    write_explanation,
+)
+from fa4_asv.record.store import sidecar_path, write_sidecar
 from tests.test_results import MEASURED, make
 
 BASE = Side("b" * 40, "4.0.0b35", "d0", {"nvidia-cutlass-dsl": "4.8.0", "einops": "0.8.2"})

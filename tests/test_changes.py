@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from fa4_asv.changes import Change, changes_between, recorded, render
-from fa4_asv.errors import Fa4AsvError
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.compare.changes import Change, changes_between, recorded, render
 from fa4_asv.history.manifest import Manifest, Release
-from fa4_asv.records import CaseRecord
-from fa4_asv.results import sidecar_path, write_sidecar
+from fa4_asv.record.schema import CaseRecord
+from fa4_asv.record.store import sidecar_path, write_sidecar
 from tests.test_results import FIGURES, MEASURED, REFUSED, make, result
 
 GOLDEN = Path(__file__).parent / "golden" / "changes.txt"

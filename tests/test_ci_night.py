@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fa4_asv.project import Project
-from fa4_asv.results import sidecar_path
+from fa4_asv.base.project import Project
+from fa4_asv.record.store import sidecar_path
 from tests.ci_fakes import FakeGitHub, FakeSuite, git
 from tests.test_backfill import ENVIRONMENT, commits, history, record  # noqa: F401 - a fixture
 from tools.ci import accept, measure, site
@@ -182,7 +182,7 @@ def test_a_branch_that_refuses_says_so_after_three_attempts(checkout, github, tm
 
 OUTSIDE = (
     "../../pwned",
-    "results/nogpu/../../fa4_asv/cli.py",
+    "results/nogpu/../../fa4_asv/cli/__init__.py",
     "/tmp/pwned.json",
     "results/nogpu/machine.json",
     "results/h200-sxm/01234567-x.json",

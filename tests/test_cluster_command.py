@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
+from fa4_asv.backfill.cluster.node import Answer
 from fa4_asv.cli import run
-from fa4_asv.cluster.node import Answer
 from tests.conftest import ROOT
 from tests.test_cluster_drive import PlayedPool
 
@@ -53,7 +53,7 @@ def played(site, monkeypatch):
     from types import SimpleNamespace
 
     module = SimpleNamespace(LOCAL="local", RayPool=lambda *words, **more: PlayedRay(site, *words, **more))
-    monkeypatch.setitem(sys.modules, "fa4_asv.cluster.ray_pool", module)
+    monkeypatch.setitem(sys.modules, "fa4_asv.backfill.cluster.ray_pool", module)
     PlayedRay.made.clear()
     PlayedRay.works.clear()
     return site
@@ -141,9 +141,9 @@ def test_a_nodes_asv_takes_the_machine_it_was_told(tmp_path, monkeypatch):
     """Its user has no ~/.asv-machine.json, and nobody to ask."""
     from asv.machine import Machine
 
-    from fa4_asv.asv_glue import seams, selection
+    from fa4_asv.asv_plugin import hooks, selection
 
-    seams.setup()
+    hooks.setup()
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("FA4_ASV_MACHINE_RECORD", '{"machine": "lab-h100", "ram": "any"}')
     before = selection.machine()

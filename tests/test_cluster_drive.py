@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from fa4_asv.backfill import Task
-from fa4_asv.cluster.drive import GRACE, Drive
-from fa4_asv.cluster.order import Answer
-from fa4_asv.cluster.pool import News
-from fa4_asv.errors import Fa4AsvError
+from fa4_asv.backfill.cluster.drive import GRACE, Drive
+from fa4_asv.backfill.cluster.order import Answer
+from fa4_asv.backfill.cluster.pool import News
+from fa4_asv.backfill.tasks import Task
+from fa4_asv.base.errors import Fa4AsvError
 
 GOOD = Answer(host="h", results=b"record")
 FULL = Answer(fault="node", why="full disk: 3 MiB free in /scratch, a task needs 2048")

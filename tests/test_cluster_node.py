@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from fa4_asv.cluster import node
-from fa4_asv.cluster.lifeline import ask
-from fa4_asv.cluster.order import Answer, Order
-from fa4_asv.cluster.parcel import pack, unpack
-from fa4_asv.project import Project
-from fa4_asv.records import CaseRecord
-from fa4_asv.results import iter_results
+from fa4_asv.backfill.cluster import node
+from fa4_asv.backfill.cluster.archive import pack, unpack
+from fa4_asv.backfill.cluster.node_launcher import ask
+from fa4_asv.backfill.cluster.order import Answer, Order
+from fa4_asv.base.project import Project
+from fa4_asv.record.schema import CaseRecord
+from fa4_asv.record.store import iter_results
 from tests.conftest import ROOT
 from tests.test_backfill import record
 from tests.test_compile_pool import until
@@ -120,9 +120,7 @@ def test_a_node_that_cannot_work_says_so(site, tmp_path):
 def asker(site):
     """A process that asked, and waits."""
     site.tell(0, "hang")
-    code = (
-        "import sys; from fa4_asv.cluster.lifeline import ask; ask(sys.stdin.buffer.readline(), sys.argv[1])"
-    )
+    code = "import sys; from fa4_asv.backfill.cluster.node_launcher import ask; ask(sys.stdin.buffer.readline(), sys.argv[1])"
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(site.project.root)], stdin=subprocess.PIPE, cwd=ROOT, text=False
     )

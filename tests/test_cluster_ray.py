@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fa4_asv.cluster.order import Answer, Order
-from fa4_asv.verify import verify
+from fa4_asv.backfill.cluster.order import Answer, Order
+from fa4_asv.integrity.verify import verify
 from tests.conftest import ROOT
 
 pytest_plugins = ["tests.cluster_site"]
@@ -141,7 +141,7 @@ def test_an_interrupted_driver_ends_what_runs(site, cluster):
 
 def test_a_card_is_whole_and_of_the_type_asked_for(site, cluster, monkeypatch):
     """Two runs on a node with one card never meet; a node without one, or of another type, gets none."""
-    from fa4_asv.cluster.ray_pool import RayPool
+    from fa4_asv.backfill.cluster.ray_pool import RayPool
 
     other = cluster.add_node(num_cpus=1, num_gpus=1, resources={"accelerator_type:B200": 1})
     right = cluster.add_node(num_cpus=2, num_gpus=1, resources={"accelerator_type:H100": 1})

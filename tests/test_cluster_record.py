@@ -9,14 +9,14 @@ import zipfile
 
 import pytest
 
-from fa4_asv.backfill import Task, Wish
-from fa4_asv.cluster.desk import Desk, Site, package
-from fa4_asv.cluster.order import Answer, Order
-from fa4_asv.cluster.parcel import pack, unpack
-from fa4_asv.errors import Fa4AsvError
-from fa4_asv.project import Project
-from fa4_asv.results import iter_results
-from fa4_asv.verify import verify
+from fa4_asv.backfill.cluster.archive import pack, unpack
+from fa4_asv.backfill.cluster.order import Answer, Order
+from fa4_asv.backfill.cluster.record_gate import Desk, Site, package
+from fa4_asv.backfill.tasks import Task, Wish
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.project import Project
+from fa4_asv.integrity.verify import verify
+from fa4_asv.record.store import iter_results
 from tests.test_backfill import CODEGEN, ENVIRONMENT, record
 
 pytest_plugins = ["tests.cluster_site"]

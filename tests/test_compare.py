@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fa4_asv.compare import BETTER, NEITHER, NOT_COMPARABLE, WORSE, Measured, Row, compare
-from fa4_asv.groups import GROUPS
-from fa4_asv.records import STATES, CaseRecord
+from fa4_asv.catalog.benchmarks import GROUPS
+from fa4_asv.compare.rows import BETTER, NEITHER, NOT_COMPARABLE, WORSE, Measured, Row, compare
+from fa4_asv.record.schema import STATES, CaseRecord
 
 FIGURES = dict.fromkeys(GROUPS["codegen"].metrics, 100)
 MEASURED = CaseRecord("measured", figures=FIGURES, sha256="a" * 64)

@@ -10,9 +10,9 @@ import sys
 
 import pytest
 
-from fa4_asv.compare_plan import Commit, Plan
-from fa4_asv.compare_sides import held_against
-from fa4_asv.groups import GROUPS
+from fa4_asv.catalog.benchmarks import GROUPS
+from fa4_asv.compare.commits import Commit, Plan
+from fa4_asv.compare.sides import held_against
 from tests.compare_checkout import B15, B20, add_commit, edit, lay, pair
 from tests.conftest import ROOT
 from tests.test_compare_commands import spill

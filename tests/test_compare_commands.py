@@ -10,11 +10,11 @@ from dataclasses import replace
 
 import pytest
 
-from fa4_asv import compare_plan
 from fa4_asv.cli import run
+from fa4_asv.compare import commits
 from fa4_asv.history.repository import git
-from fa4_asv.records import CaseRecord
-from fa4_asv.results import read_sidecar, sidecar_path, write_sidecar
+from fa4_asv.record.schema import CaseRecord
+from fa4_asv.record.store import read_sidecar, sidecar_path, write_sidecar
 from tests.compare_checkout import B15, B20, PYPROJECT, add_commit, add_release, copy_record, edit, lay, pair
 
 NEW = "f" * 40
@@ -245,7 +245,7 @@ def test_a_commit_before_fa4_was_a_package(branches, capsys):
 
 def test_a_commit_before_it_compiled_without_a_gpu(branches, capsys, monkeypatch):
     project, first, second, _ = branches
-    monkeypatch.setattr(compare_plan, "_WITHOUT_GPU", second)
+    monkeypatch.setattr(commits, "_WITHOUT_GPU", second)
     assert refused(capsys, first, "pr") == (
         f"{first!r} ({first[:10]}) is from before FA4 compiled without a GPU, which began with {second[:8]} "
         "(2026-03-03); take a later commit"

@@ -12,11 +12,11 @@ import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from fa4_asv.compare import Row
-from fa4_asv.compare_formats import MOST_BYTES, as_json, exit_code, markdown, text
-from fa4_asv.compare_plan import Commit, Plan
-from fa4_asv.compare_sides import Comparison, held_against
-from fa4_asv.project import Project
+from fa4_asv.base.project import Project
+from fa4_asv.compare.commits import Commit, Plan
+from fa4_asv.compare.formats import MOST_BYTES, as_json, exit_code, markdown, text
+from fa4_asv.compare.rows import Row
+from fa4_asv.compare.sides import Comparison, held_against
 from tests.conftest import ROOT
 
 GOLDEN = Path(__file__).parent / "golden"

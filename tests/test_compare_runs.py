@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from fa4_asv import compare_runs
-from fa4_asv.backfill import Attempt, Task, Turns, Wish, asv_words
+from fa4_asv.backfill import comparison
+from fa4_asv.backfill.tasks import Attempt, Task, Turns, Wish, asv_words
+from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.cli import run
-from fa4_asv.compare_plan import TOOLCHAIN_VARIABLE
-from fa4_asv.errors import Fa4AsvError
-from fa4_asv.records import CaseRecord
-from fa4_asv.results import read_sidecar, sidecar_path, write_sidecar
+from fa4_asv.compare.commits import TOOLCHAIN_VARIABLE
+from fa4_asv.record.schema import CaseRecord
+from fa4_asv.record.store import read_sidecar, sidecar_path, write_sidecar
 from tests.compare_checkout import B15, B20, PYPROJECT, add_commit, copy_record, edit, lay, pair
 
 CUTE = "flash_attn/cute"
@@ -25,7 +25,7 @@ def checkout(project, monkeypatch):
     """b15 and b20 recorded; no torch to ask, a history to walk."""
     lay(project)
     add_commit(project, "releases", "first", {f"{CUTE}/pyproject.toml": PYPROJECT.format(pin="==4.5.2")})
-    monkeypatch.setattr(compare_runs, "torches_here", lambda *_: ())
+    monkeypatch.setattr(comparison, "torches_here", lambda *_: ())
     return project
 
 
@@ -184,7 +184,7 @@ def test_no_two_measure_in_one_checkout(checkout, attempts, monkeypatch, capsys)
     def busy(*_: object, busy: str = "") -> None:
         raise Fa4AsvError(busy)
 
-    monkeypatch.setattr(compare_runs, "only_one", busy)
+    monkeypatch.setattr(comparison, "only_one", busy)
     assert compare("4.0.0b20", "4.0.0b21") == 2
     assert (
         "another comparison measures in this checkout; wait for it, or use --no-run"

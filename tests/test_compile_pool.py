@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fa4_asv.compile_pool import Job, Outcome, cores, run_jobs
-from fa4_asv.errors import Fa4AsvError
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.measure.pool import Job, Outcome, cores, run_jobs
 
 WORKER = """
 import json, os, signal, sys, time
@@ -19,7 +19,7 @@ print(json.dumps({"ready": True}), flush=True)
 for line in sys.stdin:
     job = json.loads(line)
     if job == "mortal":
-        from fa4_asv.compile_pool import die_with_parent
+        from fa4_asv.measure.pool import die_with_parent
         die_with_parent()
         print(json.dumps(os.getpid()), file=open(os.environ["PIDFILE"], "w"), flush=True)
         time.sleep(600)
@@ -87,7 +87,7 @@ def test_a_worker_that_cannot_start_says_why():
 
 def test_a_killed_run_leaves_no_worker_behind(tmp_path):
     pidfile = tmp_path / "pid"
-    code = "from tests.test_compile_pool import job; from fa4_asv.compile_pool import run_jobs; run_jobs([job('mortal')], 1)"
+    code = "from tests.test_compile_pool import job; from fa4_asv.measure.pool import run_jobs; run_jobs([job('mortal')], 1)"
     root = str(Path(__file__).resolve().parent.parent)
     run = subprocess.Popen(
         [sys.executable, "-c", code], env={**os.environ, "PIDFILE": str(pidfile), "PYTHONPATH": root}

@@ -6,14 +6,14 @@ from datetime import datetime, timezone
 
 import pytest
 
-from fa4_asv import suspects
-from fa4_asv.bisection import Hunt
-from fa4_asv.causes import Culprit
-from fa4_asv.errors import Fa4AsvError
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.explain import packages as suspects
+from fa4_asv.explain.attribution import investigate
+from fa4_asv.explain.bisection import Hunt
+from fa4_asv.explain.packages import Move, Walk, differing, mixed
 from fa4_asv.history import upstream as upstream_history
 from fa4_asv.history.registry import versions_between
-from fa4_asv.investigate import investigate
-from fa4_asv.suspects import Move, Walk, differing, mixed
+from fa4_asv.record.explanation import Culprit
 from tests.explain_fake import CASE, NEW, OLD, FakeShop, at, upstream, write_lock
 from tests.explain_fake import synced as synced
 from tests.explain_fake import told as told

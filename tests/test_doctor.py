@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from fa4_asv import doctor
-from fa4_asv.project import Project
+from fa4_asv.base.project import Project
+from fa4_asv.cli import doctor
 
 H100 = "NVIDIA H100 80GB HBM3, 9.0, 570.86.15"
 B200 = "NVIDIA B200, 10.0, 580.65.06"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 
-from fa4_asv.backfill import Task, Wish, missing
-from fa4_asv.estimates import Estimate, estimate
+from fa4_asv.backfill.estimates import Estimate, estimate
+from fa4_asv.backfill.tasks import Task, Wish, missing
 from tests.conftest import ROOT
 from tests.test_backfill import CODEGEN, commits, history, record  # noqa: F401 - a fixture
 

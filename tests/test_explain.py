@@ -6,13 +6,13 @@ import itertools
 
 import pytest
 
-from fa4_asv.causes import Verdict
-from fa4_asv.errors import Fa4AsvError
-from fa4_asv.explain import corners, explanation, leading, selected
-from fa4_asv.groups import GROUPS, key_of
-from fa4_asv.investigate import investigate
-from fa4_asv.opcodes import OTHER, ROLES, by_role, role_of
-from fa4_asv.results import read_sidecar, series_sidecars, write_sidecar
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.catalog.benchmarks import GROUPS, key_of
+from fa4_asv.explain.attribution import investigate
+from fa4_asv.explain.corners import corners, explanation, leading, selected
+from fa4_asv.explain.opcodes import OTHER, ROLES, by_role, role_of
+from fa4_asv.record.explanation import Verdict
+from fa4_asv.record.store import read_sidecar, series_sidecars, write_sidecar
 from tests.conftest import ROOT
 from tests.explain_fake import CASE, NEW, OLD, FakeShop, record
 from tests.explain_fake import synced as synced

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from fa4_asv import explain_commands
-from fa4_asv.causes import read_explanation
-from fa4_asv.cli import run
-from fa4_asv.context import Context
-from fa4_asv.errors import Fa4AsvError
-from fa4_asv.groups import key_of
-from fa4_asv.pairs import _ask
-from fa4_asv.verify import verify
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.catalog.benchmarks import key_of
+from fa4_asv.cli import explain, run
+from fa4_asv.explain.pairs import _ask
+from fa4_asv.integrity.verify import verify
+from fa4_asv.measure.context import Context
+from fa4_asv.record.explanation import read_explanation
 from tests.explain_fake import CASE, NEW, OLD, FakeShop, upstream
 from tests.explain_fake import synced as synced
 from tests.explain_fake import two as two
@@ -44,15 +43,15 @@ def shop(two, monkeypatch):
     """The command with a compiler of a few words."""
     project, *_ = two
     upstream(project, ["one", SUBJECT])
-    monkeypatch.setattr(explain_commands, "base_here", lambda *_: Path("python"))
+    monkeypatch.setattr(explain, "base_here", lambda *_: Path("python"))
     made = []
 
     def make(project, base, flavour, terminal):
         made.append(FakeShop(project, spills))
         return made[-1]
 
-    monkeypatch.setattr(explain_commands, "Workshop", make)
-    monkeypatch.setattr("fa4_asv.suspects.versions_between", lambda *_: [])
+    monkeypatch.setattr(explain, "Workshop", make)
+    monkeypatch.setattr("fa4_asv.explain.packages.versions_between", lambda *_: [])
     return made
 
 
@@ -99,7 +98,7 @@ def test_an_unknown_cause_is_exit_code_1(shop, monkeypatch, capsys):
             else spills(source, packages, case)
         )
 
-    monkeypatch.setattr(explain_commands, "Workshop", lambda project, *_: FakeShop(project, blocked))
+    monkeypatch.setattr(explain, "Workshop", lambda project, *_: FakeShop(project, blocked))
     assert ended([*ENDS, "-b", "'fwd_d128_full'"]) == 1
     out = capsys.readouterr().out
     assert "3 figures changed in 1 kernel: 3 by an unknown cause" in out

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from fa4_asv.cause_record import problems
-from fa4_asv.causes import read_explanation
 from fa4_asv.history.manifest import Manifest
+from fa4_asv.integrity.explanations import problems
+from fa4_asv.record.explanation import read_explanation
 from tests.conftest import ROOT
 
 RECORD = ROOT / "results" / "nogpu"

@@ -8,10 +8,10 @@ from functools import cache
 
 import pytest
 
-from fa4_asv.causes import Explanation, read_explanation
-from fa4_asv.changes import Record, changes_between, recorded
+from fa4_asv.base.project import Project
+from fa4_asv.compare.changes import Record, changes_between, recorded
 from fa4_asv.history.manifest import Manifest
-from fa4_asv.project import Project
+from fa4_asv.record.explanation import Explanation, read_explanation
 from tests.conftest import ROOT
 from tests.test_airgap import tool
 

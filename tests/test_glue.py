@@ -13,19 +13,19 @@ from asv.results import Results
 from asv.runner import BenchmarkResult
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
-from fa4_asv.asv_glue.reconcile import forget_wrong, keep_added, keep_known
-from fa4_asv.asv_glue.seams import write_json
-from fa4_asv.asv_glue.selection import benchmarks
-from fa4_asv.cases import CASES
-from fa4_asv.codegen import _kernel_of, measure
-from fa4_asv.codegen_worker import CompileTap
-from fa4_asv.compile_pool import Outcome
-from fa4_asv.context import VARIABLE, Context
-from fa4_asv.cubin import opcode_histogram
-from fa4_asv.groups import GROUPS
-from fa4_asv.lanes import collect, figure
-from fa4_asv.records import CaseRecord, Sidecar, Toolchain
-from fa4_asv.stand_ins import describe, forget_personal_settings, target_environment
+from fa4_asv.asv_plugin.hooks import write_json
+from fa4_asv.asv_plugin.reconcile import forget_wrong, keep_added, keep_known
+from fa4_asv.asv_plugin.selection import benchmarks
+from fa4_asv.catalog.benchmarks import GROUPS
+from fa4_asv.catalog.kernels import CASES
+from fa4_asv.measure.benchmark_api import collect, figure
+from fa4_asv.measure.context import VARIABLE, Context
+from fa4_asv.measure.driver_stubs import describe, forget_personal_settings, target_environment
+from fa4_asv.measure.kernels.collect import _kernel_of, measure
+from fa4_asv.measure.kernels.cubin import opcode_histogram
+from fa4_asv.measure.kernels.worker import CompileTap
+from fa4_asv.measure.pool import Outcome
+from fa4_asv.record.schema import CaseRecord, Sidecar, Toolchain
 
 
 def context(tmp_path, **changes) -> Context:
@@ -195,7 +195,7 @@ def test_opcodes_are_counted_by_what_they_do():
 
 
 def test_asvs_own_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    """asv truncates in place; the seam keeps the old file when the disk is full, and says so in a line."""
+    """asv truncates in place; the hook keeps the old file when the disk is full, and says so in a line."""
     path = tmp_path / "results" / "x.json"
     write_json(str(path), {"results": {}}, api_version=2, compact=True)
     before = path.read_bytes()
@@ -228,7 +228,7 @@ def test_a_persons_settings_do_not_reach_the_compiler(monkeypatch):
 
 def test_what_is_broken_is_tried_again(tmp_path, monkeypatch):
     """A tool that is missing today must not be remembered against the kernel."""
-    import fa4_asv.codegen as codegen
+    import fa4_asv.measure.kernels.collect as codegen
 
     runs = []
 

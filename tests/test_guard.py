@@ -6,10 +6,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from fa4_asv import guard, reference  # noqa: E402
-from fa4_asv.guard import GuardFailed  # noqa: E402
-from fa4_asv.inputs import make  # noqa: E402
-from fa4_asv.shapes import shape  # noqa: E402
+from fa4_asv.catalog.shapes import shape  # noqa: E402
+from fa4_asv.measure.runtime import reference, tolerances  # noqa: E402
+from fa4_asv.measure.runtime.inputs import make  # noqa: E402
+from fa4_asv.measure.runtime.tolerances import GuardFailed  # noqa: E402
 
 SHAPE = shape(2, 4, 200, 64, kv_heads=2, causal=True)
 
@@ -22,7 +22,7 @@ def answers():
 
 
 def held(found, answers):
-    return guard.compare(torch, found, answers[1], answers[2], "here").errors
+    return tolerances.compare(torch, found, answers[1], answers[2], "here").errors
 
 
 def test_what_is_rounded_as_math_rounds_passes(answers):
@@ -63,31 +63,31 @@ def test_another_shape_fails_before_anything_is_compared(answers):
 
 def test_the_layout_is_that_of_the_input(answers):
     inputs, out = answers[0], answers[2]["out"]
-    guard.same_layout({"out": out.contiguous()}, {"out": inputs.q})
+    tolerances.same_layout({"out": out.contiguous()}, {"out": inputs.q})
     with pytest.raises(GuardFailed, match="out has strides"):
-        guard.same_layout({"out": out.transpose(1, 2).contiguous().transpose(1, 2)}, {"out": inputs.q})
+        tolerances.same_layout({"out": out.transpose(1, 2).contiguous().transpose(1, 2)}, {"out": inputs.q})
     with pytest.raises(GuardFailed, match=r"out has dtype torch\.float32, expected torch\.bfloat16"):
-        guard.same_layout({"out": out.float()}, {"out": inputs.q})
+        tolerances.same_layout({"out": out.float()}, {"out": inputs.q})
 
 
 def test_calls_repeat_bit_for_bit_or_within_rounding(answers):
     out = {"out": answers[2]["out"]}
-    guard.repeats(torch, lambda: out, out, exact=True)
+    tolerances.repeats(torch, lambda: out, out, exact=True)
     nearly = {"out": out["out"].clone()}
     nearly["out"][0, 0, 0, 0] += 0.02
-    guard.repeats(torch, lambda: nearly, out, exact=False)
+    tolerances.repeats(torch, lambda: nearly, out, exact=False)
     with pytest.raises(GuardFailed, match="call 2 gave another out than call 1"):
-        guard.repeats(torch, lambda: nearly, out, exact=True)
+        tolerances.repeats(torch, lambda: nearly, out, exact=True)
     calls = iter([out, {"out": out["out"] * 1.1}])
     with pytest.raises(GuardFailed, match="call 3 gave another out than call 1"):
-        guard.repeats(torch, lambda: next(calls), out, exact=False)
+        tolerances.repeats(torch, lambda: next(calls), out, exact=False)
 
 
 def test_a_call_that_turns_into_nan_is_no_repetition(answers):
     out = {"out": answers[2]["out"]}
     bad = {"out": out["out"] * float("nan")}
     with pytest.raises(GuardFailed, match="call 2"):
-        guard.repeats(torch, lambda: bad, out, exact=False)
+        tolerances.repeats(torch, lambda: bad, out, exact=False)
 
 
 @pytest.mark.parametrize(
@@ -103,10 +103,10 @@ def test_a_call_that_turns_into_nan_is_no_repetition(answers):
 )
 def test_another_kernel_is_no_fa4(names, words):
     with pytest.raises(GuardFailed, match=words):
-        guard.right_kernel(names, guard.FA4_KERNEL)
+        tolerances.right_kernel(names, tolerances.FA4_KERNEL)
 
 
 def test_fa4_and_a_fill_kernel_are_fa4():
-    guard.right_kernel(
-        ["vectorized_elementwise_kernel", "kernel_flash_attncuteflash_fwd_sm90"], guard.FA4_KERNEL
+    tolerances.right_kernel(
+        ["vectorized_elementwise_kernel", "kernel_flash_attncuteflash_fwd_sm90"], tolerances.FA4_KERNEL
     )

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.project import Project
 from fa4_asv.cli import run
-from fa4_asv.errors import Fa4AsvError
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.history.registry import Registry
 from fa4_asv.history.repository import archive_cute, commit_date, git, resolve, tree_of
 from fa4_asv.history.sync import BRANCH, sync
-from fa4_asv.project import Project
 
 
 def refs(project: Project) -> str:
@@ -109,7 +109,7 @@ KILLED = """
 import os, signal, sys
 from fa4_asv.history import sync as module
 from fa4_asv.history.registry import Registry
-from fa4_asv.project import Project
+from fa4_asv.base.project import Project
 from pathlib import Path
 name = sys.argv[2]
 real = getattr(module, name)

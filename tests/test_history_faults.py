@@ -8,8 +8,8 @@ import tarfile
 
 import pytest
 
+from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.cli import run
-from fa4_asv.errors import Fa4AsvError
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.history.registry import Registry
 from fa4_asv.history.repository import resolve

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fa4_asv.inert import without_places
+from fa4_asv.base.escape import without_places
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from fa4_asv import alone, compile_pool, jit
-from fa4_asv.alone import Reading
-from fa4_asv.context import Context
-from fa4_asv.jit import Machine, measure_call, measure_import
-from fa4_asv.jit_worker import Forgiving, in_a_child
+from fa4_asv.base import core_locks
+from fa4_asv.base.core_locks import Reading
+from fa4_asv.measure import pool
+from fa4_asv.measure.compile_time import collect as jit
+from fa4_asv.measure.compile_time.collect import Machine, measure_call, measure_import
+from fa4_asv.measure.compile_time.worker import Forgiving, in_a_child
+from fa4_asv.measure.context import Context
 
 # Answers as the real worker does; the first argument says what it does when asked, the second counts starts,
 # the third counts calls.
@@ -79,7 +81,7 @@ class Simulated:
 @pytest.fixture(autouse=True)
 def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "test.lock"
-    monkeypatch.setattr(alone, "lock_path", lambda: path)
+    monkeypatch.setattr(core_locks, "lock_path", lambda: path)
     return path
 
 
@@ -155,8 +157,8 @@ def test_a_system_that_does_not_tell_is_taken_at_its_word(context, worker, tmp_p
     record = measure_import(context, ("flash_attn.cute",), Machine(Simulated(None)), worker())
     assert record.state == "measured"
     assert record.words["alone"] == "unknown: this system does not tell what others use"
-    missing = alone.read_usage(tmp_path / "nothing")
-    assert alone.others_used(missing, missing) is None
+    missing = core_locks.read_usage(tmp_path / "nothing")
+    assert core_locks.others_used(missing, missing) is None
 
 
 @pytest.mark.parametrize(
@@ -178,7 +180,7 @@ def test_a_hang_is_killed_and_said(context, worker, monkeypatch):
     monkeypatch.setattr(jit, "CALL_TIMEOUT", 0.5)
     record = measure_call(context, CASE, Machine(Simulated(0.0)), worker("hang"))
     assert (record.state, record.why) == ("broken", "timed out after 0.5 s and was killed")
-    monkeypatch.setattr(compile_pool, "START_TIMEOUT", 0.3)
+    monkeypatch.setattr(pool, "START_TIMEOUT", 0.3)
     sleeps = (sys.executable, "-c", "import time; time.sleep(600)")
     record = measure_import(context, ("flash_attn.cute",), Machine(Simulated(0.0)), sleeps)
     assert (record.state, record.why) == ("broken", "timed out after 0.3 s and was killed")
@@ -214,10 +216,10 @@ def test_a_call_runs_in_a_child():
 )
 def test_a_worker_whose_child_dies_does_likewise_and_its_words_are_heard(death, code, words):
     script = (
-        "import os, sys\nfrom fa4_asv.jit_worker import in_a_child\n"
+        "import os, sys\nfrom fa4_asv.measure.compile_time.worker import in_a_child\n"
         f"def dies():\n    print('LLVM ERROR', file=sys.stderr, flush=True)\n    {death}\nin_a_child(dies)"
     )
-    root = Path(alone.__file__).parent.parent
+    root = Path(core_locks.__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True)
     assert (done.returncode, words in done.stderr) == (code, True), done.stderr
 
@@ -233,7 +235,7 @@ def test_a_lock_that_is_not_ours_is_refused_and_never_followed(own_lock, tmp_pat
     target.chmod(0o600)
     record = measure_call(context, CASE, Machine(Simulated(0.0)), worker())
     assert "no private file of this user" in record.why
-    with alone.shared(lambda words: None):
+    with core_locks.shared(lambda words: None):
         pass  # an exact figure needs no lock
     own_lock.unlink()
     own_lock.touch()
@@ -274,7 +276,7 @@ def test_only_the_drivers_absence_is_forgiven():
 def test_the_worker_command_is_the_real_one(context):
     job = jit._job(context, "sm_100", {"call": "x"}, jit._WORKER)
     environment = dict(job.environment)
-    assert job.command == (sys.executable, "-m", "fa4_asv.jit_worker")
+    assert job.command == (sys.executable, "-m", "fa4_asv.measure.compile_time.worker")
     assert environment["CUTE_DSL_ARCH"] == "sm_100a"
     assert environment["FLASH_ATTENTION_CUTE_DSL_CACHE_ENABLED"] == "0"
     assert environment["CUTE_DSL_DISABLE_FILE_CACHING"] == "1"

@@ -11,7 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from fa4_asv.shapes import for_cpu  # noqa: E402
+from fa4_asv.catalog.shapes import for_cpu  # noqa: E402
 from tests import test_mutants_worse  # noqa: E402
 from tests.mutants import MUTANTS  # noqa: E402
 from tests.standin_runs import BACKWARD, D64, D128, FORWARD, FULL, GQA, LONG, forget  # noqa: E402

@@ -9,12 +9,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from fa4_asv import compile_pool, runtime, runtime_worker, timing  # noqa: E402
-from fa4_asv.backends import backend  # noqa: E402
-from fa4_asv.inputs import make  # noqa: E402
-from fa4_asv.sampling import Rule  # noqa: E402
-from fa4_asv.shapes import SHAPES  # noqa: E402
-from fa4_asv.verdicts import Round, verdict  # noqa: E402
+from fa4_asv.catalog.shapes import SHAPES  # noqa: E402
+from fa4_asv.compare.verdicts import Round, verdict  # noqa: E402
+from fa4_asv.measure import pool  # noqa: E402
+from fa4_asv.measure.runtime import collect as runtime  # noqa: E402
+from fa4_asv.measure.runtime import timing  # noqa: E402
+from fa4_asv.measure.runtime import worker as runtime_worker  # noqa: E402
+from fa4_asv.measure.runtime.backends import backend  # noqa: E402
+from fa4_asv.measure.runtime.inputs import make  # noqa: E402
+from fa4_asv.measure.runtime.sampling import Rule  # noqa: E402
 from tests.simulated_clock import WorkTimer  # noqa: E402
 from tests.standin_runs import BACKWARD, D64, D128, FORWARD, ROOT  # noqa: E402
 
@@ -53,7 +56,7 @@ def test_mutant_fewer_gradients(runner, caught):
 @pytest.fixture
 def real_process(runner, monkeypatch):
     """The worker as `asv run` has it, in a process of its own."""
-    monkeypatch.setattr(runtime, "run_jobs", compile_pool.run_jobs)
+    monkeypatch.setattr(runtime, "run_jobs", pool.run_jobs)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
     def ask(name: str, backward: bool, shape: str, patience: float) -> str:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from fa4_asv import publish as module
+from fa4_asv.cli import publish as module
 from fa4_asv.cli import run
-from fa4_asv.publish import recover, swap
-from fa4_asv.results import sidecar_path
-from fa4_asv.verify import verify
+from fa4_asv.cli.publish import recover, swap
+from fa4_asv.integrity.verify import verify
+from fa4_asv.record.store import sidecar_path
 from tests.conftest import ROOT
 from tests.test_backfill import ENVIRONMENT, commits, history, record  # noqa: F401 - a fixture
 

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from fa4_asv.compile_pool import Job, run_jobs
-from fa4_asv.cubin import read_cubin
+from fa4_asv.base.machine import find_tool
+from fa4_asv.base.project import Project
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.history.source import lay_source
 from fa4_asv.history.toolchain import Policy
-from fa4_asv.machine import find_tool
-from fa4_asv.project import Project
-from fa4_asv.results import load_result, read_sidecar, sidecar_path
-from fa4_asv.stand_ins import target_environment
+from fa4_asv.measure.driver_stubs import target_environment
+from fa4_asv.measure.kernels.cubin import read_cubin
+from fa4_asv.measure.pool import Job, run_jobs
+from fa4_asv.record.store import load_result, read_sidecar, sidecar_path
 from tests.real_checkout import ROOT, asv, toolchain_of
 
 pytestmark = pytest.mark.slow
@@ -91,7 +91,7 @@ def test_figures_are_those_of_nvidias_tools_and_do_not_change_between_runs(real,
     job = Job(
         name,
         {"call": name, "into": str(tmp_path / "cubins"), "around": True},
-        (str(toolchain), "-m", "fa4_asv.codegen_worker"),
+        (str(toolchain), "-m", "fa4_asv.measure.kernels.worker"),
         environment,
         200,
     )

@@ -10,8 +10,8 @@ import shutil
 
 import pytest
 
-from fa4_asv.results import iter_results
-from fa4_asv.staging import stage
+from fa4_asv.integrity.staging import stage
+from fa4_asv.record.store import iter_results
 from tests.conftest import ROOT
 from tests.real_checkout import command
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fa4_asv.results import read_sidecar, sidecar_path
+from fa4_asv.record.store import read_sidecar, sidecar_path
 from tests.real_checkout import asv
 
 pytestmark = pytest.mark.slow

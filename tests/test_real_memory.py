@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from fa4_asv.cases import ARCHES
-from fa4_asv.compile_pool import Job, run_jobs
-from fa4_asv.groups import FAMILIES, TRACED
+from fa4_asv.catalog.benchmarks import FAMILIES, TRACED
+from fa4_asv.catalog.kernels import ARCHES
+from fa4_asv.catalog.shapes import SdpaShape, shape
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.history.source import lay_source
 from fa4_asv.history.toolchain import Policy, install
-from fa4_asv.results import read_sidecar, sidecar_path
-from fa4_asv.shapes import SdpaShape, shape
-from fa4_asv.stand_ins import target_environment
+from fa4_asv.measure.driver_stubs import target_environment
+from fa4_asv.measure.pool import Job, run_jobs
+from fa4_asv.record.store import read_sidecar, sidecar_path
 from tests.real_checkout import ENVIRONMENT, asv
 
 pytestmark = pytest.mark.slow
@@ -36,7 +36,7 @@ def tracing(real):
     release = next(r for r in Manifest.load(real.manifest).releases if r.version == "4.0.0b36")
     source = lay_source(real, release.commit)
     python = install(real, source.lock(real, "cu13", Policy("day")), Path(sys.executable))
-    command = (str(python), "-m", "fa4_asv.traced_worker")
+    command = (str(python), "-m", "fa4_asv.measure.memory.worker")
 
     def answers(arch: str, *calls: tuple[bool, SdpaShape]) -> list[dict]:
         environment = (*target_environment(arch, "cu13"), ("PYTHONPATH", f"{source.folder}:{real.root}"))

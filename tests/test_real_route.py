@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from fa4_asv.asv_glue.bases import torch_of
-from fa4_asv.results import load_result, read_sidecar, sidecar_path
-from fa4_asv.route_checks import NAMES
+from fa4_asv.asv_plugin.base_environments import torch_of
+from fa4_asv.measure.route.checks import NAMES
+from fa4_asv.record.store import load_result, read_sidecar, sidecar_path
 from tests.real_checkout import asv, command
 
 pytestmark = pytest.mark.slow

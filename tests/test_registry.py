@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fa4_asv.errors import Fa4AsvError
+from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.history.registry import Registry, index_url
 from tests.registry_fake import FakeRegistry
 

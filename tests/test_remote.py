@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from fa4_asv.errors import Fa4AsvError
+from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.history import remote
 from fa4_asv.history.branches import sync_branches
 from fa4_asv.history.repository import resolve

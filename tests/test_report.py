@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from fa4_asv.causes import Explanation, Side, Verdict, write_explanation
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.project import Project
+from fa4_asv.catalog.shapes import SHAPES
 from fa4_asv.cli import run
-from fa4_asv.errors import Fa4AsvError
 from fa4_asv.history.commits import Commit, add_commits
-from fa4_asv.project import Project
-from fa4_asv.records import CaseRecord
+from fa4_asv.record.explanation import Explanation, Side, Verdict, write_explanation
+from fa4_asv.record.schema import CaseRecord
+from fa4_asv.record.store import iter_results, read_sidecar, sidecar_path
 from fa4_asv.report.events import UNEXPLAINED, timeline
 from fa4_asv.report.machines import machines, peak_of, tflops
 from fa4_asv.report.model import load
 from fa4_asv.report.overview import headline
 from fa4_asv.report.site import explanations, pages, write_report
-from fa4_asv.results import iter_results, read_sidecar, sidecar_path
-from fa4_asv.shapes import SHAPES
 from tests.conftest import ROOT
 from tests.fake_record import write_pair, write_releases
 from tests.test_results import FIGURES

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.cli import run
-from fa4_asv.errors import Fa4AsvError
 from fa4_asv.report import site
 from fa4_asv.report.site import write_report
 from tests.conftest import ROOT

@@ -7,18 +7,18 @@ from dataclasses import replace
 
 import pytest
 
-from fa4_asv.changes import weight
-from fa4_asv.groups import GROUPS, SAMPLES, key_of
+from fa4_asv.base.project import Project
+from fa4_asv.catalog.benchmarks import GROUPS, SAMPLES, key_of
+from fa4_asv.compare.changes import weight
 from fa4_asv.history.commits import Commit, add_commits
-from fa4_asv.project import Project
-from fa4_asv.records import CaseRecord
+from fa4_asv.record.schema import CaseRecord
+from fa4_asv.record.store import iter_results
 from fa4_asv.report.compile_times import compile_seconds
 from fa4_asv.report.events import timeline
 from fa4_asv.report.model import Model, load
 from fa4_asv.report.overview import headline, largest
 from fa4_asv.report.site import pages
 from fa4_asv.report.totals import history
-from fa4_asv.results import iter_results
 from tests.fake_record import Groups, write_pair, write_releases
 from tests.test_results import FIGURES
 

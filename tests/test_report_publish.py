@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from fa4_asv.asv_glue.report import link_from
-from fa4_asv.causes import Explanation, Side, write_explanation
-from fa4_asv.errors import Fa4AsvError
-from fa4_asv.results import sidecar_path
+from fa4_asv.asv_plugin.publisher import link_from
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.record.explanation import Explanation, Side, write_explanation
+from fa4_asv.record.store import sidecar_path
 from tests.test_backfill import history  # noqa: F401 - a fixture
 from tests.test_publish import commits, path_of, publish, recorded  # noqa: F401 - a fixture
 

@@ -11,10 +11,12 @@ import pytest
 from asv import util
 from asv.repo import NoSuchNameError
 
-from fa4_asv.asv_glue.repo import Fa4History
+from fa4_asv.asv_plugin.repo import Fa4History
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.project import Project
+from fa4_asv.cli import history as commands
 from fa4_asv.cli import run
-from fa4_asv.errors import Fa4AsvError
-from fa4_asv.history import commands, repository
+from fa4_asv.history import repository
 from fa4_asv.history.registry import Registry
 from fa4_asv.history.repository import (
     NO_HISTORY,
@@ -27,7 +29,6 @@ from fa4_asv.history.repository import (
     tree_of,
 )
 from fa4_asv.history.sync import sync
-from fa4_asv.project import Project
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from fa4_asv.errors import Fa4AsvError
-from fa4_asv.records import FORMAT, SUITE, CaseRecord, Sidecar, Toolchain, toolchain_digest
-from fa4_asv.results import (
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.record.schema import FORMAT, SUITE, CaseRecord, Sidecar, Toolchain, toolchain_digest
+from fa4_asv.record.store import (
     is_number,
     iter_results,
     load_result,

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from fa4_asv.asv_glue.reconcile import continue_rounds, of_same_versions
-from fa4_asv.compare import rounds_of
-from fa4_asv.groups import CHILDREN, GROUPS
-from fa4_asv.records import CaseRecord, Sidecar, Toolchain
-from fa4_asv.verdicts import Round
+from fa4_asv.asv_plugin.reconcile import continue_rounds, of_same_versions
+from fa4_asv.catalog.benchmarks import CHILDREN, GROUPS
+from fa4_asv.compare.rows import rounds_of
+from fa4_asv.compare.verdicts import Round
+from fa4_asv.record.schema import CaseRecord, Sidecar, Toolchain
 
 NAME, KEY = "forward.Cpu.track_seconds", "math/x"
 

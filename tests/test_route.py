@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from fa4_asv import route
-from fa4_asv.compile_pool import Outcome
-from fa4_asv.records import CaseRecord
-from fa4_asv.route_checks import NAMES, Answer, Attention, Seen, plain, run_checks
+from fa4_asv.measure.pool import Outcome
+from fa4_asv.measure.route import collect as route
+from fa4_asv.measure.route.checks import NAMES, Answer, Attention, Seen, plain, run_checks
+from fa4_asv.record.schema import CaseRecord
 
 GOLDEN = Path(__file__).parent / "golden"
 UNPACK = "ValueError: too many values to unpack (expected 2)"

@@ -10,12 +10,12 @@ import pytest
 from asv import util
 from click.testing import CliRunner
 
-from fa4_asv.asv_glue import bases, selection
+from fa4_asv.asv_plugin import base_environments, selection
+from fa4_asv.catalog.benchmarks import TORCHES
 from fa4_asv.cli import main
-from fa4_asv.groups import TORCHES
 from fa4_asv.history.manifest import Manifest
-from fa4_asv.records import CaseRecord
-from fa4_asv.results import read_sidecar, sidecar_path, write_sidecar
+from fa4_asv.record.schema import CaseRecord
+from fa4_asv.record.store import read_sidecar, sidecar_path, write_sidecar
 from tests.test_changes import record
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -73,24 +73,24 @@ def test_an_empty_record_is_one_line(routes):
 
 
 def test_torches_that_are_asked_for(monkeypatch):
-    monkeypatch.delenv(bases.VARIABLE, raising=False)
-    assert bases.torches_asked() == ()
-    monkeypatch.setenv(bases.VARIABLE, "all")
-    assert bases.torches_asked() == TORCHES
-    monkeypatch.setenv(bases.VARIABLE, "2.15.0, 2.12.1,2.15.0")
-    assert bases.torches_asked() == ("2.15.0", "2.12.1")
-    monkeypatch.setenv(bases.VARIABLE, "2.15")
+    monkeypatch.delenv(base_environments.VARIABLE, raising=False)
+    assert base_environments.torches_asked() == ()
+    monkeypatch.setenv(base_environments.VARIABLE, "all")
+    assert base_environments.torches_asked() == TORCHES
+    monkeypatch.setenv(base_environments.VARIABLE, "2.15.0, 2.12.1,2.15.0")
+    assert base_environments.torches_asked() == ("2.15.0", "2.12.1")
+    monkeypatch.setenv(base_environments.VARIABLE, "2.15")
     with pytest.raises(util.UserError, match="no torch '2.15'; write `all` or some of 2.11.0"):
-        bases.torches_asked()
+        base_environments.torches_asked()
 
 
 def test_a_further_base_is_made_only_for_a_selected_route(project, monkeypatch):
     pins = project.root / "requirements" / "base.txt"
     pins.parent.mkdir()
     pins.write_text("# torch once\ntorch==2.13.0\nnumpy==2.3.5\ntriton==3.7.0\n")
-    monkeypatch.setenv(bases.VARIABLE, "2.12.1,2.13.0")
+    monkeypatch.setenv(base_environments.VARIABLE, "2.12.1,2.13.0")
     monkeypatch.setattr(selection, "benchmarks", lambda: ["codegen"])
-    found = bases.Bases(project, same=False)
+    found = base_environments.Bases(project, same=False)
     assert (found._further(), found.interpreters(), found.are_whole()) == ([], {}, False)
     monkeypatch.setattr(selection, "benchmarks", lambda: ["route"])
     found.folder.mkdir(parents=True)

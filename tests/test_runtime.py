@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from fa4_asv import alone, runtime
-from fa4_asv.context import Context
-from fa4_asv.groups import GROUPS, key_of
-from fa4_asv.runtime import next_record
+from fa4_asv.base import core_locks
+from fa4_asv.catalog.benchmarks import GROUPS, key_of
+from fa4_asv.measure.context import Context
+from fa4_asv.measure.runtime import collect as runtime
+from fa4_asv.measure.runtime.collect import next_record
 
 GROUP = GROUPS["forward-cpu"]
 FIRST, SECOND = GROUP.cases[:2]
@@ -50,7 +51,7 @@ for number, line in enumerate(sys.stdin):
 
 @pytest.fixture(autouse=True)
 def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(alone, "lock_path", lambda: tmp_path / "test.lock")
+    monkeypatch.setattr(core_locks, "lock_path", lambda: tmp_path / "test.lock")
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from fa4_asv import sampling
-from fa4_asv.sampling import Rule, Sample, collect, drift, standard_error, two_modes
-from fa4_asv.verdicts import MIN_ROUNDS, NOTICED, RELEVANT, Round, student, verdict
+from fa4_asv.compare.verdicts import MIN_ROUNDS, NOTICED, RELEVANT, Round, student, verdict
+from fa4_asv.measure.runtime import sampling
+from fa4_asv.measure.runtime.sampling import Rule, Sample, collect, drift, standard_error, two_modes
 
 SEEDS = range(200)
 

@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 
-from fa4_asv.source_lines import remember_source_lines
+from fa4_asv.measure.source_lines import remember_source_lines
 
 
 @pytest.fixture

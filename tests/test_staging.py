@@ -7,12 +7,12 @@ import shutil
 
 import pytest
 
-from fa4_asv.asv_glue.bases import Bases
-from fa4_asv.errors import Fa4AsvError
-from fa4_asv.project import Project
-from fa4_asv.results import iter_results, sidecar_path
-from fa4_asv.staging import seed, stage, take
-from fa4_asv.verify import verify
+from fa4_asv.asv_plugin.base_environments import Bases
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.project import Project
+from fa4_asv.integrity.staging import seed, stage, take
+from fa4_asv.integrity.verify import verify
+from fa4_asv.record.store import iter_results, sidecar_path
 from tests.test_backfill import ENVIRONMENT, commits, history, record  # noqa: F401 - a fixture
 
 

@@ -9,10 +9,10 @@ from importlib.util import find_spec
 
 import pytest
 
-from fa4_asv import clocks
-from fa4_asv.clocks import NvmlReader, Reading, SmiReader, clock_reader, reasons_in_words
-from fa4_asv.errors import Fa4AsvError
-from fa4_asv.timing import CONTROL_BURST, FLUSH, CpuTimer, CudaTimer, measure
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.measure.runtime import clocks
+from fa4_asv.measure.runtime.clocks import NvmlReader, Reading, SmiReader, clock_reader, reasons_in_words
+from fa4_asv.measure.runtime.timing import CONTROL_BURST, FLUSH, CpuTimer, CudaTimer, measure
 from tests.simulated_clock import SimulatedCard, SimulatedCuda
 
 

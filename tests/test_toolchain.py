@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 
 import pytest
 
-from fa4_asv.errors import Fa4AsvError
+from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.history.registry import Registry
 from fa4_asv.history.repository import resolve
 from fa4_asv.history.source import lay_source

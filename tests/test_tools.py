@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 from types import SimpleNamespace
 
-from fa4_asv.machine import python_tag
-from fa4_asv.records import CaseRecord
+from fa4_asv.base.machine import python_tag
+from fa4_asv.record.schema import CaseRecord
 from tests.conftest import ROOT
 from tests.fake_record import write_pair, write_releases
 from tests.test_airgap import tool

@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from fa4_asv import alone, traced
-from fa4_asv.compile_pool import Outcome
-from fa4_asv.context import Context
-from fa4_asv.groups import FAMILIES, TRACED
-from fa4_asv.shapes import shape
-from fa4_asv.stand_ins import target_environment
-from fa4_asv.traced_worker import Ledger, following, trace
+from fa4_asv.base import core_locks
+from fa4_asv.catalog.benchmarks import FAMILIES, TRACED
+from fa4_asv.catalog.shapes import shape
+from fa4_asv.measure.context import Context
+from fa4_asv.measure.driver_stubs import target_environment
+from fa4_asv.measure.memory import collect as traced
+from fa4_asv.measure.memory.worker import Ledger, following, trace
+from fa4_asv.measure.pool import Outcome
 
 KIB = 1024
 
@@ -175,7 +176,7 @@ def test_a_backward_counts_what_the_forward_left_and_tells_the_workspace():
 
 @pytest.fixture
 def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
-    monkeypatch.setattr(alone, "lock_path", lambda: tmp_path / "test.lock")
+    monkeypatch.setattr(core_locks, "lock_path", lambda: tmp_path / "test.lock")
     names = ("machine", "environment", "commit", "tree", "release", "policy", "digest", "source")
     fields = dict.fromkeys((*names, "spool", "cuobjdump", "nvdisasm"), "")
     return Context(**fields, root=str(tmp_path), flavour="cu13", packages={})

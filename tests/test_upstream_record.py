@@ -8,21 +8,21 @@ import shutil
 import pytest
 from asv.config import Config
 
-from fa4_asv.asv_glue import seams
-from fa4_asv.backfill import Attempt, commits_of, missing
+from fa4_asv.asv_plugin import hooks
+from fa4_asv.backfill.tasks import Attempt, commits_of, missing
+from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.cli import run
-from fa4_asv.errors import Fa4AsvError
 from fa4_asv.history.branches import sync_branches
 from fa4_asv.history.commits import Commit, add_commits, load_commits
 from fa4_asv.history.manifest import Manifest
-from fa4_asv.history.noting import note
 from fa4_asv.history.registry import Registry
 from fa4_asv.history.repository import git
 from fa4_asv.history.source import lay_source
 from fa4_asv.history.sync import sync
 from fa4_asv.history.toolchain import Policy, lock_for
-from fa4_asv.results import iter_results, read_sidecar, sidecar_path
-from fa4_asv.verify import verify
+from fa4_asv.integrity.provenance import note
+from fa4_asv.integrity.verify import verify
+from fa4_asv.record.store import iter_results, read_sidecar, sidecar_path
 from tests.conftest import ROOT
 from tests.test_backfill import CODEGEN, asv_that, history, record  # noqa: F401 - a fixture
 from tests.test_toolchain import DAY, LOCK, PYPROJECT
@@ -175,7 +175,7 @@ def test_the_site_is_made_with_and_without_upstream(elsewhere, upstream, capsys)
 
 
 def test_a_configured_branch_that_is_not_here_is_left_out(history, tmp_path):  # noqa: F811
-    seams.setup()
+    hooks.setup()
     conf = Config.load("asv.conf.json")
     assert json.loads((history.root / "asv.conf.json").read_text())["branches"] == ["releases", "main"]
     assert conf.branches == ["releases"]

@@ -10,11 +10,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from fa4_asv import checking, reference  # noqa: E402
-from fa4_asv.backends.fa4 import Fa4  # noqa: E402
-from fa4_asv.guard import GuardFailed  # noqa: E402
-from fa4_asv.inputs import make  # noqa: E402
-from fa4_asv.shapes import PAGE, VARIANTS, further, shape, variants  # noqa: E402
+from fa4_asv.catalog.shapes import PAGE, VARIANTS, further, shape, variants  # noqa: E402
+from fa4_asv.measure.runtime import correctness, reference  # noqa: E402
+from fa4_asv.measure.runtime.backends.fa4 import Fa4  # noqa: E402
+from fa4_asv.measure.runtime.inputs import make  # noqa: E402
+from fa4_asv.measure.runtime.tolerances import GuardFailed  # noqa: E402
 
 SMALL = {
     "varlen": shape(3, 4, 40, 64, 2, causal=True, variant="varlen"),
@@ -87,10 +87,10 @@ def test_every_variant_has_a_shape_in_the_full_set_and_a_test_here():
 @pytest.mark.parametrize("name", SMALL)
 def test_the_right_answer_passes_whole_and_sampled(name):
     one, size = Fa4(), SMALL[name]
-    assert checking.check_whole(torch, one, size, "cpu", size.has_backward, "gaussian")
+    assert correctness.check_whole(torch, one, size, "cpu", size.has_backward, "gaussian")
     inputs = make(torch, size, "cpu")
-    found = checking.results(one.prepare(torch, inputs), size.has_backward)
-    assert set(checking.check_sampled(torch, inputs, found)) == set(found)
+    found = correctness.results(one.prepare(torch, inputs), size.has_backward)
+    assert set(correctness.check_sampled(torch, inputs, found)) == set(found)
 
 
 @pytest.mark.parametrize("name", ["varlen", "tailed"])
@@ -101,10 +101,10 @@ def test_sequences_that_see_each_other_are_caught(name, plain_fa4):
 
     plain_fa4._flash_attn_fwd = leaking
     with pytest.raises(GuardFailed, match="out is off"):
-        checking.check_whole(torch, Fa4(), SMALL[name], "cpu", False, "gaussian")
+        correctness.check_whole(torch, Fa4(), SMALL[name], "cpu", False, "gaussian")
     inputs = make(torch, SMALL[name], "cpu")
     with pytest.raises(GuardFailed, match="out is off"):
-        checking.check_sampled(torch, inputs, Fa4().prepare(torch, inputs).forward())
+        correctness.check_sampled(torch, inputs, Fa4().prepare(torch, inputs).forward())
 
 
 def test_pages_read_in_a_row_are_caught(plain_fa4):
@@ -115,7 +115,7 @@ def test_pages_read_in_a_row_are_caught(plain_fa4):
 
     plain_fa4._flash_attn_fwd = in_a_row
     with pytest.raises(GuardFailed, match="out is off"):
-        checking.check_whole(torch, Fa4(), SMALL["paged"], "cpu", False, "gaussian")
+        correctness.check_whole(torch, Fa4(), SMALL["paged"], "cpu", False, "gaussian")
 
 
 def test_an_fp8_answer_may_be_a_quarter_off_and_no_more(plain_fa4):
@@ -123,10 +123,10 @@ def test_an_fp8_answer_may_be_a_quarter_off_and_no_more(plain_fa4):
         return lambda *args, **options: (lambda out, lse: (out + by, lse))(*forward(*args, **options))
 
     plain_fa4._flash_attn_fwd = off(0.2)
-    assert checking.check_whole(torch, Fa4(), SMALL["fp8"], "cpu", False, "gaussian")
+    assert correctness.check_whole(torch, Fa4(), SMALL["fp8"], "cpu", False, "gaussian")
     plain_fa4._flash_attn_fwd = off(0.4)
     with pytest.raises(GuardFailed, match="out is off"):
-        checking.check_whole(torch, Fa4(), SMALL["fp8"], "cpu", False, "gaussian")
+        correctness.check_whole(torch, Fa4(), SMALL["fp8"], "cpu", False, "gaussian")
 
 
 def test_each_variant_reaches_fa4():

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from fa4_asv.errors import Fa4AsvError
-from fa4_asv.figure_checks import disagreement, is_repeated
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.catalog.metrics import METRICS
 from fa4_asv.history.manifest import Manifest, Release
-from fa4_asv.metrics import METRICS
-from fa4_asv.records import CaseRecord
-from fa4_asv.results import Value, sidecar_path, write_sidecar
-from fa4_asv.verify import verify
+from fa4_asv.integrity.figures import disagreement, is_repeated
+from fa4_asv.integrity.verify import verify
+from fa4_asv.record.schema import CaseRecord
+from fa4_asv.record.store import Value, sidecar_path, write_sidecar
 from tests.test_results import FIGURES, MEASURED, REFUSED, make, result
 
 COMMIT = "c" * 40
@@ -269,7 +269,7 @@ def command(project, *arguments: str) -> subprocess.CompletedProcess[str]:
         "    sys.modules[name] = None\n"
         "from fa4_asv.cli import run\n"
         "from fa4_asv import cli\n"
-        "cli.COMMANDS.setdefault('verify', ('fa4_asv.verify_command', 'verify', ''))\n"
+        "cli.COMMANDS.setdefault('verify', ('fa4_asv.cli.verify', 'verify', ''))\n"
         f"run({list(arguments)!r})\n"
     )
     return subprocess.run([sys.executable, "-c", code], cwd=project.root, capture_output=True, text=True)

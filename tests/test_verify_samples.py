@@ -7,8 +7,8 @@ import shutil
 
 import pytest
 
-from fa4_asv.results import sidecar_path
-from fa4_asv.verify import verify
+from fa4_asv.integrity.verify import verify
+from fa4_asv.record.store import sidecar_path
 from tests.conftest import ROOT
 
 NAME = "d14f663b-fa4-py3.11-flavourcu13-toolchainday.json"

@@ -23,12 +23,12 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from fa4_asv.backfill import commits_of
-from fa4_asv.errors import Fa4AsvError
+from fa4_asv.backfill.tasks import commits_of
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.project import Project
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.history.source import lay_source
 from fa4_asv.history.toolchain import Lock, Policy, UnsupportedFlavour, read_lock
-from fa4_asv.project import Project
 
 PATCH = ".20"  # a late patch release of the Python there; some packages refuse early ones
 

@@ -20,10 +20,10 @@ def main() -> None:
     from cutlass.utils import HardwareInfo
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    from fa4_asv.cases import CALLS
-    from fa4_asv.codegen_worker import clear_compiled
-    from fa4_asv.fake_calls import make_call
-    from fa4_asv.stand_ins import forget_personal_settings, stand_in_for_the_driver
+    from fa4_asv.catalog.kernels import CALLS
+    from fa4_asv.measure.driver_stubs import forget_personal_settings, stand_in_for_the_driver
+    from fa4_asv.measure.fake_calls import make_call
+    from fa4_asv.measure.kernels.worker import clear_compiled
 
     forget_personal_settings()
     stand_in_for_the_driver(torch, HardwareInfo)

@@ -13,12 +13,12 @@ import sys
 from collections.abc import Iterator
 from statistics import median, stdev
 
-from fa4_asv.errors import Fa4AsvError
-from fa4_asv.groups import GROUPS
-from fa4_asv.project import Project
-from fa4_asv.records import CaseRecord, Sidecar
-from fa4_asv.results import iter_results, read_sidecar, sidecar_path
-from fa4_asv.shapes import SHAPES
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.project import Project
+from fa4_asv.catalog.benchmarks import GROUPS
+from fa4_asv.catalog.shapes import SHAPES
+from fa4_asv.record.schema import CaseRecord, Sidecar
+from fa4_asv.record.store import iter_results, read_sidecar, sidecar_path
 
 TIMED = ("forward", "forward-yardsticks", "backward", "backward-yardsticks")
 

@@ -18,14 +18,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from fa4_asv.backfill import Task, Wish
-from fa4_asv.cluster.desk import Desk, Site
-from fa4_asv.cluster.order import Answer
-from fa4_asv.cluster.parcel import pack
-from fa4_asv.groups import GROUPS, group_of
-from fa4_asv.project import Project
-from fa4_asv.results import iter_results, read_sidecar, sidecar_path
-from fa4_asv.staging import seed, stage
+from fa4_asv.backfill.cluster.archive import pack
+from fa4_asv.backfill.cluster.order import Answer
+from fa4_asv.backfill.cluster.record_gate import Desk, Site
+from fa4_asv.backfill.tasks import Task, Wish
+from fa4_asv.base.project import Project
+from fa4_asv.catalog.benchmarks import GROUPS, group_of
+from fa4_asv.integrity.staging import seed, stage
+from fa4_asv.record.store import iter_results, read_sidecar, sidecar_path
 
 COMMITS, CORES = (200, 2000), (2, 64, 640, 6400)
 PROCESSES = 2  # of the compiling part, on the machine that made the record

@@ -22,12 +22,12 @@ from pathlib import Path
 
 from cost import cold
 
-from fa4_asv.asv_glue.bases import base_here
+from fa4_asv.asv_plugin.base_environments import base_here
+from fa4_asv.base.project import Project
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.history.source import lay_source
 from fa4_asv.history.toolchain import Policy, UnsupportedFlavour, install
-from fa4_asv.project import Project
-from fa4_asv.results import iter_results, load_result, sidecar_path
+from fa4_asv.record.store import iter_results, load_result, sidecar_path
 
 SPEED, WALL = 1.7, 1.1
 # What is told of each way, the cores of the whole and further words of the command.

@@ -12,12 +12,12 @@ import argparse
 from collections import defaultdict
 from statistics import median
 
-from fa4_asv.groups import GROUPS
+from fa4_asv.base.project import Project
+from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.history.manifest import Manifest
-from fa4_asv.project import Project
-from fa4_asv.records import CaseRecord, Sidecar
+from fa4_asv.record.schema import CaseRecord, Sidecar
+from fa4_asv.record.store import iter_results, read_sidecar, sidecar_path
 from fa4_asv.report.compile_times import spreads
-from fa4_asv.results import iter_results, read_sidecar, sidecar_path
 
 DSL = "nvidia-cutlass-dsl"
 

@@ -21,15 +21,15 @@ import tempfile
 import time
 from pathlib import Path
 
-from fa4_asv.asv_glue.bases import base_here
-from fa4_asv.cases import ARCHES
+from fa4_asv.asv_plugin.base_environments import base_here
+from fa4_asv.base.project import Project
+from fa4_asv.catalog.kernels import ARCHES
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.history.source import lay_source
 from fa4_asv.history.toolchain import Policy, install
-from fa4_asv.project import Project
-from fa4_asv.results import is_number, iter_results, load_result
-from fa4_asv.staging import stage
-from fa4_asv.stand_ins import target_environment
+from fa4_asv.integrity.staging import stage
+from fa4_asv.measure.driver_stubs import target_environment
+from fa4_asv.record.store import is_number, iter_results, load_result
 
 WALL, FIGURE = 0.8, 0.05
 

@@ -27,12 +27,12 @@ os.environ["CUTE_DSL_KEEP_CUBIN"], os.environ["CUTE_DSL_DUMP_DIR"] = "1", DUMP
 
 import torch  # noqa: E402 - the DSL reads its variables when it is imported
 
-from fa4_asv import runtime_worker as worker  # noqa: E402
-from fa4_asv.backends import backend  # noqa: E402
-from fa4_asv.inputs import make  # noqa: E402
-from fa4_asv.project import Project  # noqa: E402
-from fa4_asv.results import iter_results, read_sidecar, sidecar_path  # noqa: E402
-from fa4_asv.shapes import SHAPES, core  # noqa: E402
+from fa4_asv.base.project import Project  # noqa: E402
+from fa4_asv.catalog.shapes import SHAPES, core  # noqa: E402
+from fa4_asv.measure.runtime import worker  # noqa: E402
+from fa4_asv.measure.runtime.backends import backend  # noqa: E402
+from fa4_asv.measure.runtime.inputs import make  # noqa: E402
+from fa4_asv.record.store import iter_results, read_sidecar, sidecar_path  # noqa: E402
 
 
 def say(what: str, **found: Any) -> None:

@@ -25,11 +25,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from fa4_asv.base.project import Project
+from fa4_asv.catalog.metrics import METRICS
 from fa4_asv.history.manifest import Manifest, Release
-from fa4_asv.metrics import METRICS
-from fa4_asv.project import Project
-from fa4_asv.records import Sidecar
-from fa4_asv.results import read_sidecar, sidecar_path, write_sidecar
+from fa4_asv.record.schema import Sidecar
+from fa4_asv.record.store import read_sidecar, sidecar_path, write_sidecar
 
 ROOT = Path(__file__).resolve().parent.parent
 FLAVOURS = ("cu13", "cu12")

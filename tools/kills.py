@@ -26,10 +26,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fa4_asv.errors import Fa4AsvError
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.project import Project
 from fa4_asv.history.repository import git
-from fa4_asv.project import Project
-from fa4_asv.results import iter_results, load_result, read_sidecar, sidecar_path
+from fa4_asv.record.store import iter_results, load_result, read_sidecar, sidecar_path
 
 BENCH = r"sm_90', '(fwd_d64_full|fwd_b\d+_s\d+_h32_d64_full)'"
 # What of a record depends on the clock, not on what was measured.

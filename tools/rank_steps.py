@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections import defaultdict
 from math import log
 
-from fa4_asv.changes import changes_between, recorded
+from fa4_asv.base.project import Project
+from fa4_asv.compare.changes import changes_between, recorded
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.history.toolchain import FLAVOURS
-from fa4_asv.project import Project
 
 SCORED = ("instructions", "spill_bytes")
 Scores = dict[str, dict[str, float]]

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from cluster_cost import figures_of  # beside this script
 
-from fa4_asv.project import Project
-from fa4_asv.results import iter_results, read_sidecar, sidecar_path
+from fa4_asv.base.project import Project
+from fa4_asv.record.store import iter_results, read_sidecar, sidecar_path
 
 Row = tuple[Path, float, int, int]
 

@@ -26,8 +26,8 @@ from statistics import fmean, stdev
 import numpy as np
 from asv import _stats
 
-from fa4_asv.sampling import MIN_SAMPLES
-from fa4_asv.verdicts import CONFIDENCE, RELEVANT, Round, student, verdict
+from fa4_asv.compare.verdicts import CONFIDENCE, RELEVANT, Round, student, verdict
+from fa4_asv.measure.runtime.sampling import MIN_SAMPLES
 
 WITHIN, BETWEEN = 0.003, 0.015
 DISTURBED, DISTURBANCE = 0.01, 0.05

@@ -1,0 +1,1 @@
+"""Which source and which toolchain stand behind a commit."""

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fa4_asv.errors import Fa4AsvError
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.project import Project
 from fa4_asv.history import remote as theirs
 from fa4_asv.history.remote import Remote
 from fa4_asv.history.repository import (
@@ -26,7 +27,6 @@ from fa4_asv.history.repository import (
     repair,
     scratch_repository,
 )
-from fa4_asv.project import Project
 
 _HEADS = "refs/heads/"
 # Words that asv or git read as something else than a branch.

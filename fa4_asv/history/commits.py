@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from fa4_asv.errors import Fa4AsvError
-from fa4_asv.files import write_atomic
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.files import write_atomic
 
 FORMAT = 1
 

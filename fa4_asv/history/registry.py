@@ -20,7 +20,7 @@ from pypi_simple import (
     UnsupportedRepoVersionError,
 )
 
-from fa4_asv.errors import Fa4AsvError
+from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.history.manifest import PROJECT, Release
 
 # The index variables of this project, pip and uv, in that order.

@@ -14,9 +14,9 @@ from contextlib import AbstractContextManager
 from datetime import datetime, timezone
 from pathlib import Path
 
-from fa4_asv.errors import Fa4AsvError
-from fa4_asv.files import only_one
-from fa4_asv.project import Project
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.files import only_one
+from fa4_asv.base.project import Project
 
 CUTE = "flash_attn/cute"
 BRANCH = "refs/heads/releases"

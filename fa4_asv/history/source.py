@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from fa4_asv.errors import Fa4AsvError
-from fa4_asv.files import write_atomic
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.files import write_atomic
+from fa4_asv.base.project import Project
 from fa4_asv.history import repository
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.history.toolchain import Lock, Policy, lock_for
-from fa4_asv.project import Project
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from fa4_asv.errors import Fa4AsvError
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.project import Project
 from fa4_asv.history.manifest import Manifest, Release
 from fa4_asv.history.registry import Registry
 from fa4_asv.history.repository import BRANCH, CUTE, branches, create, git, history_lock, move_refs, repair
-from fa4_asv.project import Project
 
 # Part of every hash: never change.
 _IDENTITY = "fa4-asv history <history@fa4-asv.invalid>"

@@ -22,12 +22,12 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from uv import find_uv_bin
 
-from fa4_asv.errors import Fa4AsvError
-from fa4_asv.files import only_one, write_atomic
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.files import only_one, write_atomic
+from fa4_asv.base.machine import python_tag
+from fa4_asv.base.project import Project
 from fa4_asv.history.repository import resolve
-from fa4_asv.machine import python_tag
-from fa4_asv.project import Project
-from fa4_asv.records import toolchain_digest
+from fa4_asv.record.schema import toolchain_digest
 
 if sys.version_info >= (3, 11):
     import tomllib

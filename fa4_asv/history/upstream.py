@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from fa4_asv.errors import Fa4AsvError
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.project import Project
 from fa4_asv.history.repository import CUTE, git
 from fa4_asv.history.source import Source
-from fa4_asv.project import Project
 
 BRANCH = "refs/heads/main"
 _NONE = "upstream's commits are not in the history; `fa4-asv history sync --source PATH` brings them"

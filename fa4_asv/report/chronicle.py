@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fa4_asv.groups import GROUPS
+from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.history.manifest import Release
 from fa4_asv.report import words
 from fa4_asv.report.events import JUDGED, Event, Step, Timeline

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from statistics import median
 
-from fa4_asv.records import CaseRecord
+from fa4_asv.record.schema import CaseRecord
 from fa4_asv.report import words
 from fa4_asv.report.charts import Line
 from fa4_asv.report.model import Model, Point, Series, seconds_of

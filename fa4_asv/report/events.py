@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from fa4_asv.causes import Explanation, Verdict
-from fa4_asv.changes import Change, changes_between, package_changes
-from fa4_asv.groups import GROUPS
+from fa4_asv.catalog.benchmarks import GROUPS
+from fa4_asv.compare.changes import Change, changes_between, package_changes
+from fa4_asv.record.explanation import Explanation, Verdict
 from fa4_asv.report import words
 from fa4_asv.report.model import Key, Model, Point, Series
 

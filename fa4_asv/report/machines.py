@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from fa4_asv.groups import GROUPS, Group
-from fa4_asv.records import CaseRecord
+from fa4_asv.catalog.benchmarks import GROUPS, Group
+from fa4_asv.catalog.shapes import SHAPES, TOKENS, SdpaShape
+from fa4_asv.record.schema import CaseRecord
 from fa4_asv.report import words
 from fa4_asv.report.charts import Line, lines
 from fa4_asv.report.model import Model, Point, Series, seconds_of
 from fa4_asv.report.multiples import short
 from fa4_asv.report.parts import Chart, Panel, Row, Table
-from fa4_asv.shapes import SHAPES, TOKENS, SdpaShape
 
 # Dense bf16 and fp16 TFLOP/s of NVIDIA's data sheets (half of what they state with sparsity), by a word of the
 # machine's name. H100 and H200 are the SXM cards.

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
-from fa4_asv.changes import Record
+from fa4_asv.base.escape import without_colours
+from fa4_asv.base.machine import NOGPU
+from fa4_asv.base.project import Project
+from fa4_asv.compare.changes import Record
 from fa4_asv.history.commits import Commit, load_commits
 from fa4_asv.history.manifest import Manifest, Release
-from fa4_asv.inert import without_colours
-from fa4_asv.machine import NOGPU
-from fa4_asv.project import Project
-from fa4_asv.records import CaseRecord, Sidecar
-from fa4_asv.results import load_result, read_sidecar, sidecar_path
+from fa4_asv.record.schema import CaseRecord, Sidecar
+from fa4_asv.record.store import load_result, read_sidecar, sidecar_path
 
 RELEASES, UPSTREAM = "releases", "upstream"  # the two histories
 _MAIN = "main"  # upstream's own branch

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from fa4_asv.cases import ARCHES
-from fa4_asv.groups import GROUPS, TRACED
+from fa4_asv.catalog.benchmarks import GROUPS, TRACED
+from fa4_asv.catalog.kernels import ARCHES
 from fa4_asv.report import words
 from fa4_asv.report.charts import Line, lines
 from fa4_asv.report.model import Point, Series

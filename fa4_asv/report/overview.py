@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fa4_asv.cases import ARCHES
-from fa4_asv.changes import package_changes
-from fa4_asv.groups import GROUPS, TORCHES
+from fa4_asv.catalog.benchmarks import GROUPS, TORCHES
+from fa4_asv.catalog.kernels import ARCHES
+from fa4_asv.compare.changes import package_changes
 from fa4_asv.report import words
 from fa4_asv.report.events import JUDGED, UNEXPLAINED, Event, Step, Timeline
 from fa4_asv.report.model import Model, Point, Series
 from fa4_asv.report.multiples import short
 from fa4_asv.report.parts import Cell, Row, Table
-from fa4_asv.route_table import Pair, pair_of
+from fa4_asv.report.route_table import Pair, pair_of
 
 _JUDGED_GROUPS = ("codegen", "memory", "growth", "route")
 

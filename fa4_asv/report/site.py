@@ -11,12 +11,14 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from fa4_asv.cases import ARCHES
-from fa4_asv.causes import Explanation, read_explanation
-from fa4_asv.errors import Fa4AsvError
-from fa4_asv.groups import GROUPS
-from fa4_asv.machine import NOGPU
-from fa4_asv.project import Project
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.machine import NOGPU
+from fa4_asv.base.project import Project
+from fa4_asv.catalog.benchmarks import GROUPS
+from fa4_asv.catalog.kernels import ARCHES
+from fa4_asv.integrity.staging import is_verified
+from fa4_asv.integrity.verify import Problem, sound_files, verify
+from fa4_asv.record.explanation import Explanation, read_explanation
 from fa4_asv.report import chronicle, multiples, words
 from fa4_asv.report.compile_times import compile_seconds
 from fa4_asv.report.events import JUDGED, Step, Timeline, timeline
@@ -25,8 +27,6 @@ from fa4_asv.report.model import Model, Point, load
 from fa4_asv.report.overview import headline, largest, steps_table
 from fa4_asv.report.support import STATES, maps, route_tables
 from fa4_asv.report.totals import history
-from fa4_asv.staging import is_verified
-from fa4_asv.verify import Problem, sound_files, verify
 
 _CSS = {"better": "better", "worse": "worse", "mixed": "mixed"}
 _STYLE = "style.css"

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fa4_asv.cases import ARCHES, CASES
-from fa4_asv.groups import TORCHES
-from fa4_asv.records import CaseRecord
+from fa4_asv.catalog.benchmarks import TORCHES
+from fa4_asv.catalog.kernels import ARCHES, CASES
+from fa4_asv.record.schema import CaseRecord
 from fa4_asv.report import words
 from fa4_asv.report.model import Point, Series
 from fa4_asv.report.multiples import axis, short
 from fa4_asv.report.parts import Cell, Row, Table
-from fa4_asv.route_table import Grid, Pair, grids, pair_of
+from fa4_asv.report.route_table import Grid, Pair, grids, pair_of
 
 STATES = {
     "measured": "supported",

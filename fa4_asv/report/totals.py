@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fa4_asv.cases import ARCHES
-from fa4_asv.formatting import counted
+from fa4_asv.catalog.kernels import ARCHES
+from fa4_asv.record.formatting import counted
 from fa4_asv.report import words
 from fa4_asv.report.charts import Line, bars, lines
 from fa4_asv.report.events import Timeline

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
-from fa4_asv.cases import CASES, Case
-from fa4_asv.changes import Change
-from fa4_asv.groups import GROUPS
+from fa4_asv.catalog.benchmarks import GROUPS
+from fa4_asv.catalog.kernels import CASES, Case
+from fa4_asv.catalog.shapes import SdpaShape
+from fa4_asv.compare.changes import Change
 from fa4_asv.history.manifest import PROJECT, Release
-from fa4_asv.shapes import SdpaShape
 
 UPSTREAM_URL = "https://github.com/Dao-AILab/flash-attention"
 PACKAGE_URL = f"https://pypi.org/project/{PROJECT}"

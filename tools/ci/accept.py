@@ -22,11 +22,11 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from fa4_asv.errors import Fa4AsvError
-from fa4_asv.machine import NOGPU
-from fa4_asv.project import Project
-from fa4_asv.results import is_number, iter_results, load_result
-from fa4_asv.staging import stage, take
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.machine import NOGPU
+from fa4_asv.base.project import Project
+from fa4_asv.integrity.staging import stage, take
+from fa4_asv.record.store import is_number, iter_results, load_result
 from tools.ci.artifact import fetch, member
 from tools.ci.steps import NUMBER, REPOSITORY, Refused, call, main, setting, summary
 

@@ -1,0 +1,206 @@
+"""The environments that hold torch: the base of everything, and one for each further torch asked for.
+
+Each is made once below .asv/base and is whole when the pins it was made from stand in it, word for word.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+from asv import util
+from asv.console import log
+from uv import find_uv_bin
+
+from fa4_asv.asv_plugin import selection
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.files import only_one
+from fa4_asv.base.machine import NOGPU, python_tag
+from fa4_asv.base.project import Project
+from fa4_asv.catalog.benchmarks import GROUPS, TORCHES
+
+VARIABLE = "FA4_ASV_TORCHES"
+_PINS = "fa4_asv-pins.txt"
+_BASE_TIMEOUT = 3600.0  # torch over a slow network, outside of asv's own install_timeout
+
+
+def torches_asked() -> tuple[str, ...]:
+    """The versions that FA4_ASV_TORCHES names. Raises asv's UserError, one line, on any other word."""
+    text = os.environ.get(VARIABLE, "").strip()
+    if text == "all":
+        return TORCHES
+    words = dict.fromkeys(word for word in re.split(r"[,\s]+", text) if word)
+    unknown = [word for word in words if word not in TORCHES]
+    if unknown:
+        raise util.UserError(
+            f"{VARIABLE}={text!r}: no torch {unknown[0]!r}; write `all` or some of {','.join(TORCHES)}"
+        )
+    return tuple(words)
+
+
+def torches_selected() -> set[str]:
+    """The torches of the route cases that this run selects; none on a machine that measures by a clock."""
+    if selection.machine() != NOGPU:
+        return set()
+    return {torch for torch, _ in GROUPS["route"].selected(selection.benchmarks())}
+
+
+@cache
+def torch_of(python: str) -> str:
+    """The version of torch that an interpreter holds, without its build ("+cpu"); "" if none."""
+    code = "import importlib.metadata as m; print(m.version('torch').partition('+')[0])"
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+class Bases:
+    """The main base (`same`: the interpreter that runs asv) and those of the torches asked for."""
+
+    def __init__(self, project: Project, same: bool) -> None:
+        self._project, self._same = project, same
+        self._asked = torches_asked()
+
+    @property
+    def folder(self) -> Path:
+        # Resolved: a staged checkout links here, and a toolchain's folder is named after its base's path.
+        return (self._project.work / "base").resolve() / f"python{python_tag()}"
+
+    @property
+    def python(self) -> Path:
+        return Path(sys.executable) if self._same else self.folder / "bin" / "python"
+
+    @property
+    def _pins(self) -> Path:
+        return self._project.root / "requirements" / "base.txt"
+
+    def _pins_of(self, torch: str) -> str:
+        """The base's pins with another torch, which brings a triton of its own choice."""
+        text = re.sub(r"(?m)^torch==.*$", f"torch=={torch}", self._pins.read_text(encoding="utf-8"))
+        return re.sub(r"(?m)^triton==.*$", "triton", text)
+
+    def _folder_of(self, torch: str) -> Path:
+        return self.folder.with_name(f"{self.folder.name}-torch{torch}")
+
+    def _pinned_torch(self) -> str:
+        found = re.search(r"(?m)^torch==([^\s;+]+)", self._pins.read_text(encoding="utf-8"))
+        return found[1] if found else ""
+
+    def _further(self) -> list[str]:
+        """The torches that need a base of their own in this run."""
+        if self._same:
+            return []
+        selected = torches_selected() - {self._pinned_torch()}
+        return [torch for torch in self._asked if torch in selected]
+
+    def versions(self) -> tuple[str, ...]:
+        """Every torch whose route can be asked for, whether its base is made yet or not."""
+        own = torch_of(sys.executable) if self._same else self._pinned_torch()
+        asked = () if self._same else self._asked
+        return tuple(torch for torch in TORCHES if torch == own or torch in asked)
+
+    def are_whole(self) -> bool:
+        """Whether all that this run needs is there."""
+        if self._same:
+            return True
+        main = _is_whole(self.folder, self._pins.read_text(encoding="utf-8"))
+        return main and all(_is_whole(self._folder_of(t), self._pins_of(t)) for t in self._further())
+
+    def interpreters(self) -> dict[str, Path]:
+        """Version of torch -> a base's interpreter, for the route cases that this run selects."""
+        selected = torches_selected()
+        if not selected:
+            return {}
+        own = torch_of(sys.executable) if self._same else self._pinned_torch()
+        found = {own: self.python} if own in selected else {}
+        found |= {torch: self._folder_of(torch) / "bin" / "python" for torch in self._further()}
+        return found
+
+    def make(self, timeout: float) -> None:
+        """Make what is missing. Raises asv's UserError, one line, when that fails."""
+        if self._same:
+            self._check_same()
+            return
+        self._make(self.folder, self._pins.read_text(encoding="utf-8"), timeout)
+        for torch in self._further():
+            self._make(self._folder_of(torch), self._pins_of(torch), timeout, further=True)
+
+    def _make(self, folder: Path, pins: str, timeout: float, further: bool = False) -> None:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with only_one(folder.parent / f".{folder.name}.lock"):
+            if _is_whole(folder, pins):
+                return
+            log.info(f"Creating {folder.name} with torch (once, about a minute)")
+            shutil.rmtree(folder, ignore_errors=True)
+            python = folder / "bin" / "python"
+            wanted = folder.with_name(f".{folder.name}.txt")
+            wanted.write_text(pins, encoding="utf-8")
+            # The main base by pip, not uv: a person's own pip configuration says where torch comes from. Further
+            # torches by uv: they bring gigabytes of CUDA libraries, which uv keeps once and links.
+            if further:
+                steps = [
+                    [find_uv_bin(), "venv", "--quiet", "--python", sys.executable, str(folder)],
+                    [find_uv_bin(), "pip", "install", "--quiet", "--python", str(python), "-r", str(wanted)],
+                ]
+            else:
+                steps = [
+                    [sys.executable, "-m", "virtualenv", "--quiet", "-p", sys.executable, str(folder)],
+                    [str(python), "-m", "pip", "install", "--quiet", "-r", str(wanted)],
+                ]
+            for step in steps:
+                _step(step, timeout)
+            wanted.replace(folder / _PINS)
+
+    def _check_same(self) -> None:
+        needed = "import torch, numpy, triton, asv_runner, elftools"
+        done = subprocess.run([sys.executable, "-c", needed], capture_output=True, text=True)
+        if done.returncode != 0:
+            reason = done.stderr.strip().splitlines()[-1]
+            raise util.UserError(
+                f"fa4:same needs torch and asv_runner in {sys.executable} ({reason}); "
+                f"install {self._pins.relative_to(self._project.root)} there or run without -E fa4:same"
+            )
+        own = torch_of(sys.executable)
+        if set(self._asked) - {own}:
+            log.warning(f"{VARIABLE} has no effect with -E fa4:same: the route is asked of torch {own} only")
+
+
+def _is_whole(folder: Path, pins: str) -> bool:
+    done = folder / _PINS
+    return done.is_file() and done.read_text(encoding="utf-8") == pins
+
+
+def _step(command: list[str], timeout: float) -> None:
+    try:
+        util.check_call(command, timeout=timeout)
+    except (util.ProcessError, OSError) as error:
+        words = str(getattr(error, "stderr", "") or error).strip().splitlines()[-1]
+        raise util.UserError(f"cannot make the base environment with torch: {words}") from None
+
+
+def torches_here(project: Project, environment: str) -> tuple[str, ...]:
+    """The torches that a run in asv's `environment` ("", "fa4:same", ...) can ask for their route.
+
+    Raises Fa4AsvError where FA4_ASV_TORCHES names another.
+    """
+    try:
+        return Bases(project, same=environment.endswith(":same")).versions()
+    except util.UserError as error:
+        raise Fa4AsvError(str(error)) from None
+
+
+def base_here(project: Project, environment: str) -> Path:
+    """The interpreter with torch behind asv's `environment` ("", "fa4:same", ...), made now if there is none.
+
+    Raises Fa4AsvError.
+    """
+    try:
+        bases = Bases(project, same=environment.endswith(":same"))
+        bases.make(_BASE_TIMEOUT)
+    except util.UserError as error:
+        raise Fa4AsvError(str(error)) from None
+    return bases.python

@@ -1,0 +1,152 @@
+"""The `fa4` environment of asv: torch once, FA4's sources and toolchain laid over it per commit.
+
+Selected by "environment_type": "fa4". Python "any" (the default) makes one virtual environment with
+torch below .asv/base; `-E fa4:same` uses the interpreter that runs asv, which must hold torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from asv import environment, util
+from asv.console import log
+
+from fa4_asv.asv_plugin import selection
+from fa4_asv.asv_plugin.base_environments import Bases
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.files import write_atomic
+from fa4_asv.base.machine import ANY_PYTHON, NOGPU, find_tool, python_tag
+from fa4_asv.base.project import Project
+from fa4_asv.history.source import Source, lay_source, refuse_shadow
+from fa4_asv.history.toolchain import Lock, Policy, UnsupportedFlavour, install
+from fa4_asv.measure.context import VARIABLE, Context
+
+
+class Fa4Environment(environment.Environment):  # type: ignore[misc]
+    """One CUDA flavour under one toolchain policy; which commit it holds changes in milliseconds.
+
+    Nothing is installed in place: sources and toolchains are folders of their own, made once, so that
+    no two commits, flavours or policies can share a state.
+    """
+
+    tool_name = "fa4"
+
+    def __init__(self, conf: Any, python: str, requirements: dict[str, str], tagged_env_vars: Any) -> None:
+        try:
+            self._policy = Policy.from_environment()
+        except Fa4AsvError as error:
+            raise util.UserError(str(error)) from None
+        self._project_files = Project.find(Path.cwd())
+        self._bases = Bases(self._project_files, same=python == "same")
+        self._flavour = requirements.get("flavour", "cu12")
+        requirements = {"flavour": self._flavour, "toolchain": self._policy.name}
+        # Exact figures do not depend on Python; what a clock measures does.
+        label = ANY_PYTHON if selection.machine() == NOGPU else python_tag()
+        self._owner = os.getpid()
+        # asv derives folder and name from these while its own __init__ runs.
+        self._python, self._requirements = label, requirements
+        super().__init__(conf, label, requirements, tagged_env_vars)
+
+    @classmethod
+    def matches(cls, python: str) -> bool:
+        return python in ("same", ANY_PYTHON)
+
+    def check_presence(self) -> bool:
+        return Path(self._path).is_dir() and self._bases.are_whole()
+
+    def _setup(self) -> None:
+        Path(self._path).mkdir(parents=True, exist_ok=True)
+        self._bases.make(self._install_timeout)
+
+    # A commit: its sources and its toolchain.
+
+    @property
+    def installed_commit_hash(self) -> str | None:
+        """Always None: what is laid depends on more than the commit, and laying it takes milliseconds."""
+        return None
+
+    def install_project(self, conf: Any, repo: Any, commit_hash: str) -> None:
+        """Lay sources and toolchain of `commit_hash`. An expected failure is one line and a failed build."""
+        # What an earlier round laid must not vouch for this one.
+        selection.forget(commit_hash, self.name)
+        try:
+            self._hold(commit_hash)
+        except (Fa4AsvError, OSError, subprocess.SubprocessError) as error:
+            log.error(f"fa4-asv: {' '.join(str(error).split())}")
+            raise util.ProcessError(["fa4-asv", "install", commit_hash], 1, "", str(error)) from None
+
+    def _hold(self, commit: str) -> None:
+        self._set_commit_hash(commit)
+        self._held_file.unlink(missing_ok=True)
+        source = lay_source(self._project_files, commit)
+        torches: dict[str, str] = {}
+        unsupported, lock, python = "", None, self._bases.python
+        try:
+            lock = source.lock(self._project_files, self._flavour, self._policy)
+            python = install(self._project_files, lock, self._bases.python)
+            torches = {
+                torch: str(install(self._project_files, lock, base))
+                for torch, base in self._bases.interpreters().items()
+            }
+        except UnsupportedFlavour as words:
+            unsupported = str(words)
+        refuse_shadow(python, source.folder)
+        context = self._context(source, lock, unsupported, torches)
+        # A killed run of the same process id may have left records here.
+        shutil.rmtree(context.spool, ignore_errors=True)
+        write_atomic(self._held_file, json.dumps({"python": str(python), "context": context.dump()}))
+
+    @property
+    def _held_file(self) -> Path:
+        """What this asv process last laid here; a file, because `asv run -j` lays it in a forked child."""
+        return self._project_files.work / "held" / f"{self._owner}-{self.dir_name}.json"
+
+    def _read_held(self) -> tuple[str, Context]:
+        try:
+            held = json.loads(self._held_file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise util.UserError(f"nothing is installed in {self.name} yet") from None
+        context = Context(**json.loads(held["context"]))
+        selection.remember(context)
+        return held["python"], context
+
+    def _context(
+        self, source: Source, lock: Lock | None, unsupported: str, torches: dict[str, str]
+    ) -> Context:
+        spool = self._project_files.work / "spool" / str(self._owner) / f"{source.commit[:12]}-{self.name}"
+        return Context(
+            root=str(self._project_files.root),
+            machine=selection.machine(),
+            environment=self.name,
+            commit=source.commit,
+            tree=source.tree,
+            release=source.release,
+            flavour=self._flavour,
+            policy=self._policy.name,
+            digest=lock.digest if lock else "",
+            packages=lock.packages if lock else {},
+            source=str(source.folder),
+            spool=str(spool),
+            cuobjdump=find_tool("cuobjdump") or "cuobjdump",
+            nvdisasm=find_tool("nvdisasm") or "nvdisasm",
+            unsupported=unsupported,
+            terminal=selection.terminal(),
+            select=selection.benchmarks(),
+            torches=torches,
+        )
+
+    def run(self, args: list[str], **kwargs: Any) -> Any:
+        """Run the commit's interpreter; benchmarks find their context in one variable."""
+        python, context = self._read_held()
+        log.debug(f"Running '{' '.join(args)}' in {self.name}")
+        env = dict(kwargs.pop("env", None) or os.environ)
+        env.pop("PYTHONHOME", None)
+        path = os.pathsep.join([context.source, context.root])
+        # asv's check_output drops PYTHONPATH unless it stands in ASV_PYTHONPATH as well.
+        env |= {"PYTHONPATH": path, "ASV_PYTHONPATH": path, VARIABLE: context.dump()} | self._global_env_vars
+        return util.check_output([python, *args], env=env, **kwargs)

@@ -1,0 +1,48 @@
+"""The report as a part of `asv publish`: written below asv's own pages, linked from their bar and back."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from asv import util
+from asv.console import log
+from asv.publishing import OutputPublisher
+
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.project import Project
+from fa4_asv.report import REPORT_BESIDE
+from fa4_asv.report.site import write_report
+
+# asv's index has no place for a link to pages that are not its own; this line stands in it once.
+_ITEM = '<li id="nav-li-regressions">'
+_LINK = '<li><a href="report/index.html">Report</a></li>'
+
+
+class Fa4Report(OutputPublisher):  # type: ignore[misc]
+    """asv finds every subclass and calls `publish` once its own files are there."""
+
+    name = "fa4-report"
+    order = 100
+
+    @classmethod
+    def publish(cls, conf: Any, repo: Any, benchmarks: Any, graphs: Any, revisions: Any) -> None:
+        """Raises asv's UserError where no report can be made; a refused file is named, the rest is reported."""
+        project = Project.find()
+        html = Path(conf.html_dir)
+        try:
+            beside = os.environ.get(REPORT_BESIDE)
+            for problem in [] if beside else write_report(project, html / "report"):
+                log.warning(f"report without {problem.path.relative_to(project.root)}: {problem.what}")
+            link_from(html / "index.html")
+        except Fa4AsvError as error:
+            raise util.UserError(str(error)) from None
+
+
+def link_from(index: Path) -> None:
+    """Put the link into asv's bar. Raises Fa4AsvError where asv's page is not as it was."""
+    text = index.read_text(encoding="utf-8")
+    if text.count(_ITEM) != 1:
+        raise Fa4AsvError(f"{index} has no bar to link the report from; asv {_ITEM!r} moved")
+    index.write_text(text.replace(_ITEM, f"{_LINK}\n        {_ITEM}"), encoding="utf-8")

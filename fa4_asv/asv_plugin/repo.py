@@ -1,0 +1,70 @@
+"""The `fa4` repository type of asv ("dvcs": "fa4"): git, with clear words where there is no history yet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from asv import util
+from asv.plugins.git import Git
+from asv.repo import NoSuchNameError
+
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.project import Project
+from fa4_asv.history.repository import NO_HISTORY, commit_date, has_history, in_hashes, resolve
+
+
+class UnknownName(util.UserError, NoSuchNameError):  # type: ignore[misc]
+    """For asv's code that expects NoSuchNameError, and one clear line where nothing does."""
+
+
+class Fa4History(Git):  # type: ignore[misc]
+    """asv's git on the local history. A configured branch that is absent here is empty, not an error."""
+
+    dvcs = "fa4"
+
+    def __init__(self, url: str, mirror_path: str) -> None:
+        self._history = Project.find(Path.cwd())
+        if not has_history(self._history):
+            raise util.UserError(NO_HISTORY)
+        super().__init__(url, mirror_path)
+        self._default_branch = "releases"  # not init.defaultBranch of whoever runs this
+
+    @classmethod
+    def url_match(cls, url: str) -> bool:
+        """Never chosen by URL: a configuration names it."""
+        return False
+
+    def get_hashes_from_range(self, range_spec: str) -> Any:
+        """Hashes of a range. A range that git does not understand is one clear line."""
+        words = range_spec
+        if " " not in range_spec and not range_spec.startswith("-"):  # else it holds options of git's
+            try:
+                words = in_hashes(self._history, range_spec)
+            except Fa4AsvError as error:
+                raise util.UserError(str(error)) from None
+        try:
+            return super().get_hashes_from_range(words)
+        except (util.ProcessError, ValueError):  # ValueError: an unpaired quote
+            raise util.UserError(
+                f"git cannot read the range {range_spec!r}; write for example fa4-v4.0.0b30..fa4-v4.0.0b36"
+            ) from None
+
+    def get_hash_from_name(self, name: str | None) -> Any:
+        """The full hash of a tag, branch or commit. Raises UnknownName."""
+        try:
+            return resolve(self._history, self.get_branch_name(name))
+        except Fa4AsvError as error:
+            raise UnknownName(str(error)) from None
+
+    def get_date(self, hash: str) -> int:
+        """Committer date, ms since 1970: asv would take the author's, months earlier where a change lay long."""
+        return int(commit_date(self._history, hash).timestamp()) * 1000
+
+    def get_branch_commits(self, branch: str) -> Any:
+        """Commits of a branch, newest first; none where the branch is not here."""
+        try:
+            self.get_hash_from_name(self.get_branch_name(branch))
+        except NoSuchNameError:
+            return []
+        return super().get_branch_commits(branch)

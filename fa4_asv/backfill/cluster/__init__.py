@@ -1,0 +1,1 @@
+"""A backfill spread over the nodes of a Ray cluster."""

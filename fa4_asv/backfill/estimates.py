@@ -1,0 +1,74 @@
+"""How long a backfill will take, by what asv recorded of earlier runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fa4_asv.backfill.tasks import Task, Wish
+from fa4_asv.base.project import Project
+from fa4_asv.catalog.benchmarks import GROUPS, Group, group_of
+from fa4_asv.record.store import iter_results
+
+_CACHED = 3.0  # seconds: what collects faster took its figures from the disk
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds of what could be counted, None where nothing could; `unknown` are the groups left out."""
+
+    seconds: float | None
+    unknown: tuple[str, ...]
+
+    def words(self, machine: str) -> str:
+        """The end of a sentence about what is to be measured on `machine`."""
+        about = "" if self.seconds is None else f", about {minutes(self.seconds)} by what was recorded so far"
+        lacking = ", ".join(self.unknown)
+        return about + (f"; not counted, as {machine} has no record of them: {lacking}" if lacking else "")
+
+
+def estimate(project: Project, tasks: Sequence[Task], wish: Wish) -> Estimate:
+    """What `tasks` will take: per group the median of what was recorded for the machine."""
+    spent: dict[str, list[float]] = {}
+    for path in iter_results(project.results, wish.machine):
+        try:
+            recorded = list(_recorded(json.loads(path.read_text(encoding="utf-8"))))
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            continue  # verify names what is damaged
+        for name, seconds in recorded:
+            spent.setdefault(name, []).append(seconds)
+    wanted = [group for task in tasks for group in task.groups]
+    counted = [statistics.median(spent[_key(GROUPS[name])]) for name in wanted if _key(GROUPS[name]) in spent]
+    unknown = dict.fromkeys(name for name in wanted if _key(GROUPS[name]) not in spent)
+    return Estimate(sum(counted) if counted else None, tuple(unknown))
+
+
+def _key(group: Group) -> str:
+    """Exact groups are collected before their figures are read, and asv knows that by the file's name alone."""
+    return group.stem.partition(".")[0] if group.exact else group.name
+
+
+def _recorded(data: Any) -> Iterator[tuple[str, float]]:
+    """Seconds of collecting, cached repetitions left out, and of groups that are measured figure by figure."""
+    for name, seconds in data.get("durations", {}).items():
+        found = re.match(r"<setup_cache (\w+):", str(name))
+        if found and seconds > _CACHED:
+            yield found[1], float(seconds)
+    direct: dict[str, float] = {}
+    for name, row in data["results"].items():
+        found_group = group_of(name)
+        seconds = dict(zip(data["result_columns"], row, strict=False)).get("duration")
+        if found_group and not found_group[0].exact and seconds:
+            key = _key(found_group[0])
+            direct[key] = direct.get(key, 0.0) + float(seconds)
+    yield from direct.items()
+
+
+def minutes(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,248 @@
+"""What the record lacks, and one commit of it measured in a folder of its own.
+
+Plain `asv run` measures in a staged checkout; only what `verify` finds sound is moved into `results/`.
+Killed at any moment, the next start finds finished commits there and everything else missing again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.machine import NOGPU
+from fa4_asv.base.processes import end_left, run_bounded
+from fa4_asv.base.project import Project
+from fa4_asv.catalog.benchmarks import GROUPS, Group, key_of
+from fa4_asv.history.manifest import Manifest
+from fa4_asv.history.repository import BRANCH, CUTE, NO_HISTORY, git, has_history, in_hashes
+from fa4_asv.integrity.staging import seed, stage, take
+from fa4_asv.record.schema import Sidecar
+from fa4_asv.record.store import Result, iter_results, load_result, read_sidecar, sidecar_path
+
+# A full set takes minutes; every call in it is bounded, so this ends only what hangs elsewhere.
+TASK_TIMEOUT = 2 * 3600.0
+DONE = ("measured", "unsupported", "broken")
+TURNS_FILE = "commits"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One commit under one flavour; `groups` are those that lack something there.
+
+    `environment` is asv's name of what is recorded already, "" where nothing is.
+    """
+
+    commit: str
+    name: str
+    flavour: str
+    groups: tuple[str, ...]
+    environment: str = ""
+
+    @property
+    def label(self) -> str:
+        return f"{self.name} {self.flavour}"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a backfill was asked for. `bench` are asv's regular expressions, none for everything."""
+
+    machine: str = NOGPU
+    policy: str = "day"
+    flavours: tuple[str, ...] = ("cu13", "cu12")
+    bench: tuple[str, ...] = ()
+    retry_broken: bool = False
+    torches: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What became of a task: the files that were moved into `results/`, or `why` there are none."""
+
+    task: Task
+    moved: Sequence[Path] = ()
+    why: str = ""
+    host: str = ""
+
+
+def commits_of(project: Project, ranges: Sequence[str], every: int = 1) -> list[str]:
+    """Commits of `ranges` (git's words; none: all releases), oldest first, each `every`th and the last.
+
+    Of a range only those that touch FA4: the others are the same FA4 as their parents. Raises Fa4AsvError
+    for an unknown name or no history.
+    """
+    if not has_history(project):
+        raise Fa4AsvError(NO_HISTORY)
+    found: dict[str, None] = {}
+    for words in ranges or (BRANCH,):
+        hashes = in_hashes(project, words)
+        # A single name is that commit, as people expect; asv would take it for its whole ancestry.
+        if ".." not in words and words != BRANCH and not _is_branch(project, words):
+            hashes = hashes.removesuffix("^!") + "^!"
+        chosen = [hashes] if hashes.endswith("^!") else [hashes, "--", CUTE]
+        lines = git(project.repository, "rev-list", "--first-parent", "--reverse", *chosen).decode()
+        found |= dict.fromkeys(lines.split())
+    commits = list(found)
+    return [commit for index, commit in enumerate(reversed(commits)) if index % every == 0][::-1]
+
+
+def _is_branch(project: Project, name: str) -> bool:
+    try:
+        git(project.repository, "show-ref", "--verify", "--quiet", f"refs/heads/{name}")
+    except Fa4AsvError:
+        return False
+    return True
+
+
+def wanted_cases(group: Group, wish: Wish) -> set[str]:
+    """Keys of the cases of `group` that the wish covers; none in another lane."""
+    if group.exact != (wish.machine == NOGPU):
+        return set()
+    chosen = group.selected(wish.bench)
+    return {key_of(case) for case in chosen if group.name != "route" or case[0] in wish.torches}
+
+
+def missing(project: Project, commits: Sequence[str], wish: Wish) -> list[Task]:
+    """What `results/` lacks of the wish, newest commit last; unsupported and (unless asked) broken are not
+    missing. A file that cannot be read counts as missing, and is measured again."""
+    known = {(side.commit, side.toolchain.flavour): side for side in _sidecars(project, wish)}
+    manifest = Manifest.load(project.manifest)
+    tasks = []
+    for flavour in wish.flavours:
+        for commit in commits:
+            side = known.get((commit, flavour))
+            lacking = tuple(_lacking(side, wish))
+            if lacking:
+                release = manifest.by_commit(commit)
+                name = release.version if release else commit[:10]
+                tasks.append(Task(commit, name, flavour, lacking, side.environment if side else ""))
+    return tasks
+
+
+def _sidecars(project: Project, wish: Wish) -> Iterator[Sidecar]:
+    for path in iter_results(project.results, wish.machine):
+        try:
+            result, sidecar = load_result(path), read_sidecar(sidecar_path(path))
+        except Fa4AsvError:
+            continue
+        if sidecar.toolchain.policy == wish.policy:
+            kept = {name: cases for name, cases in sidecar.groups.items() if not _is_stale(name, result)}
+            yield replace(sidecar, groups=kept)
+
+
+def _is_stale(name: str, result: Result) -> bool:
+    """Whether a group was recorded by another version of its benchmarks; where asv says nothing, it was not."""
+    group = GROUPS.get(name)
+    benchmarks = map(group.benchmark, group.metrics) if group else ()
+    return any(result.versions.get(one, group.version) != group.version for one in benchmarks if group)
+
+
+def _lacking(sidecar: Sidecar | None, wish: Wish) -> Iterator[str]:
+    """Names of the groups of which a wanted case has no state yet."""
+    done = tuple(state for state in DONE if state != "broken" or not wish.retry_broken)
+    for group in GROUPS.values():
+        records = sidecar.groups.get(group.name, {}) if sidecar else {}
+        have = {key for key, record in records.items() if record.state in done}
+        if wanted_cases(group, wish) - have:
+            yield group.name
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Commits that are measured in turns, round by round, instead of a task's one commit."""
+
+    commits: tuple[str, ...]
+    rounds: int
+
+
+class Attempt:
+    """One `asv run` of one task in a staged folder; `run` is called once."""
+
+    def __init__(
+        self, project: Project, task: Task, wish: Wish, environment: str = "", turns: Turns | None = None
+    ) -> None:
+        self.project, self.task, self.wish = project, task, wish
+        self._environment, self._turns = environment, turns
+        folder = project.work / "backfill"
+        self.folder = folder / f"{os.getpid()}-{task.commit[:12]}-{task.flavour}"
+        self.log = folder / "logs" / f"{task.name}-{task.flavour}.log"
+
+    def run(self) -> list[Path]:
+        """Measure and move what is sound into `results/`; the files that were moved.
+
+        Raises Fa4AsvError with the reason and the log's name where there is nothing to move.
+        """
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        try:
+            staged = stage(self.project, self.folder)
+            one_flavour(staged, self.task.flavour)
+            for commit in self._turns.commits if self._turns else (self.task.commit,):
+                seed(self.project, staged, commit, self.task.environment)
+            code = self._asv(staged)
+            if not any(iter_results(staged.results, self.wish.machine)):
+                raise Fa4AsvError(f"asv recorded nothing (exit code {code}){reason_in(self.log)}")
+            return take(staged, self.project)
+        except Fa4AsvError as error:
+            shown = os.path.relpath(self.log, self.project.root)
+            raise Fa4AsvError(f"{self.task.label}: {error}; log: {shown}") from None
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _asv(self, staged: Project) -> int:
+        """Exit code of asv; 2 with figures means that a case is broken, which is a record like another."""
+        words = asv_words(self.task, self.wish, self._environment, self._turns)
+        if self._turns:
+            (staged.root / TURNS_FILE).write_text("\n".join(self._turns.commits), encoding="utf-8")
+        return run_bounded([sys.executable, *words], staged.root, self.log, TASK_TIMEOUT)
+
+
+def asv_words(task: Task, wish: Wish, environment: str = "", turns: Turns | None = None) -> list[str]:
+    """What an interpreter is told to measure `task` in a staged folder; of `turns` the file names the commits."""
+    words = ["-m", "asv", "run", f"HASHFILE:{TURNS_FILE}" if turns else f"{task.commit}^!"]
+    if turns:
+        # Samples are recorded in every round: asv itself would leave out the last.
+        words += ["--interleave-rounds", "--record-samples", "--attribute", f"rounds={turns.rounds}"]
+    if wish.machine != NOGPU:
+        words += ["--machine", wish.machine]
+    if environment:
+        words += ["--environment", environment]
+    for pattern in patterns(task.groups, wish.bench):
+        words += ["--bench", pattern]
+    return words
+
+
+def reason_in(log: Path) -> str:
+    """Why a commit could not be laid, as the environment said it in asv's log; "" where it said nothing."""
+    found = re.findall("fa4-asv: (.*)", log.read_text(errors="replace")) if log.is_file() else []
+    return f": {found[-1]}" if found else ""
+
+
+def patterns(groups: Sequence[str], bench: Sequence[str]) -> list[str]:
+    """Regular expressions for asv: what lacks something, and of that only what was asked for."""
+    stems = [f"^{re.escape(GROUPS[name].stem)}" for name in groups]
+    return [f"(?={stem})(?=.*(?:{words}))" for stem in stems for words in bench] if bench else stems
+
+
+def one_flavour(staged: Project, flavour: str) -> None:
+    """Let asv see only `flavour` in a staged checkout."""
+    path = staged.root / "asv.conf.json"
+    configuration = json.loads(path.read_text(encoding="utf-8"))
+    configuration["matrix"] = {"req": {"flavour": [flavour]}}
+    path.write_text(json.dumps(configuration, indent=1), encoding="utf-8")
+
+
+def clear_leftovers(project: Project) -> None:
+    """Remove what killed backfills left: their folders, and the asv that still runs in them.
+
+    Called under the backfill's lock, so that no other one is alive.
+    """
+    for folder in (project.work / "backfill").glob("[0-9]*-*-*"):
+        end_left(folder)

@@ -1,0 +1,1 @@
+"""What is measured, in tables: kernels, shapes, benchmarks and their metrics."""

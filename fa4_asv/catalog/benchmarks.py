@@ -1,0 +1,283 @@
+"""Everything that is measured, in one table: which benchmark, which figures, for which cases, on whose name.
+
+Writers (measure, asv_plugin, backfill) and readers (verify, changes, pages) look it up here. A *case* is
+the tuple of a benchmark's parameters; in a sidecar its key is those words joined by "/".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from fa4_asv.catalog.kernels import ARCHES, CASES
+from fa4_asv.catalog.metrics import METRICS
+from fa4_asv.catalog.shapes import (
+    HOST_SHAPES,
+    SdpaShape,
+    core,
+    for_accuracy,
+    for_cpu,
+    further,
+    models,
+    standard,
+)
+
+Case = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """`stem` + metric is asv's benchmark; `metrics` maps a metric to (unit, title); lower is better.
+
+    `exact` figures are the same wherever they are made and stand under machine `nogpu`; others belong
+    to the machine whose clock measured them. `device` ("cuda", "cpu"), `backward` and `what` are those of run-time
+    groups: what one process measures of a case, see measure/runtime/worker.py. `version` is what its benchmarks tell
+    asv: what an older one recorded means something else, and is missing. Classes of one file share it where they share a base.
+    """
+
+    name: str
+    stem: str
+    metrics: dict[str, tuple[str, str]]
+    cases: tuple[Case, ...]
+    exact: bool = True
+    device: str = ""
+    backward: bool = False
+    what: str = ""
+    version: str = "1"
+
+    def benchmark(self, metric: str) -> str:
+        """The name of the benchmark that holds `metric`."""
+        return self.stem + metric
+
+    def selected(self, patterns: Sequence[str]) -> list[Case]:
+        """The cases that asv's `--bench` patterns select, matched as asv matches; all without patterns."""
+        return [case for case in self.cases if self.selected_metrics(case, patterns)]
+
+    def selected_metrics(self, case: Case, patterns: Sequence[str]) -> list[str]:
+        """The metrics of `case` whose benchmark a pattern selects; all without patterns."""
+        return [
+            metric
+            for metric in self.metrics
+            if not patterns
+            or any(re.search(pattern, self.benchmark(metric) + self._words(case)) for pattern in patterns)
+        ]
+
+    def _words(self, case: Case) -> str:
+        return "" if self.only_case else f"({', '.join(map(repr, case))})"
+
+    @property
+    def only_case(self) -> str:
+        """The key of a group with one case, whose benchmark then has no parameters; else ""."""
+        return key_of(self.cases[0]) if len(self.cases) == 1 else ""
+
+
+def key_of(case: Case) -> str:
+    return "/".join(case)
+
+
+_DIRECTIONS = ("fwd", "bwd")
+_STANDARD = {
+    "d64": standard(64),
+    "d128": standard(128),
+    "d192_128": standard(192, 128),
+    "d256": standard(256),
+}
+
+# What is traced: direction, then the shape. Full attention stands for causal: a mask allocates nothing.
+TRACED: dict[str, tuple[bool, SdpaShape]] = {
+    f"{direction}_{shape.name}": (direction == "bwd", shape)
+    for direction in _DIRECTIONS
+    for shape in [*(shape for shapes in _STANDARD.values() for shape in shapes), *models()]
+}
+
+# The same of a CPU, where only a stand-in of FA4 runs.
+CPU_CALLS: dict[str, tuple[bool, SdpaShape]] = {
+    f"{direction}_{shape.name}": (direction == "bwd", shape)
+    for direction in _DIRECTIONS
+    for shape in for_cpu()
+}
+
+
+def traced_call(name: str) -> tuple[bool, SdpaShape]:
+    """Whether it is a backward, and the shape, of one of TRACED or CPU_CALLS."""
+    return TRACED[name] if name in TRACED else CPU_CALLS[name]
+
+
+# Traced cases that differ in nothing but how a fixed number of tokens is cut into sequences.
+FAMILIES: dict[str, tuple[str, ...]] = {
+    f"{direction}_{dims}": tuple(f"{direction}_{shape.name}" for shape in shapes)
+    for direction in _DIRECTIONS
+    for dims, shapes in _STANDARD.items()
+}
+
+# PyTorch releases whose SDPA can be asked to run FA4 (activate_flash_attention_impl), the last patch of each.
+TORCHES = ("2.11.0", "2.12.1", "2.13.0", "2.14.1", "2.15.0")
+
+# Calls whose compile time is watched: plain, varlen, a whole backward, and one with GQA's extra kernels.
+TIMED_CALLS = ("fwd_d128_full", "fwd_d128_causal_varlen", "bwd_d128_causal", "bwd_d128_causal_gqa4")
+
+# Processes a turn with which each is timed: the fewest with which asv's Mann-Whitney test can tell anything.
+SAMPLES = 6
+# What a record says where those of a call are children of one process: they share its luck and count as one.
+CHILDREN = "children of one that has imported FA4"
+
+SECONDS = {"seconds": ("seconds", "seconds")}
+
+# Backends beside FA4 are yardsticks: few shapes, since they do not change with FA4.
+YARDSTICKS = ("fa4-sdpa", "fa2", "cudnn", "efficient", "math")
+YARD_SHAPES = tuple(
+    shape.name
+    for shape in core()
+    if shape.seq_len == 8192 or (shape.seq_len == 1024 and shape.head_dim == 128)
+)
+
+
+def names(shapes: Iterable[SdpaShape], backward: bool) -> tuple[str, ...]:
+    """Names of those that a direction has: not every variant has a backward, and one is nothing else."""
+    return tuple(
+        shape.name
+        for shape in shapes
+        if (shape.has_backward if backward else shape.variant != "deterministic")
+    )
+
+
+KINDS = ("gaussian", "hard")  # of inputs
+_CPU_BACKENDS = ("fa4", "fa2", "math")
+
+
+def _timed() -> list[Group]:
+    """Seconds of forward and backward, each as core, further, yardsticks and on a CPU."""
+    sets = {
+        "Core": ("", ("fa4",), core(), "cuda"),
+        "Further": ("-further", ("fa4",), further(), "cuda"),
+        "Yardsticks": ("-yardsticks", YARDSTICKS, [one for one in core() if one.name in YARD_SHAPES], "cuda"),
+        "Cpu": ("-cpu", _CPU_BACKENDS, for_cpu(), "cpu"),
+    }
+    return [
+        Group(
+            direction + suffix,
+            f"{direction}.{title}.track_",
+            SECONDS,
+            tuple((backend, name) for backend in backends for name in names(shapes, direction == "backward")),
+            exact=False,
+            device=device,
+            backward=direction == "backward",
+            what="seconds",
+        )
+        for direction in ("forward", "backward")
+        for title, (suffix, backends, shapes, device) in sets.items()
+    ]
+
+
+def _errors() -> list[Group]:
+    """Errors of out, and of dQ, dK and dV, on a card and on a CPU."""
+    error = "MATH's own error"
+    sets = {
+        "": ("", ("fa4", "fa4-sdpa"), for_accuracy(), "cuda"),
+        "Cpu": ("-cpu", _CPU_BACKENDS, for_cpu(), "cpu"),
+    }
+    return [
+        Group(
+            f"accuracy-{direction}{suffix}",
+            f"accuracy.{direction.title()}{title}.track_",
+            {name: (error, f"error of {name}") for name in tensors},
+            tuple((backend, shape.name, kind) for backend in backends for shape in shapes for kind in KINDS),
+            exact=False,
+            device=device,
+            backward=direction == "backward",
+            what="errors",
+        )
+        for direction, tensors in (("forward", ("out",)), ("backward", ("dq", "dk", "dv")))
+        for title, (suffix, backends, shapes, device) in sets.items()
+    ]
+
+
+PEAK = {"peak_bytes": ("bytes", "peak memory")}
+
+_GROUPS = (
+    Group(
+        "codegen",
+        "codegen.Kernels.track_",
+        METRICS,
+        tuple((arch, case) for arch in ARCHES for case in CASES),
+    ),
+    Group(
+        "memory",
+        "memory.Traced.track_",
+        {
+            **PEAK,
+            "extra_bytes": ("bytes", "memory beyond inputs and outputs"),
+        },
+        tuple((arch, name) for arch in ARCHES for name in TRACED),
+    ),
+    Group(
+        "growth",
+        "memory.Growth.track_",
+        {"growth_bytes": ("bytes", "growth of peak memory with the sequence")},
+        tuple((arch, family) for arch in ARCHES for family in FAMILIES),
+    ),
+    Group(
+        "route",
+        "route.Sdpa.track_",
+        {"broken": ("checks", "broken checks")},
+        tuple((torch, arch) for torch in TORCHES for arch in ARCHES),
+    ),
+    Group(
+        "compile",
+        "compile.Jit.track_",
+        SECONDS,
+        tuple((arch, call) for arch in ARCHES for call in TIMED_CALLS),
+        exact=False,
+        version="2",  # 1: the process of each sample imported FA4 itself
+    ),
+    Group("import", "compile.Import.track_", SECONDS, (("flash_attn.cute",),), exact=False),
+    *_timed(),
+    *_errors(),
+    Group(
+        "allocated",
+        "memory.Allocated.track_",
+        {**PEAK, "untraced_bytes": ("bytes", "distance of the peak from its trace")},
+        tuple((arch, name) for arch in ARCHES for name in TRACED),
+        exact=False,
+        device="cuda",
+        what="bytes",
+    ),
+    Group(
+        "allocated-cpu",
+        "memory.AllocatedCpu.track_",
+        PEAK,
+        tuple(("cpu", name) for name in CPU_CALLS),
+        exact=False,
+        device="cpu",
+        what="bytes",
+    ),
+    Group(
+        "route-card",
+        "route.Card.track_",
+        {"broken": ("checks", "broken checks")},
+        (("bf16",), ("fp16",)),
+        exact=False,
+        device="cuda",
+        what="route",
+    ),
+    Group(
+        "route-host",
+        "route.Host.track_",
+        SECONDS,
+        tuple((direction, shape.name) for direction in _DIRECTIONS for shape in HOST_SHAPES),
+        exact=False,
+        device="cuda",
+        what="host",
+    ),
+)
+GROUPS = {group.name: group for group in _GROUPS}
+
+
+def group_of(benchmark: str) -> tuple[Group, str] | None:
+    """The group and metric of one of asv's benchmark names; None for a benchmark that is none of ours."""
+    for group in _GROUPS:
+        metric = benchmark.removeprefix(group.stem)
+        if metric != benchmark and metric in group.metrics:
+            return group, metric
+    return None

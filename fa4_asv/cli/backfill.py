@@ -1,0 +1,243 @@
+"""`fa4-asv backfill`: complete the record, commit by commit, one writer."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, redirect_stdout
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fa4_asv.asv_plugin.base_environments import torches_here
+from fa4_asv.backfill.cluster.drive import Drive
+from fa4_asv.backfill.cluster.record_gate import Desk, Site, package
+from fa4_asv.backfill.estimates import estimate, minutes
+from fa4_asv.backfill.tasks import (
+    TASK_TIMEOUT,
+    Attempt,
+    Ended,
+    Task,
+    Wish,
+    clear_leftovers,
+    commits_of,
+    missing,
+)
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.files import only_one
+from fa4_asv.base.machine import NOGPU
+from fa4_asv.base.project import Project
+from fa4_asv.history.toolchain import FLAVOURS, Policy
+from fa4_asv.measure.pool import cores
+from fa4_asv.record.store import read_sidecar
+
+_NODE_WORK = "~/.cache/fa4_asv"  # of whoever runs the node's Ray
+_BUSY = "another backfill is running in this checkout; wait for it or stop it"
+
+
+@click.command()
+@click.argument("ranges", nargs=-1, metavar="[RANGE]...")
+@click.option("--missing", "_missing", is_flag=True, help="What results/ lacks (the default).")
+@click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Each Nth commit only.")
+@click.option("--bench", "-b", multiple=True, metavar="REGEX", help="Benchmarks, as asv's --bench.")
+@click.option("--flavour", type=click.Choice(FLAVOURS), multiple=True, help="Default: cu13, then cu12.")
+@click.option("--machine", "-m", default=NOGPU, show_default=True, help="Whose figures: nogpu, or this box.")
+@click.option("--environment", "-E", default="", metavar="SPEC", help="asv's, such as fa4:same.")
+@click.option("--retry-broken", is_flag=True, help="Cases recorded as broken, too.")
+@click.option("--retries", type=click.IntRange(0), default=1, show_default=True, help="Of a failed commit.")
+@click.option(
+    "--ray", "address", default="", metavar="ADDRESS", help="On a Ray cluster: auto, HOST:PORT, or local."
+)
+@click.option("--cores", type=click.IntRange(1), default=1, show_default=True, help="With --ray: of one run.")
+@click.option(
+    "--gpu", default="", metavar="TYPE", help="With --ray: one whole card for each run, such as H100."
+)
+@click.option("--shared", is_flag=True, help="With --ray: every node sees this checkout under this path.")
+@click.option(
+    "--node-work", default="", metavar="DIR", help="With --ray: a node's own folder for what it installs."
+)
+@click.option(
+    "--wheels", default="", metavar="DIR", help="With --ray: install from this folder, not a network."
+)
+@click.option("--dry-run", "-n", is_flag=True, help="Only say what is missing, and how long it will take.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+def backfill(
+    ranges: tuple[str, ...],
+    _missing: bool,
+    every: int,
+    bench: tuple[str, ...],
+    flavour: tuple[str, ...],
+    machine: str,
+    environment: str,
+    retry_broken: bool,
+    retries: int,
+    dry_run: bool,
+    as_json: bool,
+    address: str,
+    **nodes: Any,
+) -> None:
+    """Measure what the record lacks, commit by commit, oldest first.
+
+    RANGE is git's (a..b), a release (4.0.0b36 or fa4-v4.0.0b36), a commit or a branch; none means every
+    release. Commits of a range that do not touch FA4 are left out. Each commit is measured in a folder of
+    its own and verified before it is moved into results/. It may be killed at any moment: the
+    next start goes on with what is still missing. "Unsupported" is not missing.
+
+    With --ray, the runs are spread over a cluster's nodes, and verified and recorded here alike
+    (docs/cluster.md).
+
+    Exit code: 0 nothing is missing any more, 1 some commits failed (their logs are named), 2 it could
+    not start, 130 interrupted.
+
+    \b
+    Examples:
+      fa4-asv backfill --dry-run
+      fa4-asv backfill fa4-v4.0.0b12..releases --flavour cu13
+      fa4-asv backfill --bench '^memory' --bench '^route'
+      fa4-asv backfill --bench "codegen.*'fwd_d128" main~20..main
+      fa4-asv backfill --every 4 --machine my-h200
+      fa4-asv backfill --ray local
+      fa4-asv backfill --ray auto --gpu H100 --machine lab-h100 --bench '^(forward|backward)'
+    """
+    project = Project.find()
+    wish = Wish(
+        machine,
+        Policy.from_environment().name,
+        flavour or ("cu13", "cu12"),
+        bench,
+        retry_broken,
+        torches_here(project, environment),
+    )
+    commits = commits_of(project, ranges, every)
+    tasks = missing(project, commits, wish)
+    if dry_run:
+        _tell_plan(project, tasks, wish, len(commits), as_json)
+        return
+    (project.work / "backfill").mkdir(parents=True, exist_ok=True)
+    with only_one(project.work / "backfill" / ".lock", busy=_BUSY):
+        clear_leftovers(project)
+        if address and tasks:
+            site = Site(nodes["cores"], nodes["gpu"], nodes["node_work"], nodes["wheels"])
+            ended = _on_cluster(project, tasks, wish, environment, retries, address, nodes["shared"], site)
+        else:
+            ended = _one_by_one(project, tasks, wish, environment, retries)
+        with closing(ended):
+            failed = _tell(ended, tasks, as_json)
+    sys.exit(1 if failed else 0)
+
+
+def _tell_plan(project: Project, tasks: Sequence[Task], wish: Wish, commits: int, as_json: bool) -> None:
+    expected = estimate(project, tasks, wish)
+    if as_json:
+        click.echo(json.dumps({**asdict(expected), "tasks": [asdict(task) for task in tasks]}, indent=1))
+        return
+    for task in tasks:
+        click.echo(f"{task.label}: {', '.join(task.groups)}")
+    about = expected.words(wish.machine)
+    click.echo(f"{len(tasks)} runs are missing over {commits} commits{about}")
+
+
+def _one_by_one(
+    project: Project, tasks: Sequence[Task], wish: Wish, environment: str, retries: int
+) -> Generator[Ended, None, None]:
+    for task in tasks:
+        for attempt in range(retries + 1):
+            try:
+                moved = Attempt(project, task, wish, environment).run()
+            except Fa4AsvError as error:
+                reason = str(error)
+                _say(f"attempt {attempt + 1} of {retries + 1}: {reason}")
+                continue
+            yield Ended(task, moved)
+            break
+        else:
+            yield Ended(task, why=reason)
+
+
+def _on_cluster(
+    project: Project,
+    tasks: Sequence[Task],
+    wish: Wish,
+    environment: str,
+    retries: int,
+    address: str,
+    shared: bool,
+    site: Site,
+) -> Generator[Ended, None, None]:
+    """Raises Fa4AsvError where there is no Ray, no such cluster, or a clock would measure on a shared machine."""
+    if wish.machine != NOGPU and not site.gpu:
+        raise Fa4AsvError(
+            f"machine {wish.machine!r} measures by a clock, and runs without a card share their node with others: "
+            "name the card with --gpu, or run it without --ray on that machine"
+        )
+    if site.gpu and wish.machine == NOGPU:
+        raise Fa4AsvError("--gpu without --machine: what a card measures stands under the name of its kind")
+    try:
+        from fa4_asv.backfill.cluster.ray_pool import LOCAL, RayPool
+    except ImportError as error:
+        raise Fa4AsvError(f"--ray needs Ray: pip install 'fa4_asv[cluster]' ({error})") from None
+    sent = address != LOCAL and not shared
+    if sent and not site.work:
+        site = replace(site, work=_NODE_WORK)  # Ray removes a package, and what was installed beside it
+    desk = Desk(project, wish, environment, site, TASK_TIMEOUT)
+    # Ray prints what it has to say to stdout, whoever reads that.
+    with (
+        redirect_stdout(sys.stderr),
+        tempfile.TemporaryDirectory(dir=project.work, prefix="package-") as scratch,
+    ):
+        if sent:
+            sources = package(project, Path(scratch) / "checkout")
+            pool = RayPool(address, site.cores, site.gpu, package=sources)
+        else:
+            pool = RayPool(address, site.cores, site.gpu, folder=str(project.root), local_cores=cores())
+        yield from Drive(pool, desk.order, desk.keep, retries, TASK_TIMEOUT, _say).run(tasks)
+
+
+def _say(words: str) -> None:
+    click.echo(words, err=True)
+
+
+def _tell(results: Iterator[Ended], tasks: Sequence[Task], as_json: bool) -> list[str]:
+    """Tell of each task as it ends; the reasons of those that failed at every attempt."""
+    failed: list[str] = []
+    done, begin = 0, time.monotonic()
+    out = sys.stderr if as_json else sys.stdout
+    try:
+        for done, ended in enumerate(results, 1):
+            if ended.why:
+                failed.append(ended.why)
+            spent, left = time.monotonic() - begin, len(tasks) - done
+            about = f", about {minutes(spent / done * left)} left" if left else ""
+            words = _states(ended) + (f" on {ended.host}" if ended.host else "")
+            line = f"[{done}/{len(tasks)}] {ended.task.label}: {words} ({minutes(spent)} so far{about})"
+            click.echo(line, file=out)
+    except KeyboardInterrupt:
+        recorded = done - len(failed)
+        _say(f"\ninterrupted: {recorded} of {len(tasks)} runs are in results/; run it again to go on")
+        sys.exit(130)
+    if as_json:
+        click.echo(json.dumps({"runs": len(tasks), "failed": failed}, indent=1))
+    elif not tasks:
+        click.echo("nothing is missing")
+    return failed
+
+
+def _states(ended: Ended) -> str:
+    """How many cases of the groups asked for are measured, unsupported, ...; "failed" without a record."""
+    if ended.why:
+        return "failed"
+    states = Counter(
+        record.state
+        for path in ended.moved
+        if path.suffix == ".sidecar"
+        for group, cases in read_sidecar(path).groups.items()
+        if group in ended.task.groups
+        for record in cases.values()
+    )
+    return ", ".join(f"{count} {state}" for state, count in sorted(states.items()))

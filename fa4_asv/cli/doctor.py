@@ -1,0 +1,299 @@
+"""`fa4-asv doctor`: what this machine can measure, and why not the rest.
+
+Nothing is imported that is looked for: versions come from the packages' metadata, the GPU from nvidia-smi.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from importlib.machinery import PathFinder
+from importlib.metadata import distributions
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fa4_asv.base.machine import find_tool, python_tag
+from fa4_asv.base.project import Project
+from fa4_asv.history.repository import has_history
+
+TIMEOUT = 10.0  # seconds for a tool that only has to name itself
+DISK_GB = 5
+PINS = "fa4_asv-pins.txt"
+SYNC = "run `fa4-asv history sync`"
+PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+GPU_QUERY = ("--query-gpu=name,compute_cap,driver_version", "--format=csv,noheader")
+GPU_MAJOR = {"hopper": 9, "blackwell": 10}
+LANES = ("nogpu", *GPU_MAJOR)
+NOGPU_NEEDS = ("Linux", "Python", "git", "uv", "cuobjdump", "nvdisasm", "disk", "no flash-attn 2", "history")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked for. Where it is missing, `found` alone says what is wrong."""
+
+    name: str
+    found: str
+    ok: bool
+    words: str = ""  # what to do; for something that no lane needs, what it is for
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One card, as nvidia-smi names it; `capability` as "9.0"."""
+
+    name: str
+    capability: str
+    driver: str
+
+
+class ToolFailed(Exception):
+    """A tool is absent, hangs or fails; the message says which in a few words."""
+
+
+def ask(tool: str, *arguments: str) -> str:
+    """Standard output of a tool, which gets TIMEOUT seconds. Raises ToolFailed.
+
+    A tool that a broken driver holds inside the kernel cannot even be killed: it is left behind.
+    """
+    pipe, name = subprocess.PIPE, Path(tool).name
+    command, none = [tool, *arguments], subprocess.DEVNULL
+    try:  # a session of its own, so that its children can be killed with it
+        process = subprocess.Popen(command, stdin=none, stdout=pipe, stderr=pipe, start_new_session=True)
+    except FileNotFoundError:
+        raise ToolFailed(f"{name} not found") from None
+    except OSError as error:
+        raise ToolFailed(f"{name} does not start: {error.strerror}") from None
+    try:
+        out, err = (text.decode(errors="replace") for text in process.communicate(timeout=TIMEOUT))
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=1)
+        raise ToolFailed(f"{name} did not answer in {TIMEOUT:g} s") from None
+    if process.returncode != 0:
+        raise ToolFailed(f"{name} failed: {first_line(err or out) or f'exit code {process.returncode}'}")
+    return out
+
+
+def first_line(text: str) -> str:
+    """The first line that says something, printable and short."""
+    lines = ("".join(c for c in line if c.isprintable()).strip() for line in text.splitlines())
+    return next((line[:160] for line in lines if line), "")
+
+
+def check_system() -> list[Check]:
+    """Operating system and interpreter."""
+    linux, python = Check("Linux", platform.release(), True), Check("Python", platform.python_version(), True)
+    if (system := platform.system()) != "Linux":
+        linux = Check(
+            "Linux", f"{system or 'unknown system'} is not Linux", False, "FA4 compiles on Linux only"
+        )
+    if ".".join(python.found.split(".")[:2]) not in PYTHONS:
+        wanted = f"Python {PYTHONS[0]} to {PYTHONS[-1]}"
+        python = Check("Python", f"Python {python.found} is not {wanted}", False, f"make .venv with {wanted}")
+    return [linux, python]
+
+
+def check_tool(name: str, path: str | None, words: str) -> Check:
+    """A command-line tool: that it is there, starts, and which version it is."""
+    try:
+        answer = ask(path or name, "--version")
+    except ToolFailed as error:
+        return Check(name, str(error), False, words)
+    # NVIDIA's tools give "release 13.3, V13.3.73" below years of copyright.
+    version = re.search(r"\bV(\d+(?:\.\d+)+)", answer) or re.search(r"\b(\d+(?:\.\d+)+)", answer)
+    return Check(name, version[1] if version else first_line(answer) or "unknown version", True)
+
+
+def check_tools() -> list[Check]:
+    """What the suite calls: git, uv and NVIDIA's two readers of cubins."""
+    again = "run `pip install -e .` in the checkout"
+    try:
+        import uv
+
+        runs = check_tool("uv", uv.find_uv_bin(), again)
+    except (ImportError, FileNotFoundError):  # one on PATH does not count: the suite does not call it
+        runs = Check("uv", "uv not found", False, again)
+    readers = [check_tool(name, find_tool(name), again) for name in ("cuobjdump", "nvdisasm")]
+    return [check_tool("git", None, "install git; the history is a git repository"), runs, *readers]
+
+
+def check_disk(project: Project) -> Check:
+    """Free space where .asv lies, or will lie."""
+    free = shutil.disk_usage(project.work if project.work.exists() else project.root).free / 1e9
+    if free >= DISK_GB:
+        return Check("disk", f"{free:.1f} GB free", True)
+    words = f"free some, or make {project.work.name} a link to a larger disk"
+    # Two decimals, so that 4.99 does not read "5.0 GB free, 5 GB needed".
+    return Check("disk", f"{int(free * 100) / 100:.2f} GB free, {DISK_GB} GB needed", False, words)
+
+
+def installed(package: str, folders: list[str] | None = None) -> str | None:
+    """Version of a distribution in `folders` (default: this interpreter), never importing it."""
+    for found in distributions(name=package, path=sys.path if folders is None else folders):
+        # Read here: what an interrupted uninstall left has no metadata, and importlib.metadata raises.
+        text = found.read_text("METADATA") or found.read_text("PKG-INFO") or ""
+        if version := re.search(r"^Version: *(\S+)", text, re.MULTILINE):
+            return version[1]
+    return None
+
+
+def base_folder(project: Project) -> Path:
+    """The environment that `asv run` makes once for this Python, with torch."""
+    return project.work / "base" / f"python{python_tag()}"
+
+
+def base_packages(project: Project) -> list[str]:
+    """The site-packages of a complete base environment; empty without one."""
+    base = base_folder(project)
+    whole = (base / PINS).is_file()
+    return [str(folder) for folder in sorted(base.glob("lib/python*/site-packages"))] if whole else []
+
+
+def check_base(project: Project) -> Check:
+    """Whether the base environment is there, whole and of today's pins."""
+    name, folders = "base environment", base_packages(project)
+    if not folders:
+        return Check(name, f"none for Python {python_tag()} yet", False, "the first `asv run` makes it")
+    done, pins = base_folder(project) / PINS, project.root / "requirements" / "base.txt"
+    if pins.is_file() and done.read_bytes() != pins.read_bytes():
+        return Check(name, "made from other pins", False, "the next `asv run` makes it anew")
+    torch = installed("torch", folders)
+    words = "" if torch else f"remove {done.relative_to(project.root)}; the next `asv run` makes it anew"
+    return Check(name, f"torch {torch}" if torch else "holds no torch", torch is not None, words)
+
+
+def check_torch(project: Project) -> Check:
+    """A torch that can drive a GPU; wheels for the CPU say so in their version."""
+    base = base_packages(project)
+    places = {"base environment": installed("torch", base), "this interpreter": installed("torch")}
+    found = [(version, place) for place, version in places.items() if version]
+    for version, place in found:
+        if not version.endswith("+cpu"):
+            return Check("torch for a GPU", f"{version} ({place})", True)
+    words = "only the GPU lanes need it: `pip install -r requirements/base.txt` with a CUDA build"
+    what = f"torch {found[0][0]} ({found[0][1]}) is a CPU build" if found else "no torch in an interpreter"
+    return Check("torch for a GPU", what, False, words)
+
+
+def check_shadow(project: Project) -> Check:
+    """flash-attn 2 is a regular package and hides FA4's namespace package wherever both can be found."""
+    name, base, top = "no flash-attn 2", base_packages(project), "flash_attn"
+    try:
+        here = find_spec(top)
+    except ValueError:  # in sys.modules without a spec
+        here = None
+    there = PathFinder.find_spec(top, base) if base else None
+    for place, spec, folders in (("this interpreter", here, None), ("the base environment", there, base)):
+        version = installed("flash-attn", folders)
+        # A namespace package, which FA4 is, has no location.
+        origin = spec.origin if spec is not None and spec.has_location else None
+        if version or origin:
+            what = (f"flash-attn {version}" if version else top) + (f" at {origin}" if origin else "")
+            words = f"`pip uninstall flash-attn` in {place}, or take its folder off the path"
+            return Check(name, f"{what} hides FA4 in {place}", False, words)
+    return Check(name, "nothing hides FA4", True)
+
+
+def find_gpus() -> tuple[list[Gpu], Check]:
+    """The cards that nvidia-smi lists, and the check on them; none is normal."""
+    words = "only the GPU lanes need one"
+    try:
+        answer = ask("nvidia-smi", *GPU_QUERY)
+    except ToolFailed as error:
+        return [], Check("GPU", f"no NVIDIA GPU ({error})", False, words)
+    rows = (re.fullmatch(r"(.+?), *(\d+\.\d+), *([\w.]+)", line.strip()) for line in answer.splitlines())
+    gpus = [Gpu(row[1], row[2], row[3]) for row in rows if row]
+    if not gpus:
+        said = first_line(answer)
+        reason = f"nvidia-smi says {said!r}" if said else "nvidia-smi lists none"
+        return [], Check("GPU", f"no NVIDIA GPU ({reason})", False, words)
+    kinds = dict.fromkeys(f"{gpu.name} ({gpu.capability}, driver {gpu.driver})" for gpu in gpus)
+    return gpus, Check("GPU", ", ".join(kinds), True)
+
+
+def examine(project: Project) -> tuple[list[Check], list[Gpu]]:
+    """Every check, in the order in which a person would put things right, and the GPUs."""
+    checks = [*check_system(), *check_tools(), check_disk(project), check_shadow(project)]
+    if all(check.ok for check in checks if check.name == "git"):  # without it nobody can tell
+        synced = has_history(project)
+        found = "synced" if synced else "the history is not synced"
+        checks.append(Check("history", found, synced, "" if synced else SYNC))
+    checks += [check_base(project), check_torch(project)]
+    for name in ("flash-attn-4", "nvidia-cutlass-dsl"):
+        version = installed(name)
+        words = "" if version else "not needed: each release is laid with its own"
+        checks.append(Check(name, version or "not in this interpreter", version is not None, words))
+    gpus, gpu = find_gpus()
+    return [*checks, gpu], gpus
+
+
+def judge(checks: list[Check], gpus: list[Gpu]) -> dict[str, list[str]]:
+    """Every reason why a lane cannot be measured here; none means that it can."""
+    missing = {check.name: check.found for check in checks if not check.ok}
+    common = [missing[name] for name in NOGPU_NEEDS if name in missing]
+    why_not = {"nogpu": common}
+    for lane, major in GPU_MAJOR.items():
+        lacks = [missing[name] for name in ("GPU", "torch for a GPU") if name in missing]
+        if gpus and not any(gpu.capability.startswith(f"{major}.") for gpu in gpus):
+            others = ", ".join(dict.fromkeys(f"{gpu.name} is {gpu.capability}" for gpu in gpus))
+            lacks.insert(0, f"no GPU of capability {major}.x ({others})")
+        why_not[lane] = common + lacks
+    return why_not
+
+
+def render(checks: list[Check], lanes: dict[str, list[str]], console: Console) -> None:
+    """The table, then a line a lane. Tools' words are data: never markup, and a lane's line never wraps."""
+    table = Table("check", "", "found", "what to do")
+    for check in checks:
+        colour = "green" if check.ok else "red" if check.name in NOGPU_NEEDS else "yellow"
+        state = Text("ok" if check.ok else "missing", style=colour)
+        table.add_row(Text(check.name), state, Text(check.found), Text(check.words))
+    console.print(table)
+    for name, why_not in lanes.items():
+        click.echo(f"{name}: no - {'; '.join(why_not)}" if why_not else f"{name}: ready")
+
+
+@click.command()
+@click.option(
+    "--lane", type=click.Choice(LANES), default="nogpu", show_default=True, help="For the exit code."
+)
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+def doctor(lane: str, as_json: bool) -> None:
+    """What this machine can measure, and why not the rest.
+
+    nogpu is what plain `asv run` measures; hopper (capability 9.x) and blackwell (10.x) need that card.
+    Exit code: 0 the lane is ready, 1 it is not, 2 it cannot be told.
+
+    \b
+    Examples:
+      fa4-asv doctor
+      fa4-asv doctor --lane hopper
+      fa4-asv doctor --json
+    """
+    checks, gpus = examine(Project.find())
+    lanes = judge(checks, gpus)
+    if as_json:
+        verdicts = {name: {"ready": not why_not, "why_not": why_not} for name, why_not in lanes.items()}
+        records = {"checks": [asdict(check) for check in checks], "gpus": [asdict(gpu) for gpu in gpus]}
+        click.echo(json.dumps({"lane": lane, "lanes": verdicts, **records}, indent=1))
+    else:
+        console = Console()
+        if not console.is_terminal:
+            console.width = 120  # a log is wider than the 80 columns that are guessed for it
+        render(checks, lanes, console)
+    sys.exit(1 if lanes[lane] else 0)

@@ -1,0 +1,140 @@
+"""`fa4-asv explain`: source or toolchain, and which commit or package."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from fa4_asv.asv_plugin.base_environments import base_here
+from fa4_asv.base.files import write_atomic
+from fa4_asv.base.project import Project
+from fa4_asv.catalog.benchmarks import Case
+from fa4_asv.catalog.kernels import ARCHES
+from fa4_asv.compare.commits import commit_of
+from fa4_asv.explain.attribution import investigate
+from fa4_asv.explain.corners import corner, name_of, selected
+from fa4_asv.explain.formats import markdown, render
+from fa4_asv.explain.pairs import Workshop
+from fa4_asv.history.source import lay_source
+from fa4_asv.history.toolchain import FLAVOURS, UnsupportedFlavour
+from fa4_asv.integrity.explanations import keep as keep_cause
+from fa4_asv.record.explanation import Explanation, to_text
+from fa4_asv.record.formatting import counted
+
+
+@click.command()
+@click.argument("base")
+@click.argument("head")
+@click.option("--flavour", type=click.Choice(FLAVOURS), multiple=True, help="Default: those that both have.")
+@click.option("--bench", "-b", multiple=True, metavar="REGEX", help="Kernels, as asv's --bench selects them.")
+@click.option("--arch", type=click.Choice(ARCHES), multiple=True, help="Default: all.")
+@click.option("--no-culprits", is_flag=True, help="Source or toolchain only: name no package, no commit.")
+@click.option("--keep", is_flag=True, help="Keep what was found beside the record, in results/nogpu/*.cause.")
+@click.option("--format", "style", type=click.Choice(["text", "markdown", "json"]), default="text")
+@click.option("--limit", type=click.IntRange(0), default=40, show_default=True, help="Rows of a table.")
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="A file instead of the terminal.")
+@click.option("--environment", "-E", default="", metavar="SPEC", help="asv's, such as fa4:same.")
+def explain(
+    base: str,
+    head: str,
+    flavour: tuple[str, ...],
+    bench: tuple[str, ...],
+    arch: tuple[str, ...],
+    no_culprits: bool,
+    keep: bool,
+    style: str,
+    limit: int,
+    output: Path | None,
+    environment: str,
+) -> None:
+    """Why kernels changed from BASE to HEAD (releases or commits): source, toolchain, or only both together.
+
+    The old source is compiled with the new toolchain and the new source with the old one, for the kernels that
+    changed; then the package and its version, or upstream's commit, is searched. What was compiled is cached:
+    an interrupted run goes on where it was. Nothing is added to asv's figures.
+
+    Exit code: 0 everything is explained or nothing changed, 1 some cause is unknown, 2 it could not be done,
+    130 interrupted.
+
+    \b
+    Examples:
+      fa4-asv explain 4.0.0b30 4.0.0b31
+      fa4-asv explain 4.0.0b19 4.0.0b20 --arch sm_100 -b "'fwd_d128_full'" --flavour cu13
+      fa4-asv explain main~5 main --format markdown -o why.md
+    """
+    project = Project.find()
+    cases = selected(bench, arch)
+    try:
+        found = _explain(project, base, head, flavour, cases, environment, not no_culprits)
+    except KeyboardInterrupt:
+        click.echo("\ninterrupted: what was compiled is cached; run it again to go on", err=True)
+        sys.exit(130)
+    if keep:
+        for one in found:
+            click.echo(f"kept {keep_cause(project, one).relative_to(project.root)}", err=True)
+    _show(found, style, limit, output)
+    sys.exit(1 if any(one.unknown for one in found) else 0)
+
+
+def _explain(
+    project: Project,
+    base: str,
+    head: str,
+    flavours: Sequence[str],
+    cases: Sequence[Case],
+    environment: str,
+    culprits: bool,
+) -> list[Explanation]:
+    sources = [lay_source(project, commit_of(project, ref).hash) for ref in (base, head)]
+    python = base_here(project, environment)
+    found = []
+    for flavour in flavours or reversed(FLAVOURS):
+        try:
+            corners = [corner(project, source, flavour) for source in sources]
+        except UnsupportedFlavour as words:
+            if flavours:
+                raise
+            _tell(f"{flavour} is left out: {words}")
+            continue
+        shop = Workshop(project, python, flavour, _terminal())
+        _tell(f"{flavour}: {name_of(sources[0])} -> {name_of(sources[1])}, {counted(len(cases), 'kernel')}")
+        found.append(investigate(shop, corners[0], corners[1], cases, _tell, culprits))
+    return found
+
+
+def _tell(words: str) -> None:
+    click.echo(words, err=True)
+
+
+def _terminal() -> str:
+    return os.ttyname(2) if os.isatty(2) else ""
+
+
+def _show(found: Sequence[Explanation], style: str, limit: int, output: Path | None) -> None:
+    if style == "text":
+        text = _as_text(found, limit, None if output else Console())
+    elif style == "markdown":
+        text = "\n".join(markdown(one, limit) for one in found)
+    else:
+        text = json.dumps([json.loads(to_text(one)) for one in found], indent=1) + "\n"
+    if output:
+        write_atomic(output, text)
+    else:
+        click.echo(text, nl=False)
+
+
+def _as_text(found: Sequence[Explanation], limit: int, terminal: Console | None) -> str:
+    """For a terminal in its width and colours; else as wide as a log."""
+    live = terminal is not None and terminal.is_terminal
+    console = terminal if terminal is not None and live else Console(file=io.StringIO(), width=140)
+    with console.capture() as captured:
+        for one in found:
+            render(one, console, limit)
+    return captured.get()

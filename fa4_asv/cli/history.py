@@ -1,0 +1,197 @@
+"""`fa4-asv history`: the releases of FA4 as a git history."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.project import Project
+from fa4_asv.history.branches import Branch, sync_branches
+from fa4_asv.history.manifest import Manifest, Release
+from fa4_asv.history.registry import Registry
+from fa4_asv.history.repository import NO_HISTORY, branches, commit_date, has_history
+from fa4_asv.history.source import lay_source
+from fa4_asv.history.sync import sync as run_sync
+from fa4_asv.history.toolchain import FLAVOURS, Policy, UnsupportedFlavour, read_lock
+
+
+@click.group()
+def history() -> None:
+    """The releases of FA4 as a git history that asv can walk."""
+
+
+@history.command()
+@click.option("--source", metavar="PATH|URL", help="A clone or fork of flash-attention: its branches, too.")
+@click.option(
+    "--branch", "wanted", multiple=True, metavar="NAME[:AS]", help="With --source: which, and its name here."
+)
+@click.option("--all", "every", is_flag=True, help="With --source: every branch.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+@click.option("--quiet", is_flag=True, help="Only errors.")
+def sync(source: str | None, wanted: tuple[str, ...], every: bool, as_json: bool, quiet: bool) -> None:
+    """Bring every flash-attn-4 release into the local history; only new ones are downloaded.
+
+    With --source: branches of a flash-attention repository, beside the releases that are here (synced first
+    where there are none). Without --branch that is its default branch. Branches that moved are moved, also
+    backwards or after a forced push. AS is needed where the name is taken, or for what is no branch: HEAD,
+    a commit or refs/pull/1/head.
+
+    \b
+    Examples:
+      fa4-asv history sync
+      fa4-asv history sync --source https://github.com/Dao-AILab/flash-attention
+      fa4-asv history sync --source ~/flash-attention --branch my-branch --branch origin/main:main
+      FA4_ASV_INDEX_URL=http://localhost:3141/root/pypi/+simple/ fa4-asv history sync
+    """
+    project = Project.find()
+    if source is None and (wanted or every):
+        raise Fa4AsvError("--branch and --all say what to take from a --source; name one")
+    if every and wanted:
+        raise Fa4AsvError("--all takes every branch already; leave out --branch")
+    try:
+        told: dict[str, Any] = {}
+        if source is None or not has_history(project):
+            told |= _sync_releases(project, quiet or as_json)
+        if source is not None:
+            told |= _sync_branches(project, source, wanted, every, quiet or as_json)
+    except KeyboardInterrupt:
+        click.echo("fa4-asv: interrupted; the history is as it was, sync again to continue", err=True)
+        sys.exit(130)
+    if as_json:
+        click.echo(json.dumps(told, indent=1))
+
+
+def _sync_releases(project: Project, quiet: bool) -> dict[str, Any]:
+    console = Console(stderr=True, quiet=quiet)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
+        task = bar.add_task("asking the registry", total=None)
+
+        def progress(done: int, total: int, words: str) -> None:
+            bar.update(task, completed=done, total=total, description=words)
+            if not console.is_terminal and words != "done":
+                console.print(f"[{done + 1}/{total}] {words}", markup=False, highlight=False)
+
+        done = run_sync(project, Registry(), progress)
+    if not quiet:
+        click.echo(f"{done.total} releases in the history, {done.fetched} fetched now")
+        for version in done.yanked:
+            click.echo(f"{version} is yanked on the registry; it stays in the history with that label")
+    if done.lost:
+        names = ", ".join(done.lost)
+        click.echo(f"the history was damaged and is built anew; sync its branches again: {names}", err=True)
+    return {"releases": done.total, "fetched": done.fetched, "yanked": done.yanked}
+
+
+def _sync_branches(
+    project: Project, source: str, wanted: tuple[str, ...], every: bool, quiet: bool
+) -> dict[str, Any]:
+    done = sync_branches(project, source, wanted, every)
+    if not quiet:
+        for branch in done.branches:
+            click.echo(f"{branch.name}: {_words(branch)}")
+        for name, reason in done.left_out.items():
+            click.echo(f"{name}: left out, it {reason}")
+    if done.dirty:
+        click.echo(f"{source} has changes that are not committed; only commits are measured", err=True)
+    return {"branches": [asdict(branch) for branch in done.branches], "left_out": done.left_out}
+
+
+def _words(branch: Branch) -> str:
+    if branch.old == branch.new:
+        return f"nothing new at {branch.new[:8]}"
+    counts = f"{branch.commits} commits, {branch.touching} of them touch FA4"
+    if branch.rewritten:
+        return f"rewritten, {branch.old[:8]} is no longer in it; now at {branch.new[:8]}, {counts}"
+    return f"{counts if branch.old == '' else f'{counts} since {branch.old[:8]}'}, now at {branch.new[:8]}"
+
+
+@history.command()
+@click.option("--flavour", "flavours", type=click.Choice(FLAVOURS), multiple=True, default=FLAVOURS)
+def lock(flavours: tuple[str, ...]) -> None:
+    """Resolve the toolchain of the day of every release that has no lock file yet.
+
+    `asv run` does this by itself for what it measures; here it is done for all, so that the locks can be
+    committed. Goes on after a release that does not resolve, and exits with 1 then.
+
+    \b
+    Examples:
+      fa4-asv history lock
+      fa4-asv history lock --flavour cu13
+    """
+    project = Project.find()
+    failed = 0
+    for release in Manifest.load(project.manifest).releases:
+        source = lay_source(project, release.commit)
+        for flavour in flavours:
+            try:
+                found = source.lock(project, flavour, Policy("day"))
+                words = f"nvidia-cutlass-dsl {found.packages['nvidia-cutlass-dsl']}"
+            except UnsupportedFlavour as refused:
+                words = f"unsupported: {refused}"
+            except Fa4AsvError as error:
+                failed += 1
+                words = f"failed: {error}"
+            click.echo(f"{release.version} {flavour} {words}")
+    sys.exit(1 if failed else 0)
+
+
+@history.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable, toolchains in full.")
+def list_releases(as_json: bool) -> None:
+    """Version, date, commit and toolchain of every release in the history, and the branches beside them.
+
+    \b
+    Examples:
+      fa4-asv history list
+      fa4-asv history list --json
+    """
+    project = Project.find()
+    manifest = Manifest.load(project.manifest)
+    if not manifest.releases:
+        raise Fa4AsvError(NO_HISTORY)
+    toolchains = {release.version: _toolchains(project, release) for release in manifest.releases}
+    if as_json:
+        rows = [
+            {**asdict(release), "toolchain": toolchains[release.version]} for release in manifest.releases
+        ]
+        click.echo(json.dumps(rows, indent=1))
+        return
+    table = Table("version", "uploaded", "commit", "nvidia-cutlass-dsl", "quack-kernels", "flavours", "")
+    for release in manifest.releases:
+        locks = toolchains[release.version]
+        one = next(iter(locks.values()), {})
+        table.add_row(
+            release.version,
+            release.uploaded[:10],
+            release.commit[:8],
+            one.get("nvidia-cutlass-dsl", "-"),
+            one.get("quack-kernels", "-"),
+            " ".join(locks) or "-",
+            escape(f"yanked: {release.yanked}") if release.yanked else "",
+        )
+    Console().print(table)
+    if not has_history(project):
+        click.echo("the manifest is here, the history is not: run `fa4-asv history sync`", err=True)
+        return
+    for name, tip in branches(project).items():
+        click.echo(f"branch {name}: {tip[:8]} of {commit_date(project, tip):%Y-%m-%d}")
+
+
+def _toolchains(project: Project, release: Release) -> dict[str, dict[str, str]]:
+    """Locked packages by flavour, of the policy "day"; a flavour never resolved here is absent."""
+    found = {}
+    for flavour in FLAVOURS:
+        path = project.locks / "day" / flavour / f"{release.version}.txt"
+        if path.is_file():
+            found[flavour] = read_lock(path, flavour, "day").packages
+    return found

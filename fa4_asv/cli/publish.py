@@ -1,0 +1,287 @@
+"""`fa4-asv publish`: asv's site from every sound result file; what is damaged costs itself, not the site."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.files import only_one
+from fa4_asv.base.project import Project
+from fa4_asv.history.repository import NO_HISTORY, git, has_history
+from fa4_asv.integrity.staging import mark_verified, results_lock, stage
+from fa4_asv.integrity.verify import Problem, sound_files, upstream_commits, verify
+from fa4_asv.record.store import commit_of, iter_results, sidecar_path
+from fa4_asv.report import REPORT_BESIDE
+
+_BUSY = "another publish is running in this checkout; wait for it"
+_BENCHMARKS_VERSION = 2  # asv.benchmarks.Benchmarks of asv 0.6
+
+
+@click.command()
+@click.option("--html-dir", type=click.Path(path_type=Path), help="Where the site goes (default: html/).")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+def publish(html_dir: Path | None, as_json: bool) -> None:
+    """Verify the record, publish aside what is sound, and swap the site.
+
+    A file that `fa4-asv verify` finds wrong, or that asv would not read, is refused by name, the rest is
+    published. A publish that fails or is killed leaves the old site.
+
+    Exit code: 0 everything is published, 1 without the refused files, 2 nothing was published.
+
+    \b
+    Examples:
+      fa4-asv publish
+      fa4-asv publish --html-dir /srv/fa4
+    """
+    project = Project.find()
+    target = (html_dir or project.html).resolve()
+    if html_dir:
+        _refuse_foreign(project, target)
+    with only_one(_folder(project) / ".lock", busy=_BUSY):
+        _clear(_folder(project))
+        recover(target)
+        aside = Path(tempfile.mkdtemp(dir=_folder(project)))
+        try:
+            staged = stage(project, aside / "checkout")
+            # Read as pairs and linked under one lock: a backfill may be moving pairs in.
+            with results_lock(project):
+                problems, commits = find_problems(project)
+                sound = sound_files(project, problems)
+                good = shown(project, sound, commits)
+                link_results(project, staged, good)
+                link_causes(project, staged, problems)
+                mark_verified(staged)
+            refused = _tell(project, problems)
+            withheld = len(list(iter_results(project.results))) - len(sound)
+            if not good:
+                raise Fa4AsvError("there is no sound result file in results/; the old site is untouched")
+            # The report has no need of a branch and leaves no commit out.
+            _make_site(staged, staged if good == sound else project)
+            swap(staged.html, target)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    if len(good) < len(sound):
+        click.echo(
+            f"{len(sound) - len(good)} result files of commits that are no releases are left out: their branch is "
+            "not here (`fa4-asv history sync --source`) or not among those of asv.conf.json",
+            err=True,
+        )
+    if as_json:
+        left_out = len(sound) - len(good)
+        answer = {"published": len(good), "left_out": left_out, "withheld": withheld, "refused": refused}
+        click.echo(json.dumps(answer, indent=1))
+    else:
+        click.echo(f"{len(good)} result files published in {os.path.relpath(target)}, {withheld} refused")
+    sys.exit(1 if refused else 0)
+
+
+def _folder(project: Project) -> Path:
+    folder = project.work / "publish"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Fa4AsvError(f"cannot make {folder}: {error.strerror}") from None
+    return folder
+
+
+def _refuse_foreign(project: Project, target: Path) -> None:
+    """The swap removes what stood at `target`: only an old site may be there. Raises Fa4AsvError."""
+    if project.root.is_relative_to(target):
+        raise Fa4AsvError(f"{target} holds this checkout; choose an empty folder for the site")
+    if target.exists() and not target.is_dir():
+        raise Fa4AsvError(f"{target} is no folder; choose another one for the site")
+    others = {path.name for path in target.iterdir()} - {".gitkeep"} if target.is_dir() else set()
+    if others and not {"asv.js", "index.json"} <= others:
+        raise Fa4AsvError(f"{target} holds {min(others)} but no site of asv; choose an empty folder")
+
+
+def find_problems(project: Project) -> tuple[list[Problem], dict[Path, str]]:
+    """What `verify` finds, and what asv would choke on or silently drop; the commit of each file that verify passes.
+
+    Raises Fa4AsvError.
+    """
+    problems = verify(project)
+    known = _commits(project) | upstream_commits(project)
+    commits = {path: commit_of(path) for path in sound_files(project, problems)}
+    for path, commit in commits.items():
+        if commit not in known:
+            what = f"commit {commit} is not in the local history; run `fa4-asv history sync`"
+            problems.append(Problem(path, what))
+    expected = {*iter_results(project.results), *project.results.glob("*/machine.json")}
+    expected.add(project.results / "benchmarks.json")
+    for path in sorted(set(project.results.rglob("*.json")) - expected):
+        problems.append(Problem(path, "stands in no machine's folder; move it to results/<machine>/"))
+    return problems, commits
+
+
+def _commits(project: Project) -> set[str]:
+    """Every commit that asv shows: those of the configured branches, and tags."""
+    if not has_history(project):
+        raise Fa4AsvError(NO_HISTORY)
+    configuration = json.loads((project.root / "asv.conf.json").read_text(encoding="utf-8"))
+    commits: set[str] = set()
+    for words in (["--no-walk", "--tags"], *(["--first-parent", name] for name in configuration["branches"])):
+        try:
+            commits |= set(git(project.repository, "rev-list", *words).decode().split())
+        except Fa4AsvError:
+            continue  # a branch that is not here has no commits
+    return commits
+
+
+def shown(project: Project, sound: Sequence[Path], commits: Mapping[Path, str]) -> list[Path]:
+    """Those of the `sound` files whose commit asv can place: upstream's branches need not be here."""
+    known = _commits(project)
+    return [path for path in sound if commits[path] in known]
+
+
+def _tell(project: Project, problems: Sequence[Problem]) -> list[dict[str, str]]:
+    """Name each refused file on stderr, now: asv's own words come next. What a killed write left holds
+    nothing, so it is named but not refused."""
+    refused = []
+    for path, what in sorted({(p.path.relative_to(project.root).as_posix(), p.what) for p in problems}):
+        left = path.endswith(".tmp")
+        click.echo(f"{'note' if left else 'refused'}: {path}: {what}", err=True)
+        if not left:
+            refused.append({"path": path, "what": what})
+    return refused
+
+
+def link_results(project: Project, staged: Project, good: Sequence[Path]) -> None:
+    """Give `staged` the `good` files, and what asv needs to read them. Raises Fa4AsvError.
+
+    Hard links: a file that is replaced meanwhile stays here as it was verified.
+    """
+    benchmarks = project.results / "benchmarks.json"
+    try:
+        _check_benchmarks(json.loads(benchmarks.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError) as error:
+        raise Fa4AsvError(
+            f"{benchmarks} cannot be read ({error}); restore it from git or run `asv run` once"
+        ) from None
+    try:
+        _link(benchmarks, staged.results / benchmarks.name)
+        for path in good:
+            machine = staged.results / path.parent.name
+            if not machine.is_dir():
+                machine.mkdir()
+                _link(path.parent / "machine.json", machine / "machine.json")
+            for each in (path, sidecar_path(path)):
+                _link(each, machine / each.name)
+    except OSError as error:
+        raise Fa4AsvError(f"cannot link the results into {staged.root}: {error}") from None
+
+
+def link_causes(project: Project, staged: Project, problems: Sequence[Problem]) -> None:
+    """Give `staged` what explains the figures; asv does not read it, the report does. Raises Fa4AsvError."""
+    bad = {problem.path for problem in problems}
+    for path in sorted(project.results.glob("*/*.cause")):
+        folder = staged.results / path.parent.name
+        if path not in bad and folder.is_dir():
+            try:
+                _link(path, folder / path.name)
+            except OSError as error:
+                raise Fa4AsvError(f"cannot link {path} into {staged.root}: {error}") from None
+
+
+def _check_benchmarks(data: Any) -> None:
+    """Raises ValueError where it is not what asv wrote."""
+    if not isinstance(data, dict) or data.get("version") != _BENCHMARKS_VERSION:
+        raise ValueError(f"it is not asv's list of benchmarks, version {_BENCHMARKS_VERSION}")
+    if len(data) == 1:
+        raise ValueError("it lists no benchmark")
+    for name, entry in data.items():
+        fields = {"name", "params", "param_names"}
+        if name != "version" and not (isinstance(entry, dict) and fields <= set(entry)):
+            raise ValueError(f"{name} is {entry!r:.40}, expected a benchmark")
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source.resolve(), target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, target)
+
+
+def _make_site(staged: Project, record: Project) -> None:
+    """Plain `asv publish`, its words shown as they come, and beside it the report of `record`. Raises Fa4AsvError."""
+    folder = staged.root.parent / "report"
+    words = [sys.executable, "-m", "fa4_asv", "report", "--output", str(folder)]
+    report = subprocess.Popen(
+        words, cwd=record.root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        asv = [sys.executable, "-m", "asv", "publish"]
+        done = subprocess.run(asv, cwd=staged.root, stdout=2, env=os.environ | {REPORT_BESIDE: "1"})
+        if done.returncode or not (staged.html / "index.html").is_file():
+            raise Fa4AsvError(f"asv publish failed (exit code {done.returncode}); the old site is untouched")
+        _, errors = report.communicate()
+    finally:
+        report.kill()
+        report.wait()
+    # 1: without the files that were refused and named before.
+    if report.returncode not in (0, 1) or not (folder / "index.html").is_file():
+        last = (errors.strip().splitlines() or ["no words"])[-1]
+        raise Fa4AsvError(f"no report could be made ({last}); the old site is untouched")
+    shutil.move(folder, staged.html / "report")
+
+
+def swap(new: Path, target: Path) -> None:
+    """Put the folder `new` in the place of `target`: a reader sees the old site or the new one."""
+    aside, old = _beside(target)
+    try:
+        for name in (".gitkeep",):  # git keeps the empty folder by it
+            if (target / name).is_file():
+                shutil.copyfile(target / name, new / name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(new, aside)  # onto the target's file system
+        aside.chmod(0o755)
+        if not target.exists():
+            aside.rename(target)
+        elif not _exchange(aside, target):
+            target.rename(old)  # killed from here on, `recover` of the next publish puts it back
+            aside.rename(target)
+    except OSError as error:
+        raise Fa4AsvError(f"cannot put the site at {target}: {error.strerror or error}") from None
+    finally:
+        recover(target)
+
+
+def recover(target: Path) -> None:
+    """After a swap that ended anywhere: `target` is a whole site, and nothing else is left of it."""
+    aside, old = _beside(target)
+    if old.is_dir() and not target.exists():
+        old.rename(target)
+    for left in (aside, old):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _beside(target: Path) -> tuple[Path, Path]:
+    return target.with_name(f".{target.name}.fa4-asv-new"), target.with_name(f".{target.name}.fa4-asv-old")
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two names in one step (Linux 3.15); False where the kernel or the file system cannot."""
+    current_folder, exchange = -100, 2
+    try:
+        function = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:
+        return False
+    return bool(function(current_folder, os.fsencode(one), current_folder, os.fsencode(other), exchange) == 0)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what killed publishes left; called under the lock."""
+    for left in folder.iterdir():
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)

@@ -1,0 +1,50 @@
+"""`fa4-asv report`: the report that people read."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from fa4_asv.base.project import Project
+from fa4_asv.report.site import write_report
+
+
+@click.command()
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Where the report goes (default: html/report/)."
+)
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+def report(output: Path | None, as_json: bool) -> None:
+    """Make the report that people read, from results/ alone; it opens without a server or a network.
+
+    A file that `fa4-asv verify` finds wrong is refused by name, the rest is reported.
+
+    Exit code: 0 everything is in the report, 1 without the refused files, 2 no report was made.
+
+    \b
+    Examples:
+      fa4-asv report
+      fa4-asv report --output /tmp/fa4-report
+    """
+    project = Project.find()
+    folder = output or project.html / "report"
+    problems = write_report(project, folder)
+    refused = [
+        {"path": problem.path.relative_to(project.root).as_posix(), "what": problem.what}
+        for problem in problems
+    ]
+    for one in refused:
+        click.echo(f"refused: {one['path']}: {one['what']}", err=True)
+    count = sum(1 for path in folder.rglob("*") if path.is_file())
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    if as_json:
+        click.echo(json.dumps({"files": count, "bytes": size, "refused": refused}, indent=1))
+    else:
+        click.echo(
+            f"{count} files ({size / 1e6:.1f} MB) in {os.path.relpath(folder)}, {len(refused)} problems"
+        )
+    sys.exit(1 if refused else 0)

@@ -1,0 +1,58 @@
+"""`fa4-asv route`: which PyTorch drives which release."""
+
+from __future__ import annotations
+
+import json
+
+import click
+from rich.console import Console
+
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.project import Project
+from fa4_asv.history.toolchain import FLAVOURS
+from fa4_asv.report.route_table import grids, page, pairs_of, render
+
+
+@click.command()
+@click.option("--flavour", type=click.Choice(FLAVOURS), help="Only this CUDA flavour; default: both.")
+@click.option("--toolchain", "policy", default="day", show_default=True, help="Toolchain policy.")
+@click.option("--json", "as_json", is_flag=True, help="Every pair, machine-readable.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="As a page of the docs.")
+def route(flavour: str | None, policy: str, as_json: bool, as_markdown: bool) -> None:
+    """Which PyTorch drives which release of FA4 through scaled_dot_product_attention.
+
+    "yes": no check is broken; "no": not even the forward works; the reasons stand below the table.
+
+    \b
+    Examples:
+      fa4-asv route
+      fa4-asv route --flavour cu12 --json
+      fa4-asv route --markdown > docs/route.md
+    """
+    if as_json and as_markdown:
+        raise click.UsageError("--json and --markdown exclude each other")
+    pairs = pairs_of(Project.find(), [flavour] if flavour else FLAVOURS, policy)
+    if as_json:
+        rows = [
+            {
+                "release": pair.release,
+                "torch": pair.torch,
+                "arch": pair.arch,
+                "flavour": pair.flavour,
+                "verdict": pair.verdict,
+                **pair.record.to_json(),
+            }
+            for pair in pairs
+        ]
+        click.echo(json.dumps(rows, indent=1))
+        return
+    if not pairs:
+        raise Fa4AsvError("no route is recorded of this series yet; run `asv run -b route`")
+    if as_markdown:
+        click.echo(page(grids(pairs)), nl=False)
+        return
+    console = Console()
+    if not console.is_terminal:
+        console.width = 120  # a log is wider than the 80 columns that are guessed for it
+    for grid in grids(pairs):
+        render(grid, console)

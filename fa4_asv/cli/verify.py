@@ -1,0 +1,42 @@
+"""`fa4-asv verify`: whether the record is sound."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+from fa4_asv.base.escape import one_line
+from fa4_asv.base.project import Project
+from fa4_asv.integrity.verify import verify as find_problems
+from fa4_asv.record.store import iter_results
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+def verify(as_json: bool) -> None:
+    """Check every result file and its sidecar; name what is wrong and what to do.
+
+    Exit code: 0 the record is sound, 1 it has problems, 2 it cannot be checked.
+
+    \b
+    Examples:
+      fa4-asv verify
+      fa4-asv verify --json
+    """
+    project = Project.find()
+    problems = [
+        {"path": one_line(problem.path.relative_to(project.root).as_posix()), "what": problem.what}
+        for problem in find_problems(project)
+    ]
+    count = len(list(iter_results(project.results)))
+    if as_json:
+        click.echo(json.dumps({"result_files": count, "problems": problems}, indent=1))
+    else:
+        for problem in problems:
+            click.echo(f"{problem['path']}: {problem['what']}")
+        click.echo(
+            f"{count} result files: {len(problems)} problems" if problems else f"{count} result files: sound"
+        )
+    sys.exit(1 if problems else 0)

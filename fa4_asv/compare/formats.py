@@ -1,0 +1,211 @@
+"""A comparison as text for a terminal, Markdown for a pull request, JSON for a script.
+
+Refs, subjects and what FA4 said are other people's words: inert in all three. Nothing is measured here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fa4_asv.base.escape import code, one_line
+from fa4_asv.compare.rows import Row
+from fa4_asv.compare.sides import Comparison, Side
+from fa4_asv.compare.words import Line, by_metric, headline, line_of, origin, others, packages, toolchain
+from fa4_asv.record.formatting import counted
+from fa4_asv.record.schema import SUITE
+
+FORMAT = 1  # of the JSON form
+# GitHub takes 65,536 characters a comment; the rest is for what a workflow puts around it.
+MOST_BYTES = 60_000
+_COLUMNS = ("case", "figure", "base", "head", "change", "verdict", "reason")
+_WORDS = 160  # of a reason in a table
+
+
+def exit_code(found: Sequence[Comparison]) -> int:
+    """0 nothing worse, 1 something worse."""
+    return int(any(each.worse for each in found))
+
+
+# Text
+
+
+def text(found: Sequence[Comparison], console: Console, limit: int) -> None:
+    """Tables of what is worse, better and otherwise worth saying, `limit` rows each."""
+    for each in found:
+        base, head = (one_line(side.commit.ref, 80) for side in (each.base, each.head))
+        console.print(Text(f"{base} -> {head}: {each.flavour}, machine {each.machine}", style="bold"))
+        for name, side in (("base", each.base), ("head", each.head)):
+            subject = f" {one_line(side.commit.subject, 80)}" if side.commit.subject else ""
+            console.print(Text(f"  {name} {origin(side)}{subject}; {toolchain(side)}"))
+        console.print(Text(f"  toolchains: {each.rule}; differs: {packages(each)}"))
+        console.print(Text(headline(each), style="bold red" if each.worse else "bold green"))
+        for heading, rows in _parts(each):
+            _table(heading, rows, console, limit)
+
+
+def _parts(found: Comparison) -> list[tuple[str, list[Row]]]:
+    return [
+        ("Worse", found.worse),
+        ("Better", found.better),
+        ("Neither worse nor better; docs/verdicts.md says what to do", others(found)),
+    ]
+
+
+def _table(heading: str, rows: Sequence[Row], console: Console, limit: int) -> None:
+    if not rows or not limit:
+        return
+    table = Table(*_COLUMNS, title=heading, title_justify="left", show_edge=False)
+    table.columns[0].no_wrap = True  # a case's name is what a person types next
+    for column in table.columns[2:5]:
+        column.justify = "right"
+    for line in map(line_of, rows[:limit]):
+        why = f"{line.reason}: {one_line(line.words, _WORDS)}" if line.words else line.reason
+        cells = (one_line(line.case), line.what, line.base, line.head, line.change, line.verdict, why)
+        table.add_row(*map(Text, cells))
+    console.print(table)
+    if len(rows) > limit:
+        console.print(f"  and {len(rows) - limit} more (--limit, or --format json)")
+
+
+# Markdown
+
+
+def markdown(found: Sequence[Comparison], most: int = MOST_BYTES) -> str:
+    """Summary, then what is worse, the rest folded away: at most `most` bytes of UTF-8.
+
+    What does not fit is left out from the end of each table, and counted there.
+    """
+    share = most // len(found)
+    return "\n".join(_markdown(each, share) for each in found)
+
+
+def _markdown(found: Comparison, most: int) -> str:
+    head = _summary(found)
+    parts = [(heading, rows) for heading, rows in _parts(found) if rows]
+    left = most - _size(head) - 1
+    written: list[str] = []
+    for number, (heading, rows) in enumerate(parts):
+        # Later tables keep room for their heading and the count of what is left out.
+        room = left - 400 * (len(parts) - number - 1)
+        block = _block(heading, rows, room, folded=heading != "Worse")
+        written += block
+        left -= _size(block)
+    return "\n".join([*head, *written]) + "\n"
+
+
+def _summary(found: Comparison) -> list[str]:
+    base, head = (code(side.commit.ref, 100) for side in (found.base, found.head))
+    lines = [
+        f"## FA4: {base} → {head}, {found.flavour}",
+        "",
+        f"**{headline(found)}** (machine {code(found.machine)})",
+        "",
+    ]
+    lines += ["| figure | worse | better | neither |", "|---|---:|---:|---:|"]
+    lines += [f"| {name} | {worse} | {better} | {same} |" for name, worse, better, same in by_metric(found)]
+    lines += ["", f"- base {_origin(found.base)}", f"- head {_origin(found.head)}"]
+    return [*lines, f"- toolchains: {found.rule}; differs: {code(packages(found), 2000)}", ""]
+
+
+def _origin(side: Side) -> str:
+    subject = f" {code(side.commit.subject, 120)}" if side.commit.subject else ""
+    return f"{code(origin(side))}{subject}: {code(toolchain(side))}"
+
+
+def _block(heading: str, rows: Sequence[Row], room: int, folded: bool) -> list[str]:
+    """One table within `room` bytes, behind a fold or not."""
+    tall = f"{heading}: {counted(len(rows), 'row')}"
+    begin = ["<details>", f"<summary>{tall}</summary>", ""] if folded else [f"### {tall}", ""]
+    begin += [f"| {' | '.join(_COLUMNS)} |", "|---|---|---:|---:|---:|---|---|"]
+    end = ["", "</details>", ""] if folded else [""]
+    spare = room - _size([*begin, *end]) - 100
+    shown: list[str] = []
+    for line in map(line_of, rows):
+        spare -= _size([_cells(line)])
+        if spare < 0:
+            break
+        shown.append(_cells(line))
+    hidden = len(rows) - len(shown)
+    tail = ["", f"{counted(hidden, 'more row')} left out for length."] if hidden else []
+    return [*begin, *shown, *tail, *end]
+
+
+def _cells(line: Line) -> str:
+    why = line.reason + (f": {code(line.words, _WORDS)}" if line.words else "")
+    cells = (code(line.case), line.what, line.base, line.head, line.change, line.verdict, why)
+    return f"| {' | '.join(cells)} |"
+
+
+def _size(lines: Iterable[str]) -> int:
+    """Bytes of `lines`, each with its newline."""
+    return sum(len(line.encode()) + 1 for line in lines)
+
+
+# JSON
+
+
+def as_json(found: Sequence[Comparison]) -> str:
+    """Every row; the schema is told in docs/verdicts.md and only grows within a FORMAT."""
+    data = {
+        "format": FORMAT,
+        "suite": SUITE,
+        "exit_code": exit_code(found),
+        "comparisons": [_comparison(each) for each in found],
+    }
+    return json.dumps(data, indent=1, allow_nan=False) + "\n"
+
+
+def _comparison(found: Comparison) -> dict[str, Any]:
+    return {
+        "flavour": found.flavour,
+        "machine": found.machine,
+        "toolchains": found.rule,
+        "base": _side(found.base),
+        "head": _side(found.head),
+        "packages": {name: list(versions) for name, versions in found.packages.items()},
+        "counts": dict(sorted(found.counts.items())),
+        "worse": len(found.worse),
+        "better": len(found.better),
+        "rows": [_row(row) for row in found.rows],
+    }
+
+
+def _side(side: Side) -> dict[str, Any]:
+    used = side.sidecar.toolchain
+    return {
+        "ref": side.commit.ref,
+        "commit": side.commit.hash,
+        "release": side.commit.release,
+        "subject": side.commit.subject,
+        "environment": side.sidecar.environment,
+        "toolchain": {"policy": used.policy, "digest": used.digest, "packages": used.packages},
+    }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    """Only what is set, beside what every row has. From 0 there is no ratio in JSON."""
+    always = {
+        "group": row.group,
+        "case": row.case,
+        "metric": row.metric,
+        "verdict": row.verdict,
+        "reason": row.reason,
+        "effect": row.effect,
+    }
+    sometimes = {
+        "unit": row.unit,
+        "base": row.base,
+        "head": row.head,
+        "ratio": row.ratio if row.ratio is None or math.isfinite(row.ratio) else None,
+        "low": row.low,
+        "high": row.high,
+        "words": row.words,
+    }
+    return always | {name: value for name, value in sometimes.items() if value not in (None, "")}

@@ -1,0 +1,286 @@
+"""Two sides of the record held against each other: a row a figure, with its verdict and reason code.
+
+Exact figures are compared exactly, times by `verdicts`, one value a process. Pure: records go in, rows
+come out. docs/verdicts.md is the rule as a decision tree; every reason code stands there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from fa4_asv.catalog.benchmarks import CHILDREN, GROUPS, SAMPLES, Group
+from fa4_asv.compare.changes import weight
+from fa4_asv.compare.verdicts import Round, verdict
+from fa4_asv.record.schema import CaseRecord
+
+Groups = Mapping[str, Mapping[str, CaseRecord]]
+
+WORSE, BETTER, NEITHER = "worse", "better", ""
+# A verdict's effect where it does not depend on what was before.
+_EFFECTS = {"more": WORSE, "slower": WORSE, "less": BETTER, "faster": BETTER}
+# Before and after of a case's state: what is said, and what it means for who merges it.
+_STATES = {
+    ("measured", "unsupported"): ("newly unsupported", WORSE),
+    ("measured", "broken"): ("newly broken", WORSE),
+    ("unsupported", "broken"): ("newly broken", WORSE),
+    ("unsupported", "measured"): ("newly supported", BETTER),
+    ("broken", "measured"): ("newly working", BETTER),
+    # A refusal in words instead of a failure.
+    ("broken", "unsupported"): ("newly unsupported", BETTER),
+}
+NOT_COMPARABLE = "not comparable"
+# Errors that differ by less are not told apart: another order of rounding moves them that far.
+ERROR_ALIKE = 0.1
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure, or (`metric` "") one case whose state says all there is.
+
+    `ratio` is head over base, infinite from 0, None where a side has no figure; for sampled figures it is
+    the verdict's (the control divided out), between `low` and `high`, while `base` and `head` are seconds.
+    """
+
+    group: str
+    case: str
+    metric: str
+    verdict: str
+    reason: str
+    effect: str = NEITHER
+    base: float | None = None
+    head: float | None = None
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+    words: str = ""
+
+    @property
+    def weight(self) -> float:
+        """How far apart the sides are, the same for either direction; states stand above all."""
+        return weight(self.base, self.head, self.metric)
+
+    @property
+    def unit(self) -> str:
+        return GROUPS[self.group].metrics[self.metric][0] if self.metric else ""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What stands on one side: the records by group and case, and the version of each benchmark."""
+
+    groups: Groups
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+def compare(base: Measured, head: Measured, exact: bool, bench: Sequence[str] = ()) -> list[Row]:
+    """A row for every figure of either side in the exact groups, or in the sampled ones.
+
+    `bench` are regular expressions as asv's --bench. In the order of the groups, cases and metrics; what was
+    asked of neither side has no row.
+    """
+    rows: list[Row] = []
+    for group in GROUPS.values():
+        old, new = base.groups.get(group.name, {}), head.groups.get(group.name, {})
+        if group.exact != exact:
+            continue
+        for case in _in_order(group, old.keys() | new.keys()):
+            metrics = group.selected_metrics(tuple(case.split("/")), bench)
+            if metrics:
+                rows += _case(group, case, metrics, (old.get(case), new.get(case)), (base, head))
+    return rows
+
+
+def _in_order(group: Group, cases: Iterable[str]) -> list[str]:
+    known = {"/".join(case): index for index, case in enumerate(group.cases)}
+    return sorted(cases, key=lambda case: (known.get(case, len(known)), case))
+
+
+def _case(
+    group: Group,
+    case: str,
+    metrics: Sequence[str],
+    records: tuple[CaseRecord | None, CaseRecord | None],
+    sides: tuple[Measured, Measured],
+) -> Iterator[Row]:
+    """The rows of one case: of its state where that differs or holds no figure, else of each metric."""
+    old, new = (
+        _absence(group, side) if record is None else record
+        for record, side in zip(records, sides, strict=True)
+    )
+    states = tuple(record.state if record else "absent" for record in (old, new))
+    if set(states) <= {"absent", "not run"}:
+        return
+    if "not run" in states:
+        side, record = ("base", old) if states[0] == "not run" else ("head", new)
+        yield Row(group.name, case, "", NOT_COMPARABLE, f"{side}-not-run", words=record.why if record else "")
+    elif old is None and new:
+        yield Row(group.name, case, "", "new", "base-lacks-it", words=_state_words(new))
+    elif new is None and old:
+        yield Row(group.name, case, "", "gone", "head-lacks-it", words=_state_words(old))
+    elif old and new and states == ("measured", "measured"):
+        for metric in metrics:
+            versions = [side.versions.get(group.benchmark(metric), "") for side in sides]
+            yield _figure(group, case, metric, (old, new), versions)
+    elif old and new and old.state != new.state:
+        said, effect = _STATES[old.state, new.state]
+        why = new.why or (f"was: {old.why}" if old.why else "")
+        yield Row(group.name, case, "", said, f"{old.state}-to-{new.state}", effect, words=why)
+    elif new:
+        yield Row(group.name, case, "", NOT_COMPARABLE, f"both-{new.state}", words=new.why)
+
+
+def _absence(group: Group, side: Measured) -> CaseRecord | None:
+    """What the lack of a record means: of an exact group every case is recorded, if only as not run.
+
+    So None, a case that side's suite did not have, only where the side has records of such a group.
+    """
+    if group.exact and side.groups.get(group.name):
+        return None
+    return CaseRecord("not run", why="not measured")
+
+
+def _state_words(record: CaseRecord) -> str:
+    return record.state + (f": {record.why}" if record.why else "")
+
+
+def _figure(
+    group: Group, case: str, metric: str, records: tuple[CaseRecord, CaseRecord], versions: Sequence[str]
+) -> Row:
+    """Two measured cases: one metric of them."""
+    if all(versions) and versions[0] != versions[1]:
+        words = f"versions {versions[0]} and {versions[1]} of {group.benchmark(metric)}: measure both again"
+        return Row(group.name, case, metric, NOT_COMPARABLE, "benchmark-version", words=words)
+    if not group.exact:
+        return _sampled(group, case, metric, *records)
+    base, head = (record.figures.get(metric) for record in records)
+    if base is None or head is None:
+        return _lacking(group, case, metric, base, head)
+    said = "equal" if base == head else "more" if head > base else "less"
+    same = records[0].sha256 and records[0].sha256 == records[1].sha256
+    reason = "same-cubin" if same else "exact"
+    effect, words = _EFFECTS.get(said, NEITHER), _checks(group, *records)
+    return Row(group.name, case, metric, said, reason, effect, base, head, ratio(base, head), words=words)
+
+
+def _checks(group: Group, old: CaseRecord, new: CaseRecord) -> str:
+    """Which checks of a route broke or were mended, by name; "" of other groups."""
+    if "broken" not in group.metrics:
+        return ""
+    parts = [("broken", new.words.keys() - old.words.keys()), ("mended", old.words.keys() - new.words.keys())]
+    return "; ".join(f"{what}: {', '.join(sorted(names))}" for what, names in parts if names)
+
+
+def _lacking(group: Group, case: str, metric: str, base: float | None, head: float | None) -> Row:
+    """A metric that a measured case has on one side at most."""
+    said, reason = ("new", "base-lacks-it") if base is None else ("gone", "head-lacks-it")
+    if base is None and head is None:
+        said, reason = NOT_COMPARABLE, "both-lack-it"
+    return Row(group.name, case, metric, said, reason, base=base, head=head)
+
+
+def ratio(base: float, head: float) -> float:
+    """`head` over `base`; of two zeros 1, from zero infinite, so that swapping the sides inverts it."""
+    if base == head:
+        return 1.0
+    return head / base if base else float("inf")
+
+
+def _sampled(group: Group, case: str, metric: str, old: CaseRecord, new: CaseRecord) -> Row:
+    """A figure with samples: of a clock by the verdict on rounds, of anything else by its values."""
+    base, head = (record.samples.get(metric, []) for record in (old, new))
+    if not base or not head:
+        return _lacking(group, case, metric, *(median(side) if side else None for side in (base, head)))
+    if group.metrics[metric][0] == "seconds":
+        return _timed(group, case, metric, old, new)
+    said, reason = _counted(base, head, alike=group.what == "errors")
+    was, now = median(base), median(head)
+    effect = _EFFECTS.get(said, NEITHER)
+    return Row(
+        group.name,
+        case,
+        metric,
+        said,
+        reason,
+        effect,
+        was,
+        now,
+        ratio(was, now),
+        words=_checks(group, old, new),
+    )
+
+
+def _counted(base: Sequence[float], head: Sequence[float], alike: bool) -> tuple[str, str]:
+    """Bytes, checks and errors of a card: exact where every process said the same, else by their ranges.
+
+    `alike` is for errors: rounding in another order moves them a little either way.
+    """
+    constant = len(set(base)) == len(set(head)) == 1
+    if constant and base[0] == head[0]:
+        return "equal", "exact"
+    low, high = sorted((median(base), median(head)))
+    if alike and high <= low * (1 + ERROR_ALIKE):
+        return "same", "errors-alike"
+    reason = "exact" if constant else "ranges-apart"
+    if min(head) > max(base):
+        return "more", reason
+    if max(head) < min(base):
+        return "less", reason
+    return "unclear", "ranges-overlap"
+
+
+def _timed(group: Group, case: str, metric: str, old: CaseRecord, new: CaseRecord) -> Row:
+    base, head = (rounds_of(group, record, metric) for record in (old, new))
+    if not base or not head:
+        side = "base" if not base else "head"
+        words = f"the rounds behind the samples of {side} were not kept; measure it again"
+        return Row(group.name, case, metric, NOT_COMPARABLE, f"{side}-rounds-unknown", words=words)
+    processors = {record.words.get("cpu", "") for record in (old, new)}
+    if len(processors) > 1:
+        words = (
+            f"measured on {' and on '.join(sorted(word or 'an unknown processor' for word in processors))}"
+        )
+        return Row(group.name, case, metric, NOT_COMPARABLE, "other-processor", words=words)
+    found = verdict(base, head)
+    known = not math.isnan(found.change)  # else the tree ended before the interval
+    change, low, high = (1 + edge if known else None for edge in (found.change, found.low, found.high))
+    return Row(
+        group.name,
+        case,
+        metric,
+        found.name,
+        found.code,
+        _EFFECTS.get(found.name, NEITHER),
+        median(one.seconds for one in base),
+        median(one.seconds for one in head),
+        change,
+        low,
+        high,
+        found.why,
+    )
+
+
+def rounds_of(group: Group, record: CaseRecord, metric: str) -> list[Round]:
+    """One value a process. Run-time groups keep it beside the samples; elsewhere a sample is a process, or its children are.
+
+    Empty where it is not known which samples belong to which round.
+    """
+    if not group.device:
+        seconds = record.samples.get(metric, [])
+        each = SAMPLES if record.words.get("processes") == CHILDREN else 1
+        if len(seconds) % each:
+            return []
+        return [Round(median(seconds[at : at + each])) for at in range(0, len(seconds), each)]
+    centres = record.samples.get("centre", [])
+    modes = record.samples.get("two modes", [])
+    controls: list[float] | list[None] = record.samples.get("control", [])
+    if len(modes) != len(centres):
+        return []
+    if len(controls) != len(centres):
+        controls = [None] * len(centres)  # a control that was throttled in one round is none in all
+    return [
+        Round(centre, control, "two modes" if mode else "")
+        for centre, control, mode in zip(centres, controls, modes, strict=True)
+    ]

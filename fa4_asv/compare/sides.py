@@ -1,0 +1,203 @@
+"""Which records of two commits stand against each other: same machine, flavour, toolchain policy and suite."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.machine import NOGPU
+from fa4_asv.base.project import Project
+from fa4_asv.catalog.benchmarks import GROUPS
+from fa4_asv.compare.changes import package_changes
+from fa4_asv.compare.commits import Commit, Plan
+from fa4_asv.compare.rows import BETTER, WORSE, Measured, Row, compare
+from fa4_asv.record.schema import SUITE, Sidecar
+from fa4_asv.record.store import iter_results, load_result, read_sidecar, sidecar_path
+
+# What a worker says when its process did not even start: FA4 could not be imported.
+_NO_START = "the process ended with exit code"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One commit and what is recorded of it; `python` is asv's label of the interpreter."""
+
+    commit: Commit
+    sidecar: Sidecar
+    measured: Measured
+    python: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two sides under one flavour on one machine, and the rows between them; `rule` of their toolchains."""
+
+    base: Side
+    head: Side
+    flavour: str
+    machine: str
+    rule: str
+    rows: tuple[Row, ...]
+
+    @property
+    def worse(self) -> list[Row]:
+        return self._effect(WORSE)
+
+    @property
+    def better(self) -> list[Row]:
+        return self._effect(BETTER)
+
+    def _effect(self, effect: str) -> list[Row]:
+        """The rows of one effect, the furthest apart first."""
+        return sorted((row for row in self.rows if row.effect == effect), key=lambda row: -row.weight)
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many rows have each verdict."""
+        return Counter(row.verdict for row in self.rows)
+
+    @property
+    def packages(self) -> dict[str, tuple[str, str]]:
+        """Packages of the toolchains whose version differs: base's, head's."""
+        return package_changes(self.base.sidecar.toolchain.packages, self.head.sidecar.toolchain.packages)
+
+
+def held_against(
+    project: Project,
+    commits: tuple[Commit, Commit],
+    flavour: str,
+    machine: str,
+    plan: Plan,
+    bench: Sequence[str] = (),
+) -> Comparison:
+    """Compare what is recorded, under the first of the plan's policies that both sides have.
+
+    Raises Fa4AsvError, one line, where the record does not allow a comparison.
+    """
+    found = [_recorded(project, commit, flavour, machine) for commit in commits]
+    sides = _pair(found, plan)
+    if sides is None:
+        raise Fa4AsvError(_nothing_common(project, commits, found, flavour, machine, plan))
+    base, head = sides
+    for side in sides:
+        _usable(side, bench)
+    rows = compare(base.measured, head.measured, machine == NOGPU, bench)
+    if not rows:
+        raise Fa4AsvError(
+            f"no figure of {base.commit.ref!r} or {head.commit.ref!r} is selected; try another --bench"
+        )
+    return Comparison(base, head, flavour, machine, plan.why, tuple(rows))
+
+
+def _pair(found: Sequence[Sequence[Side]], plan: Plan) -> tuple[Side, Side] | None:
+    """Base and head under the same policy and Python, the newest Python first."""
+    for policy in plan.policies:
+        for base in sorted(found[0], key=lambda side: side.python, reverse=True):
+            for head in found[1]:
+                names = {side.sidecar.toolchain.policy for side in (base, head)}
+                digests = {side.sidecar.toolchain.digest for side in (base, head)}
+                if names != {policy} or base.python != head.python:
+                    continue
+                if not plan.same or policy != "day" or len(digests) == 1:
+                    return base, head
+    return None
+
+
+def _recorded(project: Project, commit: Commit, flavour: str, machine: str) -> list[Side]:
+    """Everything recorded of a commit under a flavour on a machine, one entry a policy and Python."""
+    sides = []
+    for path in iter_results(project.results, machine):
+        if not path.name.startswith(commit.hash[:8]):
+            continue
+        result, sidecar = load_result(path), read_sidecar(sidecar_path(path))
+        if sidecar.commit != commit.hash or sidecar.toolchain.flavour != flavour:
+            continue
+        _same_suite(path, sidecar)
+        measured = Measured(sidecar.groups, result.versions)
+        sides.append(Side(commit, sidecar, measured, result.python))
+    return sides
+
+
+def refuse_other_suites(project: Project, commits: tuple[Commit, Commit], machine: str) -> None:
+    """Raises Fa4AsvError before anything is measured that could not be compared. Damaged files are no matter:
+    they are measured again."""
+    for path in iter_results(project.results, machine):
+        if path.name.startswith(tuple(commit.hash[:8] for commit in commits)):
+            try:
+                sidecar = read_sidecar(sidecar_path(path))
+            except Fa4AsvError:
+                continue
+            _same_suite(path, sidecar)
+
+
+def _same_suite(path: Path, sidecar: Sidecar) -> None:
+    if sidecar.suite != SUITE:
+        raise Fa4AsvError(
+            f"{sidecar_path(path).name} was written by suite {sidecar.suite!r}, this is suite {SUITE!r}: "
+            "figures of different suites are not comparable; delete the pair and it is measured again"
+        )
+
+
+def _usable(side: Side, bench: Sequence[str]) -> None:
+    """Raises Fa4AsvError where nothing of this FA4 runs: that is no verdict on figures."""
+    chosen = [
+        record
+        for name, records in side.measured.groups.items()
+        if name in GROUPS
+        for case, record in records.items()
+        if record.state != "not run" and GROUPS[name].selected_metrics(tuple(case.split("/")), bench)
+    ]
+    broken = [record for record in chosen if record.state == "broken"]
+    if not broken or len(broken) < len(chosen):
+        return
+    words, count = Counter(record.why for record in broken).most_common(1)[0]
+    named = f"{side.commit.ref!r} ({side.commit.hash[:10]})"
+    if all(record.why.startswith(_NO_START) for record in broken):
+        reason = words.removeprefix(_NO_START).partition(": ")[2] or words
+        raise Fa4AsvError(f"{named} does not import, so there is nothing to compare: {reason}")
+    if count > 1:
+        raise Fa4AsvError(
+            f"nothing of {named} works on this machine, so there is nothing to compare: "
+            f"all {len(broken)} cases are broken, most with: {words}"
+        )
+
+
+def _nothing_common(
+    project: Project,
+    commits: tuple[Commit, Commit],
+    found: Sequence[Sequence[Side]],
+    flavour: str,
+    machine: str,
+    plan: Plan,
+) -> str:
+    """Why no pair was found, in one line."""
+    if all(found):
+        held = [
+            f"{commit.ref!r} under {', '.join(sorted({s.sidecar.toolchain.policy for s in sides}))}"
+            for commit, sides in zip(commits, found, strict=True)
+        ]
+        return (
+            f"no toolchain and Python common to both on {machine} ({flavour}): {'; '.join(held)}; "
+            f"asked for {' or '.join(plan.policies)}; run without --no-run"
+        )
+    homes = [_machines(project, commit, flavour) for commit in commits]
+    held = [
+        f"{commit.ref!r} is on {', '.join(names) or 'none'}"
+        for commit, names in zip(commits, homes, strict=True)
+    ]
+    common = sorted(set(homes[0]) & set(homes[1]))
+    where = "" if machine == NOGPU else ", on that machine"
+    advice = f"try --machine {common[0]}" if common else f"run without --no-run{where}"
+    return f"machine {machine!r} does not hold both sides ({flavour}): {'; '.join(held)}; {advice}"
+
+
+def _machines(project: Project, commit: Commit, flavour: str) -> list[str]:
+    names = {
+        path.parent.name
+        for path in iter_results(project.results)
+        if path.name.startswith(commit.hash[:8]) and f"flavour{flavour}" in path.name
+    }
+    return sorted(names)

@@ -1,0 +1,120 @@
+"""How a comparison is worded, the same in every format: sides, figures, changes, the summary."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from fa4_asv.catalog.benchmarks import GROUPS
+from fa4_asv.compare.rows import NOT_COMPARABLE, Row
+from fa4_asv.compare.sides import Comparison, Side
+from fa4_asv.record.formatting import counted
+
+NEWS = ("newly broken", "newly unsupported", "newly working", "newly supported", "new", "gone")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of a table in words."""
+
+    case: str
+    what: str
+    base: str
+    head: str
+    change: str
+    verdict: str
+    reason: str
+    words: str
+
+
+def line_of(row: Row) -> Line:
+    sides = figure(row, row.base), figure(row, row.head)
+    return Line(row.case, title(row), *sides, change(row), row.verdict, row.reason, row.words)
+
+
+def title(row: Row) -> str:
+    """What the figure is: "spill (stack frame)", "forward seconds"; of a state the group."""
+    if not row.metric:
+        return row.group
+    group = GROUPS[row.group]
+    words = group.metrics[row.metric][1]
+    return f"{group.name} {words}" if row.unit == "seconds" else words
+
+
+def figure(row: Row, value: float | None) -> str:
+    """A count with thousands separated, or a time."""
+    if value is None:
+        return ""
+    if row.unit != "seconds":
+        return f"{value:,.0f}" if value == int(value) else f"{value:.4g}"
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if value >= size:
+            return f"{value / size:.4g} {unit}"
+    return f"{value / 1e-9:.4g} ns"
+
+
+def change(row: Row) -> str:
+    """Percent, or words where a percentage says nothing."""
+    if row.ratio is None:
+        return ""
+    if row.low is not None and row.high is not None:
+        return f"{row.ratio - 1:+.2%} ({row.low - 1:+.2%} to {row.high - 1:+.2%})"
+    if row.base == 0 and row.head:
+        return "from 0"
+    if row.head == 0 and row.base:
+        return "to 0"
+    apart = row.ratio - 1
+    return f"{apart:+.1%}" if abs(apart) >= 0.001 else f"{apart:+.3%}"
+
+
+def headline(found: Comparison) -> str:
+    """The summary in a sentence."""
+    if not found.worse:
+        start = "Nothing is worse"
+    else:
+        start = f"{counted(len(found.worse), 'figure')} of {counted(_cases(found.worse), 'case')} worse"
+    rest = [f"{len(found.better)} better"]
+    counts = found.counts
+    rest += [
+        f"{counts[name]} {name}" for name in ("equal", "same", "unclear", NOT_COMPARABLE) if counts[name]
+    ]
+    states = [f"{counts[name]} {name}" for name in NEWS if counts[name]]
+    return ", ".join([start, *rest]) + (f"; of cases: {', '.join(states)}" if states else "")
+
+
+def _cases(rows: list[Row]) -> int:
+    return len({(row.group, row.case) for row in rows})
+
+
+def by_metric(found: Comparison) -> list[tuple[str, int, int, int]]:
+    """(figure, worse, better, neither) for each metric, in the order of the table of groups."""
+    tallies: dict[str, Counter[str]] = {}
+    for row in found.rows:
+        tallies.setdefault(title(row) if row.metric else "state of a case", Counter())[row.effect] += 1
+    return [(name, tally["worse"], tally["better"], tally[""]) for name, tally in tallies.items()]
+
+
+def origin(side: Side) -> str:
+    """The commit behind a side, ours to print: its hash and release."""
+    return side.commit.hash[:10] + (f", release {side.commit.release}" if side.commit.release else "")
+
+
+def toolchain(side: Side) -> str:
+    """The toolchain behind a side: policy, digest, compiler."""
+    used = side.sidecar.toolchain
+    if not used.digest:
+        return "none: it has no such flavour"
+    compiler = used.packages.get("nvidia-cutlass-dsl", "unknown")
+    return f"nvidia-cutlass-dsl {compiler} (policy {used.policy}, digest {used.digest})"
+
+
+def packages(found: Comparison) -> str:
+    """What differs between the two toolchains."""
+    moved = [f"{name} {old or '-'} -> {new or '-'}" for name, (old, new) in found.packages.items()]
+    return ", ".join(moved) or "nothing: every version is the same"
+
+
+def others(found: Comparison) -> list[Row]:
+    """The rows that are neither worse nor better but say more than "equal": news, unclear, not comparable."""
+    dull = ("equal", "same")
+    return [row for row in found.rows if not row.effect and row.verdict not in dull]

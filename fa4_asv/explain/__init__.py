@@ -1,0 +1,1 @@
+"""What moved a figure: source or toolchain, which package, which upstream commit."""

@@ -1,0 +1,96 @@
+"""Any source under any set of packages, compiled outside of asv: nothing of it can enter `results/`.
+
+asv knows commits and policies; to tell source from toolchain takes pairs that are neither, such as an old
+source under a new toolchain with one package put back. What was compiled stays in the cache that `asv run`
+uses, too, so a pair is compiled once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.machine import NOGPU, find_tool
+from fa4_asv.base.project import Project
+from fa4_asv.catalog.benchmarks import Case, key_of
+from fa4_asv.history.source import Source, refuse_shadow
+from fa4_asv.history.toolchain import Lock, install
+from fa4_asv.measure.context import VARIABLE, Context
+from fa4_asv.measure.kernels.collect import known
+from fa4_asv.record.schema import CaseRecord
+
+Records = dict[str, CaseRecord]
+_POLICY = "explain"  # of no series: these pairs are never recorded
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where pairs are compiled: `base` is an interpreter with torch, `terminal` shows progress ("" for none)."""
+
+    project: Project
+    base: Path
+    flavour: str
+    terminal: str = ""
+
+    def records(self, source: Source, packages: dict[str, str], cases: Sequence[Case]) -> Records:
+        """Records of (arch, case) by key; every case has one, whatever its compile did.
+
+        Raises Fa4AsvError when the packages cannot be installed or the process answers nothing.
+        """
+        if not cases:
+            return {}
+        lock = Lock(Path(_POLICY), self.flavour, _POLICY, packages)
+        context = self._context(source, lock)
+        found, missing = known(context, cases)
+        if missing:
+            calls = [case for case in cases if key_of(case) not in found]
+            python = install(self.project, lock, self.base)
+            refuse_shadow(python, source.folder)
+            found |= _ask(python, context, calls)
+        return {key: found[key] for key in map(key_of, cases)}
+
+    def _context(self, source: Source, lock: Lock) -> Context:
+        return Context(
+            root=str(self.project.root),
+            machine=NOGPU,
+            environment=_POLICY,
+            commit=source.commit,
+            tree=source.tree,
+            release=source.release,
+            flavour=self.flavour,
+            policy=_POLICY,
+            digest=lock.digest,
+            packages=lock.packages,
+            source=str(source.folder),
+            spool="",
+            cuobjdump=find_tool("cuobjdump") or "cuobjdump",
+            nvdisasm=find_tool("nvdisasm") or "nvdisasm",
+            terminal=self.terminal,
+        )
+
+
+def _ask(python: Path, context: Context, cases: Sequence[Case]) -> Records:
+    """One process for all `cases`; it bounds each compile itself, and dies with this one."""
+    path = os.pathsep.join([context.source, context.root])
+    process = subprocess.Popen(
+        [str(python), "-m", "fa4_asv.explain.pair_worker"],
+        env={**os.environ, "PYTHONPATH": path, VARIABLE: context.dump()},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        answer, words = process.communicate(json.dumps(cases))
+        return {key: CaseRecord.from_json(value) for key, value in json.loads(answer).items()}
+    except ValueError:
+        last = words.strip().splitlines()[-1:] or [f"exit code {process.returncode}"]
+        raise Fa4AsvError(f"the process that compiles answered nothing: {last[0][:300]}") from None
+    finally:
+        process.kill()
+        process.wait()

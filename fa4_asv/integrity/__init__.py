@@ -1,0 +1,1 @@
+"""Whether the record is sound, and the only door into results/."""

@@ -1,0 +1,112 @@
+"""The kept `.cause` files: one more explanation merged into them, and whether they agree with the record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.project import Project
+from fa4_asv.history.manifest import Manifest
+from fa4_asv.record.explanation import (
+    MACHINE,
+    Culprit,
+    Explanation,
+    Side,
+    read_explanation,
+    write_explanation,
+)
+from fa4_asv.record.schema import SUITE, CaseRecord, Sidecar
+from fa4_asv.record.store import series_sidecars
+
+
+def keep(project: Project, found: Explanation) -> Path:
+    """Write `found` into the record, over what stands there of other cases; the file's path. Atomic."""
+    path = project.results / MACHINE / found.file_name
+    old = None
+    if path.is_file():
+        try:
+            old = read_explanation(path)
+        except Fa4AsvError:
+            old = None  # damaged: what is known now is whole
+    write_explanation(path, combined(old, found))
+    return path
+
+
+def combined(old: Explanation | None, new: Explanation) -> Explanation:
+    """`new` over `old`, case by case; what `old` says of other cases stays, and its threads.
+
+    Nothing of `old` is kept where it is of other toolchains.
+    """
+    if old is None or (old.base, old.head, old.suite) != (new.base, new.head, new.suite):
+        return new
+    fresh = new.cases.keys() | new.states.keys()
+    rest = (old.cases.keys() | old.states.keys()) - fresh
+    kept = [
+        replace(culprit, cases=left)
+        for culprit in old.culprits
+        if (left := tuple(case for case in culprit.cases if case not in fresh))
+    ]
+    return replace(
+        new,
+        cases={**_without(old.cases, fresh), **new.cases},
+        states={**_without(old.states, fresh), **new.states},
+        opcodes={**_without(old.opcodes, fresh), **new.opcodes},
+        culprits=_united([*kept, *new.culprits]),
+        notes=tuple(dict.fromkeys([*(old.notes if rest else ()), *new.notes])),
+        threads=tuple(dict.fromkeys([*old.threads, *new.threads])),
+    )
+
+
+def _without(cases: Mapping[str, Any], fresh: set[str]) -> dict[str, Any]:
+    return {case: value for case, value in cases.items() if case not in fresh}
+
+
+def _united(culprits: list[Culprit]) -> tuple[Culprit, ...]:
+    """Culprits that are the same but for their cases become one."""
+    found: dict[Culprit, set[str]] = {}
+    for culprit in culprits:
+        found.setdefault(replace(culprit, cases=()), set()).update(culprit.cases)
+    return tuple(replace(culprit, cases=tuple(sorted(cases))) for culprit, cases in found.items())
+
+
+def problems(path: Path, manifest: Manifest | None) -> Iterator[str]:
+    """What is wrong with a `.cause` file by itself, its name, the releases and the sidecars beside it."""
+    try:
+        found = read_explanation(path)
+    except Fa4AsvError as error:
+        yield str(error).removeprefix(str(path)).lstrip(": ")
+        return
+    if path.name != found.file_name:
+        yield f"holds what belongs in {found.file_name}; rename it or explain again"
+    if (found.suite, found.machine) != (SUITE, path.parent.name):
+        yield (
+            f"is of suite {found.suite!r} and machine {found.machine!r}, expected {SUITE!r} and "
+            f"{path.parent.name!r}; explain again"
+        )
+    for name, side in (("base", found.base), ("head", found.head)):
+        release = manifest.by_commit(side.commit) if manifest else None
+        if release is not None and release.version != side.release:
+            yield f"says {name} is {side.release!r}, but its commit is {release.version!r}; explain again"
+        for sidecar in series_sidecars(path.parent, side.commit, found.flavour, found.policy):
+            yield from _against(found, name, side, sidecar)
+
+
+def _against(found: Explanation, name: str, side: Side, sidecar: Sidecar) -> Iterator[str]:
+    """Digest and figures of one side against what is recorded of it."""
+    if sidecar.toolchain.digest != side.digest:
+        yield f"{name} has toolchain {side.digest}, the record {sidecar.toolchain.digest}; explain again"
+        return
+    records = sidecar.groups.get("codegen", {})
+    for case, metrics in found.cases.items():
+        record = records.get(case, CaseRecord("not run"))
+        for metric, verdict in metrics.items():
+            said, known = getattr(verdict, name), record.figures.get(metric)
+            if record.state != "not run" and said != known:
+                yield f"{case} {metric}: {name} is {said}, the record says {known}; explain again"
+    for case, state in found.states.items():
+        known_state = records.get(case, CaseRecord("not run")).state
+        if known_state not in ("not run", getattr(state, name)):
+            yield f"{case}: {name} is {getattr(state, name)}, the record says {known_state}; explain again"

@@ -1,0 +1,1 @@
+"""The instruments: each package measures one kind of figure in processes of its own."""

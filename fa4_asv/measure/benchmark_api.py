@@ -1,0 +1,92 @@
+"""Between benchmark classes and instruments: what is selected, what may run here, what is recorded."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from asv_runner.benchmarks.mark import SkipNotImplemented
+
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.files import write_atomic
+from fa4_asv.base.machine import NOGPU
+from fa4_asv.catalog.benchmarks import GROUPS, Case, key_of
+from fa4_asv.measure.context import Context, current
+from fa4_asv.record.schema import CaseRecord
+
+Records = dict[str, CaseRecord]
+Measure = Callable[[Context, Sequence[Case]], Records]
+
+
+def collect(name: str, measure: Measure) -> dict[str, Any]:
+    """Measure what was selected of an exact group; records as JSON values by key, none in another lane.
+
+    A case for which `measure` has no record is "not run", and keeps whatever was known of it.
+    """
+    context, group = current(), GROUPS[name]
+    if context.machine != NOGPU:
+        return {}  # not None: asv would then call the benchmarks without this argument
+    # asv tells a setup_cache nothing of its selection; measuring the rest would cost minutes.
+    wanted = group.selected(context.select)
+    if not wanted:
+        return {}
+    records = {
+        key: CaseRecord("not run", why="not selected, or not to be had here")
+        for key in map(key_of, group.cases)
+    }
+    if context.unsupported:
+        records |= {key_of(case): CaseRecord("unsupported", why=context.unsupported) for case in wanted}
+    else:
+        records |= measure(context, wanted)
+    spool(context, name, records)
+    return {key: record.to_json() for key, record in records.items()}
+
+
+def spool(context: Context, group: str, records: Records) -> None:
+    """Hand records to the asv process, which keeps them in the sidecar when it saves the results."""
+    text = json.dumps({"group": group, "cases": {key: record.to_json() for key, record in records.items()}})
+    # Names sort by time: rounds of one case are put together in the order they were taken.
+    name = f"{group}-{time.time_ns():020}-{uuid.uuid4().hex}.json"
+    write_atomic(Path(context.spool) / name, text)
+
+
+def figure(records: dict[str, Any], group: str, metric: str, *case: str) -> int:
+    """One exact figure. Raises SkipNotImplemented (asv: n/a) where unsupported, Fa4AsvError where broken."""
+    if current().machine != NOGPU:
+        raise SkipNotImplemented(f"{group} figures belong to machine {NOGPU}: run without --machine")
+    record = records.get(key_of(case), {"state": "not run", "why": "not selected by --bench"})
+    if record["state"] == "measured":
+        return int(record["figures"][metric])
+    if record["state"] == "broken":
+        raise Fa4AsvError(f"{' '.join(case)} is broken: {record['why']}")
+    raise SkipNotImplemented(record["why"])
+
+
+def sampled(
+    group: str, case: Case, measure: Callable[[Context, Case], CaseRecord], metric: str = "seconds"
+) -> dict[str, Any]:
+    """Samples of a case's metric that belongs to the machine that measures it, as asv reads them.
+
+    Raises SkipNotImplemented on machine `nogpu`, where unsupported and where it could not be taken,
+    Fa4AsvError where broken.
+    """
+    context = current()
+    if context.machine == NOGPU:
+        raise SkipNotImplemented(f"{group} is measured by a clock: run with --machine NAME")
+    record = (
+        CaseRecord("unsupported", why=context.unsupported) if context.unsupported else measure(context, case)
+    )
+    # A case is asked once a metric: the samples of the others come when their turn does, and only then.
+    others = GROUPS[group].metrics.keys() - {metric}
+    own = {name: values for name, values in record.samples.items() if name not in others}
+    spool(context, group, {key_of(case): replace(record, samples=own)})
+    if record.state in ("unsupported", "not run"):
+        raise SkipNotImplemented(record.why)
+    if record.state != "measured":
+        raise Fa4AsvError(f"{' '.join(case)} is {record.state}: {record.why}")
+    return {"samples": record.samples[metric], "number": 1}

@@ -1,0 +1,40 @@
+"""A disk cache of what is known of a source tree under a toolchain, so that nothing exact is made twice.
+
+A second metric, a repeated run or `asv find` then costs milliseconds. What is broken is never kept: a
+full disk or a missing tool is no property of FA4.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.files import write_atomic
+from fa4_asv.measure.context import Context
+from fa4_asv.record.schema import CaseRecord
+
+Records = dict[str, CaseRecord]
+
+
+def cache_path(context: Context, kind: str, version: str, *parts: str) -> Path:
+    """Where records of `kind` stand: keyed by protocol version, source tree, flavour, toolchain and parts."""
+    words = (version, context.tree, context.flavour, context.digest, *parts)
+    key = hashlib.sha256("\0".join(words).encode()).hexdigest()
+    return Path(context.root) / ".asv" / "cache" / kind / key[:2] / f"{key}.json"
+
+
+def read_cache(path: Path) -> Records | None:
+    """The records at `path`; None where there are none, or none that can be read."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return {key: CaseRecord.from_json(value) for key, value in data.items()}
+    except (OSError, ValueError, AttributeError, Fa4AsvError):
+        return None
+
+
+def write_cache(path: Path, records: Records) -> None:
+    """Keep `records`, unless one of them is broken."""
+    if all(record.state != "broken" for record in records.values()):
+        write_atomic(path, json.dumps({key: record.to_json() for key, record in records.items()}))

@@ -1,0 +1,1 @@
+"""Seconds of a first call and of the import."""

@@ -1,0 +1,154 @@
+"""The process that is timed: FA4 imported once, and called once by each of its children, as in a user's first step.
+
+Started as `python -m fa4_asv.measure.compile_time.worker` by the jit instrument with the target architecture in the
+environment. Answers {"seconds": of the import, "forks": whether it may, "error": null or {"kind", "words",
+"refused"}} when it has imported FA4. Each JSON line {"call": name} is then done by a child that has compiled nothing
+before, and answered with {"seconds": of the call, "kernels": how many it compiled, "used": processor seconds,
+"error"}. Where imports have started threads (a torch with CUDA beside a driver does), a child would wait for
+them for ever: then the one line that is read is done by this very process, and the next needs another.
+
+The call sees fake CUDA tensors: it traces, lowers and assembles its real kernels and launches none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fa4_asv.catalog.kernels import CALLS, Call
+from fa4_asv.measure.driver_stubs import describe, open_answers, stand_in_for_the_driver
+from fa4_asv.measure.fake_calls import make_call
+from fa4_asv.measure.pool import die_with_parent
+
+
+class Forgiving:
+    """Stands in for `cute.compile`: DSL 4.4 compiles, and then fails to load without a driver.
+
+    Whether there is a cubin then is codegen's to check: it keeps cubins, and here that would be timed.
+    """
+
+    def __init__(self, compile_function: Any, count: list[int] | None = None) -> None:
+        self._compile = compile_function
+        self._count = [0] if count is None else count
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._compile, name)
+
+    def __getitem__(self, options: Any) -> Forgiving:
+        return Forgiving(self._compile[options], self._count)
+
+    @property
+    def kernels(self) -> int:
+        return self._count[0]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self._count[0] += 1
+        try:
+            return self._compile(*args, **kwargs)
+        except Exception as error:
+            if "CudaDriverDependencyError" not in f"{type(error).__name__} {error}":
+                raise
+            return _never_run
+
+
+def _never_run(*_: Any, **__: Any) -> None:
+    raise RuntimeError("a kernel compiled without a driver was launched")
+
+
+def timed(action: Callable[[], Any]) -> dict[str, Any]:
+    """Seconds of `action`, and in words what it raised."""
+    error = None
+    begin = time.perf_counter()
+    try:
+        action()
+    except Exception as caught:
+        error = describe(caught)
+    return {"seconds": time.perf_counter() - begin, "error": error}
+
+
+def in_a_child(action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `action` answers in a forked child, with the processor seconds it used. Where that dies, this process does likewise."""
+    before = _used_by_children()
+    source, target = os.pipe()
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            die_with_parent()
+            os.write(target, json.dumps(action()).encode())
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    os.close(target)
+    with open(source, "rb") as stream:  # noqa: PTH123 - a pipe, not a file
+        text = stream.read()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code < 0:
+        os.kill(os.getpid(), -code)
+    if code:
+        # Who started this reads the last words on stderr, and how it ended.
+        os._exit(code)
+    return {**json.loads(text), "used": _used_by_children() - before}
+
+
+def _used_by_children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _one_thread() -> bool:
+    """Whether a child of this process would be whole; no where the system does not tell."""
+    tasks = Path("/proc/self/task")
+    return tasks.is_dir() and len(list(tasks.iterdir())) == 1
+
+
+def _import_fa4() -> None:
+    import flash_attn.cute.interface  # noqa: F401
+
+
+def main() -> None:
+    answers = open_answers()
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    # The DSL is part of what is timed, so its own stand-in must wait until it has been imported.
+    stand_in_for_the_driver(torch, type("NoHardwareYet", (), {}))
+    imported = timed(_import_fa4)
+    forks = _one_thread()
+    answers.write(json.dumps({**imported, "forks": forks}) + "\n")
+    line = sys.stdin.readline()
+    if not line:
+        return
+    import cutlass.cute as cute
+    from cutlass.utils import HardwareInfo
+    from flash_attn.cute import interface
+
+    stand_in_for_the_driver(torch, HardwareInfo)
+    cute.compile = forgiving = Forgiving(cute.compile)
+
+    def call_once(call: Call) -> dict[str, Any]:
+        with FakeTensorMode():
+            answer = timed(lambda: make_call(torch, interface, call))
+        return {**answer, "kernels": forgiving.kernels}
+
+    while line:
+        call = CALLS[json.loads(line)["call"]]
+        if not forks:
+            answers.write(json.dumps({**call_once(call), "used": 0.0}) + "\n")
+            return
+        answers.write(json.dumps(in_a_child(partial(call_once, call))) + "\n")
+        line = sys.stdin.readline()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""What the environment plug-in tells a benchmark process, as one JSON value in one variable."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+
+from fa4_asv.base.errors import Fa4AsvError
+
+VARIABLE = "FA4_ASV_CONTEXT"
+
+
+@dataclass(frozen=True)
+class Context:
+    """Which source, toolchain and machine stand behind the benchmarks of this process.
+
+    `unsupported` holds the words when the commit has no such flavour; `spool` is the folder whose
+    records become the sidecar; `select` are the regular expressions of asv's `--bench`, empty for all;
+    `torches` maps versions of torch to interpreters that hold this toolchain over them.
+    """
+
+    root: str
+    machine: str
+    environment: str
+    commit: str
+    tree: str
+    release: str
+    flavour: str
+    policy: str
+    digest: str
+    packages: dict[str, str]
+    source: str
+    spool: str
+    cuobjdump: str
+    nvdisasm: str
+    unsupported: str = ""
+    terminal: str = ""
+    select: list[str] = field(default_factory=list)
+    torches: dict[str, str] = field(default_factory=dict)
+
+    def dump(self) -> str:
+        return json.dumps(asdict(self))
+
+
+def current() -> Context:
+    """The context of this process. Raises Fa4AsvError outside of `asv run`."""
+    text = os.environ.get(VARIABLE)
+    if not text:
+        raise Fa4AsvError(f"{VARIABLE} is not set: benchmarks run under `asv run`, with the fa4 environment")
+    return Context(**json.loads(text))

@@ -1,0 +1,1 @@
+"""Figures of compiled kernels: spills, loads, stores, instructions, registers, code size."""

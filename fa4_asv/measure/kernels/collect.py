@@ -1,0 +1,156 @@
+"""Compile cases for an architecture in fresh processes and read their kernels.
+
+Answers come from a disk cache keyed by FA4's source tree, toolchain, architecture and call, so that a
+second metric, a repeated run or `asv find` compiles nothing.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fa4_asv.base.core_locks import shared
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.catalog.kernels import CASES, Case
+from fa4_asv.measure.cache import cache_path, read_cache, write_cache
+from fa4_asv.measure.context import Context
+from fa4_asv.measure.driver_stubs import target_environment
+from fa4_asv.measure.kernels.cubin import Cubin, read_cubin
+from fa4_asv.measure.pool import Job, Outcome, cores, run_jobs
+from fa4_asv.measure.progress import progress
+from fa4_asv.record.schema import CaseRecord
+
+# Raised when cases, stand-ins or the reading of cubins change meaning; also the benchmarks' version.
+VERSION = "1"
+# A kernel takes 1-9 s, four times that under the oldest DSLs; a call has up to four kernels.
+CALL_TIMEOUT = 180.0
+
+# Calls of which more than the main kernel is read. Others share theirs, half a second a kernel.
+_WITH_AROUND = {case.call.name for case in CASES.values() if case.role != "main"}
+
+Records = dict[str, CaseRecord]
+
+
+def measure(context: Context, wanted: Sequence[tuple[str, ...]], processes: int | None = None) -> Records:
+    """Records of `wanted` (arch, case name) pairs, keyed "sm_90/fwd_d128_causal".
+
+    Every pair has a record, whatever its compile did. Broken ones are not cached: they are tried again
+    in the next run.
+    """
+    records, missing = known(context, wanted)
+    if missing:
+        records |= _compile(context, missing, processes or cores())
+    return {key: records[key] for key in (f"{arch}/{name}" for arch, name in wanted)}
+
+
+def known(context: Context, wanted: Sequence[tuple[str, ...]]) -> tuple[Records, list[tuple[str, str]]]:
+    """What the cache has of `wanted` (and more cases of the same calls), and the (arch, call) it lacks."""
+    records: Records = {}
+    missing = []
+    for arch, call in dict.fromkeys((arch, CASES[name].call.name) for arch, name in wanted):
+        cached = read_cache(cache_path(context, "codegen", VERSION, arch, call))
+        if cached is None:
+            missing.append((arch, call))
+        else:
+            records |= cached
+    return records, missing
+
+
+def _compile(context: Context, calls: Sequence[tuple[str, str]], processes: int) -> Records:
+    """Compile `calls` (arch, call name) and read their cubins."""
+    scratch = Path(tempfile.mkdtemp(prefix="fa4-codegen-"))
+    records: Records = {}
+
+    def finished(outcome: Outcome) -> None:
+        arch, _, call = outcome.key.partition("/")
+        found = _records_of(context, arch, call, outcome, cubins)
+        write_cache(cache_path(context, "codegen", VERSION, arch, call), found)
+        records.update(found)
+        done[0] += 1
+        progress(context, f"compiled {done[0]}/{len(calls)} calls, last {outcome.key}")
+
+    done = [0]
+    cubins: dict[str, Cubin] = {}
+    dumps = scratch / "dumps"
+    dumps.mkdir()
+    keep = (("CUTE_DSL_KEEP_CUBIN", "1"), ("FA4_ASV_DUMPS", str(dumps)))
+    command = (sys.executable, "-m", "fa4_asv.measure.kernels.worker")
+    jobs = [
+        Job(
+            f"{arch}/{call}",
+            {"call": call, "into": str(scratch / arch / call), "around": call in _WITH_AROUND},
+            command,
+            (*target_environment(arch, context.flavour), *keep),
+            CALL_TIMEOUT,
+        )
+        for arch, call in sorted(calls)
+    ]
+    try:
+        with shared(lambda words: progress(context, words)):
+            run_jobs(jobs, processes, finished)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        progress(context, "")
+    return records
+
+
+def _records_of(
+    context: Context, arch: str, call: str, outcome: Outcome, cubins: dict[str, Cubin]
+) -> Records:
+    """The records of all cases of one call from what its process answered."""
+    records = {}
+    for case in CASES.values():
+        if case.call.name == call:
+            records[f"{arch}/{case.name}"] = _record(context, case, outcome, cubins)
+    return records
+
+
+def _record(context: Context, case: Case, outcome: Outcome, cubins: dict[str, Cubin]) -> CaseRecord:
+    if outcome.lost:
+        return CaseRecord("broken", why=outcome.lost)
+    error = outcome.answer["error"]
+    kernel = _kernel_of(case, outcome.answer["kernels"], whole=error is None)
+    if kernel is None and error:
+        words = f"{error['kind']}: {error['words']}"
+        return CaseRecord("unsupported" if error["refused"] else "broken", why=words)
+    if kernel is None:
+        if case.role == "main":
+            return CaseRecord("broken", why="the call returned without compiling a main kernel")
+        return CaseRecord(
+            "unsupported", why=f"this backward has no {case.role.partition('_')[0]}process kernel"
+        )
+    try:
+        cubin = read_cubin(Path(kernel["cubin"]), context.cuobjdump, context.nvdisasm, cubins)
+    except Fa4AsvError as unreadable:
+        return CaseRecord("broken", why=str(unreadable))
+    return CaseRecord(
+        "measured",
+        figures=asdict(cubin.figures),
+        sha256=cubin.sha256,
+        kernel=kernel["kernel"],
+        opcodes=cubin.opcodes,
+    )
+
+
+def _kernel_of(case: Case, kernels: list[dict[str, Any]], whole: bool = True) -> dict[str, Any] | None:
+    """The kernel of `case` among those its call compiled, in the order of compilation.
+
+    FA4 compiles the postprocess of dQ first; those of dK and dV, where there are any, share the last.
+    Where the call broke off (not `whole`), a single postprocess is that of dQ alone.
+    """
+    pre = [kernel for kernel in kernels if "Preprocess" in kernel["kernel"]]
+    post = [kernel for kernel in kernels if "Postprocess" in kernel["kernel"]]
+    stem = "Backward" if case.call.backward else "Forward"
+    main = [kernel for kernel in kernels if stem in kernel["kernel"] and kernel not in pre + post]
+    chosen = {
+        "main": main[:1],
+        "pre": pre[:1],
+        "post_dq": post[:1],
+        "post_dkv": post[-1:] if whole else post[1:][-1:],
+    }[case.role]
+    return chosen[0] if chosen else None

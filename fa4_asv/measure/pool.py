@@ -1,0 +1,286 @@
+"""Worker processes that may hang or die: every job ends, in an answer or in words.
+
+Knows nothing of kernels. A job is a JSON value sent to a worker as one line; the worker answers with
+one line of JSON. A worker that hangs is killed with its children, one that dies is replaced; either
+costs its current job only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import queue
+import selectors
+import signal
+import subprocess
+import tempfile
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.escape import without_places
+
+VARIABLE = "FA4_ASV_CORES"
+_LAST_MOMENT = 10.0  # a busy machine takes seconds to end a process that holds torch
+_ENDED = "the process ended with exit code"
+START_TIMEOUT = 180.0  # importing torch and a cold DSL from a slow disk takes up to a minute
+
+
+@dataclass(frozen=True)
+class Job:
+    """`payload` goes to a worker started as `command` with `environment` added to its own."""
+
+    key: str
+    payload: Any
+    command: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...]
+    timeout: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The answer, or why there is none (`lost`: timed out, killed, or no start)."""
+
+    key: str
+    answer: Any = None
+    lost: str = ""
+
+
+def cores() -> int:
+    """How many workers at once: FA4_ASV_CORES, else the cores that this process may run on (taskset, Slurm).
+
+    Raises Fa4AsvError where the variable is no positive number.
+    """
+    text = os.environ.get(VARIABLE, "").strip()
+    if not text:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise Fa4AsvError(f"{VARIABLE} is {text!r}, expected a number of cores such as 1")
+    return int(text)
+
+
+def die_with_parent() -> None:
+    """Called by a worker at its start: a hung compile must not outlive a killed run (Linux only)."""
+    set_parent_death_signal = 1
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+
+
+class Worker:
+    """One process: a line in, a line out, bounded in time."""
+
+    def __init__(self, job: Job) -> None:
+        self.kind = _kind(job)
+        # A file, not a pipe: a chatty compiler cannot block on it, and its tail explains a death.
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
+        self._process = subprocess.Popen(
+            list(job.command),
+            env={**os.environ, **dict(job.environment)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            start_new_session=True,
+        )
+        self._buffer = b""
+        self.started = self._line(START_TIMEOUT)
+
+    def _line(self, timeout: float) -> Any:
+        """The next line as JSON, or the reason why none came, as an Outcome without key."""
+        stdout = self._process.stdout
+        assert stdout is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(stdout, selectors.EVENT_READ)
+            while b"\n" not in self._buffer:
+                if not selector.select(timeout):
+                    self.kill()
+                    return Outcome("", lost=f"timed out after {timeout:g} s and was killed")
+                chunk = os.read(stdout.fileno(), 1 << 16)
+                if not chunk:
+                    return Outcome("", lost=self._death())
+                self._buffer += chunk
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        try:
+            return json.loads(line)
+        except ValueError:
+            self.kill()
+            return Outcome("", lost=f"the compile process answered no JSON: {line[:80]!r}")
+
+    def _death(self) -> str:
+        # Its output closes a moment before it ends: killed in between, it would seem to have been killed by another.
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_LAST_MOMENT)
+        self.kill()
+        code = self._process.returncode
+        words = f"the process was killed by {signal.Signals(-code).name}" if code < 0 else f"{_ENDED} {code}"
+        self._stderr.seek(0, os.SEEK_END)
+        self._stderr.seek(max(0, self._stderr.tell() - 4000))
+        tail = self._stderr.read().decode(errors="replace").strip().splitlines()
+        return f"{words}: {without_places(tail[-1])[:300]}" if tail else words
+
+    def ask(self, job: Job) -> Outcome:
+        """Send one job and wait for its answer, at most its timeout."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(job.payload).encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError:
+            return Outcome(job.key, lost=self._death())
+        answer = self._line(job.timeout)
+        if isinstance(answer, Outcome):
+            return Outcome(job.key, lost=answer.lost)
+        return Outcome(job.key, answer)
+
+    def kill(self) -> None:
+        """End the process and everything it started."""
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self._process.wait()
+
+    def close(self) -> None:
+        self.kill()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream:
+                stream.close()
+        self._stderr.close()
+
+
+class _Starts:
+    """Which kinds of worker cannot start, so that a hundred jobs do not each take seconds to find that out."""
+
+    ENOUGH = 2  # a kind that ended by itself so often, and never started, is not tried again in this run
+
+    def __init__(self) -> None:
+        self._ended: dict[Any, list[str]] = {}
+        self._lock = threading.Lock()
+
+    def hopeless(self, kind: Any) -> str:
+        """What it said when it ended, "" for a kind that is worth a try."""
+        with self._lock:
+            ended = self._ended.get(kind, [])
+            return ended[-1] if len(ended) >= self.ENOUGH else ""
+
+    def note(self, kind: Any, lost: str) -> None:
+        """A start, and why it failed ("" for a good one). A kill or a slow disk says nothing of the next start."""
+        with self._lock:
+            if not lost:
+                self._ended[kind] = []
+            elif lost.startswith(_ENDED):
+                self._ended.setdefault(kind, []).append(lost)
+
+
+class _Pile:
+    """Jobs by the kind of worker they need: starting one imports torch and FA4, for seconds.
+
+    A runner goes on with its kind. Where that has no jobs left, it turns to the kind with the most jobs a runner.
+    """
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._lock = threading.Lock()
+        self._left: dict[Any, deque[Job]] = {}
+        self._runners: Counter[Any] = Counter()
+        for job in jobs:
+            self._left.setdefault(_kind(job), deque()).append(job)
+
+    def take(self, kind: Any) -> Job | None:
+        """The next job for a runner whose worker is of `kind` (None: it has none); None when all are taken."""
+        with self._lock:
+            if not self._left.get(kind):
+                self._runners[kind] -= 1
+                open_kinds = [one for one, jobs in self._left.items() if jobs]
+                if not open_kinds:
+                    return None
+                kind = max(open_kinds, key=lambda one: len(self._left[one]) / (self._runners[one] + 1))
+                self._runners[kind] += 1
+            return self._left[kind].popleft()
+
+
+def _kind(job: Job) -> Any:
+    return job.command, job.environment
+
+
+class _Runner(threading.Thread):
+    """Takes jobs from the pile and keeps one worker alive for as long as the kind stays the same."""
+
+    def __init__(
+        self,
+        jobs: _Pile,
+        done: queue.SimpleQueue[Outcome],
+        stop: threading.Event,
+        starts: _Starts,
+    ) -> None:
+        super().__init__(daemon=True)
+        self._jobs, self._done, self._stop_event, self._starts = jobs, done, stop, starts
+        self.worker: Worker | None = None
+
+    def run(self) -> None:
+        kind = None
+        while not self._stop_event.is_set():
+            job = self._jobs.take(kind)
+            if job is None:
+                break
+            kind = _kind(job)
+            try:
+                outcome = self._do(job)
+            except Exception as error:  # a thread that dies silently would hang the run
+                outcome = Outcome(job.key, lost=f"could not start a compile process: {error}")
+            self._done.put(outcome)
+        self._drop()
+
+    def _drop(self) -> None:
+        if self.worker is not None:
+            self.worker.close()
+            self.worker = None
+
+    def _do(self, job: Job) -> Outcome:
+        kind = _kind(job)
+        if self.worker is not None and self.worker.kind != kind:
+            self._drop()
+        if self.worker is None:
+            if hopeless := self._starts.hopeless(kind):
+                return Outcome(job.key, lost=hopeless)
+            self.worker = Worker(job)
+            lost = self.worker.started.lost if isinstance(self.worker.started, Outcome) else ""
+            self._starts.note(kind, lost)
+            if lost:
+                self._drop()
+                return Outcome(job.key, lost=lost)
+        outcome = self.worker.ask(job)
+        if outcome.lost:
+            self._drop()
+        return outcome
+
+
+def run_jobs(
+    jobs: Sequence[Job], processes: int, finished: Callable[[Outcome], None] | None = None
+) -> list[Outcome]:
+    """Run all jobs on `processes` workers; every job has an outcome, in the order of completion.
+
+    `finished` is called in this thread after each. On KeyboardInterrupt the workers are killed.
+    """
+    waiting = _Pile(jobs)
+    done: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+    stop, starts = threading.Event(), _Starts()
+    runners = [_Runner(waiting, done, stop, starts) for _ in range(min(processes, len(jobs)))]
+    for runner in runners:
+        runner.start()
+    outcomes: list[Outcome] = []
+    try:
+        while len(outcomes) < len(jobs):
+            outcome = done.get()
+            outcomes.append(outcome)
+            if finished:
+                finished(outcome)
+    finally:
+        stop.set()
+        for runner in runners:
+            worker = runner.worker
+            if worker is not None:
+                worker.kill()
+            runner.join(timeout=10)
+    return outcomes

@@ -1,0 +1,1 @@
+"""Which PyTorch reaches FA4 through SDPA, checked without a GPU."""

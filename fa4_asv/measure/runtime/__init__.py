@@ -1,0 +1,1 @@
+"""Correctness, seconds, errors and peak memory of kernels that run."""

@@ -1,0 +1,124 @@
+"""FA4 called directly: flash_attn.cute.interface, without autograd."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+from typing import Any
+
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.catalog.shapes import PAGE, SPLITS, SdpaShape
+from fa4_asv.measure.runtime.backends import Calls, Results
+from fa4_asv.measure.runtime.inputs import Inputs
+
+
+class Fa4:
+    """`_flash_attn_fwd` and `_flash_attn_bwd`: what every public function of FA4 ends in."""
+
+    name = "fa4"
+    kernel = "flash_attncute"
+
+    def __init__(self) -> None:
+        self._interface = importlib.import_module("flash_attn.cute.interface")
+
+    def why_not(self, torch: Any, shape: SdpaShape, device: str, backward: bool) -> str:
+        """FA4's own refusals come from FA4 when it is called; this only keeps it off other hardware."""
+        if device == "cpu":
+            # The stand-in that the tests use runs there; FA4 does not.
+            return "" if getattr(self._interface, "RUNS_ON_CPU", False) else "FA4 has no CPU kernels"
+        major, minor = torch.cuda.get_device_capability()
+        if major not in (9, 10, 11, 12):
+            return f"FA4 needs Hopper or Blackwell, this card has compute capability {major}.{minor}"
+        return ""
+
+    def prepare(self, torch: Any, inputs: Inputs, deterministic: bool = False) -> Calls:
+        shape, interface = inputs.shape, self._interface
+        masks: dict[str, Any] = {"causal": shape.causal and shape.window is None}
+        if shape.window is not None:
+            masks |= {"window_size_left": shape.window, "window_size_right": 0}
+        q, k, v, only_forward = _given(torch, inputs)
+        dout = inputs.dout[0] if shape.packed else inputs.dout
+        both = masks | (_offsets(torch, inputs) if shape.packed else {})
+        last = {"deterministic": True} if deterministic or shape.variant == "deterministic" else {}
+        saved: list[Any] = []
+
+        def raw_forward() -> Any:
+            return interface._flash_attn_fwd(q, k, v, return_lse=True, **both, **only_forward)
+
+        def raw_backward() -> Any:
+            if not saved:
+                saved.extend(_out_and_lse(torch, raw_forward(), inputs))
+            return interface._flash_attn_bwd(q, k, v, saved[0], dout, saved[1], **both, **last)
+
+        def forward() -> Results:
+            return {"out": _batched(_out_and_lse(torch, raw_forward(), inputs)[0], shape)}
+
+        def backward() -> Results:
+            grads = raw_backward()
+            if not isinstance(grads, (tuple, list)) or len(grads) < 3:
+                raise Fa4AsvError(f"_flash_attn_bwd returned {_words(grads)}, expected dq, dk, dv")
+            return dict(zip(("dq", "dk", "dv"), (_batched(x, shape) for x in grads[:3]), strict=True))
+
+        return Calls(forward, backward, raw_forward, raw_backward)
+
+
+def _batched(x: Any, shape: SdpaShape) -> Any:
+    """A packed result with the batch axis that inputs have."""
+    return x.unsqueeze(0) if shape.packed else x
+
+
+def _offsets(torch: Any, inputs: Inputs) -> dict[str, Any]:
+    """Where packed sequences begin, for queries and keys alike, and how long the longest is."""
+    shape = inputs.shape
+    begins = [0, *itertools.accumulate(shape.lengths)]
+    begins = torch.tensor(begins, dtype=torch.int32, device=inputs.q.device)
+    longest = max(shape.lengths)
+    names = ("cu_seqlens_q", "cu_seqlens_k")
+    return dict.fromkeys(names, begins) | dict.fromkeys(("max_seqlen_q", "max_seqlen_k"), longest)
+
+
+def _given(torch: Any, inputs: Inputs) -> tuple[Any, Any, Any, dict[str, Any]]:
+    """q, k, v as the variant lays them out, and what it asks of the forward."""
+    shape = inputs.shape
+    q, k, v = inputs.q, inputs.k, inputs.v
+    if shape.dtype == "fp8":
+        q, k, v = (x.to(torch.float8_e4m3fn) for x in (q, k, v))
+    if shape.packed:
+        q, k, v = (x[0] for x in (q, k, v))
+    if shape.variant == "split":
+        return q, k, v, {"num_splits": SPLITS}
+    if shape.variant == "paged":
+        # Pages in an order of their own: reading them in a row must not give the right answer.
+        pages = shape.batch * shape.seq_len // PAGE
+        generator = torch.Generator().manual_seed(pages)
+        order = torch.randperm(pages, generator=generator)
+        table = torch.argsort(order).to(torch.int32).reshape(shape.batch, -1).to(q.device)
+        k, v = (x.reshape(pages, PAGE, *x.shape[2:])[order.to(q.device)] for x in (k, v))
+        return q, k, v, {"page_table": table}
+    return q, k, v, {}
+
+
+def _out_and_lse(torch: Any, answer: Any, inputs: Inputs) -> tuple[Any, Any]:
+    """The first two values, whatever follows them: b19 began to return more. Raises Fa4AsvError."""
+    shape = inputs.shape
+    if not isinstance(answer, (tuple, list)) or len(answer) < 2:
+        raise Fa4AsvError(f"_flash_attn_fwd returned {_words(answer)}, expected out, lse and more")
+    out, lse = answer[:2]
+    expected = (
+        (shape.num_heads, shape.tokens) if shape.packed else (shape.batch, shape.num_heads, shape.seq_len)
+    )
+    if not isinstance(lse, torch.Tensor) or tuple(lse.shape) != expected or lse.dtype != torch.float32:
+        raise Fa4AsvError(f"_flash_attn_fwd returned {_words(lse)} for lse, expected float32 {expected}")
+    return out, lse
+
+
+def _words(answer: Any) -> str:
+    if isinstance(answer, (tuple, list)):
+        return f"{len(answer)} values"
+    shape = getattr(answer, "shape", None)
+    return f"{type(answer).__name__}" + (f" {tuple(shape)}" if shape is not None else "")
+
+
+def backend(name: str) -> Fa4:
+    """The only one of this file."""
+    return Fa4()

@@ -1,0 +1,231 @@
+"""Rounds of timed cases: one timing process a class and round, each figure handed out once.
+
+asv starts a process per figure and round. Starting torch and FA4 in each would take longer than measuring, and
+reading one collection in every round would pool the same samples again. So the first figure of a round collects
+all cases that are selected; each round file is read once per case, and asking again collects anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from fa4_asv.base.core_locks import exclusive
+from fa4_asv.base.files import only_one, write_atomic
+from fa4_asv.catalog.benchmarks import GROUPS, Case, Group, key_of, traced_call
+from fa4_asv.measure.benchmark_api import sampled
+from fa4_asv.measure.context import Context
+from fa4_asv.measure.memory.collect import measure as measure_traced
+from fa4_asv.measure.pool import Job, Outcome, cores, run_jobs
+from fa4_asv.measure.progress import progress
+from fa4_asv.measure.runtime.sampling import two_modes
+from fa4_asv.record.schema import CaseRecord
+
+# Raised when inputs, guard or timing change meaning, with the version of the groups that they measure.
+VERSION = "1"
+# Of each question: the guard with a compile of every kernel of the call, or at most 5 s of GPU time.
+CASE_TIMEOUT = 300.0
+GUARDS = 8  # processes at once, each with a context and a few tensors of up to a GiB on the card
+_OUT_OF_MEMORY = re.compile("out.?of.?memory", re.IGNORECASE)  # torch's class, CUDA's words and names
+_WORKER = (sys.executable, "-m", "fa4_asv.measure.runtime.worker")
+
+Records = dict[str, CaseRecord]
+
+
+def sample(group: str, *case: str, metric: str = "seconds") -> dict[str, Any]:
+    """What a benchmark of a run-time group returns: the next round's samples of a case, as asv reads them."""
+    return sampled(group, case, lambda context, one: next_record(context, GROUPS[group], one, metric), metric)
+
+
+def next_record(
+    context: Context, group: Group, case: Case, metric: str = "", command: tuple[str, ...] = _WORKER
+) -> CaseRecord:
+    """The record of `case` from a round that it has not been read from for `metric`; collects one if there is none."""
+    folder = Path(context.spool) / "rounds" / group.name
+    folder.mkdir(parents=True, exist_ok=True)
+    with only_one(folder / ".lock"):
+        number = 0
+        used = _digest((*case, metric))
+        while (folder / f"{number}-{used}.used").exists():
+            number += 1
+        path = folder / f"{number}.round"
+        if not path.is_file():
+            records = collect(context, group, command)
+            write_atomic(path, json.dumps({key: record.to_json() for key, record in records.items()}))
+        (folder / f"{number}-{used}.used").touch()
+        known = json.loads(path.read_text(encoding="utf-8"))
+    if key_of(case) not in known:
+        return CaseRecord("broken", why="asv asked for a case that --bench did not select")
+    return CaseRecord.from_json(known[key_of(case)])
+
+
+def collect(context: Context, group: Group, command: tuple[str, ...] = _WORKER) -> Records:
+    """One round: every selected case of `group`, in one process that is replaced where it hangs or dies.
+
+    Cases that are timed are guarded before, by other processes, once for all rounds of an asv process.
+    """
+    cases = {key_of(case): case for case in group.selected(context.select)}
+    records = {key: bad for key in cases if (bad := _failed_before(context, group.name, key))}
+    # A card is one, whatever cores a process is bound to.
+    with exclusive(lambda words: progress(context, words), whole=group.device == "cuda"):
+        left = {key: case for key, case in cases.items() if key not in records}
+        guarded = _guarded(context, group, left, command) if group.what == "seconds" else {}
+        records |= {key: record for key, record in guarded.items() if record.state != "measured"}
+        left = {key: case for key, case in left.items() if key not in records}
+        for key, record in _ask(context, group, left, command).items():
+            words = guarded[key].words if key in guarded else {}
+            records[key] = replace(record, words=words | record.words)
+        progress(context, "")
+    return beside_traced(context, group, records) if "untraced_bytes" in group.metrics else records
+
+
+def _guarded(context: Context, group: Group, cases: dict[str, Case], command: tuple[str, ...]) -> Records:
+    """What the guard says of `cases`: a later round is a fresh process of the same code, and reads it."""
+    path = Path(context.spool) / "rounds" / group.name / "guard"
+    # No record as they are kept elsewhere: a guard that is passed has words and no figure.
+    found: Records = {}
+    if path.is_file():
+        known = json.loads(path.read_text(encoding="utf-8"))
+        found = {key: CaseRecord(**said) for key, said in known.items()}
+    if left := {key: case for key, case in cases.items() if key not in found}:
+        beside = _beside(group)
+        found |= _ask(context, group, left, command, "guard", beside)
+        # Memory that others took beside it says nothing of a case; what a card cannot hold fails alone, too.
+        starved = {key: case for key, case in left.items() if _OUT_OF_MEMORY.search(found[key].why)}
+        if starved and beside > 1:
+            found |= _ask(context, group, starved, command, "guard")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        said = {key: {"state": one.state, "why": one.why, "words": one.words} for key, one in found.items()}
+        write_atomic(path, json.dumps(said))
+    return {key: found[key] for key in cases}
+
+
+def _ask(
+    context: Context,
+    group: Group,
+    cases: dict[str, Case],
+    command: tuple[str, ...],
+    what: str = "",
+    processes: int = 1,
+) -> Records:
+    """What worker processes answer to `what` of each case; that is the group's own question where none is given."""
+    answers: Records = {}
+    surroundings = environment(context)
+    jobs = [
+        Job(key, _payload(group, case, what), command, surroundings, CASE_TIMEOUT)
+        for key, case in cases.items()
+    ]
+
+    def finished(outcome: Outcome) -> None:
+        answers[outcome.key] = _record(context, group.name, outcome)
+        progress(context, f"{what or group.what}: {len(answers)} of {len(jobs)}")
+
+    run_jobs(jobs, processes, finished)
+    return answers
+
+
+def _beside(group: Group) -> int:
+    """How many processes may guard at once: MATH takes a whole card's memory, and so may any yardstick."""
+    alone = group.device == "cpu" or any(case[0] != "fa4" for case in group.cases)
+    return 1 if alone else min(cores(), GUARDS)
+
+
+def beside_traced(context: Context, group: Group, records: Records) -> Records:
+    """Measured peaks with how far the trace of the same call, under the same toolchain, is from them."""
+    peaks = {key: record for key, record in records.items() if record.state == "measured"}
+    wanted = [(case[0], case[1]) for case in group.cases if key_of(case) in peaks]
+    traces = measure_traced(context, wanted)
+    for key, record in peaks.items():
+        trace = traces[key]
+        if trace.state != "measured":
+            records[key] = CaseRecord("broken", why=f"measured, but the trace is {trace.state}: {trace.why}")
+            continue
+        traced = trace.figures["peak_bytes"]
+        beyond = [abs(peak - traced) for peak in record.samples["peak_bytes"]]
+        words = {**record.words, "traced": str(traced)}
+        samples = {**record.samples, "untraced_bytes": beyond}
+        records[key] = CaseRecord("measured", samples=samples, words=words)
+    return records
+
+
+def environment(context: Context) -> tuple[tuple[str, str], ...]:
+    """Of a collecting process: FA4's disk cache on, so that no round compiles what another has compiled."""
+    cache = Path(context.root) / ".asv" / "cache" / "fa4-kernels"
+    return (
+        ("FLASH_ATTENTION_CUTE_DSL_CACHE_ENABLED", "1"),
+        ("FLASH_ATTENTION_CUTE_DSL_CACHE_DIR", str(cache)),
+    )
+
+
+def _payload(group: Group, case: Case, what: str) -> dict[str, Any]:
+    """What the worker is asked: a group's cases say more or less, the rest is the group's."""
+    job: dict[str, Any] = {
+        "what": what or group.what,
+        "device": group.device,
+        "backward": group.backward,
+    }
+    if group.what == "bytes":
+        backward, shape = traced_call(case[-1])
+        return job | {"backend": "fa4", "arch": case[0], "shape": shape.name, "backward": backward}
+    if group.what == "route":
+        return job | {"dtype": case[0]}
+    if group.what == "host":
+        return job | {"shape": case[1], "backward": case[0] == "bwd"}
+    return job | dict(zip(("backend", "shape", "kind"), case, strict=False))
+
+
+def _record(context: Context, group: str, outcome: Outcome) -> CaseRecord:
+    if outcome.lost:
+        return CaseRecord("broken", why=outcome.lost)
+    error = outcome.answer.get("error")
+    if error and error["guard"]:
+        words = f"guard: {error['words']}"
+        _remember(context, group, outcome.key, words)
+        return CaseRecord("broken", why=words)
+    if error:
+        return CaseRecord(
+            "unsupported" if error["refused"] else "broken", why=f"{error['kind']}: {error['words']}"
+        )
+    answer = outcome.answer
+    samples = dict(answer["samples"])
+    if seconds := samples.get("seconds"):
+        # A value a round beside the samples, which asv pools: verdicts count processes, not samples.
+        samples |= {"centre": [median(seconds)], "two modes": [float(bool(two_modes(seconds)))]}
+    if answer["control"] is not None:
+        samples["control"] = [answer["control"]]
+    errors = {f"error {name}": f"{value:.3g}" for name, value in answer["errors"].items()}
+    return CaseRecord("measured", samples=samples, words={**answer["words"], **errors})
+
+
+# A wrong answer stays wrong: no later round may bring a time back for this commit and environment.
+
+
+def _verdict_path(context: Context, group: str, key: str) -> Path:
+    words = (VERSION, context.commit, context.environment, context.digest, context.machine, group, key)
+    name = hashlib.sha256("\0".join(words).encode()).hexdigest()[:24]
+    return Path(context.root) / ".asv" / "guard" / f"{name}.json"
+
+
+def _remember(context: Context, group: str, key: str, words: str) -> None:
+    write_atomic(_verdict_path(context, group, key), json.dumps({"case": key, "why": words}))
+
+
+def _failed_before(context: Context, group: str, key: str) -> CaseRecord | None:
+    path = _verdict_path(context, group, key)
+    try:
+        why = json.loads(path.read_text(encoding="utf-8"))["why"]
+    except (OSError, ValueError, KeyError):
+        return None
+    shown = os.path.relpath(path, context.root)
+    return CaseRecord("broken", why=f"{why} (failed before; remove {shown} to try again)")
+
+
+def _digest(case: Case) -> str:
+    return hashlib.sha256(key_of(case).encode()).hexdigest()[:16]

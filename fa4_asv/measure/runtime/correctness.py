@@ -1,0 +1,91 @@
+"""What is asked of a backend before it is timed: right values, layout, the same again, FA4's own kernel.
+
+Small shapes are compared whole, the timed shape itself on sampled rows and columns. Everything raises GuardFailed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from fa4_asv.catalog.shapes import PAGE, SdpaShape
+from fa4_asv.measure.runtime import reference, tolerances
+from fa4_asv.measure.runtime.backends import Backend, Calls
+from fa4_asv.measure.runtime.inputs import Inputs, make
+
+GUARD_TOKENS = 1024  # of the shape on which the whole answer is compared, at most
+
+
+def small(shape: SdpaShape) -> SdpaShape:
+    """The same attention, small enough for MATH: an odd length, so that the last tile is not full."""
+    if shape.packed:
+        return replace(shape, batch=min(shape.batch, 4), seq_len=min(shape.seq_len, GUARD_TOKENS // 4 - 6))
+    if shape.seq_len <= GUARD_TOKENS:
+        return replace(shape, batch=min(shape.batch, 2))
+    group = shape.num_heads // shape.kv_heads
+    kv_heads = min(shape.kv_heads, 2)
+    tokens = GUARD_TOKENS - (PAGE if shape.variant == "paged" else 24)
+    return replace(shape, batch=2, seq_len=tokens, num_heads=group * kv_heads, kv_heads=kv_heads)
+
+
+def beyond(shape: SdpaShape) -> float:
+    """Absolute error that is allowed beyond MATH's own: PyTorch's FA4 test allows fp8 0.25."""
+    return 0.25 if shape.dtype == "fp8" else 0.0
+
+
+def check_whole(
+    torch: Any, one: Backend, shape: SdpaShape, device: str, backward: bool, kind: str
+) -> dict[str, float]:
+    """Everything of a small shape against MATH, in layout and value, three times. Raises GuardFailed."""
+    inputs = make(torch, small(shape), device, kind)
+    calls = one.prepare(torch, inputs)
+    found = results(calls, backward)
+    if one.name.startswith("fa4"):  # MATH, for one, has a layout of its own
+        tolerances.same_layout(found, _alike(torch, inputs))
+    exact, low = (reference.full(torch, inputs, low) for low in (False, True))
+    errors = tolerances.compare(
+        torch, found, exact, low, f"{inputs.shape.name} ({kind})", beyond(shape)
+    ).errors
+    tolerances.repeats(torch, calls.forward, calls.forward(), exact=True)
+    if backward:
+        tolerances.repeats(torch, calls.backward, found, exact=False)
+        # FA4 has a deterministic backward of dense attention only.
+        if one.name.startswith("fa4") and not shape.packed:
+            _check_deterministic(torch, one, inputs, found)
+    return errors
+
+
+def _check_deterministic(torch: Any, one: Backend, inputs: Inputs, plain: dict[str, Any]) -> None:
+    """With `deterministic` the gradients are the same bits each time, and still those of the plain call."""
+    calls = one.prepare(torch, inputs, deterministic=True)
+    first = calls.backward()
+    tolerances.repeats(torch, calls.backward, first, exact=True)
+    tolerances.repeats(torch, lambda: first, plain, exact=False)
+
+
+def check_sampled(torch: Any, inputs: Inputs, found: dict[str, Any]) -> dict[str, float]:
+    """Rows and columns of the timed shape itself. Raises GuardFailed."""
+    exact, low = (reference.sampled(torch, inputs, low) for low in (False, True))
+    cut = reference.sample_of(torch, inputs, found)
+    return tolerances.compare(
+        torch, cut, exact, low, f"{inputs.shape.name} (sampled)", beyond(inputs.shape)
+    ).errors
+
+
+def results(calls: Calls, backward: bool) -> dict[str, Any]:
+    return {**calls.forward(), **(calls.backward() if backward else {})}
+
+
+def _alike(torch: Any, inputs: Inputs) -> dict[str, Any]:
+    return {"out": inputs.dout, "dq": inputs.q, "dk": inputs.k, "dv": inputs.v}
+
+
+def kernels_of(torch: Any, call: Any, device: str) -> list[str]:
+    """Names of what ran on the device (on a CPU: of the operators), by torch's profiler."""
+    activity = torch.profiler.ProfilerActivity
+    chosen = [activity.CUDA] if device != "cpu" else [activity.CPU]
+    with torch.profiler.profile(activities=chosen) as profile:
+        call()
+        if device != "cpu":
+            torch.cuda.synchronize()
+    return [event.name for event in profile.events()]

@@ -1,0 +1,56 @@
+"""What the route through SDPA costs the host beyond calling FA4 directly: short sequences wait for it.
+
+Direct calls and calls through SDPA are queued in turns, eight at a time, on an idle card; only the host's time until
+the last is queued counts. A pair's difference is a sample, so that a slow moment of the host touches both sides.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+from fa4_asv.catalog.shapes import SdpaShape
+from fa4_asv.measure.runtime.backends import backend
+from fa4_asv.measure.runtime.inputs import Inputs, make
+
+CALLS, PAIRS, WARM_UP = 8, 40, 5
+
+
+def extra_seconds(torch: Any, shape: SdpaShape, backward: bool) -> tuple[list[float], dict[str, str]]:
+    """Samples of seconds a call (route less direct), and words with both sides' medians. Needs a card."""
+    inputs = make(torch, shape, "cuda")
+    calls = backend("fa4").prepare(torch, inputs)
+    direct = calls.raw_backward if backward else calls.raw_forward
+    route = backend("fa4-sdpa")
+    with route.chosen(torch):  # type: ignore[attr-defined] # chosen once, as a program does
+        through = _through_sdpa(torch, inputs, backward)
+        pairs = [(_host(torch, direct), _host(torch, through)) for _ in range(WARM_UP + PAIRS)][WARM_UP:]
+    words = {
+        "direct": f"{median(pair[0] for pair in pairs) * 1e6:.1f} us",
+        "through SDPA": f"{median(pair[1] for pair in pairs) * 1e6:.1f} us",
+    }
+    return [through - direct for direct, through in pairs], words
+
+
+def _through_sdpa(torch: Any, inputs: Inputs, backward: bool) -> Callable[[], object]:
+    shape = inputs.shape
+    q, k, v = (x.detach().transpose(1, 2).requires_grad_(backward) for x in (inputs.q, inputs.k, inputs.v))
+    options = {"is_causal": shape.causal, "enable_gqa": shape.kv_heads != shape.num_heads}
+
+    def forward() -> Any:
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, **options)
+
+    if not backward:
+        return forward
+    out, dout = forward(), inputs.dout.transpose(1, 2)
+    return lambda: torch.autograd.grad(out, (q, k, v), dout, retain_graph=True)
+
+
+def _host(torch: Any, call: Callable[[], object]) -> float:
+    torch.cuda.synchronize()
+    begin = time.perf_counter()
+    for _ in range(CALLS):
+        call()
+    return (time.perf_counter() - begin) / CALLS

@@ -1,0 +1,206 @@
+"""Samples of one measured point: when there are enough, which are rejected, and what they say.
+
+Pure statistics over the standard library, of one process; `compare.verdicts` decides between processes.
+Seconds go in and come out, never a rate. docs/timing.md says why each rule is what it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median, pstdev
+
+# nvbench's standard-error rule and its bounds.
+MIN_SAMPLES = 20
+MIN_BUSY = 0.25  # seconds of GPU time, flushes and spins included
+MAX_BUSY = 5.0
+PRECISION = 0.005  # relative standard error of the centre
+CLOCK_FLOOR = 0.95  # of the run's median SM clock; boost steps are 15 MHz, below 1 %
+MAX_REJECTED = 0.5  # share of the samples beyond which a point has no centre to believe
+FEWEST = 5  # kept samples, for kernels so long that the cap comes first
+
+# The median of normal noise wanders sqrt(pi/2) times as far as its mean; MAD times 1.4826 is its sigma.
+_MEDIAN_ERROR, _MAD_SIGMA = math.sqrt(math.pi / 2), 1.4826
+# Words only where they matter: a drift or a gap below half a percent changes no verdict.
+TOLD = 0.005
+_DRIFT_ERRORS = 4.0
+# Distance of two halves' means in their spread. The best cut of normal noise gives 2.7, of uniform noise 3.5.
+_MODES_APART = 5.0
+_MODE_SHARE = 0.15
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Seconds per call, the GPU seconds spent on it in all, and the card's state meanwhile."""
+
+    seconds: float
+    busy: float
+    sm_mhz: float | None = None
+    throttled: str = ""  # the reasons, in the card's words; "" for none
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When to stop drawing."""
+
+    min_samples: int = MIN_SAMPLES
+    min_busy: float = MIN_BUSY
+    max_busy: float = MAX_BUSY
+    precision: float = PRECISION
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What was drawn: kept samples, rejected ones each with its reason, and words about them.
+
+    `broken` says why there is no figure; `two_modes` and `notes` are words about a figure that there is.
+    """
+
+    kept: tuple[Sample, ...]
+    rejected: tuple[tuple[Sample, str], ...] = ()
+    broken: str = ""
+    two_modes: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def seconds(self) -> list[float]:
+        """Seconds per call of every kept sample, in the order drawn; empty for a broken point."""
+        return [] if self.broken else [sample.seconds for sample in self.kept]
+
+    @property
+    def centre(self) -> float:
+        """The median of the kept samples. ValueError for a broken point."""
+        if self.broken:
+            raise ValueError(f"a broken point has no centre: {self.broken}")
+        return median(self.seconds)
+
+
+def collect(draw: Callable[[], Sample], rule: Rule | None = None) -> Samples:
+    """Draw until the centre is known well enough or the time is used up.
+
+    Rejected samples cost time, too: a throttling card cannot keep the caller for ever. The check is made
+    at growing counts, so that its cost stays linear in the samples.
+    """
+    rule = rule or Rule()
+    drawn: list[Sample] = []
+    busy = 0.0
+    check = rule.min_samples
+    while busy < rule.max_busy:
+        sample = draw()
+        if not (math.isfinite(sample.seconds) and sample.seconds > 0):
+            raise ValueError(f"a sample of {sample.seconds!r} s: the timer is broken")
+        drawn.append(sample)
+        # A timer that reports no time must not draw for ever.
+        busy += max(sample.busy, sample.seconds)
+        if len(drawn) < check or busy < rule.min_busy:
+            continue
+        check = len(drawn) + max(1, len(drawn) // 20)
+        seconds = [kept.seconds for kept in split(drawn)[0]]
+        if len(seconds) >= rule.min_samples and standard_error(seconds) <= rule.precision:
+            break
+    return judge(drawn, rule)
+
+
+def split(drawn: Sequence[Sample]) -> tuple[list[Sample], list[tuple[Sample, str]]]:
+    """The samples to keep, and the others with why: throttled, or the clock fell during them."""
+    clocks = [s.sm_mhz for s in drawn if s.sm_mhz is not None and not s.throttled]
+    usual = median(clocks) if clocks else 0.0
+    kept: list[Sample] = []
+    rejected: list[tuple[Sample, str]] = []
+    for sample in drawn:
+        if sample.throttled:
+            rejected.append((sample, sample.throttled))
+        elif sample.sm_mhz is not None and sample.sm_mhz < CLOCK_FLOOR * usual:
+            rejected.append((sample, f"SM clock {sample.sm_mhz:g} MHz, usually {usual:g} MHz"))
+        else:
+            kept.append(sample)
+    return kept, rejected
+
+
+def judge(drawn: Sequence[Sample], rule: Rule) -> Samples:
+    """What the drawn samples are worth, in words."""
+    kept, rejected = split(drawn)
+    if len(rejected) > MAX_REJECTED * len(drawn):
+        reasons = [why for _, why in rejected]
+        commonest = max(dict.fromkeys(reasons), key=reasons.count)
+        words = f"throttled: {len(rejected)} of {len(drawn)} samples were rejected ({commonest})"
+        return Samples(tuple(kept), tuple(rejected), broken=words)
+    if len(kept) < FEWEST:
+        words = f"{len(kept)} samples after {rule.max_busy:g} s of GPU time, {FEWEST} are needed"
+        return Samples(tuple(kept), tuple(rejected), broken=words)
+    seconds = [sample.seconds for sample in kept]
+    notes = [_unsettled(seconds, rule), drift(seconds)]
+    return Samples(
+        tuple(kept),
+        tuple(rejected),
+        two_modes=two_modes(seconds),
+        notes=tuple(note for note in notes if note),
+    )
+
+
+def standard_error(seconds: Sequence[float]) -> float:
+    """Relative standard error of the median, from the samples' median deviation: outliers do not move it."""
+    centre = median(seconds)
+    sigma = _MAD_SIGMA * median(abs(value - centre) for value in seconds)
+    return _MEDIAN_ERROR * sigma / math.sqrt(len(seconds)) / centre
+
+
+def drift(seconds: Sequence[float]) -> str:
+    """Words where the last third is slower or faster than the first by more than noise; else ""."""
+    third = len(seconds) // 3
+    if third < FEWEST:
+        return ""
+    first, last = seconds[:third], seconds[-third:]
+    change = median(last) / median(first) - 1
+    error = math.hypot(standard_error(first), standard_error(last))
+    if abs(change) <= max(TOLD, _DRIFT_ERRORS * error):
+        return ""
+    return (
+        f"drifts: the last third is {abs(change):.1%} {'slower' if change > 0 else 'faster'} than the first"
+    )
+
+
+def two_modes(seconds: Sequence[float]) -> str:
+    """Words where the samples fall into two groups, between which a median means nothing; else "".
+
+    The cut is the one that leaves the least spread inside the groups. A few outliers are no mode.
+    """
+    ordered = sorted(seconds)
+    smallest = max(FEWEST, math.ceil(_MODE_SHARE * len(ordered)))
+    if len(ordered) < 2 * smallest:
+        return ""
+    cut = _best_cut(ordered, smallest)
+    low, high = ordered[:cut], ordered[cut:]
+    apart = fmean(high) - fmean(low)
+    inside = len(low) * pstdev(low) ** 2 + len(high) * pstdev(high) ** 2
+    spread = math.sqrt(inside / len(ordered))
+    if apart <= max(TOLD * median(ordered), _MODES_APART * spread):
+        return ""
+    share = len(high) / len(ordered)
+    return f"two modes: {share:.0%} of the samples are {median(high) / median(low) - 1:.1%} slower"
+
+
+def _best_cut(ordered: Sequence[float], smallest: int) -> int:
+    """The cut with the largest variance between its sides (Otsu's criterion), from running sums."""
+    # Sums around the first value keep their digits.
+    origin = ordered[0]
+    total = math.fsum(value - origin for value in ordered)
+    count, running, best, found = len(ordered), 0.0, -1.0, smallest
+    for index in range(1, count - smallest + 1):
+        running += ordered[index - 1] - origin
+        if index < smallest:
+            continue
+        between = (running / index - (total - running) / (count - index)) ** 2 * index * (count - index)
+        if between > best:
+            best, found = between, index
+    return found
+
+
+def _unsettled(seconds: Sequence[float], rule: Rule) -> str:
+    if len(seconds) < rule.min_samples:
+        return f"only {len(seconds)} samples within {rule.max_busy:g} s of GPU time"
+    error = standard_error(seconds)
+    if error <= rule.precision:
+        return ""
+    return f"not settled: known to {error:.1%} after {rule.max_busy:g} s of GPU time"

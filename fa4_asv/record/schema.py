@@ -1,0 +1,166 @@
+"""Frozen records of what was measured, and their JSON form. Standard library only."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import sys
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from fa4_asv.base.errors import Fa4AsvError
+
+FORMAT = 1  # of the sidecar file
+SUITE = "1"  # raised when figures of the same name are no longer comparable
+STATES = ("measured", "unsupported", "broken", "not run")
+
+
+def _typed(data: Any, name: str, kind: type) -> Any:
+    value = data.get(name, kind()) if isinstance(data, dict) else None
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise Fa4AsvError(f"{name} is {value!r}, expected {kind.__name__}")
+    return value
+
+
+def _counts(data: Any, name: str) -> dict[str, int]:
+    counts = _typed(data, name, dict)
+    for key, value in counts.items():
+        if not isinstance(key, str) or type(value) is not int or value < 0:
+            raise Fa4AsvError(f"{name}[{key!r}] is {value!r}, expected a count")
+    return dict(counts)
+
+
+def _words(data: Any, name: str) -> dict[str, str]:
+    words = _typed(data, name, dict)
+    for key, value in words.items():
+        if not isinstance(value, str):
+            raise Fa4AsvError(f"{name}[{key!r}] is {value!r}, expected words")
+    return dict(words)
+
+
+def _is_finite(value: Any) -> bool:
+    whole = type(value) is int and abs(value) <= sys.float_info.max  # JSON's integers have no bound
+    return whole or (type(value) is float and math.isfinite(value))
+
+
+def _samples(data: Any) -> dict[str, list[float]]:
+    samples = _typed(data, "samples", dict)
+    for key, values in samples.items():
+        good = isinstance(values, list) and all(map(_is_finite, values))
+        if not good or not values:
+            raise Fa4AsvError(f"samples[{key!r}] is {values!r}, expected finite numbers")
+    return dict(samples)
+
+
+@dataclass(frozen=True)
+class CaseRecord:
+    """One case: its state and, in words, why; exact figures, or samples, by metric; and what explains them.
+
+    `opcodes` and `sha256` are of a kernel's cubin; `parts` are bytes by tensor (memory); `words` say what
+    each broken check answered (route).
+    """
+
+    state: str
+    why: str = ""
+    figures: dict[str, int] = field(default_factory=dict)
+    sha256: str = ""
+    kernel: str = ""
+    opcodes: dict[str, int] = field(default_factory=dict)
+    samples: dict[str, list[float]] = field(default_factory=dict)
+    parts: dict[str, int] = field(default_factory=dict)
+    words: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Only what is set, so that an unsupported case is one short line."""
+        return {key: value for key, value in asdict(self).items() if value}
+
+    @classmethod
+    def from_json(cls, data: Any) -> CaseRecord:
+        """Raises Fa4AsvError naming the field that is wrong and its value."""
+        state = _typed(data, "state", str)
+        if state not in STATES:
+            raise Fa4AsvError(f"state is {state!r}, expected one of {', '.join(STATES)}")
+        record = cls(
+            state,
+            why=_typed(data, "why", str),
+            figures=_counts(data, "figures"),
+            samples=_samples(data),
+            sha256=_typed(data, "sha256", str),
+            kernel=_typed(data, "kernel", str),
+            opcodes=_counts(data, "opcodes"),
+            parts=_counts(data, "parts"),
+            words=_words(data, "words"),
+        )
+        if (state == "measured") != bool(record.figures or record.samples):
+            found = record.figures or record.samples
+            raise Fa4AsvError(f"state is {state!r} with figures {found!r}: one of them is wrong")
+        return record
+
+
+def combine(old: CaseRecord | None, new: CaseRecord) -> CaseRecord:
+    """One case after another round: broken once is broken, samples add up in the order they were taken."""
+    if old is None or old.state != new.state or not old.samples:
+        return old if old is not None and old.state == "broken" else new
+    names = [*old.samples, *(name for name in new.samples if name not in old.samples)]
+    samples = {name: old.samples.get(name, []) + new.samples.get(name, []) for name in names}
+    return replace(new, samples=samples, words={**old.words, **new.words})
+
+
+def toolchain_digest(flavour: str, packages: dict[str, str]) -> str:
+    """Identity of an installed set: flavour and versions, not the policy that led to them."""
+    lines = [flavour, *(f"{name}=={version}" for name, version in sorted(packages.items()))]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """The versions behind a figure; `digest` is `toolchain_digest` of flavour and packages."""
+
+    policy: str
+    flavour: str
+    digest: str
+    packages: dict[str, str]
+
+    @classmethod
+    def from_json(cls, data: Any) -> Toolchain:
+        packages = _typed(data, "packages", dict)
+        for name, version in packages.items():
+            if not isinstance(version, str):
+                raise Fa4AsvError(f"packages[{name!r}] is {version!r}, expected a version")
+        policy, flavour, digest = (_typed(data, name, str) for name in ("policy", "flavour", "digest"))
+        return cls(policy, flavour, digest, packages)
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """What asv cannot keep about one result file: states, words, versions, histograms, digests.
+
+    `groups` maps a benchmark group ("codegen") to its cases ("sm_90/fwd_d128_causal").
+    """
+
+    format: int
+    suite: str
+    machine: str
+    commit: str
+    environment: str
+    release: str
+    toolchain: Toolchain
+    groups: dict[str, dict[str, CaseRecord]]
+
+    @classmethod
+    def from_json(cls, data: Any) -> Sidecar:
+        """Raises Fa4AsvError naming what is wrong."""
+        number = _typed(data, "format", int)
+        if number != FORMAT:
+            raise Fa4AsvError(f"format is {number}, this suite reads {FORMAT}")
+        groups = {
+            group: {
+                case: CaseRecord.from_json(value)
+                for case, value in _typed({group: cases}, group, dict).items()
+            }
+            for group, cases in _typed(data, "groups", dict).items()
+        }
+        toolchain = Toolchain.from_json(_typed(data, "toolchain", dict))
+        names = ("suite", "machine", "commit", "environment", "release")
+        words = {name: _typed(data, name, str) for name in names}
+        return cls(format=number, toolchain=toolchain, groups=groups, **words)

@@ -1,0 +1,199 @@
+"""The table of the SDPA route: which torch drives which release of FA4, from the record alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from fa4_asv.base.escape import plain
+from fa4_asv.base.project import Project
+from fa4_asv.catalog.benchmarks import TORCHES, key_of
+from fa4_asv.catalog.kernels import ARCHES
+from fa4_asv.compare.changes import recorded
+from fa4_asv.history.manifest import Manifest
+from fa4_asv.history.toolchain import FLAVOURS
+from fa4_asv.record.schema import CaseRecord
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What is recorded of one release under one torch, for one architecture and flavour."""
+
+    release: str
+    torch: str
+    arch: str
+    flavour: str
+    record: CaseRecord
+
+    @property
+    def verdict(self) -> str:
+        """ "yes", "forward only", "partly (1 of 21)", "no (13 of 21)": of the checks, how many are broken.
+
+        "no" where not one dense forward works; "broken" where the checks never ended.
+        """
+        if self.record.state != "measured":
+            return self.record.state
+        words, count = self.record.words, self.record.figures["broken"]
+        if not count:
+            return "yes"
+        of = f"({count} of {self.record.figures.get('checks', '?')})"
+        if {"forward_full", "forward_causal"} <= words.keys():
+            return f"no {of}"
+        after = {name for name in words if name.startswith("backward") or name == "deterministic"}
+        if words.keys() == after and {"backward_full", "backward_causal"} <= after:
+            return "forward only"
+        return f"partly {of}"
+
+    @property
+    def reasons(self) -> dict[str, list[str]]:
+        """The distinct words, and the checks that said them; what only follows from another is left out."""
+        found: dict[str, list[str]] = {}
+        for check, words in self.record.words.items():
+            if not words.startswith("needs "):
+                found.setdefault(words, []).append(check)
+        if self.record.why:
+            found.setdefault(self.record.why, [])
+        return found
+
+
+def pair_of(
+    release: str, flavour: str, cases: Mapping[str, CaseRecord], torch: str, arch: str
+) -> Pair | None:
+    """What one release's route cases say of a torch on an architecture, None where nobody asked."""
+    record = cases.get(key_of((torch, arch)))
+    return Pair(release, torch, arch, flavour, record) if record and record.state != "not run" else None
+
+
+def pairs_of(project: Project, flavours: Sequence[str], policy: str = "day") -> list[Pair]:
+    """All that is recorded, oldest release first. Raises Fa4AsvError naming a file that cannot be read."""
+    manifest = Manifest.load(project.manifest)
+    found = []
+    for flavour in flavours:
+        for entry in recorded(project.results, manifest, flavour, policy):
+            cases = entry.sidecar.groups.get("route", {})
+            for torch in TORCHES:
+                for arch in ARCHES:
+                    if pair := pair_of(entry.release, flavour, cases, torch, arch):
+                        found.append(pair)
+    order = {release.version: index for index, release in enumerate(manifest.releases)}
+    return sorted(found, key=lambda pair: order.get(pair.release, -1))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Releases by torches, for the architectures and flavours that agree in every cell."""
+
+    title: str
+    torches: list[str]
+    rows: list[tuple[str, list[Pair | None]]]
+    reasons: list[tuple[str, str]]
+
+
+def grids(pairs: Sequence[Pair]) -> list[Grid]:
+    """A grid for each architecture and flavour; those whose cells and reasons are equal become one.
+
+    A release that lacks one flavour (unsupported) is no difference: its cell is the other flavour's. A pair
+    that was not measured is one, so that no cell speaks for what nobody asked.
+    """
+    releases = list(dict.fromkeys(pair.release for pair in pairs))
+    torches = [torch for torch in TORCHES if any(pair.torch == torch for pair in pairs)]
+    merged: list[tuple[list[str], dict[tuple[str, str], Pair]]] = []
+    for arch in ARCHES:
+        for flavour in FLAVOURS:
+            cells = {
+                (pair.release, pair.torch): pair
+                for pair in pairs
+                if (pair.arch, pair.flavour) == (arch, flavour)
+            }
+            if not cells:
+                continue
+            for names, others in merged:
+                if _agree(cells, others):
+                    names.append(f"{arch} {flavour}")
+                    others.update({key: c for key, c in cells.items() if c.record.state != "unsupported"})
+                    break
+            else:
+                merged.append(([f"{arch} {flavour}"], cells))
+    return [
+        Grid(
+            ", ".join(names),
+            torches,
+            [(release, [cells.get((release, torch)) for torch in torches]) for release in releases],
+            _reasons(cells.values(), releases),
+        )
+        for names, cells in merged
+    ]
+
+
+def _agree(cells: dict[tuple[str, str], Pair], others: dict[tuple[str, str], Pair]) -> bool:
+    def equal(one: CaseRecord, other: CaseRecord) -> bool:
+        return one == other or "unsupported" in (one.state, other.state)
+
+    return cells.keys() == others.keys() and all(
+        equal(cells[key].record, others[key].record) for key in cells
+    )
+
+
+def _reasons(pairs: Iterable[Pair], releases: Sequence[str]) -> list[tuple[str, str]]:
+    """Each distinct reason, and where it was said: "torch 2.13.0: 4.0.0b19 to 4.0.0b36 (forward_full, ...)"."""
+    said: dict[str, dict[str, set[str]]] = {}
+    checks: dict[str, dict[str, None]] = {}
+    for pair in pairs:
+        for words, names in pair.reasons.items():
+            said.setdefault(words, {}).setdefault(pair.torch, set()).add(pair.release)
+            checks.setdefault(words, {}).update(dict.fromkeys(names))
+    found = []
+    for words, torches in sorted(said.items()):
+        places = []
+        for torch, where in sorted(torches.items()):
+            hit = [release for release in releases if release in where]
+            places.append(f"torch {torch}: {hit[0]}" + (f" to {hit[-1]} ({len(hit)})" if hit[1:] else ""))
+        tail = f" [{', '.join(checks[words])}]" if checks[words] else ""
+        found.append((words, "; ".join(places) + tail))
+    return found
+
+
+def render(grid: Grid, console: Console) -> None:
+    """One grid for a terminal."""
+    console.print(f"[bold]{escape(grid.title)}[/bold]")
+    table = Table("FA4", *(f"torch {torch}" for torch in grid.torches))
+    for release, cells in grid.rows:
+        table.add_row(escape(release), *(escape(cell.verdict) if cell else "" for cell in cells))
+    console.print(table)
+    for words, where in grid.reasons:
+        console.print(f"  {words}", markup=False, highlight=False)
+        console.print(f"      {where}", markup=False, highlight=False)
+
+
+_HEAD = """# Which PyTorch drives which FlashAttention-4
+
+Found without a GPU by `route.Sdpa` and made by `fa4-asv route --markdown` from `results/`. "yes": none of the checks
+is broken; "no": not even the forward works; in brackets how many of how many are broken. Each line below a table
+is what the code said, where it said so, and in which checks.
+
+"""
+
+
+def page(found: Sequence[Grid]) -> str:
+    """docs/route.md, whole."""
+    return _HEAD + markdown(found)
+
+
+def markdown(found: Sequence[Grid]) -> str:
+    """The grids as Markdown; what FA4 or torch said is text there, never markup."""
+    lines = []
+    for grid in found:
+        lines += [f"## {plain(grid.title)}", ""]
+        lines.append("| FA4 | " + " | ".join(f"torch {torch}" for torch in grid.torches) + " |")
+        lines.append("|" + " --- |" * (len(grid.torches) + 1))
+        for release, cells in grid.rows:
+            words = [plain(cell.verdict) if cell else "" for cell in cells]
+            lines.append(f"| {plain(release)} | " + " | ".join(words) + " |")
+        lines.append("")
+        lines += [f"- {plain(words)}<br>{plain(where)}" for words, where in grid.reasons]
+        lines += [""] if grid.reasons else []
+    return "\n".join(lines)
