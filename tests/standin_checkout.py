@@ -36,7 +36,7 @@ SHORTENED = {
 COUNTING_WORKER = """
 import os
 from pathlib import Path
-from fa4_asv import runtime_worker
+from fa4_asv.measure.runtime import worker as runtime_worker
 from simulated_clock import WorkTimer
 started = Path(os.environ["STARTED"])
 seed = len(list(started.iterdir()))

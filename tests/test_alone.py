@@ -77,9 +77,9 @@ def test_the_bound_can_be_set(monkeypatch):
 HOLDER = """
 import sys
 from pathlib import Path
-from fa4_asv import alone
-alone.lock_path = lambda: Path(sys.argv[2])
-with getattr(alone, sys.argv[1])(lambda words: None):
+from fa4_asv.base import core_locks
+core_locks.lock_path = lambda: Path(sys.argv[2])
+with getattr(core_locks, sys.argv[1])(lambda words: None):
     print("held", flush=True)
     sys.stdin.readline()
 """

@@ -36,11 +36,12 @@ def test_sigterm_ends_a_command_and_what_it_started(tmp_path):
 import sys
 from pathlib import Path
 import click
-from fa4_asv import cli, sessions
+from fa4_asv import cli
+from fa4_asv.base import processes
 work = Path(sys.argv[1])
 @click.command()
 def slow():
-    sessions.run_bounded([sys.executable, "-c", "import time; time.sleep(60)"], work, work / "log", 60)
+    processes.run_bounded([sys.executable, "-c", "import time; time.sleep(60)"], work, work / "log", 60)
 cli.main.get_command = lambda *_: slow
 cli.run(["slow"])
 """

@@ -1,156 +1,36 @@
-"""The floors of the house: who may import whom, lazy imports included."""
+"""The rooms of the house: who may import whom, lazy imports included. pyproject.toml holds the contracts."""
 
 from __future__ import annotations
 
 import ast
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "fa4_asv"
 
-# A module imports only from lower floors; asv only in the glue; torch and FA4 only where they are listed.
-FLOORS = [
-    {
-        "errors",
-        "source_lines",
-        "machine",
-        "sampling",
-        "verdicts",
-        "guard",
-        "cluster.pool",
-        "cluster.lifeline",
-        "inert",
-        "metrics",
-        "formatting",
-    },
-    {
-        "clocks",
-        "files",
-        "project",
-        "cases",
-        "context",
-        "records",
-        "shapes",
-        "compile_pool",
-        "compile_stubs",
-        "route_checks",
-        "alone",
-        "sessions",
-        "opcodes",
-        "cluster.parcel",
-        "cluster.order",
-        "cluster.ray_pool",
-    },
-    {
-        "progress",
-        "fake_calls",
-        "ledger",
-        "timing",
-        "inputs",
-        "groups",
-        "stand_ins",
-        "cache",
-        "cubin",
-        "results",
-        "causes",
-        "history.manifest",
-        "history.commits",
-        "history.repository",
-    },
-    {"cause_record", "figure_checks", "history.remote"},
-    {
-        "reference",
-        "backends.fa4",
-        "backends.sdpa",
-        "codegen_worker",
-        "traced_worker",
-        "codegen",
-        "route",
-        "route_worker",
-        "history.registry",
-        "history.toolchain",
-        "changes",
-        "verify",
-        "doctor",
-    },
-    {"history.noting"},
-    {
-        "backends.fa4_sdpa",
-        "checking",
-        "allocated",
-        "host_cost",
-        "jit",
-        "jit_worker",
-        "traced",
-        "lanes",
-        "pair_worker",
-        "history.source",
-        "history.sync",
-        "history.branches",
-        "report_commands",
-        "verify_command",
-        "route_table",
-        "staging",
-        "compare",
-        "compare_plan",
-    },
-    {"report.parts", "report.charts", "report.words"},
-    {"report.model"},
-    {"report.events", "report.multiples"},
-    {"report.overview", "report.totals", "report.compile_times", "report.support", "report.machines"},
-    {"report.chronicle"},
-    {"report.site"},
-    {"accuracy", "route_card", "report_command", "route_command"},
-    {
-        "runtime",
-        "runtime_worker",
-        "pairs",
-        "history.upstream",
-        "explain_report",
-        "history.commands",
-        "asv_glue.selection",
-        "backfill",
-        "publish",
-        "compare_sides",
-    },
-    {
-        "asv_glue.bases",
-        "asv_glue.reconcile",
-        "compare_words",
-        "estimates",
-        "explain",
-        "cluster.desk",
-        "cluster.drive",
-        "cluster.node",
-    },
-    {"suspects"},
-    {"bisection"},
-    {"investigate"},
-    {
-        "asv_glue.environment",
-        "asv_glue.repo",
-        "asv_glue.report",
-        "asv_glue.seams",
-        "backfill_commands",
-        "compare_formats",
-        "compare_runs",
-        "explain_commands",
-    },
-    {"asv_glue.plugin", "cli", "compare_commands"},
-    {"__main__"},
-]
 HEAVY = {"torch", "cutlass", "flash_attn"}
 HEAVY_IN = {
-    "route_worker",
-    "traced_worker",
-    "jit_worker",
-    "codegen_worker",
-    "runtime_worker",
-    "compile_stubs",
-    "ledger",
+    "measure.kernels.worker",
+    "measure.memory.worker",
+    "measure.memory.tracker",
+    "measure.compile_time.worker",
+    "measure.compile_stubs",
+    "measure.route.worker",
+    "measure.runtime.worker",
 }
 # These name torch for the type checker only.
-TYPES_ONLY = {"guard", "inputs", "reference"}
+TYPES_ONLY = {
+    "measure.runtime.tolerances",
+    "measure.runtime.inputs",
+    "measure.runtime.reference",
+}
+RAY_IN = "backfill.cluster.ray_pool"
 
 
 def modules() -> dict[str, Path]:
@@ -171,26 +51,44 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-def test_every_module_imports_only_lower_floors():
-    floor = {name: number for number, names in enumerate(FLOORS) for name in names}
-    assert set(floor) == set(modules())
-    for name, path in modules().items():
-        for other in imported(path):
-            inner = other.removeprefix("fa4_asv.")
-            if other.startswith("fa4_asv.") and inner in floor:
-                assert floor[inner] < floor[name], f"{name} imports {inner}"
+def contracts(folder: Path) -> subprocess.CompletedProcess[str]:
+    """What import-linter says of the package in `folder`."""
+    tool = Path(sys.executable).with_name("lint-imports")
+    words = [str(tool), "--no-cache", "--config", str(ROOT / "pyproject.toml")]
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def test_a_package_imports_only_those_below_it():
+    done = contracts(ROOT)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("base/files.py", "from fa4_asv.catalog import metrics"),
+        ("history/sync.py", "def late():\n    from fa4_asv.measure import pool"),
+        ("measure/pool.py", "from fa4_asv.history import sync"),
+        ("report/words.py", "from fa4_asv.measure.runtime import sampling"),
+        ("compare/rows.py", "import fa4_asv.report.site"),
+        ("explain/pairs.py", "from fa4_asv.integrity import staging"),
+    ],
+)
+def test_an_arrow_that_goes_up_is_found(tmp_path, module, line):
+    shutil.copytree(PACKAGE, tmp_path / "fa4_asv", ignore=shutil.ignore_patterns("__pycache__"))
+    path = tmp_path / "fa4_asv" / module
+    path.write_text(f"{path.read_text()}\n\n{line}\n")
+    done = contracts(tmp_path)
+    assert done.returncode == 1 and "BROKEN" in done.stdout, done.stdout
 
 
 def test_heavy_packages_stay_in_their_rooms():
+    assert set(modules()) >= HEAVY_IN | TYPES_ONLY | {RAY_IN}
     for name, path in modules().items():
         tops = {other.partition(".")[0] for other in imported(path)}
         assert name in HEAVY_IN | TYPES_ONLY or not tops & HEAVY, name
-        assert name.startswith("asv_glue.") or "asv" not in tops, name
-        assert name == "cluster.ray_pool" or "ray" not in tops, name
+        assert name.startswith("asv_plugin.") or "asv" not in tops, name
+        assert name == RAY_IN or "ray" not in tops, name
     for path in (ROOT / "benchmarks").glob("*.py"):
         assert not {other.partition(".")[0] for other in imported(path)} & HEAVY
-
-
-def test_files_stay_small():
-    for path in [*PACKAGE.rglob("*.py"), *(ROOT / "tests").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")]:
-        assert len(path.read_text().splitlines()) <= 300, path
