@@ -1,7 +1,7 @@
 """Seconds of a backward, behind the guard. Belongs to the machine that measures it: `asv run -m NAME`."""
 
 from fa4_asv.catalog.benchmarks import GROUPS, YARD_SHAPES, YARDSTICKS, names
-from fa4_asv.catalog.shapes import core, for_cpu, further
+from fa4_asv.catalog.shapes import core, for_cpu, further, history, history_more
 from fa4_asv.measure.runtime.collect import sample
 
 
@@ -56,3 +56,36 @@ class Cpu(_Timed):
 
     track_seconds.unit = "seconds"
     track_seconds.rounds = 3
+
+
+class History(_Timed):
+    """FA4 from release to release: what `fa4-asv sweep` takes in turns; a plain run takes one round."""
+
+    params = [["fa4"], [shape.name for shape in history()]]
+
+    def track_seconds(self, backend, shape):
+        return sample("backward-history", backend, shape)
+
+    track_seconds.unit = "seconds"
+
+
+class HistoryMore(_Timed):
+    """The rest of the core set, the same way."""
+
+    params = [["fa4"], [shape.name for shape in history_more()]]
+
+    def track_seconds(self, backend, shape):
+        return sample("backward-history-more", backend, shape)
+
+    track_seconds.unit = "seconds"
+
+
+class HistoryCpu(_Timed):
+    """On a CPU, where only a stand-in of FA4 runs."""
+
+    params = [["fa4"], [shape.name for shape in for_cpu()]]
+
+    def track_seconds(self, backend, shape):
+        return sample("backward-history-cpu", backend, shape)
+
+    track_seconds.unit = "seconds"

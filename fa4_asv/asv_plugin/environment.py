@@ -27,6 +27,12 @@ from fa4_asv.history.toolchain import Lock, Policy, UnsupportedFlavour, install
 from fa4_asv.measure.context import VARIABLE, Context
 
 
+def environment_name(flavour: str, policy: str) -> str:
+    """What asv calls the environment of a flavour and policy on a machine whose clock measures, with this Python."""
+    name: str = environment.get_env_name("fa4", python_tag(), {"flavour": flavour, "toolchain": policy}, {})
+    return name
+
+
 class Fa4Environment(environment.Environment):  # type: ignore[misc]
     """One CUDA flavour under one toolchain policy; which commit it holds changes in milliseconds.
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.machine import NOGPU
+from fa4_asv.base.machine import NOGPU, NOGPU_RECORD
 from fa4_asv.base.processes import end_left, run_bounded
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import GROUPS, Group, key_of
@@ -246,3 +246,18 @@ def clear_leftovers(project: Project) -> None:
     """
     for folder in (project.work / "backfill").glob("[0-9]*-*-*"):
         end_left(folder)
+
+
+def machine_record(project: Project, machine: str) -> dict[str, object]:
+    """What asv is told of a machine's name: its record as it stands, else one that all cards of a type share.
+
+    Raises Fa4AsvError for a damaged record.
+    """
+    path = project.results / machine / "machine.json"
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        return {key: value for key, value in known.items() if key != "version"}
+    except FileNotFoundError:
+        return {**NOGPU_RECORD, "machine": machine}
+    except (OSError, ValueError, AttributeError):
+        raise Fa4AsvError(f"{path} is no asv machine file; restore it from git") from None

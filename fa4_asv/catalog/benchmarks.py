@@ -19,6 +19,8 @@ from fa4_asv.catalog.shapes import (
     for_accuracy,
     for_cpu,
     further,
+    history,
+    history_more,
     models,
     standard,
 )
@@ -45,6 +47,11 @@ class Group:
     backward: bool = False
     what: str = ""
     version: str = "1"
+
+    @property
+    def timed(self) -> bool:
+        """Whether its seconds are those of attention on a card or a CPU: `turn` is a short round, as a sweep takes it."""
+        return self.what in ("seconds", "turn")
 
     def benchmark(self, metric: str) -> str:
         """The name of the benchmark that holds `metric`."""
@@ -170,6 +177,37 @@ def _timed() -> list[Group]:
     ]
 
 
+# Sets of a sweep: the groups of each.
+SWEEP_SETS = {
+    "history": ("forward-history", "backward-history"),
+    "more": ("forward-history-more", "backward-history-more"),
+    "cpu": ("forward-history-cpu", "backward-history-cpu"),
+}
+
+
+def _swept() -> list[Group]:
+    """Seconds of the same call from release to release, which a sweep takes in turns."""
+    sets = {
+        "History": ("-history", history(), "cuda"),
+        "HistoryMore": ("-history-more", history_more(), "cuda"),
+        "HistoryCpu": ("-history-cpu", for_cpu(), "cpu"),
+    }
+    return [
+        Group(
+            direction + suffix,
+            f"{direction}.{title}.track_",
+            SECONDS,
+            tuple(("fa4", shape.name) for shape in shapes),
+            exact=False,
+            device=device,
+            backward=direction == "backward",
+            what="turn",
+        )
+        for direction in ("forward", "backward")
+        for title, (suffix, shapes, device) in sets.items()
+    ]
+
+
 def _errors() -> list[Group]:
     """Errors of out, and of dQ, dK and dV, on a card and on a CPU."""
     error = "MATH's own error"
@@ -233,6 +271,7 @@ _GROUPS = (
     ),
     Group("import", "compile.Import.track_", SECONDS, (("flash_attn.cute",),), exact=False),
     *_timed(),
+    *_swept(),
     *_errors(),
     Group(
         "allocated",

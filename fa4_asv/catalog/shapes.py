@@ -211,6 +211,27 @@ def further() -> list[SdpaShape]:
     return list({one.name: one for one in every if one.name not in known}.values())
 
 
+def history() -> list[SdpaShape]:
+    """What the run-time history of every release is made of, 13 shapes of few ways through the kernels: dense d 64, 128,
+    192/128 and 256, short and long, GQA, two sliding windows (gpt-oss's, and one at d 128), packed sequences."""
+    found = [shape(4, 16, 8192, 128, causal=causal) for causal in (True, False)]
+    found.append(shape(32, 16, 1024, 128, causal=True))
+    found += [shape(4, 32, 8192, 64, causal=causal) for causal in (True, False)]
+    found.append(shape(1, 32, 8192, 128, kv_heads=8, causal=True))
+    found.append(shape(4, 16, 8192, 192, head_dim_v=128, causal=True))
+    found += [shape(4, 8, 8192, 256, causal=causal) for causal in (True, False)]
+    found.append(shape(1, 64, 8192, 64, kv_heads=8, window=128))
+    found.append(shape(4, 16, 8192, 128, window=128))
+    found += [shape(16, 16, 2048, 128, causal=causal, variant="varlen") for causal in (True, False)]
+    return found
+
+
+def history_more() -> list[SdpaShape]:
+    """The rest of the core set."""
+    known = {one.name for one in history()}
+    return [one for one in core() if one.name not in known]
+
+
 def for_cpu() -> list[SdpaShape]:
     """Small enough for a CPU: what PyTorch's own backends and stand-ins of FA4 are timed at."""
     return [
@@ -255,5 +276,5 @@ HOST_SHAPES = (
     shape(1, 32, 1024, 128, 8, causal=True),
 )
 
-_EVERY = [*core(), *further(), *for_cpu(), *for_accuracy(), *HOST_SHAPES]
+_EVERY = [*core(), *further(), *history(), *for_cpu(), *for_accuracy(), *HOST_SHAPES]
 SHAPES = {one.name: one for one in _EVERY}

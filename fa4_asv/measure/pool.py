@@ -50,6 +50,13 @@ class Outcome:
     answer: Any = None
     lost: str = ""
 
+    @property
+    def fatal(self) -> bool:
+        """Whether the process can answer nothing more."""
+        return bool(self.lost) or bool(
+            isinstance(self.answer, dict) and (self.answer.get("error") or {}).get("fatal")
+        )
+
 
 def cores() -> int:
     """How many workers at once: FA4_ASV_CORES, else the cores that this process may run on (taskset, Slurm).

@@ -19,8 +19,8 @@ from fa4_asv.report.parts import Chart, Panel, Row, Table
 # machine's name. H100 and H200 are the SXM cards.
 PEAKS = {"gb200": 2500.0, "b200": 2250.0, "h200": 989.5, "h100": 989.5}
 _SLOWER_HOPPER = ("pcie", "nvl")  # cards of the same names with other peaks; GB200's "NVL72" is none of them
-TIMED = [group for group in GROUPS.values() if group.device and group.what == "seconds"]
-OTHERS = [group for group in GROUPS.values() if group.device and group.what != "seconds"]
+TIMED = [group for group in GROUPS.values() if group.timed]
+OTHERS = [group for group in GROUPS.values() if group.device and not group.timed]
 
 
 @dataclass(frozen=True)

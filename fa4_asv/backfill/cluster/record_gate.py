@@ -16,9 +16,9 @@ from pathlib import Path
 
 from fa4_asv.backfill.cluster.archive import pack, unpack
 from fa4_asv.backfill.cluster.order import Answer, Order
-from fa4_asv.backfill.tasks import Task, Wish, asv_words
+from fa4_asv.backfill.tasks import Task, Wish, asv_words, machine_record
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.machine import MACHINE_VARIABLE, NOGPU, NOGPU_RECORD
+from fa4_asv.base.machine import MACHINE_VARIABLE, NOGPU
 from fa4_asv.base.project import Project
 from fa4_asv.history.source import lay_source
 from fa4_asv.history.toolchain import Lock, Policy, UnsupportedFlavour
@@ -82,19 +82,8 @@ class Desk:
             links = self._site.wheels
             found |= {"UV_OFFLINE": "1", "UV_FIND_LINKS": links, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": links}
         if self._wish.machine != NOGPU:
-            found[MACHINE_VARIABLE] = json.dumps(self._machine())
+            found[MACHINE_VARIABLE] = json.dumps(machine_record(self._project, self._wish.machine))
         return found
-
-    def _machine(self) -> dict[str, object]:
-        """The record of the machine's name: as it stands, else one that all cards of the type share."""
-        path = self._project.results / self._wish.machine / "machine.json"
-        try:
-            known = json.loads(path.read_text(encoding="utf-8"))
-            return {key: value for key, value in known.items() if key != "version"}
-        except FileNotFoundError:
-            return {**NOGPU_RECORD, "machine": self._wish.machine}
-        except (OSError, ValueError, AttributeError):
-            raise Fa4AsvError(f"{path} is no asv machine file; restore it from git") from None
 
     def keep(self, task: Task, answer: Answer) -> list[Path]:
         """Move what `answer` holds into `results/`; the files that were moved. The log is kept in any case.

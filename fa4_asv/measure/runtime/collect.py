@@ -25,6 +25,8 @@ from fa4_asv.measure.context import Context
 from fa4_asv.measure.memory.collect import measure as measure_traced
 from fa4_asv.measure.pool import Job, Outcome, cores, run_jobs
 from fa4_asv.measure.progress import progress
+from fa4_asv.measure.runtime import journal
+from fa4_asv.measure.runtime.journal import sweeps_folder
 from fa4_asv.measure.runtime.sampling import two_modes
 from fa4_asv.record.schema import CaseRecord
 
@@ -35,6 +37,8 @@ CASE_TIMEOUT = 300.0
 GUARDS = 8  # processes at once, each with a context and a few tensors of up to a GiB on the card
 _OUT_OF_MEMORY = re.compile("out.?of.?memory", re.IGNORECASE)  # torch's class, CUDA's words and names
 _WORKER = (sys.executable, "-m", "fa4_asv.measure.runtime.worker")
+# Set while a sweep hands over: `asv run` only reads.
+SWEEP_ONLY = "FA4_ASV_SWEEP_ONLY"
 
 Records = dict[str, CaseRecord]
 
@@ -47,7 +51,11 @@ def sample(group: str, *case: str, metric: str = "seconds") -> dict[str, Any]:
 def next_record(
     context: Context, group: Group, case: Case, metric: str = "", command: tuple[str, ...] = _WORKER
 ) -> CaseRecord:
-    """The record of `case` from a round that it has not been read from for `metric`; collects one if there is none."""
+    """The record of `case`: of a sweep, where one has finished it; else from a round that it has not been read from for
+    `metric`, collected now if there is none."""
+    swept = swept_record(context, group, case)
+    if swept is not None:
+        return swept
     folder = Path(context.spool) / "rounds" / group.name
     folder.mkdir(parents=True, exist_ok=True)
     with only_one(folder / ".lock"):
@@ -66,6 +74,27 @@ def next_record(
     return CaseRecord.from_json(known[key_of(case)])
 
 
+def swept_record(context: Context, group: Group, case: Case) -> CaseRecord | None:
+    """What a sweep on any card of this machine's name has finished of a case, the newest; None where none has.
+
+    While a sweep hands over what it has (SWEEP_ONLY), nothing else is measured: what is not finished is not run.
+    """
+    if group.what != "turn":
+        return None
+    folders = sweeps_folder(Path(context.root) / ".asv", context.machine).glob("*/")
+    journals = [journal.journal_path(folder, context.commit, context.environment) for folder in folders]
+    newest_first = sorted(
+        (path for path in journals if path.is_file()), key=lambda path: -path.stat().st_mtime_ns
+    )
+    for path in newest_first:
+        beside = journal.read(path.parent / journal.YARDSTICK_FILE)
+        if record := journal.record_of(journal.read(path), f"{group.name}/{key_of(case)}", beside):
+            return record
+    if os.environ.get(SWEEP_ONLY):
+        return CaseRecord("not run", why="the sweep has not finished this call")
+    return None
+
+
 def collect(context: Context, group: Group, command: tuple[str, ...] = _WORKER) -> Records:
     """One round: every selected case of `group`, in one process that is replaced where it hangs or dies.
 
@@ -76,7 +105,7 @@ def collect(context: Context, group: Group, command: tuple[str, ...] = _WORKER) 
     # A card is one, whatever cores a process is bound to.
     with exclusive(lambda words: progress(context, words), whole=group.device == "cuda"):
         left = {key: case for key, case in cases.items() if key not in records}
-        guarded = _guarded(context, group, left, command) if group.what == "seconds" else {}
+        guarded = _guarded(context, group, left, command) if group.timed else {}
         records |= {key: record for key, record in guarded.items() if record.state != "measured"}
         left = {key: case for key, case in left.items() if key not in records}
         for key, record in _ask(context, group, left, command).items():
@@ -96,11 +125,12 @@ def _guarded(context: Context, group: Group, cases: dict[str, Case], command: tu
         found = {key: CaseRecord(**said) for key, said in known.items()}
     if left := {key: case for key, case in cases.items() if key not in found}:
         beside = _beside(group)
-        found |= _ask(context, group, left, command, "guard", beside)
+        what = "first" if group.what == "turn" else "guard"
+        found |= _ask(context, group, left, command, what, beside)
         # Memory that others took beside it says nothing of a case; what a card cannot hold fails alone, too.
         starved = {key: case for key, case in left.items() if _OUT_OF_MEMORY.search(found[key].why)}
         if starved and beside > 1:
-            found |= _ask(context, group, starved, command, "guard")
+            found |= _ask(context, group, starved, command, what)
         path.parent.mkdir(parents=True, exist_ok=True)
         said = {key: {"state": one.state, "why": one.why, "words": one.words} for key, one in found.items()}
         write_atomic(path, json.dumps(said))
@@ -157,7 +187,8 @@ def beside_traced(context: Context, group: Group, records: Records) -> Records:
 
 def environment(context: Context) -> tuple[tuple[str, str], ...]:
     """Of a collecting process: FA4's disk cache on, so that no round compiles what another has compiled."""
-    cache = Path(context.root) / ".asv" / "cache" / "fa4-kernels"
+    # FA4's key knows its sources and the compiler's version, but not the CUDA flavour: a cache for each toolchain.
+    cache = Path(context.root) / ".asv" / "cache" / "fa4-kernels" / context.digest
     return (
         ("FLASH_ATTENTION_CUTE_DSL_CACHE_ENABLED", "1"),
         ("FLASH_ATTENTION_CUTE_DSL_CACHE_DIR", str(cache)),
@@ -182,18 +213,21 @@ def _payload(group: Group, case: Case, what: str) -> dict[str, Any]:
 
 
 def _record(context: Context, group: str, outcome: Outcome) -> CaseRecord:
+    """The record of an answer; that the guard refused it is remembered."""
+    record = record_of_outcome(outcome)
+    if not outcome.lost and (outcome.answer.get("error") or {}).get("guard"):
+        _remember(context, group, outcome.key, record.why)
+    return record
+
+
+def record_of_outcome(outcome: Outcome) -> CaseRecord:
+    """What a worker's answer, or that there is none, says of a case."""
     if outcome.lost:
         return CaseRecord("broken", why=outcome.lost)
-    error = outcome.answer.get("error")
-    if error and error["guard"]:
-        words = f"guard: {error['words']}"
-        _remember(context, group, outcome.key, words)
-        return CaseRecord("broken", why=words)
-    if error:
-        return CaseRecord(
-            "unsupported" if error["refused"] else "broken", why=f"{error['kind']}: {error['words']}"
-        )
     answer = outcome.answer
+    if error := answer.get("error"):
+        kind = "guard" if error["guard"] else error["kind"]
+        return CaseRecord("unsupported" if error["refused"] else "broken", why=f"{kind}: {error['words']}")
     samples = dict(answer["samples"])
     if seconds := samples.get("seconds"):
         # A value a round beside the samples, which asv pools: verdicts count processes, not samples.

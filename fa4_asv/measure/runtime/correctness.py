@@ -11,7 +11,7 @@ from typing import Any
 from fa4_asv.catalog.shapes import PAGE, SdpaShape
 from fa4_asv.measure.runtime import reference, tolerances
 from fa4_asv.measure.runtime.backends import Backend, Calls
-from fa4_asv.measure.runtime.inputs import Inputs, make
+from fa4_asv.measure.runtime.inputs import KINDS, Inputs, make
 
 GUARD_TOKENS = 1024  # of the shape on which the whole answer is compared, at most
 
@@ -52,6 +52,24 @@ def check_whole(
         # FA4 has a deterministic backward of dense attention only.
         if one.name.startswith("fa4") and not shape.packed:
             _check_deterministic(torch, one, inputs, found)
+    return errors
+
+
+def guard_small(torch: Any, one: Backend, shape: SdpaShape, device: str, backward: bool) -> dict[str, float]:
+    """Everything that needs no clock: values and layout of a small shape, FA4's own kernel at the timed one.
+
+    The errors by tensor and kind of input, as shares of what MATH in the low dtype is off. Raises GuardFailed.
+    """
+    errors: dict[str, float] = {}
+    for kind in KINDS:
+        found = check_whole(torch, one, shape, device, backward, kind)
+        errors |= {f"{name} {kind}": value for name, value in found.items()}
+    calls = one.prepare(torch, make(torch, shape, device))
+    call = calls.raw_backward if backward else calls.raw_forward
+    call()
+    expected = one.kernel if device != "cpu" or one.name == "fa4" else ""
+    if expected:
+        tolerances.right_kernel(kernels_of(torch, call, device), expected)
     return errors
 
 

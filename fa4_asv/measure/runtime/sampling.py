@@ -48,6 +48,7 @@ class Rule:
     min_busy: float = MIN_BUSY
     max_busy: float = MAX_BUSY
     precision: float = PRECISION
+    fewest: int = FEWEST
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,8 @@ def judge(drawn: Sequence[Sample], rule: Rule) -> Samples:
         commonest = max(dict.fromkeys(reasons), key=reasons.count)
         words = f"throttled: {len(rejected)} of {len(drawn)} samples were rejected ({commonest})"
         return Samples(tuple(kept), tuple(rejected), broken=words)
-    if len(kept) < FEWEST:
-        words = f"{len(kept)} samples after {rule.max_busy:g} s of GPU time, {FEWEST} are needed"
+    if len(kept) < rule.fewest:
+        words = f"{len(kept)} samples after {rule.max_busy:g} s of GPU time, {rule.fewest} are needed"
         return Samples(tuple(kept), tuple(rejected), broken=words)
     seconds = [sample.seconds for sample in kept]
     notes = [_unsettled(seconds, rule), drift(seconds)]

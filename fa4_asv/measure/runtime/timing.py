@@ -35,6 +35,15 @@ Call = Callable[[], object]
 
 
 @dataclass(frozen=True)
+class Pace:
+    """Seconds of a burst of the call and of its control, and how many bursts warm up at least."""
+
+    burst: float = BURST
+    control_burst: float = CONTROL_BURST
+    warm_ups: int = WARM_UPS
+
+
+@dataclass(frozen=True)
 class Burst:
     """Seconds of each call, those that passed from first to last, and the card's state in between."""
 
@@ -68,14 +77,16 @@ def measure(
     compiles: Callable[[], int] = lambda: 0,
     rule: Rule | None = None,
     rest: Callable[[float], object] = time.sleep,
+    pace: Pace | None = None,
 ) -> Timing:
     """Time `call`, with `control` (a fixed GEMM, say) in turns beside it.
 
     `compiles` counts the kernels compiled so far. Raises Fa4AsvError where it moves after the warm-up: such
     seconds are a compiler's. What `call` raises passes through.
     """
-    count = _warm(call, timer, BURST)
-    beside = _warm(control, timer, CONTROL_BURST) if control else 0
+    pace = pace or Pace()
+    count = _warm(call, timer, pace.burst, pace.warm_ups)
+    beside = _warm(control, timer, pace.control_burst, pace.warm_ups) if control else 0
     compiled = compiles()
     bursts: list[Burst] = []
     controls: list[Burst] = []
@@ -101,7 +112,7 @@ def measure(
     return Timing(samples, centre, _words(samples, beside_samples, bursts, count))
 
 
-def _warm(call: Call, timer: Timer, aim: float) -> int:
+def _warm(call: Call, timer: Timer, aim: float, warm_ups: int) -> int:
     """How many calls fill a burst of `aim` seconds, after enough of them that all is loaded."""
     count = 1
     for done in range(1, MOST_WARM_UPS + 1):
@@ -109,7 +120,7 @@ def _warm(call: Call, timer: Timer, aim: float) -> int:
         hidden = 2 * burst.exposed <= count
         seconds = median(burst.seconds)
         count = max(1, min(MOST_CALLS, round(aim / seconds))) if seconds > 0 else MOST_CALLS
-        if done >= WARM_UPS and hidden:
+        if done >= warm_ups and hidden:
             break
     return count
 

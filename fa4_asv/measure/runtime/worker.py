@@ -15,53 +15,21 @@ import sys
 import time
 from typing import Any
 
-from fa4_asv.catalog.shapes import SHAPES, SdpaShape
 from fa4_asv.measure.compile_stubs import compile_counter, count_compiles
 from fa4_asv.measure.driver_stubs import describe
 from fa4_asv.measure.pool import die_with_parent
-from fa4_asv.measure.runtime import tolerances
 from fa4_asv.measure.runtime.accuracy import errors_of
 from fa4_asv.measure.runtime.allocated import peak_of
-from fa4_asv.measure.runtime.backends import Backend, backend
+from fa4_asv.measure.runtime.answers import Answer, broken, card_arch, chosen, measured, refused
 from fa4_asv.measure.runtime.clocks import clock_reader, no_clocks
-from fa4_asv.measure.runtime.correctness import check_sampled, check_whole, kernels_of, results
+from fa4_asv.measure.runtime.correctness import check_sampled, guard_small, results
 from fa4_asv.measure.runtime.host_cost import extra_seconds
-from fa4_asv.measure.runtime.inputs import KINDS, make
+from fa4_asv.measure.runtime.inputs import make
 from fa4_asv.measure.runtime.route_on_gpu import run_checks
 from fa4_asv.measure.runtime.timing import CpuTimer, CudaTimer, Timing, measure
 from fa4_asv.measure.runtime.tolerances import GuardFailed
+from fa4_asv.measure.runtime.turns import TURNS
 from fa4_asv.measure.source_lines import remember_source_lines
-
-Answer = dict[str, Any]
-
-
-def refused(words: str) -> Answer:
-    return {"error": {"kind": "unsupported", "words": words, "refused": True, "guard": False}}
-
-
-def broken(kind: str, words: str) -> Answer:
-    return {"error": {"kind": kind, "words": words, "refused": False, "guard": False}}
-
-
-def measured(samples: dict[str, list[float]], words: dict[str, str] | None = None, **more: Any) -> Answer:
-    """Six digits are a millionth; the events tell half a microsecond."""
-    short = {name: [float(f"{value:.6g}") for value in values] for name, values in samples.items()}
-    return {"samples": short, "control": None, "errors": {}, "words": words or {}, **more}
-
-
-def chosen(torch: Any, job: dict[str, Any]) -> tuple[Backend | None, SdpaShape, str]:
-    """The backend and shape of a job, and why they cannot be had together here, "" where they can."""
-    shape, device = SHAPES[job["shape"]], job["device"]
-    if device == "cuda" and not torch.cuda.is_available():
-        return None, shape, "needs a CUDA GPU, this machine has none that torch can use"
-    one = backend(job["backend"])
-    return one, shape, one.why_not(torch, shape, device, job["backward"])
-
-
-def card_arch(torch: Any) -> str:
-    """The architecture that FA4 compiles for on this card, such as "sm_90"."""
-    major, _ = torch.cuda.get_device_capability()
-    return f"sm_{major}0"
 
 
 def guard_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
@@ -73,18 +41,7 @@ def guard_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
     one, shape, why_not = chosen(torch, job)
     if one is None or why_not:
         return refused(why_not)
-    device, backward = job["device"], job["backward"]
-    errors: dict[str, float] = {}
-    for kind in KINDS:
-        found = check_whole(torch, one, shape, device, backward, kind)
-        errors |= {f"{name} {kind}": value for name, value in found.items()}
-    calls = one.prepare(torch, make(torch, shape, device))
-    call = calls.raw_backward if backward else calls.raw_forward
-    call()
-    expected = one.kernel if device != "cpu" or one.name == "fa4" else ""
-    if expected:
-        tolerances.right_kernel(kernels_of(torch, call, device), expected)
-    return measured({}, errors=errors)
+    return measured({}, errors=guard_small(torch, one, shape, job["device"], job["backward"]))
 
 
 def time_case(torch: Any, job: dict[str, Any], timer: Any, control: Any) -> Answer:
@@ -151,6 +108,7 @@ JOBS = {
     "bytes": memory_case,
     "route": route_case,
     "host": host_case,
+    **TURNS,
 }
 
 

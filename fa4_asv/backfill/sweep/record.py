@@ -1,0 +1,99 @@
+"""From a sweep's journals into `results/`: plain `asv run` of each commit reads what the sweep has finished."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from fa4_asv.backfill.sweep.engine import Call, Station
+from fa4_asv.backfill.sweep.plan import Target
+from fa4_asv.backfill.tasks import Attempt, Task, Wish, machine_record
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.machine import MACHINE_VARIABLE
+from fa4_asv.base.project import Project
+from fa4_asv.measure.runtime import journal
+from fa4_asv.measure.runtime.collect import SWEEP_ONLY
+from fa4_asv.record.schema import CaseRecord
+from fa4_asv.record.store import iter_results, read_sidecar, sidecar_path
+
+
+def unrecorded(
+    project: Project, machine: str, targets: Sequence[Target], stations: Sequence[Station]
+) -> dict[Target, list[Call]]:
+    """What the journals hold finished and `results/` does not hold, or holds otherwise."""
+    recorded = _recorded(project, machine)
+    found: dict[Target, list[Call]] = {}
+    for station in stations:
+        beside = journal.read(station.folder / journal.YARDSTICK_FILE)
+        for target in targets:
+            entries = journal.read(station.folder / target.subject.file)
+            for call in station.calls_of(target.subject):
+                record = journal.record_of(entries, call.key, beside)
+                if record and record != recorded.get((target.commit, target.environment, call.key)):
+                    found.setdefault(target, []).append(call)
+    return found
+
+
+def _recorded(project: Project, machine: str) -> dict[tuple[str, str, str], CaseRecord]:
+    found = {}
+    for path in iter_results(project.results, machine):
+        try:
+            sidecar = read_sidecar(sidecar_path(path))
+        except Fa4AsvError:
+            continue  # verify names what is damaged; it is recorded again
+        for group, cases in sidecar.groups.items():
+            for case, record in cases.items():
+                found[sidecar.commit, sidecar.environment, f"{group}/{case}"] = record
+    return found
+
+
+def record(
+    project: Project,
+    machine: str,
+    environment: str,
+    wanted: Mapping[Target, Sequence[Call]],
+    cores: int,
+    tell: Callable[[str, int, int], None],
+) -> list[str]:
+    """Let asv record every target, several side by side: no clock runs. What failed, in words.
+
+    `environment` is asv's -E.
+    """
+    failed: list[str] = []
+    ended = 0
+    with _only_reading(project, machine), ThreadPoolExecutor(cores) as threads:
+        for why in threads.map(lambda one: _one(project, machine, environment, one, wanted[one]), wanted):
+            ended += 1
+            failed += [why] if why else []
+            tell("record", ended, len(wanted))
+    return failed
+
+
+def _one(project: Project, machine: str, environment: str, target: Target, calls: Sequence[Call]) -> str:
+    groups = tuple(dict.fromkeys(call.group for call in calls))
+    wish = Wish(machine, flavours=(target.flavour,))
+    task = Task(target.commit, target.name, target.flavour, groups, target.environment)
+    try:
+        Attempt(project, task, wish, environment).run()
+    except Fa4AsvError as error:
+        return str(error)
+    return ""
+
+
+@contextmanager
+def _only_reading(project: Project, machine: str) -> Iterator[None]:
+    """What the asv that is started must know: the machine's record, and that nothing may be measured."""
+    before = {name: os.environ.get(name) for name in (MACHINE_VARIABLE, SWEEP_ONLY)}
+    os.environ[MACHINE_VARIABLE] = json.dumps(machine_record(project, machine))
+    os.environ[SWEEP_ONLY] = "1"
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,277 @@
+"""`fa4-asv sweep`: the run-time history of many commits, timed on one card in turns."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fa4_asv.asv_plugin.base_environments import base_here
+from fa4_asv.backfill.estimates import minutes
+from fa4_asv.backfill.sweep import plan as planning
+from fa4_asv.backfill.sweep.engine import Call, Engine, Station
+from fa4_asv.backfill.sweep.plan import Target
+from fa4_asv.backfill.sweep.record import record, unrecorded
+from fa4_asv.backfill.sweep.spent import estimate
+from fa4_asv.backfill.tasks import clear_leftovers, commits_of
+from fa4_asv.base.core_locks import exclusive
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.files import only_one, write_atomic
+from fa4_asv.base.machine import NOGPU
+from fa4_asv.base.project import Project
+from fa4_asv.catalog.benchmarks import SWEEP_SETS
+from fa4_asv.history.toolchain import FLAVOURS
+from fa4_asv.measure.pool import cores as cores_here
+from fa4_asv.measure.runtime.card import Card, cards, cpu_card, refuse_busy, refuse_full
+from fa4_asv.measure.runtime.journal import Plan
+
+_BUSY = "another backfill, comparison or sweep is running in this checkout; wait for it or stop it"
+_ROOM_MIB = 2048  # on the disk: journals, compiled kernels, staged folders
+_EVERY = 15.0  # seconds between two lines of progress where there is no terminal
+
+
+@click.command()
+@click.argument("ranges", nargs=-1, metavar="[RANGE]...")
+@click.option("--machine", "-m", required=True, help="Machine name in results/: name the kind of card.")
+@click.option("--set", "sets", type=click.Choice(list(SWEEP_SETS)), multiple=True, help="Default: history.")
+@click.option("--bench", "-b", multiple=True, metavar="REGEX", help="Calls of the set, as asv's --bench.")
+@click.option("--flavour", type=click.Choice(FLAVOURS), multiple=True, help="Default: cu13. Several times.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Rounds per process.")
+@click.option(
+    "--processes", type=click.IntRange(1), default=2, show_default=True, help="Processes per release."
+)
+@click.option("--seed", type=int, default=None, help="Of the order in each round. Default: random, recorded.")
+@click.option("--cores", type=click.IntRange(1), default=None, help="Compile side by side. Default: all.")
+@click.option(
+    "--cards", "count", type=click.IntRange(1), default=1, show_default=True, help="Cards to share the calls."
+)
+@click.option(
+    "--yardsticks/--no-yardsticks", default=True, show_default=True, help="cuDNN and FA2 in each round."
+)
+@click.option("--environment", "-E", default="fa4:same", show_default=True, metavar="SPEC", help="asv's.")
+@click.option("--retry-broken", is_flag=True, help="Also the calls that are recorded as broken.")
+@click.option(
+    "--dry-run", "-n", is_flag=True, help="Say what is missing and how long it takes; measure nothing."
+)
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+def sweep(ranges: tuple[str, ...], machine: str, dry_run: bool, as_json: bool, **options: Any) -> None:
+    """Time many commits on one card in turns, and record them.
+
+    RANGE is git's (a..b), a release (4.0.0b36), a commit or a branch; none means every release. Every commit
+    passes the guard first. Then a process per commit stays alive while rounds go over all commits in a fresh order each;
+    then the same with a second process. Nothing compiles while anything is timed.
+
+    What is finished stays finished: a sweep that was stopped goes on when it is started again on the same card.
+    On another card, a call that is not complete is taken again for all commits, so that the history of
+    a call is of one card. docs/sweep.md says how it works and what it costs.
+
+    Exit code: 0 all is recorded, 1 some commits could not be recorded, 2 it could not start,
+    130 interrupted.
+
+    \b
+    Examples:
+      fa4-asv sweep -m h100-sxm --dry-run
+      fa4-asv sweep -m h100-sxm
+      fa4-asv sweep -m h100-sxm --flavour cu13 --flavour cu12
+      fa4-asv sweep -m h100-sxm 4.0.0b30..4.0.0b36 -b 'forward.*d128'
+      fa4-asv sweep -m h100-sxm --set more 4.0.0b18 4.0.0b36
+    """
+    project = Project.find()
+    if machine == NOGPU:
+        raise Fa4AsvError(f"a sweep measures by a clock: name the machine, not {NOGPU!r}")
+    asked = Asked(project, ranges, machine, options)
+    if dry_run:
+        _tell_plan(asked, as_json)
+        return
+    (project.work / "backfill").mkdir(parents=True, exist_ok=True)
+    with only_one(project.work / "backfill" / ".lock", busy=_BUSY):
+        clear_leftovers(project)
+        failed, took = _run(asked, Progress(sys.stderr.isatty()))
+    _tell_end(asked, failed, took, as_json)
+    sys.exit(1 if failed else 0)
+
+
+class Asked:
+    """What was asked for, looked up: commits, calls, cards. Raises Fa4AsvError, one line each."""
+
+    def __init__(
+        self, project: Project, ranges: Sequence[str], machine: str, options: dict[str, Any]
+    ) -> None:
+        self.project, self.ranges, self.machine, self.options = project, ranges, machine, options
+        self.sets: tuple[str, ...] = options["sets"] or ("history",)
+        self.flavours: tuple[str, ...] = options["flavour"] or ("cu13",)
+        self.plan = Plan(options["processes"], options["rounds"])
+        self.calls = planning.calls_of_sets(self.sets, options["bench"])
+        self.commits = commits_of(project, ranges)
+        self.cores: int = options["cores"] or cores_here()
+
+    def cards(self) -> list[Card]:
+        """The first cards of this machine, as many as were asked for, each free and of the name's kind."""
+        if self.sets == ("cpu",):
+            return [cpu_card()]
+        if "cpu" in self.sets:
+            raise Fa4AsvError("the set cpu is timed on a processor: ask for it alone")
+        found = cards()
+        if len(found) < self.options["count"]:
+            raise Fa4AsvError(f"--cards {self.options['count']}: this machine has {len(found)}")
+        chosen = found[: self.options["count"]]
+        for card in chosen:
+            planning.refuse_other_kind(self.project, self.machine, card)
+            refuse_busy(card)
+        return chosen
+
+
+def _run(asked: Asked, progress: Progress) -> tuple[list[str], dict[str, float]]:
+    """Measure and record; what failed, and seconds of each phase."""
+    project, options = asked.project, asked.options
+    chosen = asked.cards()
+    _refuse_full_disk(project)
+    base = base_here(project, options["environment"])
+    begin = time.monotonic()
+    targets, lacking = planning.lay(project, asked.commits, asked.flavours, base, asked.cores)
+    planning.refuse_lacking(project, asked.ranges, options["flavour"], lacking)
+    if not targets:
+        raise Fa4AsvError(f"no commit that was named has flavour {' or '.join(asked.flavours)}")
+    took = {"sources and toolchains": time.monotonic() - begin}
+    known = planning.known_calls(project, asked.machine, asked.plan, options["retry_broken"])
+    files = [target.subject.file for target in targets]
+    stations = planning.stations(project, asked.machine, chosen, asked.calls, files, known)
+    for card in chosen:
+        if card.uuid != "cpu":
+            refuse_full(card, len(targets) + 1)
+    with exclusive(progress.note, whole=True):
+        took |= _measure(asked, stations, targets, base, progress)
+    begin = time.monotonic()
+    every = [_all_of(station, asked.calls, files) for station in stations]
+    wanted = unrecorded(project, asked.machine, targets, every)
+    failed = record(project, asked.machine, options["environment"], wanted, asked.cores, progress.tell)
+    progress.end()
+    return failed, took | {"record": time.monotonic() - begin}
+
+
+def _measure(
+    asked: Asked, stations: Sequence[Station], targets: Sequence[Target], base: Path, progress: Progress
+) -> dict[str, float]:
+    """Time what is lacking; seconds of each phase, none where nothing is."""
+    open_stations = [station for station in stations if station.wanted]
+    if not open_stations:
+        return {}
+    torch = _torch_of(base)
+    seed = asked.options["seed"]
+    ready = []
+    for station in open_stations:
+        words, seed = planning.sweep_words(station.folder, station.card, seed, torch)
+        ready.append(planning.with_yardsticks(station, words, asked.options["yardsticks"]))
+    yardsticks = [planning.yardstick_subject(asked.project, base)] if asked.options["yardsticks"] else []
+    engine = Engine(
+        ready,
+        [target.subject for target in targets],
+        yardsticks,
+        asked.plan,
+        seed or 0,
+        asked.cores,
+        progress.tell,
+        asked.options["retry_broken"],
+    )
+    try:
+        took = engine.run()
+    except KeyboardInterrupt:
+        progress.end()
+        click.echo("interrupted: what was timed is kept; run it again on this card to go on", err=True)
+        sys.exit(130)
+    for station in ready:
+        write_atomic(
+            station.folder / "took.json", json.dumps({name: round(s, 1) for name, s in took.items()})
+        )
+    return took
+
+
+def _all_of(station: Station, calls: Sequence[Call], files: Sequence[str]) -> Station:
+    """The station with every call that was asked for: what an earlier sweep finished may still be unrecorded."""
+    return Station(station.card, station.folder, {call: frozenset(files) for call in calls})
+
+
+def _torch_of(base: Path) -> str:
+    """The torch of the base environment with its build, such as "2.11.0+cu130": on a card its CUDA version counts."""
+    code = "import importlib.metadata as m; print(m.version('torch'))"
+    done = subprocess.run([str(base), "-c", code], capture_output=True, text=True)
+    return done.stdout.strip() or "unknown"
+
+
+def _refuse_full_disk(project: Project) -> None:
+    free = shutil.disk_usage(project.root).free >> 20
+    if free < _ROOM_MIB:
+        raise Fa4AsvError(
+            f"{free} MiB are free on the disk of {project.root.name}; a sweep needs {_ROOM_MIB}"
+        )
+
+
+class Progress:
+    """One line that is written over on a terminal; a line every 15 s elsewhere."""
+
+    def __init__(self, terminal: bool) -> None:
+        self._terminal = terminal
+        self._phase, self._begin, self._told, self._open = "", 0.0, 0.0, False
+
+    def tell(self, phase: str, done: int, steps: int) -> None:
+        now = time.monotonic()
+        if phase != self._phase:
+            self._phase, self._begin, self._told = phase, now, 0.0
+        if done < steps and now - self._told < (0.2 if self._terminal else _EVERY):
+            return
+        self._told = now
+        left = (now - self._begin) / done * (steps - done)
+        about = f", about {minutes(left)} left" if done < steps and now - self._begin > 1 else ""
+        self._write(f"{phase}: {done} of {steps}{about}", last=done >= steps)
+
+    def note(self, words: str) -> None:
+        if words:
+            self._write(words, last=True)
+
+    def _write(self, line: str, last: bool) -> None:
+        if self._terminal:
+            click.echo(f"\r\x1b[K{line}", nl=last, err=True)
+            self._open = not last
+        else:
+            click.echo(line, err=True)
+
+    def end(self) -> None:
+        if self._open:
+            click.echo(err=True)
+            self._open = False
+
+
+def _tell_plan(asked: Asked, as_json: bool) -> None:
+    subjects = len(asked.commits) * len(asked.flavours)
+    seconds = estimate(subjects, len(asked.calls), asked.plan, asked.cores, asked.options["count"])
+    total = sum(seconds.values())
+    if as_json:
+        data = {"commits": len(asked.commits), "flavours": asked.flavours, "calls": len(asked.calls)}
+        click.echo(json.dumps({**data, **asdict(asked.plan), "seconds": seconds, "total": total}, indent=1))
+        return
+    plan = asked.plan
+    click.echo(
+        f"{len(asked.commits)} commits, {' and '.join(asked.flavours)}, {len(asked.calls)} calls,"
+        f" {plan.processes} processes of {plan.rounds} rounds"
+    )
+    for phase, spent in seconds.items():
+        click.echo(f"  {phase:<24} {minutes(spent):>8}")
+    click.echo(f"  {'in all, if nothing is known':<24} {minutes(total):>5}")
+
+
+def _tell_end(asked: Asked, failed: Sequence[str], took: dict[str, float], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"failed": list(failed), "seconds": took}, indent=1))
+        return
+    for why in failed:
+        click.echo(f"fa4-asv: {why}", err=True)
+    click.echo(", ".join(f"{phase} {minutes(spent)}" for phase, spent in took.items() if spent >= 1))
+    click.echo(f"recorded under results/{asked.machine}; see it with `fa4-asv changes -m {asked.machine}`")

@@ -1,0 +1,39 @@
+"""What a process that runs attention answers, and what every question to it begins with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fa4_asv.catalog.shapes import SHAPES, SdpaShape
+from fa4_asv.measure.runtime.backends import Backend, backend
+
+Answer = dict[str, Any]
+
+
+def refused(words: str) -> Answer:
+    return {"error": {"kind": "unsupported", "words": words, "refused": True, "guard": False}}
+
+
+def broken(kind: str, words: str) -> Answer:
+    return {"error": {"kind": kind, "words": words, "refused": False, "guard": False}}
+
+
+def measured(samples: dict[str, list[float]], words: dict[str, str] | None = None, **more: Any) -> Answer:
+    """Six digits are a millionth; the events tell half a microsecond."""
+    short = {name: [float(f"{value:.6g}") for value in values] for name, values in samples.items()}
+    return {"samples": short, "control": None, "errors": {}, "words": words or {}, **more}
+
+
+def chosen(torch: Any, job: dict[str, Any]) -> tuple[Backend | None, SdpaShape, str]:
+    """The backend and shape of a job, and why they cannot be had together here, "" where they can."""
+    shape, device = SHAPES[job["shape"]], job["device"]
+    if device == "cuda" and not torch.cuda.is_available():
+        return None, shape, "needs a CUDA GPU, this machine has none that torch can use"
+    one = backend(job["backend"])
+    return one, shape, one.why_not(torch, shape, device, job["backward"])
+
+
+def card_arch(torch: Any) -> str:
+    """The architecture that FA4 compiles for on this card, such as "sm_90"."""
+    major, _ = torch.cuda.get_device_capability()
+    return f"sm_{major}0"

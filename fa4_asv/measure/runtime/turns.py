@@ -1,0 +1,182 @@
+"""What a sweep asks its processes: each lives for many rounds and takes its turn on the card.
+
+`first`: everything that must hold before a call is timed, with what its first call cost; `load`: call it once, so that
+nothing is left to compile; `turn`: one round of one call; `kernels`: seconds of each of its kernels, by the profiler;
+`leave`: free the inputs, for the next process. A call's forward and backward share their inputs while they follow each other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+from fa4_asv.measure.compile_stubs import compile_counter
+from fa4_asv.measure.runtime.allocated import peak_of
+from fa4_asv.measure.runtime.answers import Answer, broken, chosen, measured, refused
+from fa4_asv.measure.runtime.backends import Backend, Calls
+from fa4_asv.measure.runtime.correctness import check_sampled, guard_small, results
+from fa4_asv.measure.runtime.inputs import Inputs, make
+from fa4_asv.measure.runtime.sampling import Rule
+from fa4_asv.measure.runtime.timing import Pace, Timing, measure
+
+# A round of a sweep is short: rounds of many processes tell more than many samples of one. A call of 8 ms is one
+# call a burst; a call of 0.3 ms fills its 5 ms with fifteen.
+RULE = Rule(min_samples=3, min_busy=0.02, max_busy=0.1, precision=0.02, fewest=3)
+PACE = Pace(burst=0.005, control_burst=0.0005, warm_ups=2)
+PROFILED = 5  # calls under the profiler; the median call counts
+# Parts of the names of FA4's kernels around the main one of a backward.
+_AROUND = {"pre": "preprocess", "post": "postprocess"}
+
+_kept: dict[tuple[str, str, str], tuple[Inputs, Calls]] = {}
+
+
+def prepared(torch: Any, one: Backend, job: dict[str, Any], shape: Any) -> tuple[Inputs, Calls]:
+    """Inputs and calls of a job; those of the job before where shape and backend are the same."""
+    key = (one.name, shape.name, job["device"])
+    if key not in _kept:
+        leave(torch, job)
+        inputs = make(torch, shape, job["device"])
+        _kept[key] = (inputs, one.prepare(torch, inputs))
+    return _kept[key]
+
+
+def leave(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
+    """Free what is kept from call to call."""
+    _kept.clear()
+    if job["device"] != "cpu":
+        torch.cuda.empty_cache()
+    return measured({})
+
+
+def first_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
+    """Seconds of the first call, the peak of its memory, and the whole guard. Raises GuardFailed, and what the backend raises.
+
+    Asked while nothing is timed: others compile beside it, and the seconds hold that.
+    """
+    one, shape, why_not = chosen(torch, job)
+    if one is None or why_not:
+        return refused(why_not)
+    device, backward = job["device"], job["backward"]
+    compiles = compile_counter()
+    inputs, calls = prepared(torch, one, job, shape)
+    if backward:
+        calls.raw_forward()  # of a backward only its own kernels count
+        finish(torch, device)
+    before, begin = compiles(), time.perf_counter()
+    _call(calls, backward)()
+    finish(torch, device)
+    seconds, compiled = time.perf_counter() - begin, compiles() - before
+    errors = {
+        f"{name} sampled": value
+        for name, value in check_sampled(torch, inputs, results(calls, backward)).items()
+    }
+    del inputs, calls
+    leave(torch, job)
+    peak = peak_of(torch, one, shape, device, backward)
+    errors |= guard_small(torch, one, shape, device, backward)
+    words = {"first call": f"{compiled} kernels compiled, other processes beside it"}
+    answer = measured({"first_seconds": [seconds]}, words, errors=errors)
+    answer["samples"]["peak_bytes"] = [peak]  # exact, whatever `measured` makes of seconds
+    return answer
+
+
+def load_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
+    """Call once: what it needs is compiled, or read from FA4's disk cache, before anything is timed."""
+    one, shape, why_not = chosen(torch, job)
+    if one is None or why_not:
+        return refused(why_not)
+    calls = prepared(torch, one, job, shape)[1]
+    _call(calls, job["backward"])()
+    finish(torch, job["device"])
+    return measured({})
+
+
+def turn_case(torch: Any, job: dict[str, Any], timer: Any, control: Any) -> Answer:
+    """One round of one call. `added` (a share of the call's own time) is work put in by hand, to see what the rule sees."""
+    one, shape, why_not = chosen(torch, job)
+    if one is None or why_not:
+        return refused(why_not)
+    calls = prepared(torch, one, job, shape)[1]
+    call = _call(calls, job["backward"])
+    if job.get("added"):
+        call = _with_added_work(torch, call, job["added"])
+    timing: Timing = measure(call, timer, control, compiles=compile_counter(), rule=RULE, pace=PACE)
+    if timing.samples.broken:
+        return broken("noise", timing.samples.broken)
+    return measured({"seconds": timing.samples.seconds}, timing.words, control=timing.control)
+
+
+def kernels_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
+    """Seconds of the kernels of a call by the profiler: pre, main and post, the median of PROFILED calls each."""
+    one, shape, why_not = chosen(torch, job)
+    if one is None or why_not:
+        return refused(why_not)
+    if job["device"] == "cpu":
+        return refused("a CPU has no kernels that the profiler tells apart")
+    calls = prepared(torch, one, job, shape)[1]
+    call = _call(calls, job["backward"])
+    call()
+    finish(torch, job["device"])
+    samples: dict[str, list[float]] = {}
+    for _number in range(PROFILED):
+        for part, seconds in _profiled(torch, call).items():
+            samples.setdefault(f"kernel {part}", []).append(seconds)
+    return measured({name: [median(values)] for name, values in samples.items()})
+
+
+def _profiled(torch: Any, call: Callable[[], object]) -> dict[str, float]:
+    """Seconds on the card of one call, by what its kernels are for."""
+    found: dict[str, float] = {}
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        call()
+        torch.cuda.synchronize()
+    for event in profile.events():
+        part = part_of(event.name)
+        found[part] = found.get(part, 0.0) + event.device_time / 1e6
+    return {part: seconds for part, seconds in found.items() if seconds}
+
+
+def part_of(kernel: str) -> str:
+    """ "pre", "main" or "post" of a kernel of FA4; "other" for what torch runs beside (a fill, a copy)."""
+    if "flash_attncute" not in kernel:
+        return "other"
+    return next((part for part, word in _AROUND.items() if word in kernel.lower()), "main")
+
+
+def _call(calls: Calls, backward: bool) -> Callable[[], object]:
+    return calls.raw_backward if backward else calls.raw_forward
+
+
+def _with_added_work(torch: Any, call: Callable[[], object], share: float) -> Callable[[], object]:
+    """`call`, and then a kernel that keeps the card busy for `share` of the call's time: of matrix products, as attention is."""
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    for _number in range(3):
+        begin.record()
+        call()
+        end.record()
+    torch.cuda.synchronize()
+    # _sleep counts cycles of the card's clock; 1.98 GHz is the top of Hopper's, so the share is a little more when it is lower.
+    cycles = int(share * begin.elapsed_time(end) * 1e-3 * 1.98e9)
+
+    def both() -> None:
+        call()
+        torch.cuda._sleep(cycles)
+
+    return both
+
+
+def finish(torch: Any, device: str) -> None:
+    """Wait for the card."""
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+TURNS: dict[str, Callable[..., Answer]] = {
+    "first": first_case,
+    "load": load_case,
+    "turn": turn_case,
+    "kernels": kernels_case,
+    "leave": leave,
+}
