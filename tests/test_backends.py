@@ -14,8 +14,8 @@ from fa4_asv.base.errors import Fa4AsvError  # noqa: E402
 from fa4_asv.catalog.shapes import shape  # noqa: E402
 from fa4_asv.measure.runtime import reference, tolerances  # noqa: E402
 from fa4_asv.measure.runtime.backends import TABLE, backend  # noqa: E402
+from fa4_asv.measure.runtime.correctness import kernels_of  # noqa: E402
 from fa4_asv.measure.runtime.inputs import make  # noqa: E402
-from fa4_asv.measure.runtime.worker import kernels_of  # noqa: E402
 
 SHAPE = shape(1, 4, 96, 64, kv_heads=2, causal=True)
 
