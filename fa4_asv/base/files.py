@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,3 +50,16 @@ def only_one(path: Path, busy: str = "") -> Iterator[None]:
         except BlockingIOError:
             raise Fa4AsvError(busy) from None
         yield
+
+
+def link_tree(source: Path, target: Path) -> None:
+    """The files of `source` below `target` as hard links, or as copies where the file system makes none."""
+    shutil.copytree(source, target, copy_function=_link, dirs_exist_ok=True)
+
+
+def _link(source: str, target: str) -> str:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, too many links, or links not allowed
+        shutil.copy2(source, target)
+    return target

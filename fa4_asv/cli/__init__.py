@@ -18,6 +18,7 @@ COMMANDS = {
     "history": ("fa4_asv.cli.history", "history", "The releases of FA4 as a git history."),
     "backfill": ("fa4_asv.cli.backfill", "backfill", "Measure what the record lacks."),
     "sweep": ("fa4_asv.cli.sweep", "sweep", "Time every release on one card, in turns."),
+    "pack": ("fa4_asv.cli.pack", "pack", "What a machine without a network needs, in parts."),
     "publish": ("fa4_asv.cli.publish", "publish", "Make the site from every sound result file."),
     "compare": ("fa4_asv.cli.compare", "compare", "Is HEAD worse than BASE: a verdict a figure."),
     "changes": ("fa4_asv.cli.changes", "changes", "What changed between recorded releases."),

@@ -23,7 +23,7 @@ from packaging.utils import canonicalize_name
 from uv import find_uv_bin
 
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.files import only_one, write_atomic
+from fa4_asv.base.files import link_tree, only_one, write_atomic
 from fa4_asv.base.machine import python_tag
 from fa4_asv.base.project import Project
 from fa4_asv.history.repository import resolve
@@ -242,7 +242,8 @@ def install(project: Project, lock: Lock, base: Path) -> Path:
     """The interpreter of a small virtual environment that holds `lock` over `base`'s packages.
 
     `base` is an interpreter with torch. A toolchain's folder is made aside and renamed, so that it is
-    whole or absent; it is never changed afterwards. 1 s from a warm uv cache, 5 ms if it exists.
+    whole or absent; it is never changed afterwards. 1 s from a warm uv cache, 5 ms if it exists. Packages
+    that a pack brought (`packed_packages`) are linked instead of installed.
     """
     tag = hashlib.sha256(f"{base} {python_tag()}".encode()).hexdigest()[:8]
     folder = project.work / "toolchains" / f"{lock.flavour}-{lock.digest}-{tag}"
@@ -255,27 +256,40 @@ def install(project: Project, lock: Lock, base: Path) -> Path:
             return python
         aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:
-            _fill(aside, lock, base)
+            _fill(aside, lock, base, packed_packages(project, lock, python_tag()))
             aside.rename(folder)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     return python
 
 
-def _fill(folder: Path, lock: Lock, base: Path) -> None:
-    _uv(lock, "venv", "--quiet", "--allow-existing", "--python", str(base), str(folder))
-    python = str(folder / "bin" / "python")
+def packed_packages(project: Project, lock: Lock, python: str) -> Path:
+    """Where the packages of `lock` for one version of Python ("3.12") lie if a pack brought them (airgap/)."""
+    return project.work / "packages" / f"{lock.flavour}-{lock.digest}-python{python}"
+
+
+def lay_packages(lock: Lock, *where: str) -> None:
+    """Install the packages of `lock`; `where` are uv's own options for the place, such as --python. Raises Fa4AsvError."""
     pins = [f"{name}=={version}" for name, version in sorted(lock.packages.items())]
     # Up to DSL 4.5 the cu13 libraries overwrite files of libs-base and must be laid on top of them.
     last = [pin for pin in pins if pin.startswith("nvidia-cutlass-dsl-libs-cu13")]
     for step in ([pin for pin in pins if pin not in last], last):
         if step:
-            _uv(lock, "pip", "install", "--quiet", "--no-deps", "--python", python, *step)
+            _uv(lock, "pip", "install", "--quiet", "--no-deps", *where, *step)
+
+
+def _fill(folder: Path, lock: Lock, base: Path, packed: Path) -> None:
+    _uv(lock, "venv", "--quiet", "--allow-existing", "--python", str(base), str(folder))
+    python = str(folder / "bin" / "python")
     code = "import sysconfig; print(sysconfig.get_path('purelib'))"
     inside, outside = (
         subprocess.run([exe, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
         for exe in (python, str(base))
     )
+    if packed.is_dir():
+        link_tree(packed, Path(inside))
+    else:
+        lay_packages(lock, "--python", python)
     # The leading z: the toolchain's own .pth files come first, and its packages before the base's.
     Path(inside, "zz_fa4_asv_base.pth").write_text(f"import site; site.addsitedir({outside!r})\n")
 
