@@ -169,5 +169,3 @@ def commit_locks(project: Project, commits: Sequence[str], flavours: Sequence[st
 
 def _say(words: str) -> None:
     print(words, file=sys.stderr)
-
-

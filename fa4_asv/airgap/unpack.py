@@ -1,28 +1,40 @@
-"""Measure on a machine without a network, with what `airgap_pack.py` packed. Needs nothing but Python, torch and git.
+"""Measure on a machine without a network, from what `fa4-asv pack` packed. Needs nothing but Python, torch and git.
 
-    python3 airgap.py --machine h200-sxm -o results.tar.gz         # a card: what CORE lists
-    python3 airgap.py --machine nogpu --jobs 8 --bench '^codegen'  # what needs no card, on many cores
-    python3 airgap.py --machine NAME --jobs 8 --pin --bench '^compile'   # what a clock measures, each on a core of its own
+    python3 airgap.py join --work DIR PARTS                   # parts that arrive one by one: any order, as often as you like
+    python3 airgap.py measure --machine h200-sxm -o results.tar.gz          # a card: what CORE lists
+    python3 airgap.py measure --machine nogpu --jobs 8 --bench '^codegen'   # what needs no card, on many cores
+    python3 airgap.py measure --machine NAME --jobs 8 --pin --bench '^compile'   # what a clock measures, a core each
+    python3 airgap.py sweep -o results.tar.gz -- -m h200-sxm                # `fa4-asv sweep -m h200-sxm`
+    python3 airgap.py exec -- asv show                                      # any command in the suite's environment
 
 Uses the interpreter that starts it: it must have torch, with CUDA for a card. Nothing is installed into it: an
-environment of its own is made in `--work`, over its packages. What was measured is kept after each step.
+environment of its own is made in --work, over its packages. The pack is unpacked once per --work. What was measured
+is written to -o while it goes on. Wrong input is one line and exit code 2.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
+import io
 import json
 import os
 import queue
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
 import threading
 import time
+import zipfile
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO
 
 # What a card is asked, the most wanted first: what was measured is kept after each.
 CORE = (
@@ -34,60 +46,428 @@ CORE = (
     "^forward.Yardsticks",
     "^backward.Yardsticks",
 )
+# What comes back: results, and what must be committed beside results of commits.
+KEPT = (
+    "results/*/*.json",
+    "results/*/*.sidecar",
+    "history/upstream.json",
+    "history/toolchains/*/*/*",
+)
+PROJECT = "project.tar.gz"
+_BLOCK = 1 << 20
+_KEEP_EVERY = 30.0  # seconds: what a machine that is taken away may lose
 
 
-def join(folder: Path, work: Path) -> Path:
-    """The unpacked pack below `work`; exits where a part is missing or damaged."""
-    parts = sorted(folder.glob("pack.part-*"))
-    digest, whole = hashlib.sha256(), work / "pack.tar"
-    with whole.open("wb") as target:
-        for part in parts:
-            block = part.read_bytes()
+class Failure(Exception):
+    """What is wrong and what to do, in one line."""
+
+
+# The pack: parts that arrive, checked and unpacked once.
+
+
+def read_index(folders: Sequence[Path]) -> dict[str, Any]:
+    """pack.json of the first of `folders` that has one. Raises Failure for none, or for two of different packs."""
+    texts = [path.read_text() for folder in folders if (path := folder / "pack.json").is_file()]
+    if not texts:
+        raise Failure(f"no pack.json in {folders[-1]}; carry it there with the parts")
+    try:
+        found = [json.loads(text) for text in texts]
+        digests = {index["sha256"] for index in found}
+        if found[0]["format"] != 1:
+            raise Failure(f"the pack has format {found[0]['format']}; use the airgap.py that came with it")
+    except (ValueError, KeyError, TypeError):
+        raise Failure("pack.json is damaged; carry it again") from None
+    if len(digests) > 1:
+        raise Failure(f"{folders[0]} holds parts of another pack; name another --work")
+    index: dict[str, Any] = found[0]
+    return index
+
+
+def digest_of(path: Path) -> str:
+    """sha256 of a file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(_BLOCK):
             digest.update(block)
-            target.write(block)
-    expected = (folder / "pack.sha256").read_text().strip()
-    if digest.hexdigest() != expected:
-        names = ", ".join(part.name for part in parts) or "none"
-        sys.exit(f"airgap: the parts in {folder} ({names}) are not what was packed; carry them again")
-    with tarfile.open(whole) as tar:
-        tar.extractall(work, filter="data")
-    whole.unlink()
-    return work / "pack"
+    return digest.hexdigest()
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Lay everything below `arguments.work`, measure, and write results/<machine> to a tar file."""
-    work = Path(arguments.work).resolve()
-    inside, checkout, python = work / "pack", work / "checkout", work / "venv" / "bin" / "python"
-    if not (work / "laid").exists():
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        join(Path(__file__).resolve().parent, work)
-        lay(inside, work)
-        (work / "laid").touch()
-    # uv, which lays the toolchains, finds every wheel in the pack.
-    offline = {"UV_OFFLINE": "1", "UV_NO_INDEX": "1", "UV_FIND_LINKS": str(inside / "wheels")}
-    # A policy's name joins its pins by "_".
-    offline["FA4_ASV_TOOLCHAIN"] = arguments.policy.replace("_", ",")
-    environment = {**os.environ, **offline, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
-    asv = [str(python), "-m", "asv"]
+def wanted_of(index: dict[str, Any]) -> dict[str, str]:
+    """Name -> sha256 of each file that the pack needs."""
+    wanted = {part["name"]: part["sha256"] for part in index["parts"]} | dict(index["beside"])
+    if odd := [name for name in wanted if Path(name).name != name or name.startswith(".")]:
+        raise Failure(f"pack.json names {odd[0]!r}, which is no plain name; carry it again")
+    return wanted
+
+
+def find_parts(index: dict[str, Any], folders: Sequence[Path]) -> tuple[dict[str, Path], list[str]]:
+    """Each file of the pack that is whole in one of `folders`, and the names of those that are in none.
+
+    Raises Failure for a damaged one.
+    """
+    found, missing = {}, []
+    for name, digest in wanted_of(index).items():
+        here = [folder / name for folder in folders if (folder / name).is_file()]
+        whole = next((path for path in here if digest_of(path) == digest), None)
+        if whole:
+            found[name] = whole
+        elif here:
+            raise Failure(f"{here[0]} is damaged: it is not what was packed; carry it again")
+        else:
+            missing.append(name)
+    return found, missing
+
+
+def take(folder: Path, work: Path) -> list[str]:
+    """Copy what arrived in `folder` to `work`, where it is kept until all is there. The names still missing."""
+    kept = work / "parts"
+    index = read_index([kept, folder])
+    found, missing = find_parts(index, [kept, folder])
+    new = {name: path for name, path in found.items() if path.parent != kept}
+    require_room(work, sum(path.stat().st_size for path in new.values()))
+    kept.mkdir(parents=True, exist_ok=True)
+    for name, path in new.items():
+        aside = kept / f".{name}"
+        shutil.copyfile(path, aside)
+        aside.replace(kept / name)
+    if not (kept / "pack.json").exists():
+        shutil.copyfile(folder / "pack.json", kept / "pack.json")
+    return missing
+
+
+def require_room(folder: Path, needed: int) -> None:
+    """Raises Failure where the file system of `folder` (which may not exist yet) has less than `needed` bytes."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        raise Failure(
+            f"{needed / 1e6:.0f} MB are needed in {folder} and {free / 1e6:.0f} MB are free; "
+            "make room or name another --work"
+        )
+
+
+class Joined(io.RawIOBase):
+    """The parts one after another as one stream, which also computes their digest."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._left, self._digest = list(paths), hashlib.sha256()
+        self._stream: BinaryIO | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while True:
+            if self._stream is None:
+                if not self._left:
+                    return 0
+                self._stream = self._left.pop(0).open("rb")
+            if count := self._stream.readinto(buffer):  # type: ignore[attr-defined]
+                self._digest.update(memoryview(buffer)[:count])
+                return int(count)
+            self._stream.close()
+            self._stream = None
+
+    def hexdigest(self) -> str:
+        """sha256 of all that is left and all that was read."""
+        while self.read(_BLOCK):
+            pass
+        return self._digest.hexdigest()
+
+
+def unpack(folder: Path, work: Path) -> Path:
+    """The unpacked pack, `work`/pack; unpacked now if it is not yet. Raises Failure."""
+    inside, kept = work / "pack", work / "parts"
+    if inside.is_dir():
+        refuse_another(folder, inside)
+        return inside
+    index = read_index([kept, folder])
+    if index["python"] != f"{sys.version_info[0]}.{sys.version_info[1]}":
+        raise Failure(f"the pack is for Python {index['python']}, this is {sys.version.split()[0]}")
+    found, missing = find_parts(index, [kept, folder])
+    if missing:
+        raise Failure(f"{in_short(missing)} of {len(wanted_of(index))} files of the pack missing in {folder}")
+    require_room(work, int(index["unpacked"] * 1.05))
+    aside = work / f".pack-{os.getpid()}"
+    try:
+        extract(index, found, aside)
+        (aside / "pack.json").write_text(json.dumps(index))
+        aside.rename(inside)
+    except (OSError, EOFError, ValueError, tarfile.TarError) as error:
+        raise Failure(f"the pack cannot be unpacked: {' '.join(str(error).split())}") from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    shutil.rmtree(kept, ignore_errors=True)
+    return inside
+
+
+def refuse_another(folder: Path, inside: Path) -> None:
+    """Raises Failure where `folder` has the index of another pack than the one that was unpacked."""
+    there = folder / "pack.json"
+    if there.is_file() and read_index([folder])["sha256"] != read_index([inside])["sha256"]:
+        raise Failure(f"{inside} is of another pack than {folder}; name another --work")
+
+
+def in_short(names: Sequence[str]) -> str:
+    """At most four names."""
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return ", ".join(names[:4]) + more
+
+
+def extract(index: dict[str, Any], found: dict[str, Path], target: Path) -> None:
+    """Lay what the parts hold below `target`, which is made. Raises Failure where they are not what was packed."""
+    target.mkdir(parents=True)
+    zipped = target / ".zstandard"
+    for name in index["beside"]:
+        with zipfile.ZipFile(found[name]) as archive:
+            archive.extractall(zipped)
+    sys.path.insert(0, str(zipped))
+    try:
+        import zstandard
+    except ImportError as error:
+        raise Failure(f"{in_short(list(index['beside']))} does not work here: {error}") from None
+    finally:
+        sys.path.remove(str(zipped))
+    joined = Joined([found[part["name"]] for part in index["parts"]])
+    shape = zstandard.ZstdDecompressor(max_window_size=2**31)
+    try:
+        with (
+            shape.stream_reader(joined, read_size=_BLOCK, closefd=False) as plain,
+            tarfile.open(fileobj=plain, mode="r|", bufsize=_BLOCK) as tar,
+        ):
+            for member in tar:
+                lay_member(tar, member, target)
+    except zstandard.ZstdError as error:
+        raise Failure(f"the pack cannot be unpacked: {error}") from None
+    if joined.hexdigest() != index["sha256"]:
+        raise Failure("the joined parts are not what was packed; carry pack.json and the parts again")
+
+
+def lay_member(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
+    """One member below `target`: a file, a folder, or a hard link to a file laid before. Raises Failure for others."""
+    path = inside_of(target, member.name)
+    if member.isdir():
+        path.mkdir(parents=True, exist_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if member.islnk():
+        os.link(inside_of(target, member.linkname), path)
+        return
+    source = tar.extractfile(member) if member.isreg() else None
+    if source is None:
+        raise Failure(
+            f"the pack holds {member.name!r}, which is neither file nor folder; it was not packed so"
+        )
+    # "x": nothing that was laid before is written through.
+    with path.open("xb") as stream:
+        shutil.copyfileobj(source, stream, _BLOCK)
+    path.chmod(0o755 if member.mode & 0o100 else 0o644)
+    os.utime(path, (member.mtime, member.mtime))
+
+
+def inside_of(target: Path, name: str) -> Path:
+    """The path of a member; no symbolic link is ever laid, so the name alone decides. Raises Failure."""
+    words = name.split("/")
+    if not name or name.startswith("/") or "\\" in name or any(word in ("", ".", "..") for word in words):
+        raise Failure(f"the pack holds {name!r}, which would be laid outside; it was not packed so")
+    return target.joinpath(*words)
+
+
+# The environment that commands run in.
+
+
+class Place:
+    """Where everything lies: `work` and the checkout; `python` has the suite over this interpreter's packages."""
+
+    def __init__(self, folder: Path, work: Path, checkout: Path | None) -> None:
+        self.folder, self.work = folder, work
+        self.inside, self.given = work / "pack", checkout
+        self.checkout = checkout or work / "checkout"
+        self.python = work / "venv" / "bin" / "python"
+        self.since = work / "laid"  # what is newer than this was measured here
+
+    def lay(self) -> None:
+        """Unpack, and make what is missing. Raises Failure."""
+        self.work.mkdir(parents=True, exist_ok=True)
+        with only_one(self.work / ".lock"):
+            unpack(self.folder, self.work)
+            if not self.since.exists():
+                self._make_environment()
+                self.since.touch()
+            self._lay_checkout()
+            self._link_state()
+
+    def _make_environment(self) -> None:
+        shutil.rmtree(self.work / "venv", ignore_errors=True)
+        checked([sys.executable, "-m", "venv", "--without-pip", str(self.work / "venv")])
+        code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+        here, there = (checked([str(exe), "-c", code]).strip() for exe in (sys.executable, self.python))
+        shutil.copytree(self.inside / "suite", there, copy_function=os.link, dirs_exist_ok=True)
+        Path(there, "zz_base.pth").write_text(f"import site; site.addsitedir({here!r})\n")
+        for name, module in (("asv", "asv"), ("fa4-asv", "fa4_asv")):
+            script = self.python.with_name(name)
+            script.write_text(f'#!/bin/sh\nexec {shlex.quote(str(self.python))} -m {module} "$@"\n')
+            script.chmod(0o755)
+        (self.python.parent / "uv").unlink(missing_ok=True)
+        os.link(Path(there) / "bin" / "uv", self.python.parent / "uv")
+
+    def _lay_checkout(self) -> None:
+        """The packed project, laid again when another one came; what was measured stays."""
+        archive, mark = self.folder / PROJECT, self.work / "project.sha256"
+        if self.given:
+            if not (self.given / "asv.conf.json").is_file():
+                raise Failure(f"{self.given} is no checkout of the suite: it has no asv.conf.json")
+            return
+        if not archive.is_file():
+            if not mark.exists():
+                raise Failure(f"no {PROJECT} in {self.folder}; carry it there or name a --checkout")
+            return
+        digest = digest_of(archive)
+        if mark.exists() and mark.read_text() == digest:
+            return
+        try:
+            with tarfile.open(archive) as tar:
+                tar.extractall(self.checkout, filter="data")
+        except (OSError, EOFError, tarfile.TarError) as error:
+            raise Failure(f"{archive} is damaged ({error}); carry it again") from None
+        mark.write_text(digest)
+
+    def _link_state(self) -> None:
+        """The checkout's .asv is the pack's: history and packages there, caches and toolchains made there."""
+        link, target = self.checkout / ".asv", self.inside / "asv"
+        if link.is_symlink() and link.resolve() == target.resolve():
+            return
+        if link.is_dir() and not link.is_symlink():
+            raise Failure(f"{link} is a folder with contents of its own; move it away or use no --checkout")
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+
+    def environment(self, policy: str) -> dict[str, str]:
+        """Variables for a command there. A policy's name joins its pins by "_"."""
+        path = f"{self.python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+        offline = {"UV_OFFLINE": "1", "UV_NO_INDEX": "1", "FA4_ASV_TOOLCHAIN": policy.replace("_", ",")}
+        found = {**os.environ, **offline, "PATH": path, "PYTHONPATH": str(self.checkout)}
+        # asv drops PYTHONPATH unless it stands here as well.
+        found["ASV_PYTHONPATH"] = str(self.checkout)
+        found.pop("VIRTUAL_ENV", None)
+        return found
+
+    def words(self, name: str) -> list[str]:
+        """A list of the pack: releases, commits, flavours."""
+        return (self.inside / f"{name}.txt").read_text().split()
+
+
+@contextmanager
+def only_one(path: Path) -> Iterator[None]:
+    """One process at a time lays; others wait."""
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def checked(
+    command: list[str],
+    folder: Path | None = None,
+    environment: dict[str, str] | None = None,
+    fine: tuple[int, ...] = (0,),
+) -> str:
+    """The command's output. Raises Failure with its last words where its exit code is not `fine`."""
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    if done.returncode not in fine:
+        words = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no words"]
+        raise Failure(f"{' '.join(command[:4])} ... failed: {words[0]}")
+    return done.stdout
+
+
+# What comes back.
+
+
+def keep(place: Place, output: Path, patterns: Sequence[str]) -> None:
+    """What was measured here so far and what the commands said, as one file; the old one or the new, never half."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    aside = output.with_name(output.name + ".part")
+    begin = place.since.stat().st_mtime
+    # By name: another process may be writing its temporary file there.
+    files = {path for pattern in patterns for path in place.checkout.glob(pattern) if path.is_file()}
+    with tarfile.open(aside, "w:gz", compresslevel=3) as tar:
+        for path in sorted(files):
+            add(tar, path, str(path.relative_to(place.checkout)), begin)
+        for log in sorted(place.work.glob("*.log")):
+            add(tar, log, f"logs/{log.name}", begin)
+    aside.replace(output)
+
+
+def add(tar: tarfile.TarFile, path: Path, name: str, since: float) -> None:
+    """A file that changed after `since`. One that another process removes meanwhile is no fault."""
+    try:
+        content, changed = path.read_bytes(), path.stat().st_mtime
+    except FileNotFoundError:
+        return
+    if changed < since:
+        return
+    member = tarfile.TarInfo(name)
+    member.size, member.mtime, member.mode = len(content), int(changed), 0o644
+    tar.addfile(member, io.BytesIO(content))
+
+
+def run_keeping(
+    place: Place, command: list[str], policy: str, output: Path | None, patterns: Sequence[str]
+) -> int:
+    """Run `command` in the checkout; write `output` every 30 s and at the end. Its exit code.
+
+    SIGTERM is passed on, and what was finished is written.
+    """
+    try:
+        child = subprocess.Popen(command, cwd=place.checkout, env=place.environment(policy))
+    except OSError as error:
+        raise Failure(f"cannot run {command[0]!r}: {error.strerror}") from None
+    signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    # A terminal sends Ctrl-C to the command as well: it decides how to end.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    while True:
+        try:
+            code = child.wait(timeout=_KEEP_EVERY)
+            break
+        except subprocess.TimeoutExpired:
+            pass
+        if output:
+            keep(place, output, patterns)
+    if output:
+        keep(place, output, patterns)
+    return code if code >= 0 else 128 - code
+
+
+# What asv measures, benchmark by benchmark.
+
+
+def measure(place: Place, arguments: argparse.Namespace) -> int:
+    """Each benchmark on each release or commit under each flavour by `asv run`; 1 where one failed."""
+    environment = place.environment(arguments.policy)
+    asv = [str(place.python), "-m", "asv"]
     if arguments.machine != "nogpu":
-        checked([*asv, "machine", "--yes", "--machine", arguments.machine], checkout, environment)
-    checked([*asv, "setup", "-E", "fa4:same"], checkout, environment, fine=(0, 1))  # asv says 1 for success
+        named = ["machine", "--yes", "--machine", arguments.machine]
+        checked([*asv, *named], place.checkout, environment)
+    flavours = arguments.flavour or place.words("flavours")
+    one_flavour_each(place.checkout, flavours)
+    checked(
+        [*asv, "setup", "-E", "fa4:same"], place.checkout, environment, fine=(0, 1)
+    )  # asv says 1 for success
     cores: queue.Queue[int] = queue.Queue()
     for core in cores_apart() if arguments.pin else ():
         cores.put(core)
     keeping = threading.Lock()
 
-    def measure(bench: str, revision: str, flavour: str) -> bool:
+    def step(bench: str, revision: str, flavour: str) -> bool:
         command = [*asv, "run", "--config", configuration_of(flavour), "-E", "fa4:same"]
         command += ["-m", arguments.machine, "--bench", bench, f"{revision}^!"]
-        log = work / f"{arguments.machine}-{revision}-{flavour}.log"
+        log = place.work / f"{arguments.machine}-{revision}-{flavour}.log"
         core = cores.get() if arguments.pin else None
         begin = time.monotonic()
         try:
             with log.open("a") as stream:
-                done = subprocess.run(on_core(command, core), cwd=checkout, env=environment, stdout=stream)
+                done = subprocess.run(
+                    on_core(command, core), cwd=place.checkout, env=environment, stdout=stream
+                )
         finally:
             if core is not None:
                 cores.put(core)
@@ -95,47 +475,22 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"{bench} {revision} {flavour}: {took}, exit code {done.returncode}", file=sys.stderr)
         # After each step: what was measured is safe, whatever happens to the machine.
         with keeping:
-            keep(checkout, arguments.machine, Path(arguments.output), work)
+            keep(place, Path(arguments.output), KEPT)
         return done.returncode == 0
 
-    flavours = arguments.flavour or (inside / "flavours.txt").read_text().split()
     fine = True
     for bench in arguments.bench or CORE:
         with ThreadPoolExecutor(arguments.jobs) as threads:
             steps = [
-                threads.submit(measure, bench, revision, flavour)
+                threads.submit(step, bench, revision, flavour)
                 for flavour in flavours
-                for revision in revisions(inside, arguments)
+                for revision in revisions(place, arguments)
             ]
-        ended = [step.result() for step in steps]  # each of them: what one raised is said
+        ended = [each.result() for each in steps]  # each of them: what one raised is said
         fine &= all(ended)
-    verified = subprocess.run(
-        [str(python), "-m", "fa4_asv", "verify"], cwd=checkout, env=environment
-    ).returncode
-    sys.exit(0 if fine and not verified else 1)
-
-
-def lay(inside: Path, work: Path) -> tuple[Path, Path]:
-    """The checkout with its history, and the interpreter of an environment over the one that runs this."""
-    checkout = work / "checkout"
-    with tarfile.open(inside / "project.tar") as tar:
-        tar.extractall(checkout, filter="data")
-    (checkout / ".asv").mkdir(exist_ok=True)
-    shutil.copytree(inside / "history.git", checkout / ".asv" / "history.git")
-    if (inside / "toolchain-locks").is_dir():
-        shutil.copytree(inside / "toolchain-locks", checkout / ".asv" / "toolchain-locks")
-    checked([sys.executable, "-m", "venv", "--without-pip", str(work / "venv")])
-    python = work / "venv" / "bin" / "python"
-    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    here, there = (checked([str(exe), "-c", code]).strip() for exe in (sys.executable, python))
-    wheels = ["--no-index", "--no-deps", "--find-links", str(inside / "wheels")]
-    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", *wheels]
-    checked([*install, "-r", str(inside / "suite.txt")])
-    # Last: pip must not take what it finds there for installed.
-    Path(there, "zz_base.pth").write_text(f"import site; site.addsitedir({here!r})\n")
-    Path(there, "zz_suite.pth").write_text(f"{checkout}\n")
-    one_flavour_each(checkout, (inside / "flavours.txt").read_text().split())
-    return checkout, python
+    verify = [str(place.python), "-m", "fa4_asv", "verify"]
+    verified = subprocess.run(verify, cwd=place.checkout, env=environment).returncode
+    return 0 if fine and not verified else 1
 
 
 def configuration_of(flavour: str) -> str:
@@ -143,10 +498,10 @@ def configuration_of(flavour: str) -> str:
     return f"asv.{flavour}.conf.json"
 
 
-def one_flavour_each(checkout: Path, packed: list[str]) -> None:
-    """A configuration for each that was packed: asv would fail on another's missing wheels."""
+def one_flavour_each(checkout: Path, flavours: Sequence[str]) -> None:
+    """A configuration for each flavour that is measured: asv would fail on another that was not packed."""
     configuration = json.loads((checkout / "asv.conf.json").read_text())
-    for flavour in packed:
+    for flavour in flavours:
         configuration["matrix"]["req"]["flavour"] = [flavour]
         (checkout / configuration_of(flavour)).write_text(json.dumps(configuration, indent=4))
 
@@ -170,64 +525,107 @@ def on_core(command: list[str], core: int | None) -> list[str]:
     return [command[0], "-c", code, str(core), *command]
 
 
-def revisions(inside: Path, arguments: argparse.Namespace) -> list[str]:
+def revisions(place: Place, arguments: argparse.Namespace) -> list[str]:
     """What is asked for, or all that was packed, as git knows it."""
-    releases, commits = ((inside / name).read_text().split() for name in ("releases.txt", "commits.txt"))
+    releases, commits = place.words("releases"), place.words("commits")
     if arguments.release or arguments.commits:
         releases, commits = arguments.release, commits if arguments.commits else []
     return [*(f"fa4-v{release}" for release in releases), *commits]
 
 
-def keep(checkout: Path, machine: str, output: Path, logs: Path) -> None:
-    """What was measured so far, what must be committed beside commits, and what asv said, as one file."""
-    aside = output.with_name(output.name + ".part")
-    # By name: another run beside this one may be writing its temporary file there.
-    wanted = (f"results/{machine}/*.json", f"results/{machine}/*.sidecar", "history/upstream.json")
-    with tarfile.open(aside, "w:gz") as tar:
-        for pattern in (*wanted, "history/toolchains/day/*/*"):
-            for path in sorted(checkout.glob(pattern)):
-                tar.add(path, str(path.relative_to(checkout)))
-        for log in sorted(logs.glob("*.log")):
-            tar.add(log, f"logs/{log.name}")
-    aside.replace(output)
+# The command line.
 
 
-def checked(
-    command: list[str],
-    folder: Path | None = None,
-    environment: dict[str, str] | None = None,
-    fine: tuple[int, ...] = (0,),
-) -> str:
-    """The command's output; exits with its last words where its exit code is not `fine`."""
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    if done.returncode not in fine:
-        words = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no words"]
-        sys.exit(f"airgap: {' '.join(command[:4])} ... failed: {words[0]}")
-    return done.stdout
-
-
-def main() -> None:
+def parser_of() -> argparse.ArgumentParser:
     shape = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=shape)
+    commands = parser.add_subparsers(dest="command", required=True)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--work", default="fa4-airgap", help="a folder to be made (default: %(default)s)")
+    here = Path(__file__).resolve().parent
+    joining = commands.add_parser("join", parents=[common], help="take parts as they come")
+    joining.add_argument("folder", nargs="?", default=here, type=Path, help="default: beside airgap.py")
+    running = argparse.ArgumentParser(add_help=False, parents=[common])
+    running.add_argument("--from", dest="folder", default=here, type=Path, help="default: beside airgap.py")
+    running.add_argument("--checkout", type=Path, help="use this checkout, not the packed project")
+    running.add_argument(
+        "--policy", default="day", help="of the toolchain, one that was packed (default: day)"
+    )
+    for name, words in (
+        ("lay", "unpack and make the environment, run nothing"),
+        ("exec", "run the command after --"),
+        ("sweep", "run `fa4-asv sweep` with what stands after --"),
+    ):
+        one = commands.add_parser(name, parents=[running], help=words)
+        one.add_argument(
+            "-o", "--output", type=Path, help="write what was measured there, every 30 s and at the end"
+        )
+        one.add_argument("--keep", action="append", default=[], help="further files of the checkout for -o")
+    add_measure(commands.add_parser("measure", parents=[running], help="run asv, benchmark by benchmark"))
+    return parser
+
+
+def add_measure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--machine", required=True, help="the name of the results, such as h200-sxm")
     parser.add_argument("--bench", action="append", help=f"as asv's (default: {', '.join(CORE)})")
     parser.add_argument("--release", action="append", default=[], help="default: all that was packed")
     parser.add_argument("--commits", action="store_true", help="the commits that were packed")
-    parser.add_argument(
-        "--policy", default="day", help="of the toolchain, one that was packed (default: day)"
-    )
-    parser.add_argument(
-        "--jobs",
-        type=int,
-        default=1,
-        help="runs at once, for what no clock measures, or with --pin (default: 1)",
-    )
+    jobs = "runs at once, for what no clock measures, or with --pin (default: 1)"
+    parser.add_argument("--jobs", type=int, default=1, help=jobs)
     parser.add_argument("--pin", action="store_true", help="each of them on a core of its own")
     parser.add_argument("--flavour", action="append", help="default: all that were packed; several times")
-    parser.add_argument("--work", default="fa4-airgap", help="a folder to be made (default: %(default)s)")
     parser.add_argument("-o", "--output", default="results.tar.gz", help="default: %(default)s")
-    run(parser.parse_args())
+
+
+def run(arguments: argparse.Namespace, words: list[str]) -> int:
+    """The exit code. Raises Failure."""
+    work, folder = Path(arguments.work).resolve(), Path(arguments.folder).resolve()
+    if arguments.command == "join":
+        return join(folder, work)
+    checkout = arguments.checkout.resolve() if arguments.checkout else None
+    place = Place(folder, work, checkout)
+    if arguments.command == "exec" and not words:
+        raise Failure("exec needs a command after --")
+    place.lay()
+    if arguments.command == "lay":
+        print(place.checkout)
+        return 0
+    if arguments.command == "measure":
+        return measure(place, arguments)
+    sweep = [str(place.python), "-m", "fa4_asv", "sweep"] if arguments.command == "sweep" else []
+    output = arguments.output.resolve() if arguments.output else None
+    return run_keeping(place, [*sweep, *words], arguments.policy, output, [*KEPT, *arguments.keep])
+
+
+def join(folder: Path, work: Path) -> int:
+    """Take what `folder` has and say what is missing."""
+    if (work / "pack").is_dir():
+        refuse_another(folder, work / "pack")
+        print("unpacked already")
+        return 0
+    with only_one(lock_file(work)):
+        missing = take(folder, work)
+    print(f"missing: {', '.join(missing)}" if missing else "complete")
+    return 0
+
+
+def lock_file(work: Path) -> Path:
+    """The lock of `work`, which is made."""
+    work.mkdir(parents=True, exist_ok=True)
+    return work / ".lock"
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """The exit code; 2 with one line for wrong input."""
+    own, words = list(sys.argv[1:] if given is None else given), []
+    if "--" in own:
+        own, words = own[: own.index("--")], own[own.index("--") + 1 :]
+    try:
+        return run(parser_of().parse_args(own), words)
+    except Failure as error:
+        print(f"airgap: {error}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
