@@ -256,16 +256,16 @@ def install(project: Project, lock: Lock, base: Path) -> Path:
             return python
         aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:
-            _fill(aside, lock, base, packed_packages(project, lock, python_tag()))
+            _fill(aside, lock, base, packed_packages(project.work, lock, python_tag()))
             aside.rename(folder)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     return python
 
 
-def packed_packages(project: Project, lock: Lock, python: str) -> Path:
-    """Where the packages of `lock` for one version of Python ("3.12") lie if a pack brought them (airgap/)."""
-    return project.work / "packages" / f"{lock.flavour}-{lock.digest}-python{python}"
+def packed_packages(work: Path, lock: Lock, python: str) -> Path:
+    """Where below a checkout's `work` a pack brings the packages of `lock` for one version of Python ("3.12")."""
+    return work / "packages" / f"{lock.flavour}-{lock.digest}-python{python}"
 
 
 def lay_packages(lock: Lock, *where: str) -> None:

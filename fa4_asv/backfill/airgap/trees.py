@@ -8,25 +8,26 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from packaging.version import Version
 from uv import find_uv_bin
 
-from fa4_asv.errors import Fa4AsvError
+from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.history.toolchain import Lock, lay_packages, packed_packages
-from fa4_asv.project import Project
 
 ZSTANDARD = "zstandard"
 # The oldest glibc that the locks are resolved for.
 _PLATFORM = "x86_64-manylinux_2_28"
 
 
-def lay_toolchains(project: Project, locks: Iterable[Lock], python: str) -> list[Path]:
-    """A folder for each different toolchain of `locks` below `project.work`. Raises Fa4AsvError.
+def lay_toolchains(work: Path, locks: Iterable[Lock], python: str) -> list[Path]:
+    """A folder below `work` for each different toolchain of `locks`, oldest compiler first. Raises Fa4AsvError.
 
     `python` is the version there, such as "3.12".
     """
     found = []
-    for lock in {lock.digest: lock for lock in locks}.values():
-        folder = packed_packages(project, lock, python)
+    different = {lock.digest: lock for lock in locks}.values()
+    for lock in sorted(different, key=lambda lock: Version(lock.packages["nvidia-cutlass-dsl"])):
+        folder = packed_packages(work, lock, python)
         lay_packages(lock, *place(folder, python))
         if lock.flavour == "cu13":
             drop_cu12(folder)

@@ -34,7 +34,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 # What a card is asked, the most wanted first: what was measured is kept after each.
 CORE = (
@@ -100,39 +100,53 @@ def wanted_of(index: dict[str, Any]) -> dict[str, str]:
     return wanted
 
 
-def find_parts(index: dict[str, Any], folders: Sequence[Path]) -> tuple[dict[str, Path], list[str]]:
-    """Each file of the pack that is whole in one of `folders`, and the names of those that are in none.
-
-    Raises Failure for a damaged one.
-    """
-    found, missing = {}, []
+def find_parts(
+    index: dict[str, Any], folders: Sequence[Path]
+) -> tuple[dict[str, Path], list[str], list[Path]]:
+    """Each file of the pack that is whole in one of `folders`, the names of those in none, and what is damaged."""
+    found, missing, damaged = {}, [], []
     for name, digest in wanted_of(index).items():
         here = [folder / name for folder in folders if (folder / name).is_file()]
         whole = next((path for path in here if digest_of(path) == digest), None)
         if whole:
             found[name] = whole
         elif here:
-            raise Failure(f"{here[0]} is damaged: it is not what was packed; carry it again")
+            damaged.append(here[-1])
         else:
             missing.append(name)
-    return found, missing
+    return found, missing, damaged
+
+
+def refuse_damaged(damaged: Sequence[Path]) -> None:
+    """Raises Failure where there is one."""
+    if damaged:
+        raise Failure(f"{damaged[0]} is damaged: it is not what was packed; carry it again")
 
 
 def take(folder: Path, work: Path) -> list[str]:
-    """Copy what arrived in `folder` to `work`, where it is kept until all is there. The names still missing."""
+    """Copy what arrived in `folder` to `work`, where it is kept until all is there. The names still missing.
+
+    Raises Failure for a damaged part; the whole ones are taken first.
+    """
     kept = work / "parts"
     index = read_index([kept, folder])
-    found, missing = find_parts(index, [kept, folder])
+    found, missing, damaged = find_parts(index, [kept, folder])
     new = {name: path for name, path in found.items() if path.parent != kept}
     require_room(work, sum(path.stat().st_size for path in new.values()))
     kept.mkdir(parents=True, exist_ok=True)
-    for name, path in new.items():
-        aside = kept / f".{name}"
-        shutil.copyfile(path, aside)
-        aside.replace(kept / name)
     if not (kept / "pack.json").exists():
-        shutil.copyfile(folder / "pack.json", kept / "pack.json")
+        copy_whole(folder / "pack.json", kept / "pack.json")
+    for name, path in new.items():
+        copy_whole(path, kept / name)
+    refuse_damaged(damaged)
     return missing
+
+
+def copy_whole(source: Path, target: Path) -> None:
+    """The copy is whole or absent, whenever this is killed."""
+    aside = target.with_name(f".{target.name}")
+    shutil.copyfile(source, aside)
+    aside.replace(target)
 
 
 def require_room(folder: Path, needed: int) -> None:
@@ -184,7 +198,8 @@ def unpack(folder: Path, work: Path) -> Path:
     index = read_index([kept, folder])
     if index["python"] != f"{sys.version_info[0]}.{sys.version_info[1]}":
         raise Failure(f"the pack is for Python {index['python']}, this is {sys.version.split()[0]}")
-    found, missing = find_parts(index, [kept, folder])
+    found, missing, damaged = find_parts(index, [kept, folder])
+    refuse_damaged(damaged)
     if missing:
         raise Failure(f"{in_short(missing)} of {len(wanted_of(index))} files of the pack missing in {folder}")
     require_room(work, int(index["unpacked"] * 1.05))
@@ -232,7 +247,7 @@ def extract(index: dict[str, Any], found: dict[str, Path], target: Path) -> None
     shape = zstandard.ZstdDecompressor(max_window_size=2**31)
     try:
         with (
-            shape.stream_reader(joined, read_size=_BLOCK, closefd=False) as plain,
+            shape.stream_reader(cast(BinaryIO, joined), read_size=_BLOCK, closefd=False) as plain,
             tarfile.open(fileobj=plain, mode="r|", bufsize=_BLOCK) as tar,
         ):
             for member in tar:

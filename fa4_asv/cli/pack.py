@@ -1,0 +1,55 @@
+"""`fa4-asv pack`: project, history and toolchains for a machine without a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from fa4_asv.backfill.airgap.contents import Order, write_pack, write_project
+from fa4_asv.base.project import Project
+from fa4_asv.history.toolchain import FLAVOURS
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--release", multiple=True, metavar="VERSION", help="Such as 4.0.0b36; `all` for every one.")
+@click.option("--commits", multiple=True, metavar="RANGE", help="Upstream's commits that touch FA4.")
+@click.option("--flavour", type=click.Choice(FLAVOURS), multiple=True, help="Default: cu13.")
+@click.option("--policy", multiple=True, help="A folder of history/toolchains. Default: day.")
+@click.option("--python", default="3.12", show_default=True, help="Of the machine there.")
+@click.option("--part-mib", type=click.IntRange(1), default=1024, show_default=True, help="Size of a part.")
+@click.option("--level", type=click.IntRange(1, 19), default=9, show_default=True, help="Of zstd.")
+@click.option(
+    "--project-only", is_flag=True, help="Write only the project and airgap.py, beside older parts."
+)
+def pack(
+    folder: Path,
+    release: tuple[str, ...],
+    commits: tuple[str, ...],
+    flavour: tuple[str, ...],
+    policy: tuple[str, ...],
+    python: str,
+    part_mib: int,
+    level: int,
+    project_only: bool,
+) -> None:
+    """Pack what a machine without a network needs to measure.
+
+    FOLDER gets parts of at most --part-mib, pack.json with their digests, the project as it is committed (HEAD),
+    and airgap.py, which unpacks and runs there with nothing but Python, torch and git.
+
+    \b
+    Example:
+      fa4-asv pack --release all --flavour cu13 --flavour cu12 --part-mib 34 pack/
+      python3 pack/airgap.py measure --machine h200-sxm -o results.tar.gz     # there
+      tar xzf results.tar.gz && fa4-asv verify                                # here again
+    """
+    project = Project.find()
+    if project_only:
+        write_project(project, folder)
+        return
+    order = Order(release, commits, flavour or ("cu13",), policy or ("day",), python, part_mib << 20, level)
+    facts = write_pack(project, order, folder)
+    sizes = f"{facts['bytes'] / 1e6:.0f} MB, unpacked {facts['unpacked'] / 1e6:.0f} MB"
+    click.echo(f"{len(facts['parts'])} parts, {sizes}; there: python3 {folder.name}/airgap.py --help")
