@@ -254,6 +254,7 @@ def extract(index: dict[str, Any], found: dict[str, Path], target: Path) -> None
                 lay_member(tar, member, target)
     except zstandard.ZstdError as error:
         raise Failure(f"the pack cannot be unpacked: {error}") from None
+    shutil.rmtree(zipped)
     if joined.hexdigest() != index["sha256"]:
         raise Failure("the joined parts are not what was packed; carry pack.json and the parts again")
 
