@@ -319,13 +319,15 @@ def test_a_command_runs_in_the_laid_checkout_and_what_it_measured_is_written(pac
     code = (
         "import os, sys; from pathlib import Path; f = Path('results/box'); f.mkdir(parents=True);"
         "(f / 'a.json').write_text('{}'); (f / 'old.json').write_text('{}'); os.utime(f / 'old.json', (1, 1));"
+        "j = Path('.asv/sweeps/box/one'); j.mkdir(parents=True); (j / 'rounds.jsonl').write_text('{}');"
         "print(os.environ['UV_OFFLINE'], Path('.asv/history.git/HEAD').stat().st_size, sys.prefix); sys.exit(3)"
     )
     done = there(packed, work, "exec", "-o", str(output), "--", "python", "-c", code)
     assert (done.returncode, done.stderr) == (3, "")
     assert done.stdout.split() == ["1", str(5 << 19), str(work / "venv")]
     with tarfile.open(output) as tar:
-        assert tar.getnames() == ["results/box/a.json"], "what was there before does not come back"
+        # What was there before does not come back.
+        assert tar.getnames() == [".asv/sweeps/box/one/rounds.jsonl", "results/box/a.json"]
     # Unpacked once: without the parts it goes on.
     for part in packed.glob("pack.*"):
         part.unlink()

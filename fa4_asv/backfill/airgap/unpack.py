@@ -46,12 +46,13 @@ CORE = (
     "^forward.Yardsticks",
     "^backward.Yardsticks",
 )
-# What comes back: results, and what must be committed beside results of commits.
+# What comes back: results, what must be committed beside results of commits, and what a sweep has not recorded yet.
 KEPT = (
     "results/*/*.json",
     "results/*/*.sidecar",
     "history/upstream.json",
     "history/toolchains/*/*/*",
+    ".asv/sweeps/*/*/*.jsonl",
 )
 PROJECT = "project.tar.gz"
 _BLOCK = 1 << 20
