@@ -77,9 +77,8 @@ def checkout(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A committed checkout with a history whose contents do not compress."""
     shutil.copytree(ROOT / "history", project.root / "history")
     (project.root / ".gitignore").write_text(".asv/\n")
-    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
-    for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-q", "-m", "one"]):
-        subprocess.run(["git", *command], cwd=project.root, check=True)
+    subprocess.run(["git", "init", "-q"], cwd=project.root, check=True)
+    commit_all(project)
     (project.repository / "refs" / "heads").mkdir(parents=True)
     (project.repository / "HEAD").write_bytes(os.urandom(5 << 19))
     monkeypatch.setattr(contents, "has_history", lambda project: True)
@@ -318,7 +317,7 @@ def test_a_command_runs_in_the_laid_checkout_and_what_it_measured_is_written(pac
     work, output = tmp_path / "work", tmp_path / "out" / "results.tar.gz"
     code = (
         "import os, sys; from pathlib import Path; f = Path('results/box'); f.mkdir(parents=True);"
-        "(f / 'a.json').write_text('{}'); (f / 'old.json').write_text('{}'); os.utime(f / 'old.json', (1, 1));"
+        "(f / 'a.json').write_text('{}'); (f / '.a.json.tmp').write_text('half');"
         "j = Path('.asv/sweeps/box/one'); j.mkdir(parents=True); (j / 'rounds.jsonl').write_text('{}');"
         "print(os.environ['UV_OFFLINE'], Path('.asv/history.git/HEAD').stat().st_size, sys.prefix); sys.exit(3)"
     )
@@ -326,7 +325,7 @@ def test_a_command_runs_in_the_laid_checkout_and_what_it_measured_is_written(pac
     assert (done.returncode, done.stderr) == (3, "")
     assert done.stdout.split() == ["1", str(5 << 19), str(work / "venv")]
     with tarfile.open(output) as tar:
-        # What was there before does not come back.
+        # What came with the project does not come back, such as history/.
         assert tar.getnames() == [".asv/sweeps/box/one/rounds.jsonl", "results/box/a.json"]
     # Unpacked once: without the parts it goes on.
     for part in packed.glob("pack.*"):
@@ -334,20 +333,38 @@ def test_a_command_runs_in_the_laid_checkout_and_what_it_measured_is_written(pac
     assert there(packed, work, "exec", "--", "true").returncode == 0
 
 
+def commit_all(checkout: Project) -> None:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["add", "."], [*identity, "commit", "-q", "-m", "more"]):
+        subprocess.run(["git", *command], cwd=checkout.root, check=True)
+
+
 def test_a_newer_project_is_laid_over_the_old_and_figures_stay(
     packed: Path, checkout: Project, tmp_path: Path
 ):
-    work = tmp_path / "work"
-    assert there(packed, work, "lay").stdout == f"{work / 'checkout'}\n"
-    (work / "checkout" / "results").mkdir()
-    (work / "checkout" / "results" / "mine").touch()
-    (checkout.root / "new.py").write_text("new")
-    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
-    for command in (["add", "."], [*identity, "commit", "-q", "-m", "two"]):
-        subprocess.run(["git", *command], cwd=checkout.root, check=True)
+    work, output = tmp_path / "work", tmp_path / "results.tar.gz"
+    here, laid = checkout.root / "results" / "box", work / "checkout" / "results" / "box"
+    here.mkdir(parents=True)
+    for name in ("a.json", "b.json"):
+        (here / name).write_text("recorded here")
+    commit_all(checkout)
     contents.write_project(checkout, packed)
-    assert there(packed, work, "lay").returncode == 0
-    assert (work / "checkout" / "new.py").exists() and (work / "checkout" / "results" / "mine").exists()
+    assert there(packed, work, "lay").stdout == f"{work / 'checkout'}\n"
+    (laid / "a.json").write_text("recorded here, extended there")
+    (laid / "new.json").write_text("measured there")
+    (checkout.root / "new.py").write_text("new")
+    (here / "b.json").write_text("recorded here later")
+    commit_all(checkout)
+    contents.write_project(checkout, packed)
+    assert there(packed, work, "exec", "-o", str(output), "--", "true").returncode == 0
+    assert (work / "checkout" / "new.py").exists()
+    assert [(laid / name).read_text() for name in ("a.json", "b.json", "new.json")] == [
+        "recorded here, extended there",
+        "recorded here later",
+        "measured there",
+    ]
+    with tarfile.open(output) as tar:
+        assert tar.getnames() == ["results/box/a.json", "results/box/new.json"]
     (packed / "project.tar.gz").write_bytes((packed / "project.tar.gz").read_bytes()[:5000])
     done = there(packed, work, "lay")
     assert done.returncode == 2 and "project.tar.gz is damaged" in done.stderr
@@ -363,6 +380,13 @@ def test_a_checkout_that_is_there_is_used(packed: Path, tmp_path: Path):
     for _ in range(2):
         assert there(packed, tmp_path / "work", "lay", "--checkout", str(other)).returncode == 0
     assert (other / ".asv" / "history.git" / "HEAD").is_file()
+    (other / "results" / "box").mkdir(parents=True)
+    (other / "results" / "box" / "a.json").touch()
+    output = tmp_path / "out.tar.gz"
+    words = ["exec", "--checkout", str(other), "-o", str(output), "--", "true"]
+    assert there(packed, tmp_path / "work", *words).returncode == 0
+    with tarfile.open(output) as tar:
+        assert tar.getnames() == ["results/box/a.json"]
     (other / ".asv").unlink()
     (other / ".asv" / "cache").mkdir(parents=True)
     done = there(packed, tmp_path / "work", "lay", "--checkout", str(other))
@@ -442,7 +466,7 @@ def test_commits_bring_their_locks(checkout: Project, tmp_path: Path, monkeypatc
 def test_a_file_that_vanishes_while_it_is_kept_is_no_fault(tmp_path: Path):
     (tmp_path / "gone").symlink_to(tmp_path / "nosuch")
     with tarfile.open(tmp_path / "x.tar", "w") as tar:
-        unpack.add(tar, tmp_path / "gone", "gone", 0.0)
+        unpack.add(tar, tmp_path / "gone", "gone")
         assert tar.getnames() == []
 
 

@@ -301,16 +301,18 @@ class Place:
         self.inside, self.given = work / "pack", checkout
         self.checkout = checkout or work / "checkout"
         self.python = work / "venv" / "bin" / "python"
-        self.since = work / "laid"  # what is newer than this was measured here
+        # Digests of the results and the history as they came: what differs was measured here.
+        name = hashlib.sha256(str(self.checkout).encode()).hexdigest()[:8]
+        self.baseline = work / f"baseline-{name}.json"
 
     def lay(self) -> None:
         """Unpack, and make what is missing. Raises Failure."""
         self.work.mkdir(parents=True, exist_ok=True)
         with only_one(self.work / ".lock"):
             unpack(self.folder, self.work)
-            if not self.since.exists():
+            if not (self.work / "laid").exists():
                 self._make_environment()
-                self.since.touch()
+                (self.work / "laid").touch()
             self._lay_checkout()
             self._link_state()
 
@@ -334,6 +336,8 @@ class Place:
         if self.given:
             if not (self.given / "asv.conf.json").is_file():
                 raise Failure(f"{self.given} is no checkout of the suite: it has no asv.conf.json")
+            if not self.baseline.exists():
+                self._set_baseline({name: digest_of(path) for name, path in measured(self.given, KEPT)})
             return
         if not archive.is_file():
             if not mark.exists():
@@ -343,11 +347,39 @@ class Place:
         if mark.exists() and mark.read_text() == digest:
             return
         try:
-            with tarfile.open(archive) as tar:
-                tar.extractall(self.checkout, filter="data")
+            self._lay_project(archive)
         except (OSError, EOFError, tarfile.TarError) as error:
             raise Failure(f"{archive} is damaged ({error}); carry it again") from None
         mark.write_text(digest)
+
+    def _lay_project(self, archive: Path) -> None:
+        mine = self.changed(KEPT).keys() if self.baseline.exists() else set()
+        digests = {}
+        with tarfile.open(archive) as tar:
+            for member in tar.getmembers():
+                content = tar.extractfile(member) if member.isfile() else None
+                if content and member.name.startswith(("results/", "history/")):
+                    digests[member.name] = hashlib.sha256(content.read()).hexdigest()
+            others = [member for member in tar.getmembers() if member.name not in mine]
+            tar.extractall(self.checkout, members=others, filter="data")
+        self._set_baseline(digests)
+
+    def _set_baseline(self, digests: dict[str, str]) -> None:
+        aside = self.baseline.with_suffix(".part")
+        aside.write_text(json.dumps(digests))
+        aside.replace(self.baseline)
+
+    def changed(self, patterns: Sequence[str]) -> dict[str, Path]:
+        """Files of the checkout that match and are not as they came, by name."""
+        before = json.loads(self.baseline.read_text())
+        found = {}
+        for name, path in measured(self.checkout, patterns):
+            try:
+                if digest_of(path) != before.get(name):
+                    found[name] = path
+            except FileNotFoundError:  # another process took it away
+                continue
+        return found
 
     def _link_state(self) -> None:
         """The checkout's .asv is the pack's: history and packages there, caches and toolchains made there."""
@@ -399,28 +431,29 @@ def checked(
 # What comes back.
 
 
+def measured(checkout: Path, patterns: Sequence[str]) -> list[tuple[str, Path]]:
+    """Name and path of the files that match, in order. By name: another process may write temporary files there."""
+    found = {path for pattern in patterns for path in checkout.glob(pattern) if path.is_file()}
+    return [(str(path.relative_to(checkout)), path) for path in sorted(found)]
+
+
 def keep(place: Place, output: Path, patterns: Sequence[str]) -> None:
     """What was measured here so far and what the commands said, as one file; the old one or the new, never half."""
     output.parent.mkdir(parents=True, exist_ok=True)
     aside = output.with_name(output.name + ".part")
-    begin = place.since.stat().st_mtime
-    # By name: another process may be writing its temporary file there.
-    files = {path for pattern in patterns for path in place.checkout.glob(pattern) if path.is_file()}
     with tarfile.open(aside, "w:gz", compresslevel=3) as tar:
-        for path in sorted(files):
-            add(tar, path, str(path.relative_to(place.checkout)), begin)
+        for name, path in place.changed(patterns).items():
+            add(tar, path, name)
         for log in sorted(place.work.glob("*.log")):
-            add(tar, log, f"logs/{log.name}", begin)
+            add(tar, log, f"logs/{log.name}")
     aside.replace(output)
 
 
-def add(tar: tarfile.TarFile, path: Path, name: str, since: float) -> None:
-    """A file that changed after `since`. One that another process removes meanwhile is no fault."""
+def add(tar: tarfile.TarFile, path: Path, name: str) -> None:
+    """One file. One that another process removes meanwhile is no fault."""
     try:
         content, changed = path.read_bytes(), path.stat().st_mtime
     except FileNotFoundError:
-        return
-    if changed < since:
         return
     member = tarfile.TarInfo(name)
     member.size, member.mtime, member.mode = len(content), int(changed), 0o644
