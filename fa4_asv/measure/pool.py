@@ -133,7 +133,11 @@ class Worker:
         self._stderr.seek(0, os.SEEK_END)
         self._stderr.seek(max(0, self._stderr.tell() - 4000))
         tail = self._stderr.read().decode(errors="replace").strip()
-        return f"{words}: {without_places(_last_words(tail))[:300]}" if tail else words
+        if not tail:
+            return words
+        raised = code >= 0 or -code == signal.SIGABRT  # not where something outside ended it
+        last = (_exception(tail) if raised else "") or tail.splitlines()[-1]
+        return f"{words}: {without_places(last)[:300]}"
 
     def ask(self, job: Job) -> Outcome:
         """Send one job and wait for its answer, at most its timeout."""
@@ -165,11 +169,10 @@ class Worker:
         self._stderr.close()
 
 
-def _last_words(stderr: str) -> str:
-    """The line that names the exception a process ended with, else its last line."""
-    lines = stderr.splitlines()
-    named = [found[1] for line in lines if (found := _EXCEPTION.match(line))]
-    return named[-1] if named else lines[-1]
+def _exception(stderr: str) -> str:
+    """The last line that names an exception, "" where none does."""
+    named = [found[1] for line in stderr.splitlines() if (found := _EXCEPTION.match(line))]
+    return named[-1] if named else ""
 
 
 class _Starts:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from fa4_asv.inert import one_line, without_colours, without_places
+from fa4_asv.base.escape import one_line, without_colours, without_places
 
 LONGEST = 400  # characters of an error's words that are kept
 
