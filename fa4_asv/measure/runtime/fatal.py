@@ -56,7 +56,7 @@ _ADVICE = re.compile(
     r"|See documentation for Memory Management (?:and \w+|\(\S+\))\.?"
 )
 # What follows repeats the error or describes the machine: the DSL's context and suggestions, C++ frames.
-_REST = re.compile(r" (?:Error Code: \d+ |🔍|💡|Exception raised from ).*")
+_REST = re.compile(r" (?:(?<!CUDA )Error Code: \d+ |🔍|💡|Exception raised from ).*")
 
 
 def is_fatal(words: str) -> bool:
