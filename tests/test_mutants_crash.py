@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from signal import Signals
 from typing import Any
 
 import pytest
@@ -62,7 +63,9 @@ def processes(runner, monkeypatch) -> list[list[tuple[str, str]]]:
     monkeypatch.setattr(pool, "Worker", Simulated)
     monkeypatch.setattr(runtime, "run_jobs", pool.run_jobs)
     monkeypatch.setattr(time, "sleep", lambda _: end("timed out after 300 s and was killed"))
-    monkeypatch.setattr(os, "kill", lambda _, number: end(f"the process was killed by signal {number}"))
+    monkeypatch.setattr(
+        os, "kill", lambda _, number: end(f"the process was killed by {Signals(number).name}")
+    )
     return started
 
 
@@ -118,7 +121,7 @@ def test_mutant_no_memory_once(runner, processes, note):
 
 
 def test_mutant_segfault(costs_itself):
-    costs_itself("segfault", "fresh process", re.escape(f"the process was killed by signal 11 {CALL}"))
+    costs_itself("segfault", "fresh process", re.escape(f"the process was killed by SIGSEGV {CALL}"))
 
 
 def test_mutant_hangs_behind_others(costs_itself):
