@@ -108,7 +108,8 @@ class Runner:
 
 def quick(call: Any, timer: Any, control: Any = None, compiles: Any = lambda: 0) -> timing.Timing:
     """`timing.measure` with one sample and no rest: for tests of what stands before the clock."""
-    return timing.measure(call, timer, control, compiles, sampling.Rule(1, 0.0, 60.0, 10.0), lambda _: None)
+    rule, pace = sampling.Rule(1, 0.0, 60.0, 10.0, fewest=1), timing.Pace(warm_ups=1)
+    return timing.measure(call, timer, control, compiles, rule, lambda _: None, pace)
 
 
 def runner_of(torch: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Runner:
@@ -116,8 +117,6 @@ def runner_of(torch: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Runn
     runner = Runner(torch, folder, monkeypatch)
     monkeypatch.setattr(runtime, "run_jobs", runner.run_jobs)
     monkeypatch.setattr(runtime_worker, "measure", quick)
-    monkeypatch.setattr(timing, "WARM_UPS", 1)
-    monkeypatch.setattr(sampling, "FEWEST", 1)
     return runner
 
 
