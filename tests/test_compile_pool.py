@@ -171,7 +171,7 @@ def card(tmp_path):
 
     def run(*names: str, again: bool = True) -> tuple[dict[str, Outcome], list[list[str]]]:
         command = (sys.executable, "-c", CARD, str(tmp_path / "log"))
-        jobs = [Job(name, name, command, (), 1.0, again) for name in names]
+        jobs = [Job(name, name, command, (), 1.0 if name == "hang" else 30.0, again) for name in names]
         outcomes = {outcome.key: outcome for outcome in run_jobs(jobs, 1)}
         return outcomes, asked(tmp_path / "log")
 
