@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.measure.pool import Job, LastingWorker, Outcome, cores, run_jobs
+from fa4_asv.measure.pool import Job, LastingWorker, Outcome, Worker, cores, run_jobs
 
 WORKER = """
 import json, os, signal, sys, time
@@ -204,6 +204,16 @@ def test_so_is_one_whose_process_ended_before_it_was_asked(card):
     outcomes, processes = card("a", "exit later", "b")
     assert not any(outcome.fatal for outcome in outcomes.values())
     assert processes == [["a", "exit later"], ["b"]]
+
+
+def test_a_process_that_ended_long_before_it_was_asked_is_closed_without_a_word(tmp_path):
+    """Its pipe is broken when the job is written, and once more when the pipe is closed."""
+    command = (sys.executable, "-c", CARD, str(tmp_path / "log"))
+    worker = Worker(Job("a", "exit later", command, (), 30))
+    assert not worker.ask(Job("a", "exit later", command, (), 30)).fatal
+    worker.kill()
+    assert worker.ask(Job("b", "b", command, (), 30)).fatal
+    worker.close()
 
 
 def test_what_fails_as_the_first_of_its_process_is_asked_once(card):

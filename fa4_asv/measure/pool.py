@@ -165,7 +165,8 @@ class Worker:
         self.kill()
         for stream in (self._process.stdin, self._process.stdout):
             if stream:
-                stream.close()
+                with suppress(OSError):  # a job that a dead process did not take is still in the buffer
+                    stream.close()
         self._stderr.close()
 
 
