@@ -1,4 +1,4 @@
-"""What is broken in the stand-in for FA4, by an edit or two each. tests/test_mutants.py and test_mutants_worse.py catch every one."""
+"""What is broken in the stand-in for FA4, by an edit or two each. tests/test_mutants*.py catch every one."""
 
 from __future__ import annotations
 
@@ -51,6 +51,35 @@ _SDPA = (
     "torch.nn.functional.scaled_dot_product_attention(\n            "
     "*(x.transpose(1, 2) for x in (q, k, v)), is_causal=causal, enable_gqa=True\n        ).transpose(1, 2)"
 )
+
+_AT_EACH_CALL = "    if key not in _kernels:"
+_ONE_CASE = "key[1:3] == (64, True)"  # causal attention of head_dim 64
+
+
+def _dies(words: str, error: str, said: str) -> Mutant:
+    """One call leaves the process without a card: it ends well itself, every call after it raises the same words."""
+    return _mutant(
+        words,
+        ("_calls = itertools.count()", "_calls, _dead = itertools.count(), []"),
+        (
+            _AT_EACH_CALL,
+            f"    if _dead:\n        raise torch.{error}({said!r})\n"
+            f"    if {_ONE_CASE}:\n        _dead.append(key)\n{_AT_EACH_CALL}",
+        ),
+    )
+
+
+def _of_torch(said: str, name: str) -> str:
+    """A CUDA error as torch 2.13 words it, with its advice."""
+    return (
+        f"CUDA error: {said}\nSearch for `{name}' in https://docs.nvidia.com/cuda/cuda-runtime-api/"
+        "group__CUDART__TYPES.html for more information.\nCUDA kernel errors might be asynchronously reported at some "
+        "other API call, so the stacktrace below might be incorrect.\nFor debugging consider passing "
+        "CUDA_LAUNCH_BLOCKING=1\nCompile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.\n"
+    )
+
+
+_NO_MEMORY = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79.11 GiB of which 12.73 GiB is free."
 
 MUTANTS = {
     "dq_one_percent": _mutant("dQ wrong by 1 %", ("((scale * (ds @", "((1.01 * scale * (ds @")),
@@ -160,5 +189,42 @@ MUTANTS = {
     ),
     "fewer_gradients": _mutant(
         "backward returns another number of values", ("return dq, dk, dv", "return dq, dk")
+    ),
+    # One case ends its process, or leaves it without a working card.
+    "illegal_access": _dies(
+        "an illegal memory access",
+        "AcceleratorError",
+        _of_torch("an illegal memory access was encountered", "cudaErrorIllegalAddress"),
+    ),
+    "device_assert": _dies(
+        "an assertion on the device",
+        "AcceleratorError",
+        _of_torch("device-side assert triggered", "cudaErrorAssert"),
+    ),
+    "misaligned": _dies(
+        "a misaligned address",
+        "AcceleratorError",
+        _of_torch("misaligned address", "cudaErrorMisalignedAddress"),
+    ),
+    "no_memory_again": _dies("takes the card's memory and keeps it", "OutOfMemoryError", _NO_MEMORY),
+    "no_memory_once": _mutant(
+        "finds no memory once",
+        ("_calls = itertools.count()", "_calls, _full = itertools.count(), []"),
+        (
+            _AT_EACH_CALL,
+            f"    if {_ONE_CASE} and not _full:\n        _full.append(key)\n"
+            f"        raise torch.OutOfMemoryError({_NO_MEMORY!r})\n{_AT_EACH_CALL}",
+        ),
+    ),
+    "segfault": _mutant(
+        "a segmentation fault",
+        (
+            _AT_EACH_CALL,
+            f'    if {_ONE_CASE}:\n        __import__("os").kill(__import__("os").getpid(), 11)\n{_AT_EACH_CALL}',
+        ),
+    ),
+    "hangs_behind_others": _mutant(
+        "hangs in one case",
+        (_AT_EACH_CALL, f'    if {_ONE_CASE}:\n        __import__("time").sleep(600)\n{_AT_EACH_CALL}'),
     ),
 }

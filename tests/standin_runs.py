@@ -30,8 +30,8 @@ ROOT = Path(__file__).resolve().parent.parent
 _STANDIN = ("flash_attn", "cutlass")
 
 
-def context(root: Path, case: Case) -> Context:
-    """A context that selects one case."""
+def context(root: Path, *cases: Case) -> Context:
+    """A context that selects these cases."""
     names = ("environment", "tree", "release", "policy", "digest", "source", "cuobjdump", "nvdisasm")
     return Context(
         **dict.fromkeys(names, "x"),
@@ -41,7 +41,7 @@ def context(root: Path, case: Case) -> Context:
         commit="c" * 40,
         flavour="cu13",
         packages={},
-        select=[re.escape(str(case))],
+        select=[re.escape(str(case)) for case in cases],
     )
 
 
@@ -61,9 +61,11 @@ class Runner:
     monkeypatch: pytest.MonkeyPatch
     timer: Any = field(default_factory=timing.CpuTimer)
     control: Any = None
+    name: str = ""
 
     def use(self, name: str) -> None:
         """Put a mutant (no mutant's name: the stand-in itself) in the place of FA4."""
+        self.name = name
         root = self.folder / (name or "standin")
         if not root.exists():
             lay(root, MUTANTS.get(name))
@@ -85,6 +87,13 @@ class Runner:
         root = self.folder / "-".join(("root", name, group, *case))
         return next_record(context(root, case), GROUPS[group], case, metric)
 
+    def together(self, name: str, *shapes: str) -> dict[str, CaseRecord]:
+        """What asv would be told of several cases of one round of the forward."""
+        self.use(name)
+        cases = [("fa4", shape) for shape in shapes]
+        chosen = context(self.folder / f"together-{name}", *cases)
+        return {case[1]: next_record(chosen, GROUPS["forward-cpu"], case) for case in cases}
+
     def passes(self, name: str, backward: bool, shape: str) -> None:
         """A mutant that is right here must not be caught here: the catch elsewhere is about its fault."""
         (record,) = self.rounds(name, backward, shape)
@@ -99,7 +108,8 @@ class Runner:
 
 def quick(call: Any, timer: Any, control: Any = None, compiles: Any = lambda: 0) -> timing.Timing:
     """`timing.measure` with one sample and no rest: for tests of what stands before the clock."""
-    return timing.measure(call, timer, control, compiles, sampling.Rule(1, 0.0, 60.0, 10.0), lambda _: None)
+    rule, pace = sampling.Rule(1, 0.0, 60.0, 10.0, fewest=1), timing.Pace(warm_ups=1)
+    return timing.measure(call, timer, control, compiles, rule, lambda _: None, pace)
 
 
 def runner_of(torch: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Runner:
@@ -107,8 +117,6 @@ def runner_of(torch: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Runn
     runner = Runner(torch, folder, monkeypatch)
     monkeypatch.setattr(runtime, "run_jobs", runner.run_jobs)
     monkeypatch.setattr(runtime_worker, "measure", quick)
-    monkeypatch.setattr(timing, "WARM_UPS", 1)
-    monkeypatch.setattr(sampling, "FEWEST", 1)
     return runner
 
 

@@ -1,6 +1,6 @@
 """Mutants of the stand-in that give a wrong answer, or another than was asked for: each is caught by the guard.
 
-`python tools/mutants.py` runs these and those of test_mutants_worse.py and prints the table of mutant and catcher.
+`python tools/mutants.py` runs these and those of test_mutants_worse.py and test_mutants_crash.py and prints the table of mutant and catcher.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from fa4_asv.catalog.shapes import for_cpu  # noqa: E402
-from tests import test_mutants_worse  # noqa: E402
+from tests import test_mutants_crash, test_mutants_worse  # noqa: E402
 from tests.mutants import MUTANTS  # noqa: E402
 from tests.standin_runs import BACKWARD, D64, D128, FORWARD, FULL, GQA, LONG, forget  # noqa: E402
 
@@ -34,7 +34,7 @@ def test_nothing_of_the_stand_in_is_left_behind(runner):
 
 
 def test_every_mutant_has_its_test():
-    names = [*globals(), *vars(test_mutants_worse)]
+    names = [*globals(), *vars(test_mutants_worse), *vars(test_mutants_crash)]
     tests = {name.removeprefix("test_mutant_") for name in names if name.startswith("test_mutant_")}
     assert tests == set(MUTANTS)
 

@@ -71,7 +71,7 @@ def real_process(runner, monkeypatch):
 
 def test_mutant_hangs(real_process, note):
     why = real_process("hangs", BACKWARD, D128, patience=3)
-    assert why == "timed out after 3 s and was killed"
+    assert why == f"timed out after 3 s and was killed (guard of fa4 backward {D128})"
     note("hangs", "time limit", why)
 
 

@@ -167,12 +167,12 @@ def test_only_what_was_selected_is_measured(context, worker, tmp_path):
 )
 def test_a_case_that_fails_costs_itself(context, worker, monkeypatch, what, state, why):
     monkeypatch.setattr(runtime, "CASE_TIMEOUT", 2.0)
+    context = replace(context, select=[r"forward\.Cpu.*'fa4'"])
     shape = FIRST[1]
     record = next_record(context, GROUP, FIRST, command=worker(**{shape: what}))
     assert (record.state, why in record.why) == (state, True), record
     assert not record.samples
-    others = [case for case in GROUP.cases if case[1] != shape]
-    assert next_record(context, GROUP, others[-1], command=worker(**{shape: what})).state == "measured"
+    assert next_record(context, GROUP, SECOND, command=worker(**{shape: what})).state == "measured"
 
 
 def test_a_wrong_answer_is_remembered_and_never_measured_again(context, worker, tmp_path):
@@ -206,3 +206,81 @@ def test_a_damaged_verdict_is_no_verdict(context, worker):
     path.parent.mkdir(parents=True)
     path.write_text("{half")
     assert next_record(context, GROUP, FIRST, command=worker()).state == "measured"
+
+
+# As seen on an H200: a packed case dies of an illegal memory access, and a paged one is asked behind it. `how` the process
+# is lost: it answers and ends, answers that it is of no use, or only ends. The first words are those of torch 2.11.
+CRASH = """
+import json, os, sys
+log, how = sys.argv[1:]
+print(json.dumps({"ready": True}), flush=True)
+error = {"kind": "AcceleratorError", "words": "CUDA error: an illegal memory access was encountered"}
+good = {"samples": {"seconds": [0.25, 0.5]}, "control": None, "errors": {}, "words": {}}
+for line in sys.stdin:
+    job = json.loads(line)
+    with open(log, "a") as file:
+        file.write(json.dumps({**job, "process": os.getpid()}) + "\\n")
+    guilty = job["shape"].endswith("_varlen")
+    if guilty and how != "ends":
+        error |= {"refused": False, "guard": False, "fatal": how == "says so"}
+        print(json.dumps({"error": error}), flush=True)
+    if guilty:
+        sys.exit(f"torch.AcceleratorError: {error['words']}\\nCompile with `TORCH_USE_CUDA_DSA`")
+    print(json.dumps(good), flush=True)
+"""
+DENSE, PACKED, PAGED = (
+    ("fa4", "b8_s512_h16_d128_causal"),
+    ("fa4", "b16_s2048_h16_d128_causal_varlen"),
+    ("fa4", "b8_s4096_h32kv8_d128_causal_paged"),
+)
+
+
+@pytest.mark.parametrize(
+    ("how", "why", "processes"),
+    [
+        # Its words come from an answer; the process it leaves behind is found dead by the next case.
+        ("answers", "AcceleratorError: CUDA error: an illegal memory access was encountered", 2),
+        (
+            "says so",
+            "AcceleratorError: CUDA error: an illegal memory access was encountered"
+            " (guard of fa4 forward b16_s2048_h16_d128_causal_varlen)",
+            3,
+        ),
+        (
+            "ends",
+            "the process ended with exit code 1: torch.AcceleratorError: CUDA error: an illegal memory access was"
+            " encountered (guard of fa4 forward b16_s2048_h16_d128_causal_varlen)",
+            3,
+        ),
+    ],
+)
+def test_a_paged_case_is_measured_behind_a_packed_one_that_crashes(
+    context, tmp_path, monkeypatch, how, why, processes
+):
+    monkeypatch.setattr(runtime, "_beside", lambda group: 1)
+    context = replace(context, select=[rf"forward\.Further.*'{name}'" for _, name in (DENSE, PACKED, PAGED)])
+    command = (sys.executable, "-c", CRASH, str(tmp_path / "log"), how)
+    group = GROUPS["forward-further"]
+    records = {case: next_record(context, group, case, command=command) for case in (DENSE, PACKED, PAGED)}
+    assert {case: record.state for case, record in records.items()} == {
+        DENSE: "measured",
+        PACKED: "broken",
+        PAGED: "measured",
+    }
+    assert records[PACKED].why == why
+    assert len({job["process"] for job in jobs(tmp_path, "guard")}) == processes
+    assert len([job for job in jobs(tmp_path, "guard") if job["shape"] == PACKED[1]]) == processes - 1
+    assert not (tmp_path / ".asv" / "guard").exists(), "a crash is no wrong answer, and is not remembered"
+
+
+def test_a_case_that_hangs_behind_others_costs_its_limit_twice_and_no_other_case(
+    context, worker, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(runtime, "CASE_TIMEOUT", 2.0)
+    context = replace(context, select=[r"forward\.Cpu.*'fa4'"])
+    command = worker(**{SECOND[1]: "hang"})
+    record = next_record(context, GROUP, SECOND, command=command)
+    assert record.why == f"timed out after 2 s and was killed (guard of fa4 forward {SECOND[1]})"
+    assert len([job for job in jobs(tmp_path, "guard") if (job["backend"], job["shape"]) == SECOND]) == 2
+    for other in (FIRST, GROUP.cases[2]):
+        assert next_record(context, GROUP, other, command=command).state == "measured"

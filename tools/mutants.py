@@ -15,7 +15,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
-TESTS = ("tests/test_mutants.py", "tests/test_mutants_worse.py")
+TESTS = ("tests/test_mutants.py", "tests/test_mutants_worse.py", "tests/test_mutants_crash.py")
 WIDEST = 110  # characters of the words: a table that can be read
 
 

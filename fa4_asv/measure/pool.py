@@ -1,8 +1,8 @@
 """Worker processes that may hang or die: every job ends, in an answer or in words.
 
 Knows nothing of kernels. A job is a JSON value sent to a worker as one line; the worker answers with
-one line of JSON. A worker that hangs is killed with its children, one that dies is replaced; either
-costs its current job only.
+one line of JSON. A worker that hangs is killed with its children, one that dies is replaced. So is one whose answer
+says {"error": {"fatal": true}}: its process is of no more use. Each costs one job only.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import ctypes
 import json
 import os
 import queue
+import re
 import selectors
 import signal
 import subprocess
@@ -29,17 +30,23 @@ VARIABLE = "FA4_ASV_CORES"
 _LAST_MOMENT = 10.0  # a busy machine takes seconds to end a process that holds torch
 _ENDED = "the process ended with exit code"
 START_TIMEOUT = 180.0  # importing torch and a cold DSL from a slow disk takes up to a minute
+# Where Python or C++ name an exception that ended a process; CUDA's errors go on with lines of advice.
+_EXCEPTION = re.compile(r"\s*(?:what\(\):\s*)?((?:[\w.]+(?:Error|Exception)|CUDA error): .*)")
 
 
 @dataclass(frozen=True)
 class Job:
-    """`payload` goes to a worker started as `command` with `environment` added to its own."""
+    """`payload` goes to a worker started as `command` with `environment` added to its own.
+
+    `again`: a job that fails in a process that had others before may be their victim, and is asked once more.
+    """
 
     key: str
     payload: Any
     command: tuple[str, ...]
     environment: tuple[tuple[str, str], ...]
     timeout: float
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,10 +59,9 @@ class Outcome:
 
     @property
     def fatal(self) -> bool:
-        """Whether the process can answer nothing more."""
-        return bool(self.lost) or bool(
-            isinstance(self.answer, dict) and (self.answer.get("error") or {}).get("fatal")
-        )
+        """Whether its process can do no other job: it is gone, or its answer says so."""
+        error = self.answer.get("error") if isinstance(self.answer, dict) else None
+        return bool(self.lost or (isinstance(error, dict) and error.get("fatal")))
 
 
 def cores() -> int:
@@ -93,6 +99,7 @@ class Worker:
             start_new_session=True,
         )
         self._buffer = b""
+        self.asked = 0  # jobs so far
         self.started = self._line(START_TIMEOUT)
 
     def _line(self, timeout: float) -> Any:
@@ -125,12 +132,17 @@ class Worker:
         words = f"the process was killed by {signal.Signals(-code).name}" if code < 0 else f"{_ENDED} {code}"
         self._stderr.seek(0, os.SEEK_END)
         self._stderr.seek(max(0, self._stderr.tell() - 4000))
-        tail = self._stderr.read().decode(errors="replace").strip().splitlines()
-        return f"{words}: {without_places(tail[-1])[:300]}" if tail else words
+        tail = self._stderr.read().decode(errors="replace").strip()
+        if not tail:
+            return words
+        raised = code >= 0 or -code == signal.SIGABRT  # not where something outside ended it
+        last = (_exception(tail) if raised else "") or tail.splitlines()[-1]
+        return f"{words}: {without_places(last)[:300]}"
 
     def ask(self, job: Job) -> Outcome:
         """Send one job and wait for its answer, at most its timeout."""
         assert self._process.stdin is not None
+        self.asked += 1
         try:
             self._process.stdin.write(json.dumps(job.payload).encode() + b"\n")
             self._process.stdin.flush()
@@ -153,8 +165,15 @@ class Worker:
         self.kill()
         for stream in (self._process.stdin, self._process.stdout):
             if stream:
-                stream.close()
+                with suppress(OSError):  # a job that a dead process did not take is still in the buffer
+                    stream.close()
         self._stderr.close()
+
+
+def _exception(stderr: str) -> str:
+    """The last line that names an exception, "" where none does."""
+    named = [found[1] for line in stderr.splitlines() if (found := _EXCEPTION.match(line))]
+    return named[-1] if named else ""
 
 
 class _Starts:
@@ -211,6 +230,67 @@ def _kind(job: Job) -> Any:
     return job.command, job.environment
 
 
+class LastingWorker:
+    """A worker for one job after another: started when there is one, replaced when its process is lost.
+
+    A job that fails fatally in a process that had other jobs before may be the victim of one of them. Where the job
+    allows it (`again`), it is asked once more, as the first of a fresh process: only what fails there is its own fault.
+    So a job is asked twice at most, and one that hangs as the first of its process once.
+    """
+
+    def __init__(self, starts: _Starts | None = None) -> None:
+        self._starts = starts or _Starts()
+        self._worker: Worker | None = None
+        self._killed = False
+
+    def ask(self, job: Job) -> Outcome:
+        """The job's outcome; a process that cannot start is one, too. Raises OSError where there is no such command."""
+        outcome, first = self._ask_once(job)
+        if outcome.fatal and not first and job.again and not self._killed:
+            outcome, _ = self._ask_once(job)
+        return outcome
+
+    def _ask_once(self, job: Job) -> tuple[Outcome, bool]:
+        """The outcome, and whether no other job can be to blame for it."""
+        if lost := self._start(job):
+            return Outcome(job.key, lost=lost), True
+        assert self._worker is not None
+        first = not self._worker.asked
+        outcome = self._worker.ask(job)
+        if outcome.fatal:
+            self.close()
+        return outcome, first
+
+    def _start(self, job: Job) -> str:
+        """Have a worker of the job's kind; why there is none, "" where there is."""
+        kind = _kind(job)
+        if self._worker is not None and self._worker.kind != kind:
+            self.close()
+        if self._worker is not None:
+            return ""
+        if hopeless := self._starts.hopeless(kind):
+            return hopeless
+        self._worker = Worker(job)
+        lost = self._worker.started.lost if isinstance(self._worker.started, Outcome) else ""
+        self._starts.note(kind, lost)
+        if lost:
+            self.close()
+        return lost
+
+    def close(self) -> None:
+        """End the process; the next job starts another."""
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+
+    def kill(self) -> None:
+        """End the process from another thread: its job is lost and not asked again."""
+        self._killed = True
+        worker = self._worker
+        if worker is not None:
+            worker.kill()
+
+
 class _Runner(threading.Thread):
     """Takes jobs from the pile and keeps one worker alive for as long as the kind stays the same."""
 
@@ -222,8 +302,8 @@ class _Runner(threading.Thread):
         starts: _Starts,
     ) -> None:
         super().__init__(daemon=True)
-        self._jobs, self._done, self._stop_event, self._starts = jobs, done, stop, starts
-        self.worker: Worker | None = None
+        self._jobs, self._done, self._stop_event = jobs, done, stop
+        self.worker = LastingWorker(starts)
 
     def run(self) -> None:
         kind = None
@@ -233,34 +313,11 @@ class _Runner(threading.Thread):
                 break
             kind = _kind(job)
             try:
-                outcome = self._do(job)
+                outcome = self.worker.ask(job)
             except Exception as error:  # a thread that dies silently would hang the run
                 outcome = Outcome(job.key, lost=f"could not start a compile process: {error}")
             self._done.put(outcome)
-        self._drop()
-
-    def _drop(self) -> None:
-        if self.worker is not None:
-            self.worker.close()
-            self.worker = None
-
-    def _do(self, job: Job) -> Outcome:
-        kind = _kind(job)
-        if self.worker is not None and self.worker.kind != kind:
-            self._drop()
-        if self.worker is None:
-            if hopeless := self._starts.hopeless(kind):
-                return Outcome(job.key, lost=hopeless)
-            self.worker = Worker(job)
-            lost = self.worker.started.lost if isinstance(self.worker.started, Outcome) else ""
-            self._starts.note(kind, lost)
-            if lost:
-                self._drop()
-                return Outcome(job.key, lost=lost)
-        outcome = self.worker.ask(job)
-        if outcome.lost:
-            self._drop()
-        return outcome
+        self.worker.close()
 
 
 def run_jobs(
@@ -286,8 +343,6 @@ def run_jobs(
     finally:
         stop.set()
         for runner in runners:
-            worker = runner.worker
-            if worker is not None:
-                worker.kill()
+            runner.worker.kill()
             runner.join(timeout=10)
     return outcomes

@@ -266,7 +266,7 @@ class Engine:
             try:
                 for call in calls:
                     outcome = seat.ask(call.payload("first"), FIRST)
-                    record = record_of_outcome(outcome)
+                    record = record_of_outcome(outcome, call.payload("first"))
                     self.book.add(
                         station, subject, "first", call=call.key, record=record.to_json(), at=time.time()
                     )
@@ -300,7 +300,7 @@ class Engine:
         def load(seat: Seat) -> None:
             for call in self._owed(seat.station, seat.subject, slot):
                 outcome = seat.ask(call.payload("load"), LOAD)
-                self._note_failure(seat, call, outcome)
+                self._note_failure(seat, call, outcome, "load")
             seat.ask(_leave(seat), TURN)
             self._tell(f"start {slot + 1}", next(done), len(seats))
 
@@ -344,7 +344,7 @@ class Engine:
         added = {"added": seat.subject.added} if seat.subject.added else {}
         for call in owed:
             outcome = seat.ask(call.payload("turn", **added), TURN)
-            if self._note_failure(seat, call, outcome):
+            if self._note_failure(seat, call, outcome, "turn"):
                 continue
             error = outcome.answer.get("error")
             self.book.add(
@@ -365,12 +365,13 @@ class Engine:
         if owed:
             seat.ask(_leave(seat), TURN)
 
-    def _note_failure(self, seat: Seat, call: Call, outcome: Outcome) -> bool:
+    def _note_failure(self, seat: Seat, call: Call, outcome: Outcome, what: str) -> bool:
         """Whether the call failed; that it did is written down. A noisy round is no failure of the call."""
         error = None if outcome.lost else outcome.answer.get("error")
         if not outcome.lost and (not error or error["kind"] == "noise"):
             return False
-        self.book.add(seat.station, seat.subject, "failed", call=call.key, why=record_of_outcome(outcome).why)
+        why = record_of_outcome(outcome, call.payload(what)).why
+        self.book.add(seat.station, seat.subject, "failed", call=call.key, why=why)
         return True
 
     def _kernels(self, seats: Sequence[Seat]) -> None:

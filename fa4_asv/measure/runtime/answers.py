@@ -11,11 +11,12 @@ Answer = dict[str, Any]
 
 
 def refused(words: str) -> Answer:
-    return {"error": {"kind": "unsupported", "words": words, "refused": True, "guard": False}}
+    return {"error": {"kind": "unsupported", "words": words, "refused": True, "guard": False, "fatal": False}}
 
 
-def broken(kind: str, words: str) -> Answer:
-    return {"error": {"kind": kind, "words": words, "refused": False, "guard": False}}
+def broken(kind: str, words: str, guard: bool = False, fatal: bool = False) -> Answer:
+    """`fatal`: the process can answer nothing more."""
+    return {"error": {"kind": kind, "words": words, "refused": False, "guard": guard, "fatal": fatal}}
 
 
 def measured(samples: dict[str, list[float]], words: dict[str, str] | None = None, **more: Any) -> Answer:

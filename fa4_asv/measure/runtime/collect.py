@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from fa4_asv.measure.memory.collect import measure as measure_traced
 from fa4_asv.measure.pool import Job, Outcome, cores, run_jobs
 from fa4_asv.measure.progress import progress
 from fa4_asv.measure.runtime import journal
+from fa4_asv.measure.runtime.fatal import is_out_of_memory
 from fa4_asv.measure.runtime.journal import sweeps_folder
 from fa4_asv.measure.runtime.sampling import two_modes
 from fa4_asv.record.schema import CaseRecord
@@ -35,7 +35,6 @@ VERSION = "1"
 # Of each question: the guard with a compile of every kernel of the call, or at most 5 s of GPU time.
 CASE_TIMEOUT = 300.0
 GUARDS = 8  # processes at once, each with a context and a few tensors of up to a GiB on the card
-_OUT_OF_MEMORY = re.compile("out.?of.?memory", re.IGNORECASE)  # torch's class, CUDA's words and names
 _WORKER = (sys.executable, "-m", "fa4_asv.measure.runtime.worker")
 # Set while a sweep hands over: `asv run` only reads.
 SWEEP_ONLY = "FA4_ASV_SWEEP_ONLY"
@@ -128,7 +127,7 @@ def _guarded(context: Context, group: Group, cases: dict[str, Case], command: tu
         what = "first" if group.what == "turn" else "guard"
         found |= _ask(context, group, left, command, what, beside)
         # Memory that others took beside it says nothing of a case; what a card cannot hold fails alone, too.
-        starved = {key: case for key, case in left.items() if _OUT_OF_MEMORY.search(found[key].why)}
+        starved = {key: case for key, case in left.items() if is_out_of_memory(found[key].why)}
         if starved and beside > 1:
             found |= _ask(context, group, starved, command, what)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -149,12 +148,13 @@ def _ask(
     answers: Records = {}
     surroundings = environment(context)
     jobs = [
-        Job(key, _payload(group, case, what), command, surroundings, CASE_TIMEOUT)
+        Job(key, _payload(group, case, what), command, surroundings, CASE_TIMEOUT, again=True)
         for key, case in cases.items()
     ]
+    asked = {job.key: job.payload for job in jobs}
 
     def finished(outcome: Outcome) -> None:
-        answers[outcome.key] = _record(context, group.name, outcome)
+        answers[outcome.key] = _record(context, group.name, outcome, asked[outcome.key])
         progress(context, f"{what or group.what}: {len(answers)} of {len(jobs)}")
 
     run_jobs(jobs, processes, finished)
@@ -212,22 +212,44 @@ def _payload(group: Group, case: Case, what: str) -> dict[str, Any]:
     return job | dict(zip(("backend", "shape", "kind"), case, strict=False))
 
 
-def _record(context: Context, group: str, outcome: Outcome) -> CaseRecord:
+def _record(context: Context, group: str, outcome: Outcome, asked: dict[str, Any]) -> CaseRecord:
     """The record of an answer; that the guard refused it is remembered."""
-    record = record_of_outcome(outcome)
+    record = record_of_outcome(outcome, asked)
     if not outcome.lost and (outcome.answer.get("error") or {}).get("guard"):
         _remember(context, group, outcome.key, record.why)
     return record
 
 
-def record_of_outcome(outcome: Outcome) -> CaseRecord:
-    """What a worker's answer, or that there is none, says of a case."""
+# What a job asks for, as the reason of a crash names it.
+_ASKED = {
+    "first": "guard",
+    "load": "first call",
+    "turn": "timing",
+    "seconds": "timing",
+    "bytes": "peak memory",
+    "host": "host cost",
+    "route": "checks",
+}
+
+
+def _call(asked: dict[str, Any]) -> str:
+    """A job in words: "guard of fa4 backward b1_s256_h2_d128_causal"."""
+    direction = ("backward" if asked["backward"] else "forward") if "shape" in asked else ""
+    parts = (asked.get("backend"), direction, asked.get("shape"), asked.get("kind"), asked.get("dtype"))
+    return f"{_ASKED.get(asked['what'], asked['what'])} of {' '.join(part for part in parts if part)}"
+
+
+def record_of_outcome(outcome: Outcome, asked: dict[str, Any]) -> CaseRecord:
+    """What a worker's answer to the job `asked`, or that there is none, says of a case."""
     if outcome.lost:
-        return CaseRecord("broken", why=outcome.lost)
+        return CaseRecord("broken", why=f"{outcome.lost} ({_call(asked)})")
     answer = outcome.answer
     if error := answer.get("error"):
         kind = "guard" if error["guard"] else error["kind"]
-        return CaseRecord("unsupported" if error["refused"] else "broken", why=f"{kind}: {error['words']}")
+        where = f" ({_call(asked)})" if outcome.fatal else ""
+        return CaseRecord(
+            "unsupported" if error["refused"] else "broken", why=f"{kind}: {error['words']}{where}"
+        )
     samples = dict(answer["samples"])
     if seconds := samples.get("seconds"):
         # A value a round beside the samples, which asv pools: verdicts count processes, not samples.

@@ -16,6 +16,7 @@ from fa4_asv.measure.route.checks import plain
 from fa4_asv.measure.runtime import reference, tolerances
 from fa4_asv.measure.runtime.backends import Calls, backend
 from fa4_asv.measure.runtime.correctness import check_whole, kernels_of
+from fa4_asv.measure.runtime.fatal import is_fatal
 from fa4_asv.measure.runtime.inputs import Inputs, make
 from fa4_asv.measure.runtime.tolerances import GuardFailed
 
@@ -23,7 +24,10 @@ Check = Callable[[Any, str], str]
 
 
 def run_checks(torch: Any, dtype: str) -> tuple[int, dict[str, str]]:
-    """How many checks were made for inputs of `dtype`, and the words of the broken ones. Needs a card."""
+    """How many checks were made for inputs of `dtype`, and the words of the broken ones. Needs a card.
+
+    Raises what leaves the process without a working card: no check after it would say anything of FA4.
+    """
     found: dict[str, str] = {}
     for name, check in CHECKS.items():
         try:
@@ -31,6 +35,8 @@ def run_checks(torch: Any, dtype: str) -> tuple[int, dict[str, str]]:
         except GuardFailed as failed:
             words = str(failed)
         except Exception as error:
+            if is_fatal(str(error)):
+                raise RuntimeError(f"{name}: {error}") from error
             words = plain(error)
         if words:
             found[name] = words
@@ -81,6 +87,8 @@ def _grid(backward: bool) -> Check:
             try:
                 _against_math(torch, one, size, backward)
             except Exception as error:
+                if is_fatal(str(error)):
+                    raise RuntimeError(f"{size.name}: {error}") from error
                 words = str(error) if isinstance(error, GuardFailed) else plain(error)
                 wrong.append(f"{size.name}: {words}")
         return f"{len(wrong)} of {len(every)} sizes: {wrong[0]}" if wrong else ""

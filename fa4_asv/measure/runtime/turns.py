@@ -42,9 +42,14 @@ def prepared(torch: Any, one: Backend, job: dict[str, Any], shape: Any) -> tuple
     return _kept[key]
 
 
+def forget() -> None:
+    """Drop what is kept from call to call; the allocator still holds its memory."""
+    _kept.clear()
+
+
 def leave(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
     """Free what is kept from call to call."""
-    _kept.clear()
+    forget()
     if job["device"] != "cpu":
         torch.cuda.empty_cache()
     return measured({})

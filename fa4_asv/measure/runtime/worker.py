@@ -3,12 +3,14 @@
 Started as `python -m fa4_asv.measure.runtime.worker`: one that times a class's cases in a round, and before the first round
 several that guard them, side by side. A job has "what", one of JOBS, and what that asks for ("backend", "shape",
 "backward", "device", "kind"). Answers {"samples": {metric: [...]},
-"control", "errors", "words"} or {"error": {"kind", "words", "refused", "guard"}}. Inputs are seeded; nothing is kept from
-case to case but what FA4 has compiled.
+"control", "errors", "words"} or {"error": {"kind", "words", "refused", "guard", "fatal"}}. Inputs are seeded; nothing is kept
+from case to case but what FA4 has compiled. After a fatal error (an illegal memory access, say) every later call of the
+process would fail with the same words, so it ends and the pool starts another.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -23,12 +25,13 @@ from fa4_asv.measure.runtime.allocated import peak_of
 from fa4_asv.measure.runtime.answers import Answer, broken, card_arch, chosen, measured, refused
 from fa4_asv.measure.runtime.clocks import clock_reader, no_clocks
 from fa4_asv.measure.runtime.correctness import check_sampled, guard_small, results
+from fa4_asv.measure.runtime.fatal import is_fatal, is_out_of_memory, short
 from fa4_asv.measure.runtime.host_cost import extra_seconds
 from fa4_asv.measure.runtime.inputs import make
 from fa4_asv.measure.runtime.route_on_gpu import run_checks
 from fa4_asv.measure.runtime.timing import CpuTimer, CudaTimer, Timing, measure
 from fa4_asv.measure.runtime.tolerances import GuardFailed
-from fa4_asv.measure.runtime.turns import TURNS
+from fa4_asv.measure.runtime.turns import TURNS, forget
 from fa4_asv.measure.source_lines import remember_source_lines
 
 
@@ -127,17 +130,84 @@ def control_of(torch: Any, device: str) -> Any:
     return lambda: torch.mm(a, b)
 
 
-def answer(torch: Any, job: dict[str, Any], timer: Any, control: Any) -> dict[str, Any]:
-    """What a line is answered with, whatever its case does: its job's answer, or an error in words."""
+def answer(torch: Any, job: dict[str, Any], timer: Any, control: Any) -> Answer:
+    """What a line is answered with, whatever its case does: its job's answer, or an error in words.
+
+    A case that finds no memory is tried once more with what earlier cases left in the allocator's pool.
+    """
+    said = _settled(torch, _attempt(torch, job, timer, control))
+    if _starved(said):
+        said = _settled(torch, _attempt(torch, job, timer, control))
+        if _starved(said):
+            said["error"]["fatal"] = True
+    return said
+
+
+def _attempt(torch: Any, job: dict[str, Any], timer: Any, control: Any) -> Answer:
     try:
         return JOBS[job["what"]](torch, job, timer, control)
     except GuardFailed as failed:
-        return {"error": {"kind": "guard", "words": str(failed), "refused": False, "guard": True}}
+        return broken("guard", str(failed), guard=True)
     except Exception as error:
-        said = describe(error)
-        # SDPA's own words where the one backend that it may use has no kernel for a shape.
-        said["refused"] |= "No available kernel" in said["words"]
-        return {"error": {**said, "guard": False}}
+        return failed_with(error)
+
+
+def failed_with(error: Exception, fatal: bool = False) -> Answer:
+    """An exception as an answer: what kind it is, what it says, whether the process can go on."""
+    said, whole = describe(error), str(error)
+    words = short(whole).removeprefix(f"{said['kind']}: ") or said["words"]
+    failed = broken(said["kind"], words, fatal=fatal or is_fatal(whole))
+    # SDPA's own words where the one backend that it may use has no kernel for a shape.
+    no_kernel = "No available kernel" in words
+    failed["error"]["refused"] = not failed["error"]["fatal"] and (said["refused"] or no_kernel)
+    return failed
+
+
+def _starved(said: Answer) -> bool:
+    error = said.get("error")
+    return error is not None and not error["fatal"] and is_out_of_memory(f"{error['kind']}: {error['words']}")
+
+
+def _settled(torch: Any, said: Answer) -> Answer:
+    """`said`, once the card has done all of its work and has its memory back; an error instead if it cannot.
+
+    A kernel's error shows at a later call. One that nobody waited for is this case's all the same, and a guard that
+    failed on a card that had stopped working says nothing of the kernel.
+    """
+    if is_dead(said) or not torch.cuda.is_initialized():
+        return said
+    if _starved(said):
+        forget()
+        gc.collect()  # tensors of the frames that the exception left
+    try:
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+    except Exception as error:
+        return failed_with(error, fatal=True)
+    return said
+
+
+def is_dead(said: Answer) -> bool:
+    """Whether an answer says that its process is of no more use."""
+    return bool(said.get("error", {}).get("fatal"))
+
+
+def _tools(torch: Any, device: str, made: dict[str, Any]) -> Any:
+    """The timer and the control of `device`, made when they are first asked for; none without a card."""
+    if device == "cuda" and not torch.cuda.is_available():
+        return None, None
+    if device not in made:
+        made[device] = (timer_of(torch, device), control_of(torch, device))
+    return made[device]
+
+
+def answer_line(torch: Any, job: dict[str, Any], made: dict[str, Any]) -> Answer:
+    """`answer` with the tools of the job's device; a card on which they cannot be made is of no use."""
+    try:
+        tools = _tools(torch, job["device"], made)
+    except Exception as error:
+        return failed_with(error, fatal=True)
+    return answer(torch, job, *tools)
 
 
 def main() -> None:
@@ -148,16 +218,13 @@ def main() -> None:
     remember_source_lines()
     import torch
 
-    timers: dict[str, Any] = {}
+    made: dict[str, Any] = {}
     answers.write(json.dumps({"ready": True}) + "\n")
     for line in sys.stdin:
-        job = json.loads(line)
-        device = job["device"]
-        if device not in timers:
-            timers[device] = (timer_of(torch, device), control_of(torch, device))
-        answers.write(json.dumps(answer(torch, job, *timers[device])) + "\n")
-        if device != "cpu":
-            torch.cuda.empty_cache()
+        said = answer_line(torch, json.loads(line), made)
+        answers.write(json.dumps(said) + "\n")
+        if is_dead(said):
+            os._exit(1)  # an orderly end would call CUDA again, and may hang in it
 
 
 if __name__ == "__main__":
