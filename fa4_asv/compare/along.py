@@ -9,11 +9,11 @@ call. docs/verdicts.md has the rule, tools/history_power.py computes how often i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean, median, variance
 
-from fa4_asv.verdicts import (
+from fa4_asv.compare.verdicts import (
     RELEVANT,
     Verdict,
     bimodal,
@@ -92,8 +92,8 @@ def pool_of(call: Call, controlled: bool = CONTROLLED) -> Pool:
     counts = [len(found) for found in levels.values() if len(found) > 1]
     pairs = sum(counts) - len(counts)
     freedom = max(pairs - (round(median(counts)) - 1), 0) if counts else 0
-    squares = math.fsum(_squares(found) for found in levels.values())
-    return Pool(effects, levels, squares / freedom if freedom else math.nan, freedom, pairs, controlled)
+    total = math.fsum(sum_of_squares(found) for found in levels.values())
+    return Pool(effects, levels, total / freedom if freedom else math.nan, freedom, pairs, controlled)
 
 
 def round_effects(logs: Mapping[str, Sequence[tuple[int, float]]]) -> dict[int, float]:
@@ -136,9 +136,21 @@ def _log(turn: Turn, controlled: bool) -> float:
     return math.log(turn.seconds / (turn.control if controlled and turn.control else 1.0))
 
 
-def _squares(levels: Sequence[float]) -> float:
+def sum_of_squares(levels: Sequence[float]) -> float:
     centre = fmean(levels)
     return math.fsum((level - centre) ** 2 for level in levels)
+
+
+def visible(pool: Pool, base: int = 2, head: int = 2) -> float:
+    """The smallest slow-down that is called slower in SEEN of all cases, as a share; NaN without a spread.
+
+    `base` and `head` are the processes of each side. The noncentral t is taken as a shifted one.
+    """
+    if not pool.freedom:
+        return math.nan
+    noise = math.sqrt(pool.variance * (1 / base + 1 / head))
+    miss = student(2 * SEEN - 1, pool.freedom) * noise
+    return math.expm1(max(critical(pool.freedom) * noise, math.log1p(RELEVANT)) + miss)
 
 
 # Two releases
@@ -238,71 +250,9 @@ def _unless_apart(found: Verdict, reach: float, *sides: tuple[Pool, tuple[float,
 
 
 def _is_apart(pool: Pool, levels: tuple[float, ...]) -> bool:
-    squares, extra = _squares(levels), len(levels) - 1
+    squares, extra = sum_of_squares(levels), len(levels) - 1
     others = pool.freedom - extra
     if others < 1:
         return False
     spread = math.sqrt(max(pool.variance * pool.freedom - squares, 0.0) / others)
     return math.sqrt(squares / extra) > student(APART, others) * spread
-
-
-# How often it is wrong, and what it can see
-
-
-def same_release(pool: Pool) -> dict[str, Verdict]:
-    """The first two processes of each release compared as if they were two releases: any alarm is false.
-
-    The spread is that of the other releases, so that no pair is judged by itself. The effects of rounds were
-    estimated with the pair, which draws its processes together: its variance is smaller by that.
-    """
-    found = {}
-    for name, levels in pool.levels.items():
-        extra = len(levels) - 1
-        others = pool.freedom - extra
-        if extra < 1 or others < 1:
-            continue
-        spread = (pool.variance * pool.freedom - _squares(levels)) / others
-        reach = critical(others) * math.sqrt(2 * max(spread, 0.0) * pool.freedom / pool.pairs)
-        found[name] = decided(levels[1] - levels[0], reach)
-    return found
-
-
-def visible(pool: Pool, base: int = 2, head: int = 2) -> float:
-    """The smallest slow-down that is called slower in SEEN of all cases, as a share; NaN without a spread.
-
-    `base` and `head` are the processes of each side. The noncentral t is taken as a shifted one.
-    """
-    if not pool.freedom:
-        return math.nan
-    noise = math.sqrt(pool.variance * (1 / base + 1 / head))
-    miss = student(2 * SEEN - 1, pool.freedom) * noise
-    return math.expm1(max(critical(pool.freedom) * noise, math.log1p(RELEVANT)) + miss)
-
-
-def rate_interval(alarms: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The exact interval of a rate of which `alarms` of `count` were seen (Clopper and Pearson)."""
-    tail = (1 - confidence) / 2
-    low = _bisected(lambda rate: 1 - _at_most(alarms - 1, count, rate) < tail) if alarms else 0.0
-    high = _bisected(lambda rate: _at_most(alarms, count, rate) > tail) if alarms < count else 1.0
-    return low, high
-
-
-def _bisected(too_low: Callable[[float], bool]) -> float:
-    low, high = 0.0, 1.0
-    for _ in range(50):
-        middle = (low + high) / 2
-        low, high = (middle, high) if too_low(middle) else (low, middle)
-    return (low + high) / 2
-
-
-def _at_most(successes: int, count: int, rate: float) -> float:
-    """P(X <= successes) of a binomial with 0 < rate < 1."""
-    parts = (
-        math.lgamma(count + 1)
-        - math.lgamma(number + 1)
-        - math.lgamma(count - number + 1)
-        + number * math.log(rate)
-        + (count - number) * math.log1p(-rate)
-        for number in range(successes + 1)
-    )
-    return math.fsum(math.exp(part) for part in parts)
