@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from statistics import fmean, median, variance
 
 from fa4_asv.compare.verdicts import (
@@ -22,6 +22,7 @@ from fa4_asv.compare.verdicts import (
     student,
     welch,
 )
+from fa4_asv.record.turns import YARDSTICKS, Turn
 
 # Whether log(seconds / control) is compared instead of log(seconds). Both have the effects of rounds removed. Not
 # by default: a round falls on all releases alike, so its median over the releases says more about the card than
@@ -29,27 +30,12 @@ from fa4_asv.compare.verdicts import (
 # beside it and so hide a part of its own change.
 CONTROLLED = False
 MIN_PROCESSES = 2  # a side
-YARDSTICKS = ("cudnn", "fa2")  # in this order; the first that both sides have
+MIN_OTHERS = 4  # degrees of freedom of the other releases, to tell whether a side's processes are apart
 APART = (
     0.999  # the processes of a side are apart where the other releases' spread rules their distance out so
 )
 SEEN = 0.9  # the share of cases in which `visible` tells a change
 _POLISHES = 25
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One round of one release: its median `seconds`, by which process, in which round of the sweep.
-
-    `control` and `yardsticks` are the seconds of other kernels in the same round.
-    """
-
-    seconds: float
-    process: int
-    round: int
-    control: float | None = None
-    two_modes: bool = False
-    yardsticks: Mapping[str, float] = field(default_factory=dict)
 
 
 Call = Mapping[str, Sequence[Turn]]  # one call of one sweep on one card: the turns of each release
@@ -252,7 +238,7 @@ def _unless_apart(found: Verdict, reach: float, *sides: tuple[Pool, tuple[float,
 def _is_apart(pool: Pool, levels: tuple[float, ...]) -> bool:
     squares, extra = sum_of_squares(levels), len(levels) - 1
     others = pool.freedom - extra
-    if others < 1:
+    if others < MIN_OTHERS:
         return False
     spread = math.sqrt(max(pool.variance * pool.freedom - squares, 0.0) / others)
     return math.sqrt(squares / extra) > student(APART, others) * spread

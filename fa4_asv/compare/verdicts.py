@@ -16,6 +16,7 @@ CONFIDENCE = 0.99  # of the interval: at most 1 % of unchanged points are called
 RELEVANT = 0.005  # a change counts from here, and a verdict needs it as well as the interval
 NOTICED = 0.01  # the change that "same" rules out
 MIN_ROUNDS = 3  # a side: the interval of two processes is 25 times their spread
+NOT_COMPARABLE = "not comparable"
 _MANY_ROUNDS = 50
 
 
@@ -30,7 +31,7 @@ class Round:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`name` is faster, slower, same or unclear; `change` is head over base minus 1, between low and high.
+    """`name` is faster, slower, same, unclear or not comparable; `change` is head over base minus 1, between low and high.
 
     `code` is the branch of the decision tree that was taken (docs/verdicts.md), `why` the same in words.
     """
