@@ -60,8 +60,8 @@ def steps_of(
 
 
 def rows_between(before: Record, after: Record, pools: Pools) -> tuple[Row, ...]:
-    sides = [Measured(one.sidecar.groups, one.versions, pools) for one in (before, after)]
-    return tuple(row for row in compare(*sides, exact=False) if _is_history(row.group))
+    base, head = (Measured(one.sidecar.groups, one.versions, pools) for one in (before, after))
+    return tuple(row for row in compare(base, head, exact=False) if _is_history(row.group))
 
 
 def _is_history(group: str) -> bool:
