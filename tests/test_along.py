@@ -15,6 +15,7 @@ from fa4_asv.compare.along import across, between, pool_of, round_effects, visib
 from fa4_asv.compare.false_alarms import rate_interval, same_release
 from fa4_asv.record.turns import Turn
 from tests.sweep_fake import noisy, turns
+from tests.test_airgap import tool
 
 S = 1e-4
 # Processes of a: +S, -S; of b the other way round; of c no difference. Sum of squares 4 S^2, 3 pairs, 1 for the effects.
@@ -183,7 +184,7 @@ def test_the_two_processes_of_a_release_are_compared_as_two_releases():
     found = same_release(pool_of(call))
     assert {name for name, one in found.items() if one.name in ("faster", "slower")} == {"apart"}
     # By the spread of the others, not its own: 24 S^2 of 14 pairs, one for the effects.
-    reach = along.critical(13) * math.sqrt(2 * 24 * S**2 / 13 * 14 / 15)
+    reach = along.critical(13) * math.sqrt(2 * 24 * S**2 / 13)
     assert math.log1p(found["apart"].change) == pytest.approx(0.03)
     assert math.log1p(found["apart"].high) == pytest.approx(0.03 + reach)
 
@@ -197,12 +198,17 @@ def test_the_interval_of_a_rate_is_that_of_the_tables(alarms, count, low, high):
 
 
 def test_the_smallest_visible_change():
+    """Two processes a side: the noise of the difference is the spread itself. 1.28155 is the normal's 90 %."""
     pool = pool_of(THREE)
-    # Student's at 2 degrees: 9.925 two-sided at 99 %, 1.886 one-sided at 90 %; two processes a side: the spread itself.
-    assert visible(pool) == pytest.approx(math.expm1(math.log1p(0.005) + 1.8856 * pool.spread), abs=1e-6)
-    assert visible(replace(pool, variance=0.01**2)) == pytest.approx(
-        math.expm1((T2 + 1.8856) * 0.01), abs=1e-5
+    steady = replace(pool, freedom=1000)
+    assert visible(steady) == pytest.approx(math.expm1(math.log1p(0.005) + 1.28155 * pool.spread), abs=1e-7)
+    many = 2.58076 * (1 - 1 / 4000) + 1.28155 * math.sqrt(1 + 2.58076**2 / 2000)
+    assert visible(replace(steady, variance=0.01**2)) == pytest.approx(math.expm1(many * 0.01), abs=1e-6)
+    assert visible(replace(steady, variance=0.01**2), 8, 8) == pytest.approx(
+        math.expm1(many * 0.005), abs=1e-6
     )
+    few = 9.92484 * (1 - 1 / 8) + 1.28155 * math.sqrt(1 + 9.92484**2 / 4)
+    assert visible(replace(pool, variance=0.01**2)) == pytest.approx(math.expm1(few * 0.01), abs=1e-6)
     assert math.isnan(visible(replace(pool, freedom=0)))
 
 
@@ -304,3 +310,18 @@ def test_the_answer_does_not_depend_on_the_order_of_releases():
     turned = dict(reversed(call.items()))
     assert pool_of(call).variance == pytest.approx(pool_of(turned).variance)
     assert fmean(pool_of(call).levels["3"]) == pytest.approx(fmean(pool_of(turned).levels["3"]))
+
+
+# The simulation
+
+
+def test_the_simulated_table_is_computed_from_its_seed_and_holds_its_claims():
+    power = tool("history_power")
+    quiet, noisy_model = (
+        next(one for one in power.MODELS if one.title == title) for title in ("0.1 %", "1 %")
+    )
+    found = power.shares(quiet, 5, 30, 2, 3, False, "7")
+    assert found == power.shares(quiet, 5, 30, 2, 3, False, "7")
+    assert found["alarms"] <= 0.01 and found["seen"] >= 0.9 and found["A/A"] <= 0.02
+    assert power.missed(quiet, {**found, "seen": 0.5, "A/A": 0.2}, 145) == ["A/A", "seen"]
+    assert power.shares(noisy_model, 5, 30, 2, 3, False, "7")["seen"] < 0.3

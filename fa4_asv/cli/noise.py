@@ -29,16 +29,9 @@ from fa4_asv.compare.noise import (
 from fa4_asv.compare.verdicts import NOTICED
 from fa4_asv.record.formatting import counted
 
+_FA4 = "fa4/"  # sweeps time nothing else as a case
 _LOG_WIDTH = 120  # a log is wider than the 80 columns that are guessed for it
-_COLUMNS = (
-    "call",
-    "seconds",
-    "releases",
-    "spread",
-    "smallest change",
-    "false alarms",
-    "processes furthest apart",
-)
+_COLUMNS = ("call", "seconds", "releases", "spread", "smallest", "alarms", "furthest apart")
 
 
 @click.command()
@@ -93,22 +86,19 @@ def _alarms(calls: Sequence[CallNoise]) -> str:
 def _class(each: ClassNoise) -> str:
     return (
         f"{each.title}: {counted(each.calls, 'call')}, spread {each.median:.2%} in the median, {each.p90:.2%} at "
-        f"90 %; a change of {NOTICED:.0%} is seen in {each.noticed} of them"
+        f"90 %, {counted(each.alarms, 'false alarm')} of {each.pairs:,} pairs; a change of {NOTICED:.0%} is seen in {each.noticed} calls"
     )
 
 
 def _table(calls: Sequence[CallNoise]) -> Table:
-    shown = Table(
-        *_COLUMNS,
-        show_edge=False,
-        caption=f"smallest change: seen in {SEEN:.0%} of cases, two processes a side",
-    )
+    words = f"smallest: the change seen in {SEEN:.0%} of cases, two processes a side; furthest apart: of one release"
+    shown = Table(*_COLUMNS, show_edge=False, caption=words)
     shown.columns[0].no_wrap = True
     for column in shown.columns[1:6]:
         column.justify = "right"
     for call in calls:
         cells = (
-            one_line(f"{call.key.group} {call.key.case}"),
+            one_line(f"{call.key.group} {call.key.case.removeprefix(_FA4)}"),
             f"{call.seconds * 1e3:.4g} ms",
             str(call.releases),
             _percent(call.spread),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean, median, variance
+from statistics import NormalDist, fmean, median, variance
 
 from fa4_asv.compare.verdicts import (
     RELEVANT,
@@ -130,13 +130,16 @@ def sum_of_squares(levels: Sequence[float]) -> float:
 def visible(pool: Pool, base: int = 2, head: int = 2) -> float:
     """The smallest slow-down that is called slower in SEEN of all cases, as a share; NaN without a spread.
 
-    `base` and `head` are the processes of each side. The noncentral t is taken as a shifted one.
+    `base` and `head` are the processes of each side. By the normal approximation of the noncentral t distribution
+    (Abramowitz and Stegun, 26.7.10).
     """
     if not pool.freedom:
         return math.nan
     noise = math.sqrt(pool.variance * (1 / base + 1 / head))
-    miss = student(2 * SEEN - 1, pool.freedom) * noise
-    return math.expm1(max(critical(pool.freedom) * noise, math.log1p(RELEVANT)) + miss)
+    quantile = NormalDist().inv_cdf(SEEN)
+    limit = critical(pool.freedom)
+    by_interval = limit * (1 - 0.25 / pool.freedom) + quantile * math.sqrt(1 + limit**2 / (2 * pool.freedom))
+    return math.expm1(max(by_interval * noise, math.log1p(RELEVANT) + quantile * noise))
 
 
 # Two releases

@@ -17,8 +17,8 @@ ALARMS = ("faster", "slower")
 def same_release(pool: Pool) -> dict[str, Verdict]:
     """The first two processes of each release compared as if they were two releases: any alarm is false.
 
-    The spread is that of the other releases, so that no pair is judged by itself. The effects of rounds were
-    estimated with the pair, which draws its processes together: its variance is smaller by that.
+    The spread is that of the other releases, so that no pair is judged by itself. The effects of rounds are
+    estimated with the pair, as they are for a verdict.
     """
     found = {}
     for name, levels in pool.levels.items():
@@ -27,7 +27,7 @@ def same_release(pool: Pool) -> dict[str, Verdict]:
         if extra < 1 or others < 1:
             continue
         spread = (pool.variance * pool.freedom - sum_of_squares(levels)) / others
-        reach = critical(others) * math.sqrt(2 * max(spread, 0.0) * pool.freedom / pool.pairs)
+        reach = critical(others) * math.sqrt(2 * max(spread, 0.0))
         found[name] = decided(levels[1] - levels[0], reach)
     return found
 

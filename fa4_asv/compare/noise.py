@@ -45,13 +45,18 @@ class CallNoise:
 
 @dataclass(frozen=True)
 class ClassNoise:
-    """Calls of one class of length; `noticed` of them show a change of NOTICED in 9 of 10 cases."""
+    """Calls of one class of length: median and 90th percentile of their spread, and false alarms of their pairs.
+
+    `noticed` of them show a change of NOTICED in SEEN of all cases.
+    """
 
     title: str
     calls: int
     median: float
     p90: float
     noticed: int
+    alarms: int
+    pairs: int
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,7 @@ def classes_of(calls: Sequence[CallNoise]) -> list[ClassNoise]:
             median(call.spread for call in found),
             percentile([call.spread for call in found], 0.9),
             sum(call.visible <= NOTICED for call in found),
+            *totals(found),
         )
         for title, found in _by_class([call for call in calls if call.freedom], lambda call: call.seconds)
     ]
