@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fa4_asv.compare import along
-from fa4_asv.compare.along import across, between, pool_of, round_effects, visible
+from fa4_asv.compare.along import across, between, pool_of, visible
 from fa4_asv.compare.false_alarms import rate_interval, same_release
+from fa4_asv.compare.round_effects import linked_rounds, round_effects
 from fa4_asv.record.turns import Turn
 from tests.sweep_fake import noisy, turns
 from tests.test_airgap import tool
@@ -88,6 +89,32 @@ def test_effects_without_noise_are_found_for_any_number_of_releases(levels, roun
     }
     found = round_effects(logs)
     assert [found[at] - found[0] for at in found] == pytest.approx([effect - rounds[0] for effect in rounds])
+
+
+@pytest.mark.parametrize(
+    ("rounds", "linked"),
+    [
+        ([(0, 1, 2, 3)] * 8, {0, 1, 2, 3}),
+        ([(0, 1)] * 6 + [(4, 5)], {0, 1}),  # one release later, alone
+        (
+            [(0, 1, 4, 5)] * 5 + [(2, 3, 4, 5)] * 5,
+            {0, 1, 2, 3, 4, 5},
+        ),  # begun in two parts, linked by later rounds
+        ([(0, 1, 4, 5)] * 5 + [(2, 3, 4, 5)] * 4, {0, 1, 4, 5}),
+        ([(0, 1)] * 2 + [(2, 3)], {0, 1}),
+        ([(7,)], {7}),
+        ([], set()),
+    ],
+)
+def test_rounds_are_comparable_where_enough_releases_link_them(rounds, linked):
+    assert linked_rounds(rounds) == linked
+
+
+def test_a_release_timed_later_alone_changes_no_pool():
+    later = turns((0.02, 0.02), (0.02, 0.02), begin=10)
+    pool, other = pool_of(many()), pool_of(many(later=later))
+    assert (other.variance, set(other.levels)) == (pool.variance, set(pool.levels))
+    assert between(other, many()["0"], later).code == "few-processes"
 
 
 def test_one_process_a_side_is_not_enough():

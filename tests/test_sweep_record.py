@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -125,6 +126,26 @@ def test_figures_of_two_cards_are_compared_as_ratios_or_not_at_all(card, words, 
     assert (row.verdict, row.reason) == (verdict, reason)
     back = row_of(record(card, 12), old, card)
     assert back.verdict == {"slower": "faster"}.get(verdict, verdict)
+
+
+@pytest.mark.parametrize(
+    ("yardsticks", "verdict", "reason"),
+    [({}, "not comparable", "other-rounds"), ({"fa2": 2e-3}, "slower", "interval-excludes-0")],
+)
+def test_a_release_that_was_timed_later_is_told_by_the_yardstick_only(card, yardsticks, verdict, reason):
+    """Of the same sweep and card, but in rounds that no other release has."""
+    later = [replace(turn, round=turn.round + 6) for turn in noisy("later", LEVEL + 0.02, 0.0005)]
+    write_pair(
+        card, write_releases(card, 11)[10], {FORWARD: {CALL: swept(later, None, yardsticks)}}, machine="card"
+    )
+    old = swept(turns_of(record(card, 1)), yardsticks=yardsticks)
+    row = row_of(old, record(card, 11), card)
+    assert (row.verdict, row.reason) == (verdict, reason)
+    if not yardsticks:
+        assert (
+            row.words
+            == "measured with rounds that fewer than 5 releases share, and no yardstick was timed beside both"
+        )
 
 
 def test_both_flavours_of_a_commit_count_in_one_pool(card):

@@ -9,10 +9,11 @@ call. docs/verdicts.md has the rule, tools/history_power.py computes how often i
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist, fmean, median, variance
 
+from fa4_asv.compare.round_effects import linked_rounds, round_effects
 from fa4_asv.compare.verdicts import (
     RELEVANT,
     Verdict,
@@ -31,11 +32,9 @@ from fa4_asv.record.turns import YARDSTICKS, Turn
 CONTROLLED = False
 MIN_PROCESSES = 2  # a side
 MIN_OTHERS = 4  # degrees of freedom of the other releases, to tell whether a side's processes are apart
-APART = (
-    0.999  # the processes of a side are apart where the other releases' spread rules their distance out so
-)
+# The processes of a side are apart where the spread of the other releases rules their distance out with this confidence.
+APART = 0.999
 SEEN = 0.9  # the share of cases in which `visible` tells a change
-_POLISHES = 25
 
 
 Call = Mapping[str, Sequence[Turn]]  # one call of one sweep on one card: the turns of each release
@@ -45,7 +44,7 @@ Call = Mapping[str, Sequence[Turn]]  # one call of one sweep on one card: the tu
 class Pool:
     """What all releases of one sweep say about one call.
 
-    `effects`: log seconds by which a round was slower than the middle one. `levels`: log seconds of each process of
+    `effects`: log seconds by which a round was slower than the middle one; a round that too few releases have has none. `levels`: log seconds of each process of
     each release, effects removed. `variance`: between the processes of a release, with `freedom` degrees of
     freedom out of `pairs` (the sum of processes - 1). `controlled`: whether the control is divided out.
     """
@@ -70,6 +69,8 @@ def pool_of(call: Call, controlled: bool = CONTROLLED) -> Pool:
     the first that a release usually has: where the first processes have the early rounds and the second the late
     ones, the effects absorb what their differences have in common.
     """
+    rounds = linked_rounds([turn.round for turn in turns] for turns in call.values())
+    call = {name: kept for name, turns in call.items() if (kept := within(rounds, turns))}
     controlled = controlled and all(turn.control for turns in call.values() for turn in turns)
     effects = round_effects(
         {name: [(turn.round, _log(turn, controlled)) for turn in turns] for name, turns in call.items()}
@@ -82,27 +83,8 @@ def pool_of(call: Call, controlled: bool = CONTROLLED) -> Pool:
     return Pool(effects, levels, total / freedom if freedom else math.nan, freedom, pairs, controlled)
 
 
-def round_effects(logs: Mapping[str, Sequence[tuple[int, float]]]) -> dict[int, float]:
-    """How much slower each round was, in logs, from (round, log seconds) of each release: Tukey's median polish.
-
-    A round's effect is the median over releases of what is left when each release's own median is taken out, and
-    that median is taken with the effects out, in turns until nothing moves: so a round that a release lacks
-    distorts neither. A release that changed moves its own median only. The median of the effects is 0.
-    """
-    effects = dict.fromkeys(sorted({number for values in logs.values() for number, _ in values}), 0.0)
-    for _ in range(_POLISHES):
-        left: dict[int, list[float]] = {number: [] for number in effects}
-        for values in logs.values():
-            own = median(value - effects[number] for number, value in values) if values else 0.0
-            for number, value in values:
-                left[number].append(value - own)
-        found = {number: median(values) for number, values in left.items()}
-        moved = max((abs(found[number] - effects[number]) for number in effects), default=0.0)
-        effects = found
-        if moved < 1e-9:
-            break
-    middle = median(effects.values()) if effects else 0.0
-    return {number: effect - middle for number, effect in effects.items()}
+def within(rounds: Container[int], turns: Sequence[Turn]) -> list[Turn]:
+    return [turn for turn in turns if turn.round in rounds]
 
 
 def process_levels(
@@ -151,6 +133,7 @@ def between(pool: Pool, base: Sequence[Turn], head: Sequence[Turn]) -> Verdict:
     The interval is that of the difference of the sides' means over processes, with the pooled variance and
     Student's quantile at its degrees of freedom.
     """
+    base, head = (within(pool.effects, turns) for turns in (base, head))
     doubted = _doubt(pool, pool, base, head)
     if doubted:
         return doubted
@@ -161,23 +144,22 @@ def between(pool: Pool, base: Sequence[Turn], head: Sequence[Turn]) -> Verdict:
     if found.name == "unclear":
         least = visible(pool, len(old), len(new))
         words += f", {least:.1%} would be seen in {SEEN:.0%} of cases"
-    return _unless_apart(replace(found, why=words), reach, (pool, old), (pool, new))
+    return _unless_apart(replace(found, why=words), reach, (pool, old), (pool, new), pooled=True)
 
 
 def across(pools: tuple[Pool, Pool], base: Sequence[Turn], head: Sequence[Turn], yardstick: str) -> Verdict:
     """The same of two sweeps or cards, each with its pool: the sides are ratios to `yardstick` in the same round.
 
     Its noise is in the interval twice: how far its rounds scatter is measured; the luck of its process is not,
-    since it has one a sweep, and is taken to be as large as that of this call's own processes.
+    since it has one a sweep, and is taken to be as large as that of this call's own processes. Where one sweep cannot
+    tell its spread (a single release), that of the other stands for it.
     """
+    pools = (pools[0] if pools[0].freedom else pools[1], pools[1] if pools[1].freedom else pools[0])
     doubted = _doubt(*pools, base, head)
     if doubted:
         return doubted
     sides = [_over(turns, yardstick) for turns in (base, head)]
-    old, new = (
-        process_levels(turns, dict.fromkeys(pool.effects, 0.0))
-        for turns, pool in zip(sides, pools, strict=True)
-    )
+    old, new = (process_levels(turns, dict.fromkeys((turn.round for turn in turns), 0.0)) for turns in sides)
     mine, theirs = (
         pool.variance / len(levels) + _yardstick_variance(pool, turns, yardstick)
         for pool, levels, turns in zip(pools, (old, new), (base, head), strict=True)
@@ -185,7 +167,7 @@ def across(pools: tuple[Pool, Pool], base: Sequence[Turn], head: Sequence[Turn],
     reach = welch(mine, pools[0].freedom, theirs, pools[1].freedom)
     found = decided(fmean(new) - fmean(old), reach)
     words = f"{found.why}; as ratios to {yardstick}, whose noise is in the interval"
-    return _unless_apart(replace(found, why=words), reach, (pools[0], old), (pools[1], new))
+    return _unless_apart(replace(found, why=words), reach, (pools[0], old), (pools[1], new), pooled=False)
 
 
 def common_yardstick(base: Sequence[Turn], head: Sequence[Turn]) -> str:
@@ -201,8 +183,11 @@ def _over(turns: Sequence[Turn], yardstick: str) -> list[Turn]:
 
 
 def _yardstick_variance(pool: Pool, turns: Sequence[Turn], yardstick: str) -> float:
-    """Of the mean of the yardstick's rounds, effects removed, and of its one process."""
-    left = [math.log(turn.yardsticks[yardstick]) - pool.effects[turn.round] for turn in turns]
+    """Of the mean of the yardstick's rounds, effects removed where all are known, and of its one process."""
+    known = all(turn.round in pool.effects for turn in turns)
+    left = [
+        math.log(turn.yardsticks[yardstick]) - (pool.effects[turn.round] if known else 0.0) for turn in turns
+    ]
     return pool.variance + (variance(left) / len(left) if len(left) > 1 else 0.0)
 
 
@@ -222,12 +207,15 @@ def _doubt(old: Pool, new: Pool, base: Sequence[Turn], head: Sequence[Turn]) -> 
     return None
 
 
-def _unless_apart(found: Verdict, reach: float, *sides: tuple[Pool, tuple[float, ...]]) -> Verdict:
+def _unless_apart(
+    found: Verdict, reach: float, *sides: tuple[Pool, tuple[float, ...]], pooled: bool
+) -> Verdict:
     """Unclear where a side's own processes are apart, unless the nearest processes of both sides say the same.
 
-    The pooled spread does not stand for such a release: its processes have two modes, or one was disturbed.
+    The pooled spread does not stand for such a release: its processes have two modes, or one was disturbed. `pooled`:
+    whether the sides' own processes are in the pool.
     """
-    names = [name for name, side in zip(("base", "head"), sides, strict=True) if _is_apart(*side)]
+    names = [name for name, side in zip(("base", "head"), sides, strict=True) if _is_apart(*side, pooled)]
     if not names:
         return found
     (_, old), (_, new) = sides
@@ -238,10 +226,10 @@ def _unless_apart(found: Verdict, reach: float, *sides: tuple[Pool, tuple[float,
     return replace(found, name="unclear", code="processes-apart", why=words)
 
 
-def _is_apart(pool: Pool, levels: tuple[float, ...]) -> bool:
+def _is_apart(pool: Pool, levels: tuple[float, ...], pooled: bool) -> bool:
     squares, extra = sum_of_squares(levels), len(levels) - 1
-    others = pool.freedom - extra
+    others = pool.freedom - (extra if pooled else 0)
     if others < MIN_OTHERS:
         return False
-    spread = math.sqrt(max(pool.variance * pool.freedom - squares, 0.0) / others)
-    return math.sqrt(squares / extra) > student(APART, others) * spread
+    rest = pool.variance * pool.freedom - (squares if pooled else 0.0)
+    return math.sqrt(squares / extra) > student(APART, others) * math.sqrt(max(rest, 0.0) / others)

@@ -108,7 +108,7 @@ def _call_noise(key: CallKey, call: Call, pool: Pool, titles: Mapping[str, str])
     return CallNoise(
         key,
         median(turn.seconds for turns in call.values() for turn in turns),
-        len(call),
+        len(pool.levels),
         pool.spread,
         pool.freedom,
         visible(pool),

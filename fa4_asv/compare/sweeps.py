@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fa4_asv.compare.along import CONTROLLED, Call, Pool, across, between, common_yardstick, pool_of
+from fa4_asv.compare.along import CONTROLLED, Call, Pool, across, between, common_yardstick, pool_of, within
+from fa4_asv.compare.round_effects import LINKS
 from fa4_asv.compare.verdicts import NOT_COMPARABLE, Verdict
 from fa4_asv.record.schema import SUITE, CaseRecord, Sidecar
 from fa4_asv.record.store import iter_results, read_sidecar, sidecar_path
@@ -63,15 +64,25 @@ def judged(pools: Pools, group: str, case: str, old: CaseRecord, new: CaseRecord
         side = "base" if found[0] is None or not base else "head"
         words = f"the samples of {side} do not say which round and process they are of; see `fa4-asv verify`"
         return Verdict(NOT_COMPARABLE, f"{side}-rounds-unknown", words)
-    if origins[0] == origins[1]:
+    together = origins[0] == origins[1] and all(_is_pooled(found[0], turns) for turns in (base, head))
+    if together:
         return between(found[0], base, head)
-    what = "card" if origins[0].card != origins[1].card else "sweep"
+    what = next(
+        (name for name in ("card", "sweep") if len({getattr(one, name) for one in origins}) > 1), "rounds"
+    )
+    two = f"with rounds that fewer than {LINKS} releases share" if what == "rounds" else f"in two {what}s"
     yardstick = common_yardstick(base, head)
     if not yardstick:
-        words = f"measured in two {what}s, and no yardstick was timed beside both"
+        words = f"measured {two}, and no yardstick was timed beside both"
         return Verdict(NOT_COMPARABLE, f"other-{what}", words)
     torches = [record.words.get("torch", "") for record in (old, new)]
     if torches[0] != torches[1]:
-        words = f"measured in two {what}s, with {yardstick} of torch {' and of torch '.join(torches)}"
+        words = f"measured {two}, with {yardstick} of torch {' and of torch '.join(torches)}"
         return Verdict(NOT_COMPARABLE, "other-yardstick", words)
     return across((found[0], found[1]), base, head, yardstick)
+
+
+def _is_pooled(pool: Pool, turns: Sequence[Turn]) -> bool:
+    """Whether the effects of rounds are known for some of the turns of every process."""
+    kept = within(pool.effects, turns)
+    return {turn.process for turn in kept} == {turn.process for turn in turns}
