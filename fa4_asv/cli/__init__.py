@@ -22,6 +22,7 @@ COMMANDS = {
     "publish": ("fa4_asv.cli.publish", "publish", "Make the site from every sound result file."),
     "compare": ("fa4_asv.cli.compare", "compare", "Is HEAD worse than BASE: a verdict a figure."),
     "changes": ("fa4_asv.cli.changes", "changes", "What changed between recorded releases."),
+    "noise": ("fa4_asv.cli.noise", "noise", "How far a machine's sweeps can be believed."),
     "explain": ("fa4_asv.cli.explain", "explain", "Source or toolchain: what moved a kernel, by name."),
     "doctor": ("fa4_asv.cli.doctor", "doctor", "What this machine can measure, and why not the rest."),
     "report": ("fa4_asv.cli.report", "report", "Make the report that people read."),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import click
 from rich.console import Console
 
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.project import Project
 from fa4_asv.compare.changes import changes_between, recorded, render, render_figures, toolchain_changes
+from fa4_asv.compare.neighbours import Step, render_steps, steps_json, steps_of
 from fa4_asv.history.manifest import Manifest
 
 
@@ -22,22 +25,32 @@ from fa4_asv.history.manifest import Manifest
 @click.option("--limit", type=click.IntRange(0), default=12, show_default=True, help="Rows of a table.")
 @click.option("--figures", is_flag=True, help="The figures themselves, too.")
 @click.option("--json", "as_json", is_flag=True, help="Everything, machine-readable.")
-def changes(flavour: str, policy: str, last: int, limit: int, figures: bool, as_json: bool) -> None:
-    """What changed in the compiled kernels between recorded releases.
+@click.option(
+    "--machine", "-m", default=NOGPU, show_default=True, help="nogpu, or one whose releases a sweep timed."
+)
+def changes(
+    flavour: str, policy: str, last: int, limit: int, figures: bool, as_json: bool, machine: str
+) -> None:
+    """What changed between recorded releases: in the compiled kernels, or on the clock of a machine.
+
+    With --machine each release that a sweep timed there is compared with the one before: faster, slower, same or
+    unclear. docs/verdicts.md is the rule.
 
     \b
     Examples:
       fa4-asv changes
+      fa4-asv changes --machine h200-sxm --last 30
       fa4-asv changes --last 6 --flavour cu12 --limit 30
       fa4-asv changes --last 33 --json
     """
     project = Project.find()
     manifest = Manifest.load(project.manifest)
+    if machine != NOGPU:
+        _on_the_clock(steps_of(project, manifest, machine, flavour, policy, last), limit, as_json)
+        return
     records = recorded(project.results, manifest, flavour, policy)[-last:]
     if not as_json:
-        console = Console()
-        if not console.is_terminal:
-            console.width = 120  # a log is wider than the 80 columns that are guessed for it
+        console = _console()
         if figures and records:
             render_figures(records, console, limit)
         render(records, console, limit)
@@ -57,3 +70,17 @@ def changes(flavour: str, policy: str, last: int, limit: int, figures: bool, as_
         for before, after in zip(records, records[1:], strict=False)
     ]
     click.echo(json.dumps(pairs, indent=1))
+
+
+def _on_the_clock(steps: Sequence[Step], limit: int, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(steps_json(steps), indent=1, allow_nan=False))
+    else:
+        render_steps(steps, _console(), limit)
+
+
+def _console() -> Console:
+    console = Console()
+    if not console.is_terminal:
+        console.width = 120  # a log is wider than the 80 columns that are guessed for it
+    return console

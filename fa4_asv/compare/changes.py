@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
@@ -67,28 +67,31 @@ class Change:
 
 @dataclass(frozen=True)
 class Record:
-    """One release's sidecar, and whether asv holds the figures of each case."""
+    """One release's sidecar, and the versions of its benchmarks as asv keeps them."""
 
     release: str
     sidecar: Sidecar
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
-def recorded(root: Path, manifest: Manifest, flavour: str, policy: str = "day") -> list[Record]:
-    """The releases in `root` (a results folder) of one series, oldest first.
+def recorded(
+    root: Path, manifest: Manifest, flavour: str, policy: str = "day", machine: str = NOGPU
+) -> list[Record]:
+    """The releases in `root` (a results folder) of one series of a machine, oldest first.
 
     Raises Fa4AsvError naming a file that cannot be read.
     """
     order = {release.commit: index for index, release in enumerate(manifest.releases)}
     found = []
-    for path in iter_results(root, NOGPU):
+    for path in iter_results(root, machine):
         side = sidecar_path(path)
         if not side.is_file():
             continue
-        load_result(path)
+        versions = load_result(path).versions
         sidecar = read_sidecar(side)
         series = (sidecar.toolchain.flavour, sidecar.toolchain.policy)
         if series == (flavour, policy) and sidecar.commit in order:
-            found.append(Record(sidecar.release, sidecar))
+            found.append(Record(sidecar.release, sidecar, versions))
     return sorted(found, key=lambda record: order[record.sidecar.commit])
 
 

@@ -47,7 +47,7 @@ def text(found: Sequence[Comparison], console: Console, limit: int) -> None:
         console.print(Text(f"  toolchains: {each.rule}; differs: {packages(each)}"))
         console.print(Text(headline(each), style="bold red" if each.worse else "bold green"))
         for heading, rows in _parts(each):
-            _table(heading, rows, console, limit)
+            table(heading, rows, console, limit)
 
 
 def _parts(found: Comparison) -> list[tuple[str, list[Row]]]:
@@ -58,18 +58,19 @@ def _parts(found: Comparison) -> list[tuple[str, list[Row]]]:
     ]
 
 
-def _table(heading: str, rows: Sequence[Row], console: Console, limit: int) -> None:
+def table(heading: str, rows: Sequence[Row], console: Console, limit: int) -> None:
+    """Print up to `limit` rows under a heading; nothing where there are none."""
     if not rows or not limit:
         return
-    table = Table(*_COLUMNS, title=heading, title_justify="left", show_edge=False)
-    table.columns[0].no_wrap = True  # a case's name is what a person types next
-    for column in table.columns[2:5]:
+    shown = Table(*_COLUMNS, title=heading, title_justify="left", show_edge=False)
+    shown.columns[0].no_wrap = True  # a case's name is what a person types next
+    for column in shown.columns[2:5]:
         column.justify = "right"
     for line in map(line_of, rows[:limit]):
         why = f"{line.reason}: {one_line(line.words, _WORDS)}" if line.words else line.reason
         cells = (one_line(line.case), line.what, line.base, line.head, line.change, line.verdict, why)
-        table.add_row(*map(Text, cells))
-    console.print(table)
+        shown.add_row(*map(Text, cells))
+    console.print(shown)
     if len(rows) > limit:
         console.print(f"  and {len(rows) - limit} more (--limit, or --format json)")
 
@@ -173,7 +174,7 @@ def _comparison(found: Comparison) -> dict[str, Any]:
         "counts": dict(sorted(found.counts.items())),
         "worse": len(found.worse),
         "better": len(found.better),
-        "rows": [_row(row) for row in found.rows],
+        "rows": [row_json(row) for row in found.rows],
     }
 
 
@@ -189,7 +190,7 @@ def _side(side: Side) -> dict[str, Any]:
     }
 
 
-def _row(row: Row) -> dict[str, Any]:
+def row_json(row: Row) -> dict[str, Any]:
     """Only what is set, beside what every row has. From 0 there is no ratio in JSON."""
     always = {
         "group": row.group,

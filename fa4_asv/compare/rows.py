@@ -13,8 +13,10 @@ from statistics import median
 
 from fa4_asv.catalog.benchmarks import CHILDREN, GROUPS, SAMPLES, Group
 from fa4_asv.compare.changes import weight
-from fa4_asv.compare.verdicts import Round, verdict
+from fa4_asv.compare.sweeps import Pools, judged
+from fa4_asv.compare.verdicts import NOT_COMPARABLE, Round, Verdict, verdict
 from fa4_asv.record.schema import CaseRecord
+from fa4_asv.record.turns import is_of_a_sweep
 
 Groups = Mapping[str, Mapping[str, CaseRecord]]
 
@@ -31,7 +33,6 @@ _STATES = {
     # A refusal in words instead of a failure.
     ("broken", "unsupported"): ("newly unsupported", BETTER),
 }
-NOT_COMPARABLE = "not comparable"
 # Errors that differ by less are not told apart: another order of rounding moves them that far.
 ERROR_ALIKE = 0.1
 
@@ -69,10 +70,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Measured:
-    """What stands on one side: the records by group and case, and the version of each benchmark."""
+    """What stands on one side: the records by group and case, and the version of each benchmark.
+
+    `pools` are what sweeps of its machine say about the noise of each call.
+    """
 
     groups: Groups
     versions: Mapping[str, str] = field(default_factory=dict)
+    pools: Pools = field(default_factory=dict)
 
 
 def compare(base: Measured, head: Measured, exact: bool, bench: Sequence[str] = ()) -> list[Row]:
@@ -122,8 +127,7 @@ def _case(
         yield Row(group.name, case, "", "gone", "head-lacks-it", words=_state_words(old))
     elif old and new and states == ("measured", "measured"):
         for metric in metrics:
-            versions = [side.versions.get(group.benchmark(metric), "") for side in sides]
-            yield _figure(group, case, metric, (old, new), versions)
+            yield _figure(group, case, metric, (old, new), sides)
     elif old and new and old.state != new.state:
         said, effect = _STATES[old.state, new.state]
         why = new.why or (f"was: {old.why}" if old.why else "")
@@ -147,14 +151,19 @@ def _state_words(record: CaseRecord) -> str:
 
 
 def _figure(
-    group: Group, case: str, metric: str, records: tuple[CaseRecord, CaseRecord], versions: Sequence[str]
+    group: Group,
+    case: str,
+    metric: str,
+    records: tuple[CaseRecord, CaseRecord],
+    sides: tuple[Measured, Measured],
 ) -> Row:
     """Two measured cases: one metric of them."""
+    versions = [side.versions.get(group.benchmark(metric), "") for side in sides]
     if all(versions) and versions[0] != versions[1]:
         words = f"versions {versions[0]} and {versions[1]} of {group.benchmark(metric)}: measure both again"
         return Row(group.name, case, metric, NOT_COMPARABLE, "benchmark-version", words=words)
     if not group.exact:
-        return _sampled(group, case, metric, *records)
+        return _sampled(group, case, metric, *records, {**sides[0].pools, **sides[1].pools})
     base, head = (record.figures.get(metric) for record in records)
     if base is None or head is None:
         return _lacking(group, case, metric, base, head)
@@ -188,12 +197,15 @@ def ratio(base: float, head: float) -> float:
     return head / base if base else float("inf")
 
 
-def _sampled(group: Group, case: str, metric: str, old: CaseRecord, new: CaseRecord) -> Row:
+def _sampled(group: Group, case: str, metric: str, old: CaseRecord, new: CaseRecord, pools: Pools) -> Row:
     """A figure with samples: of a clock by the verdict on rounds, of anything else by its values."""
     base, head = (record.samples.get(metric, []) for record in (old, new))
     if not base or not head:
         return _lacking(group, case, metric, *(median(side) if side else None for side in (base, head)))
     if group.metrics[metric][0] == "seconds":
+        if is_of_a_sweep(old) or is_of_a_sweep(new):
+            centres = [record.samples.get("centre", []) for record in (old, new)]
+            return _clocked(group, case, metric, judged(pools, group.name, case, old, new), *centres)
         return _timed(group, case, metric, old, new)
     said, reason = _counted(base, head, alike=group.what == "errors")
     was, now = median(base), median(head)
@@ -243,7 +255,16 @@ def _timed(group: Group, case: str, metric: str, old: CaseRecord, new: CaseRecor
             f"measured on {' and on '.join(sorted(word or 'an unknown processor' for word in processors))}"
         )
         return Row(group.name, case, metric, NOT_COMPARABLE, "other-processor", words=words)
-    found = verdict(base, head)
+    centres = [[one.seconds for one in rounds] for rounds in (base, head)]
+    return _clocked(group, case, metric, verdict(base, head), *centres)
+
+
+def _clocked(
+    group: Group, case: str, metric: str, found: Verdict, base: Sequence[float], head: Sequence[float]
+) -> Row:
+    """The row of a verdict on seconds; the sides show the median of their rounds."""
+    if found.name == NOT_COMPARABLE:
+        return Row(group.name, case, metric, found.name, found.code, words=found.why)
     known = not math.isnan(found.change)  # else the tree ended before the interval
     change, low, high = (1 + edge if known else None for edge in (found.change, found.low, found.high))
     return Row(
@@ -253,8 +274,8 @@ def _timed(group: Group, case: str, metric: str, old: CaseRecord, new: CaseRecor
         found.name,
         found.code,
         _EFFECTS.get(found.name, NEITHER),
-        median(one.seconds for one in base),
-        median(one.seconds for one in head),
+        median(base),
+        median(head),
         change,
         low,
         high,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fa4_asv.base.errors import Fa4AsvError
@@ -14,8 +14,10 @@ from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.compare.changes import package_changes
 from fa4_asv.compare.commits import Commit, Plan
 from fa4_asv.compare.rows import BETTER, WORSE, Measured, Row, compare
+from fa4_asv.compare.sweeps import Pools, pools_of, sidecars_of
 from fa4_asv.record.schema import SUITE, Sidecar
 from fa4_asv.record.store import iter_results, load_result, read_sidecar, sidecar_path
+from fa4_asv.record.turns import is_of_a_sweep
 
 # What a worker says when its process did not even start: FA4 could not be imported.
 _NO_START = "the process ended with exit code"
@@ -84,12 +86,22 @@ def held_against(
     base, head = sides
     for side in sides:
         _usable(side, bench)
-    rows = compare(base.measured, head.measured, machine == NOGPU, bench)
+    pools = _pools(project, machine, sides)
+    measured = [replace(side.measured, pools=pools) for side in sides]
+    rows = compare(measured[0], measured[1], machine == NOGPU, bench)
     if not rows:
         raise Fa4AsvError(
             f"no figure of {base.commit.ref!r} or {head.commit.ref!r} is selected; try another --bench"
         )
     return Comparison(base, head, flavour, machine, plan.why, tuple(rows))
+
+
+def _pools(project: Project, machine: str, sides: Sequence[Side]) -> Pools:
+    """The noise of each call from all that is recorded of the machine; nothing where no sweep timed the sides."""
+    groups = [group for side in sides for group in side.measured.groups.values()]
+    if not any(is_of_a_sweep(record) for group in groups for record in group.values()):
+        return {}
+    return pools_of(sidecars_of(project.results, machine))
 
 
 def _pair(found: Sequence[Sequence[Side]], plan: Plan) -> tuple[Side, Side] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import fmean
 
@@ -16,6 +16,7 @@ CONFIDENCE = 0.99  # of the interval: at most 1 % of unchanged points are called
 RELEVANT = 0.005  # a change counts from here, and a verdict needs it as well as the interval
 NOTICED = 0.01  # the change that "same" rules out
 MIN_ROUNDS = 3  # a side: the interval of two processes is 25 times their spread
+NOT_COMPARABLE = "not comparable"
 _MANY_ROUNDS = 50
 
 
@@ -30,7 +31,7 @@ class Round:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`name` is faster, slower, same or unclear; `change` is head over base minus 1, between low and high.
+    """`name` is faster, slower, same, unclear or not comparable; `change` is head over base minus 1, between low and high.
 
     `code` is the branch of the decision tree that was taken (docs/verdicts.md), `why` the same in words.
     """
@@ -54,31 +55,41 @@ def verdict(base: Sequence[Round], head: Sequence[Round]) -> Verdict:
             return Verdict(
                 "unclear", "few-rounds", f"{side} has {len(rounds)} rounds, {MIN_ROUNDS} are needed"
             )
-        doubted = [one.two_modes for one in rounds if one.two_modes]
-        if 2 * len(doubted) > len(rounds):
-            words = f"{side}: {doubted[0]}, in {len(doubted)} of {len(rounds)} rounds"
-            return Verdict("unclear", "two-modes", words)
+        doubted = bimodal(side, [one.two_modes for one in rounds])
+        if doubted:
+            return doubted
     controlled = all(one.control for one in (*base, *head))
     ours, theirs = _logs(head, controlled), _logs(base, controlled)
     centre = fmean(ours) - fmean(theirs)
     reach = _reach(_variance(ours), len(ours), _variance(theirs), len(theirs))
-    name, code, why = _decide(centre, reach)
+    found = decided(centre, reach)
     variance = (_variance(ours) + _variance(theirs)) / 2
-    why += f"; rounds differ by {math.sqrt(variance):.2%}"
-    if name == "unclear":
+    why = f"{found.why}; rounds differ by {math.sqrt(variance):.2%}"
+    if found.name == "unclear":
         why += ", " + _rounds_needed(variance)
     if not controlled:
         why += "; no control beside every round, drift of the card is not cancelled"
-    return Verdict(name, code, why, *(math.expm1(edge) for edge in (centre, centre - reach, centre + reach)))
+    return replace(found, why=why)
 
 
-def _decide(centre: float, reach: float) -> tuple[str, str, str]:
-    shown = f"{math.expm1(centre):+.2%} ± {math.expm1(reach):.2%}"
+def bimodal(side: str, modes: Sequence[str]) -> Verdict | None:
+    """Unclear where most rounds of a side have two modes, in these words; "" is a round with one."""
+    doubted = [words for words in modes if words]
+    if 2 * len(doubted) <= len(modes):
+        return None
+    return Verdict("unclear", "two-modes", f"{side}: {doubted[0]}, in {len(doubted)} of {len(modes)} rounds")
+
+
+def decided(centre: float, reach: float) -> Verdict:
+    """The decision on a difference of logs (head minus base) and half its interval; the same for every rule."""
+    edges = [math.expm1(edge) for edge in (centre, centre - reach, centre + reach)]
+    shown = f"{edges[0]:+.2%} ± {math.expm1(reach):.2%}"
     if abs(centre) > reach and abs(centre) >= math.log1p(RELEVANT):
-        return ("slower" if centre > 0 else "faster"), "interval-excludes-0", shown
+        return Verdict("slower" if centre > 0 else "faster", "interval-excludes-0", shown, *edges)
     if abs(centre) + reach <= math.log1p(NOTICED):
-        return "same", "change-ruled-out", f"{shown}: a change of {NOTICED:.0%} is ruled out"
-    return "unclear", "wide-interval", f"{shown}: neither a change nor its absence is shown"
+        words = f"{shown}: a change of {NOTICED:.0%} is ruled out"
+        return Verdict("same", "change-ruled-out", words, *edges)
+    return Verdict("unclear", "wide-interval", f"{shown}: neither a change nor its absence is shown", *edges)
 
 
 def _rounds_needed(variance: float) -> str:
@@ -98,12 +109,18 @@ def _variance(values: Sequence[float]) -> float:
 
 
 def _reach(variance: float, count: int, other: float, others: int) -> float:
-    """Half the interval of the difference of two means, by Welch: no side's noise stands for the other's."""
-    mine, theirs = variance / count, other / others
+    return welch(variance / count, count - 1, other / others, others - 1)
+
+
+def welch(mine: float, freedom: float, theirs: float, others: float) -> float:
+    """Half the interval of the difference of two means, from the variance of each with its degrees of freedom.
+
+    No side's noise stands for the other's.
+    """
     if not mine + theirs:
         return 0.0
-    freedom = (mine + theirs) ** 2 / (mine**2 / (count - 1) + theirs**2 / (others - 1))
-    return _critical(freedom) * math.sqrt(mine + theirs)
+    joint = (mine + theirs) ** 2 / (mine**2 / freedom + theirs**2 / others)
+    return critical(joint) * math.sqrt(mine + theirs)
 
 
 @lru_cache(maxsize=4096)
@@ -130,8 +147,8 @@ def _within(t: float, freedom: int) -> float:
     return 2 / math.pi * (angle + series) if odd else series
 
 
-def _critical(freedom: float) -> float:
-    """`student` between whole numbers, straight in 1 / freedom, where the curve is all but straight."""
+def critical(freedom: float) -> float:
+    """`student` at CONFIDENCE, between whole numbers, straight in 1 / freedom, where the curve is all but straight."""
     whole = math.floor(freedom + 1e-9)
     upper, lower = student(CONFIDENCE, whole), student(CONFIDENCE, whole + 1)
     share = (1 / whole - 1 / freedom) / (1 / whole - 1 / (whole + 1))

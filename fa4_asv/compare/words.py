@@ -6,8 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 
 from fa4_asv.catalog.benchmarks import GROUPS
-from fa4_asv.compare.rows import NOT_COMPARABLE, Row
+from fa4_asv.compare.rows import Row
 from fa4_asv.compare.sides import Comparison, Side
+from fa4_asv.compare.verdicts import NOT_COMPARABLE
 from fa4_asv.record.formatting import counted
 
 NEWS = ("newly broken", "newly unsupported", "newly working", "newly supported", "new", "gone")

@@ -1,0 +1,96 @@
+"""Along the history of one machine: which releases are faster or slower than the one before, by the rule of a sweep."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.escape import one_line
+from fa4_asv.base.project import Project
+from fa4_asv.compare.changes import Record, recorded, toolchain_changes
+from fa4_asv.compare.formats import row_json, table
+from fa4_asv.compare.rows import BETTER, WORSE, Measured, Row, compare
+from fa4_asv.compare.sweeps import Pools, pools_of, sidecars_of
+from fa4_asv.history.manifest import Manifest
+from fa4_asv.record.turns import HISTORY
+
+
+@dataclass(frozen=True)
+class Step:
+    """Two neighbours in the record of a machine, and a row for each call that a sweep timed of either."""
+
+    before: Record
+    after: Record
+    rows: tuple[Row, ...]
+
+    @property
+    def counts(self) -> Counter[str]:
+        return Counter(row.verdict for row in self.rows)
+
+    def of_effect(self, effect: str) -> list[Row]:
+        """The rows of one effect, the furthest apart first."""
+        return sorted((row for row in self.rows if row.effect == effect), key=lambda row: -row.weight)
+
+
+def steps_of(
+    project: Project, manifest: Manifest, machine: str, flavour: str, policy: str, last: int
+) -> list[Step]:
+    """The steps between the `last` releases of a machine that sweeps timed, oldest first.
+
+    Raises Fa4AsvError where there are not two.
+    """
+    found = [
+        record
+        for record in recorded(project.results, manifest, flavour, policy, machine)
+        if any(_is_history(name) and cases for name, cases in record.sidecar.groups.items())
+    ][-last:]
+    if len(found) < 2:
+        raise Fa4AsvError(
+            f"a sweep has timed {len(found)} release(s) on machine {machine!r} ({flavour}, toolchain {policy}); "
+            "a comparison needs two: see `fa4-asv sweep --help`"
+        )
+    pools = pools_of(sidecars_of(project.results, machine))
+    return [Step(*pair, rows_between(*pair, pools)) for pair in zip(found, found[1:], strict=False)]
+
+
+def rows_between(before: Record, after: Record, pools: Pools) -> tuple[Row, ...]:
+    base, head = (Measured(one.sidecar.groups, one.versions, pools) for one in (before, after))
+    return tuple(row for row in compare(base, head, exact=False) if _is_history(row.group))
+
+
+def _is_history(group: str) -> bool:
+    return HISTORY in group.split("-")
+
+
+def render_steps(steps: Sequence[Step], console: Console, limit: int) -> None:
+    """Each step in a line, then tables of what is slower, faster and unclear, `limit` rows each."""
+    for step in steps:
+        counts = ", ".join(f"{count} {name}" for name, count in step.counts.most_common())
+        names = f"{one_line(step.before.release)} -> {one_line(step.after.release)}"
+        console.print(Text(f"{names}: {counts}", style="bold"))
+        packages = toolchain_changes(step.before, step.after)
+        console.print(Text(f"  toolchain: {', '.join(packages) or 'the same'}"))
+        table("Worse", step.of_effect(WORSE), console, limit)
+        table("Better", step.of_effect(BETTER), console, limit)
+        rest = [row for row in step.rows if not row.effect and row.verdict != "same"]
+        table("Not told; docs/verdicts.md says what to do", rest, console, limit)
+
+
+def steps_json(steps: Sequence[Step]) -> list[dict[str, Any]]:
+    """Every row of every step, in the form of `fa4-asv compare --format json`."""
+    return [
+        {
+            "before": step.before.release,
+            "after": step.after.release,
+            "toolchain": toolchain_changes(step.before, step.after),
+            "counts": dict(sorted(step.counts.items())),
+            "rows": [row_json(row) for row in step.rows],
+        }
+        for step in steps
+    ]

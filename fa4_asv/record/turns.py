@@ -1,0 +1,70 @@
+"""The turns of a case that a sweep timed, as its samples keep them. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fa4_asv.record.schema import CaseRecord
+
+HISTORY = "history"  # in the name of every group whose cases a sweep times
+YARDSTICKS = ("cudnn", "fa2")  # the first that both sides have stands beside figures of two cards
+# Samples with one value per turn, in the order taken; not every case has every one.
+NEEDED = ("centre", "process", "round", "two modes")
+PER_TURN = (*NEEDED, "kept", "order", "control", *YARDSTICKS)
+WHOLE = ("kept", "process", "round", "order")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One round of one release: its median `seconds`, by which process, in which round of the sweep.
+
+    `control` and `yardsticks` are the seconds of other kernels in the same round.
+    """
+
+    seconds: float
+    process: int
+    round: int
+    control: float | None = None
+    two_modes: bool = False
+    yardsticks: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the turns of a case come from: only those of one sweep on one card are compared as seconds."""
+
+    sweep: str
+    card: str
+
+
+def origin_of(record: CaseRecord) -> Origin:
+    return Origin(record.words.get("sweep", ""), record.words.get("card", ""))
+
+
+def is_of_a_sweep(record: CaseRecord) -> bool:
+    """Whether the record says which process each of its rounds is from."""
+    return record.state == "measured" and "process" in record.samples
+
+
+def turns_of(record: CaseRecord) -> list[Turn]:
+    """The turns of a sweep's case; none where its lists are not of one length (`fa4-asv verify` says so)."""
+    samples = record.samples
+    found = {name: samples[name] for name in PER_TURN if name in samples}
+    if any(name not in found for name in NEEDED) or len({len(values) for values in found.values()}) != 1:
+        return []
+    beside = {name: found[name] for name in (*YARDSTICKS, "control") if name in found}
+    if min(min(values) for values in (found["centre"], *beside.values())) <= 0:
+        return []
+    controls = beside.get("control", [None] * len(found["centre"]))
+    return [
+        Turn(
+            seconds,
+            int(found["process"][at]),
+            int(found["round"][at]),
+            controls[at],
+            bool(found["two modes"][at]),
+            {name: beside[name][at] for name in YARDSTICKS if name in beside},
+        )
+        for at, seconds in enumerate(found["centre"])
+    ]
