@@ -200,8 +200,8 @@ def _all_of(station: Station, calls: Sequence[Call], files: Sequence[str]) -> St
 
 
 def _torch_of(base: Path) -> str:
-    """The torch of the base environment with its build, such as "2.11.0+cu130": on a card its CUDA version counts."""
-    code = "import importlib.metadata as m; print(m.version('torch'))"
+    """The torch of the base environment with its build, such as "2.11.0+cu130 (CUDA 13.0)": on a card its CUDA version counts."""
+    code = "import torch; print(torch.__version__, '(CUDA', str(torch.version.cuda) + ')')"
     done = subprocess.run([str(base), "-c", code], capture_output=True, text=True)
     return done.stdout.strip() or "unknown"
 

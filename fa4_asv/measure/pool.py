@@ -242,6 +242,7 @@ class LastingWorker:
         self._starts = starts or _Starts()
         self._worker: Worker | None = None
         self._killed = False
+        self.started = 0  # processes so far: whoever asks tells by it that another one answered
 
     def ask(self, job: Job) -> Outcome:
         """The job's outcome; a process that cannot start is one, too. Raises OSError where there is no such command."""
@@ -270,6 +271,7 @@ class LastingWorker:
             return ""
         if hopeless := self._starts.hopeless(kind):
             return hopeless
+        self.started += 1
         self._worker = Worker(job)
         lost = self._worker.started.lost if isinstance(self._worker.started, Outcome) else ""
         self._starts.note(kind, lost)

@@ -22,7 +22,7 @@ from typing import Any
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.catalog.benchmarks import GROUPS, Case, key_of
-from fa4_asv.measure.pool import Job, Outcome, Worker
+from fa4_asv.measure.pool import Job, LastingWorker, Outcome
 from fa4_asv.measure.runtime import journal
 from fa4_asv.measure.runtime.card import Card
 from fa4_asv.measure.runtime.collect import record_of_outcome
@@ -121,38 +121,19 @@ class Seat:
         self, station: Station, subject: Subject, numbers: Iterator[int], stop: threading.Event
     ) -> None:
         self.station, self.subject = station, subject
-        self.number = -1  # of the process that answers now
+        self.number = -1  # of the process that answered last
         self._numbers, self._stop = numbers, stop
-        self._worker: Worker | None = None
-        self._asked = 0
+        self._worker = LastingWorker()
+        self._seen = 0
 
     def ask(self, payload: dict[str, Any], timeout: float) -> Outcome:
-        """The answer; asked once more, in a fresh process, where a process that had answered before is lost or poisoned.
-
-        So only what fails as the first question of a process is held against it. Raises Stopped.
-        """
-        outcome = self._once(payload, timeout)
-        if outcome.fatal and self._asked > 1:
-            self.close()
-            outcome = self._once(payload, timeout)
-        if outcome.fatal:
-            self.close()
-        return outcome
-
-    def _once(self, payload: dict[str, Any], timeout: float) -> Outcome:
-        job = Job("", payload, (self.subject.python, *_WORKER), self._environment(), timeout)
-        if self._stop.is_set():
-            raise Stopped
-        if self._worker is None:
-            self._asked, self.number = 0, next(self._numbers)
-            self._worker = Worker(job)
-            if isinstance(self._worker.started, Outcome):
-                self._raise_if_stopped()
-                self._asked = 1
-                return self._worker.started
-        self._asked += 1
+        """The answer; only what fails as the first question of a process is held against it. Raises Stopped."""
+        job = Job("", payload, (self.subject.python, *_WORKER), self._environment(), timeout, again=True)
+        self._raise_if_stopped()
         outcome = self._worker.ask(job)
         self._raise_if_stopped()
+        if self._worker.started != self._seen:
+            self._seen, self.number = self._worker.started, next(self._numbers)
         return outcome
 
     def _raise_if_stopped(self) -> None:
@@ -169,14 +150,11 @@ class Seat:
         return tuple({"PYTHONPATH": os.pathsep.join(self.subject.path), **visible, **cache}.items())
 
     def close(self) -> None:
-        if self._worker is not None:
-            self._worker.close()
-            self._worker = None
+        self._worker.close()
 
     def kill(self) -> None:
         """From another thread: whoever waits for an answer gets one at once."""
-        if (worker := self._worker) is not None:
-            worker.kill()
+        self._worker.kill()
 
 
 @contextmanager
@@ -361,6 +339,7 @@ class Engine:
                 control=None if error else outcome.answer["control"],
                 words={} if error else outcome.answer["words"],
                 why=error["words"] if error else "",
+                took=outcome.answer.get("took", []),
             )
         if owed:
             seat.ask(_leave(seat), TURN)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import sysconfig
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -70,6 +71,7 @@ def lay(
     Raises Fa4AsvError where one cannot be installed.
     """
     wanted = [(commit, flavour) for flavour in flavours for commit in commits]
+    sysconfig.get_config_vars()  # uv asks for it, and Python fills it without a lock
     with ThreadPoolExecutor(cores) as threads:
         laid = list(threads.map(partial(_lay, project, base), *zip(*wanted, strict=True)))
     targets = [one for one in laid if isinstance(one, Target)]

@@ -12,6 +12,7 @@ A training step that runs hot for hours is slower than what stands here.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -78,15 +79,16 @@ def measure(
     rule: Rule | None = None,
     rest: Callable[[float], object] = time.sleep,
     pace: Pace | None = None,
+    beside: Timer | None = None,
 ) -> Timing:
     """Time `call`, with `control` (a fixed GEMM, say) in turns beside it.
 
-    `compiles` counts the kernels compiled so far. Raises Fa4AsvError where it moves after the warm-up: such
+    `beside` is the timer of warm-ups and control, where it is another. `compiles` counts the kernels compiled so far. Raises Fa4AsvError where it moves after the warm-up: such
     seconds are a compiler's. What `call` raises passes through.
     """
-    pace = pace or Pace()
-    count = _warm(call, timer, pace.burst, pace.warm_ups)
-    beside = _warm(control, timer, pace.control_burst, pace.warm_ups) if control else 0
+    pace, quiet = pace or Pace(), beside or timer
+    count = _warm(call, quiet, pace.burst, pace.warm_ups)
+    control_count = _warm(control, quiet, pace.control_burst, pace.warm_ups) if control else 0
     compiled = compiles()
     bursts: list[Burst] = []
     controls: list[Burst] = []
@@ -96,7 +98,7 @@ def measure(
         bursts.append(burst)
         busy = burst.busy
         if control:
-            controls.append(timer.burst(control, beside))
+            controls.append(quiet.burst(control, control_count))
             busy += controls[-1].busy
         if compiles() != compiled:
             new = compiles() - compiled
@@ -193,7 +195,22 @@ class CudaTimer:
         self._cuda, self._read = torch.cuda, read
         size = FLUSH * torch.cuda.get_device_properties(device).L2_cache_size
         self._flush = torch.empty(size, dtype=torch.uint8, device=f"cuda:{device}")
-        self._spin = FIRST_SPIN
+        self._spins = [FIRST_SPIN]  # of the call that is timed now; shared with `quiet`
+
+    @property
+    def spin(self) -> int:
+        """Cycles of the spin that hid the last call's launch; to be given back before the same call is timed again."""
+        return self._spins[0]
+
+    @spin.setter
+    def spin(self, cycles: int) -> None:
+        self._spins[0] = cycles
+
+    def quiet(self) -> CudaTimer:
+        """The same timer without a look at the clocks, which takes milliseconds: for warm-ups and the control."""
+        twin = copy.copy(self)
+        twin._read = no_clocks
+        return twin
 
     def burst(self, call: Call, calls: int) -> Burst:
         """Times what `call` queues on the current stream; one untimed call first, which wakes the clock."""
@@ -208,7 +225,7 @@ class CudaTimer:
         hidden = [(start, end) for start, end, exposed in brackets if not exposed]
         exposed = calls - len(hidden)
         if 2 * exposed > calls:
-            self._spin = min(2 * self._spin, MOST_SPIN)
+            self.spin = min(2 * self.spin, MOST_SPIN)
         used = hidden or [(start, end) for start, end, _ in brackets]
         seconds = tuple(start.elapsed_time(end) / 1000 for start, end in used)
         return Burst(seconds, first.elapsed_time(last) / 1000, reading, exposed)
@@ -217,7 +234,7 @@ class CudaTimer:
         """Start and end of one call, and whether the card had passed the start before all was queued."""
         start, end = self._event(), self._event()
         self._flush.zero_()
-        self._cuda._sleep(self._spin)
+        self._cuda._sleep(self.spin)
         start.record()
         call()
         end.record()

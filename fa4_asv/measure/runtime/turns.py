@@ -8,7 +8,8 @@ nothing is left to compile; `turn`: one round of one call; `kernels`: seconds of
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from statistics import median
 from typing import Any
 
@@ -19,16 +20,17 @@ from fa4_asv.measure.runtime.backends import Backend, Calls
 from fa4_asv.measure.runtime.correctness import check_sampled, guard_small, results
 from fa4_asv.measure.runtime.inputs import Inputs, make
 from fa4_asv.measure.runtime.sampling import Rule
-from fa4_asv.measure.runtime.timing import Pace, Timing, measure
+from fa4_asv.measure.runtime.timing import FIRST_SPIN, CudaTimer, Pace, Timing, measure
 
 # A round of a sweep is short: rounds of many processes tell more than many samples of one. A call of 8 ms is one
 # call a burst; a call of 0.3 ms fills its 5 ms with fifteen.
-RULE = Rule(min_samples=3, min_busy=0.02, max_busy=0.1, precision=0.02, fewest=3)
-PACE = Pace(burst=0.005, control_burst=0.0005, warm_ups=2)
+RULE = Rule(min_samples=3, min_busy=0.012, max_busy=0.1, precision=0.02, fewest=3)
+PACE = Pace(burst=0.004, control_burst=0.0005, warm_ups=2)
 PROFILED = 5  # calls under the profiler; the median call counts
 # Parts of the names of FA4's kernels around the main one of a backward.
 _AROUND = {"pre": "preprocess", "post": "postprocess"}
 
+_spins: dict[tuple[str, str, str], int] = {}
 _kept: dict[tuple[str, str, str], tuple[Inputs, Calls]] = {}
 
 
@@ -103,14 +105,35 @@ def turn_case(torch: Any, job: dict[str, Any], timer: Any, control: Any) -> Answ
     one, shape, why_not = chosen(torch, job)
     if one is None or why_not:
         return refused(why_not)
+    begin = time.monotonic()
     calls = prepared(torch, one, job, shape)[1]
     call = _call(calls, job["backward"])
     if job.get("added"):
         call = _with_added_work(torch, call, job["added"])
-    timing: Timing = measure(call, timer, control, compiles=compile_counter(), rule=RULE, pace=PACE)
+    ready = time.monotonic()
+    with _known_spin(timer, (one.name, shape.name, str(job["backward"]))) as quiet:
+        timing: Timing = measure(
+            call, timer, control, compiles=compile_counter(), rule=RULE, pace=PACE, beside=quiet
+        )
     if timing.samples.broken:
         return broken("noise", timing.samples.broken)
-    return measured({"seconds": timing.samples.seconds}, timing.words, control=timing.control)
+    answer = measured({"seconds": timing.samples.seconds}, timing.words, control=timing.control)
+    answer["took"] = [
+        round(ready - begin, 4),
+        round(time.monotonic() - ready, 4),
+    ]  # before the clock, and with it
+    return answer
+
+
+@contextmanager
+def _known_spin(timer: Any, call: tuple[str, str, str]) -> Iterator[Any]:
+    """What the timer learned in this call's last round is known in the next; gives the timer of warm-ups."""
+    if not isinstance(timer, CudaTimer):
+        yield timer
+        return
+    timer.spin = _spins.get(call, FIRST_SPIN)
+    yield timer.quiet()
+    _spins[call] = timer.spin
 
 
 def kernels_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
@@ -178,6 +201,8 @@ def finish(torch: Any, device: str) -> None:
         torch.cuda.synchronize()
 
 
+# After these the allocator's pool is kept: the next question is about the same call, or of the same size.
+KEEPING = ("turn", "load")
 TURNS: dict[str, Callable[..., Answer]] = {
     "first": first_case,
     "load": load_case,

@@ -31,7 +31,7 @@ from fa4_asv.measure.runtime.inputs import make
 from fa4_asv.measure.runtime.route_on_gpu import run_checks
 from fa4_asv.measure.runtime.timing import CpuTimer, CudaTimer, Timing, measure
 from fa4_asv.measure.runtime.tolerances import GuardFailed
-from fa4_asv.measure.runtime.turns import TURNS, forget
+from fa4_asv.measure.runtime.turns import KEEPING, TURNS, forget
 from fa4_asv.measure.source_lines import remember_source_lines
 
 
@@ -135,7 +135,7 @@ def answer(torch: Any, job: dict[str, Any], timer: Any, control: Any) -> Answer:
 
     A case that finds no memory is tried once more with what earlier cases left in the allocator's pool.
     """
-    said = _settled(torch, _attempt(torch, job, timer, control))
+    said = _settled(torch, _attempt(torch, job, timer, control), keeping=job["what"] in KEEPING)
     if _starved(said):
         said = _settled(torch, _attempt(torch, job, timer, control))
         if _starved(said):
@@ -168,8 +168,8 @@ def _starved(said: Answer) -> bool:
     return error is not None and not error["fatal"] and is_out_of_memory(f"{error['kind']}: {error['words']}")
 
 
-def _settled(torch: Any, said: Answer) -> Answer:
-    """`said`, once the card has done all of its work and has its memory back; an error instead if it cannot.
+def _settled(torch: Any, said: Answer, keeping: bool = False) -> Answer:
+    """`said`, once the card has done all of its work and (but for `keeping`) has its memory back; an error if it cannot.
 
     A kernel's error shows at a later call. One that nobody waited for is this case's all the same, and a guard that
     failed on a card that had stopped working says nothing of the kernel.
@@ -181,7 +181,8 @@ def _settled(torch: Any, said: Answer) -> Answer:
         gc.collect()  # tensors of the frames that the exception left
     try:
         torch.cuda.synchronize()
-        torch.cuda.empty_cache()
+        if not keeping or _starved(said):
+            torch.cuda.empty_cache()
     except Exception as error:
         return failed_with(error, fatal=True)
     return said
