@@ -17,9 +17,11 @@ import click
 from fa4_asv.asv_plugin.base_environments import base_here
 from fa4_asv.backfill.estimates import minutes
 from fa4_asv.backfill.sweep import plan as planning
+from fa4_asv.backfill.sweep import sight
 from fa4_asv.backfill.sweep.engine import Call, Engine, Station
 from fa4_asv.backfill.sweep.plan import Target
 from fa4_asv.backfill.sweep.record import record, unrecorded
+from fa4_asv.backfill.sweep.sight import Sight
 from fa4_asv.backfill.sweep.spent import estimate
 from fa4_asv.backfill.tasks import clear_leftovers, commits_of
 from fa4_asv.base.core_locks import exclusive
@@ -28,6 +30,7 @@ from fa4_asv.base.files import only_one, write_atomic
 from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import SWEEP_SETS
+from fa4_asv.compare.noise import SHORT
 from fa4_asv.history.toolchain import FLAVOURS
 from fa4_asv.measure.pool import cores as cores_here
 from fa4_asv.measure.runtime.card import Card, cards, cpu_card, refuse_busy, refuse_full
@@ -57,6 +60,13 @@ _EVERY = 15.0  # seconds between two lines of progress where there is no termina
     "--yardsticks/--no-yardsticks", default=True, show_default=True, help="cuDNN and FA2 in each round."
 )
 @click.option("--environment", "-E", default="fa4:same", show_default=True, metavar="SPEC", help="asv's.")
+@click.option(
+    "--added-work",
+    type=click.FloatRange(0, 100),
+    default=0,
+    metavar="PERCENT",
+    help="See what the rule sees.",
+)
 @click.option("--retry-broken", is_flag=True, help="Also the calls that are recorded as broken.")
 @click.option(
     "--dry-run", "-n", is_flag=True, help="Say what is missing and how long it takes; measure nothing."
@@ -72,6 +82,9 @@ def sweep(ranges: tuple[str, ...], machine: str, dry_run: bool, as_json: bool, *
     What is finished stays finished: a sweep that was stopped goes on when it is started again on the same card.
     On another card, a call that is not complete is taken again for all commits, so that the history of
     a call is of one card. docs/sweep.md says how it works and what it costs.
+
+    With --added-work 1 the newest commit is timed once more with 1 % of work added to each call: the table says in
+    which calls the rule saw it. That is never recorded.
 
     Exit code: 0 all is recorded, 1 some commits could not be recorded, 2 it could not start,
     130 interrupted.
@@ -112,6 +125,7 @@ class Asked:
         self.calls = planning.calls_of_sets(self.sets, options["bench"])
         self.commits = commits_of(project, ranges)
         self.cores: int = options["cores"] or cores_here()
+        self.added: float = options["added_work"] / 100
 
     def cards(self) -> list[Card]:
         """The first cards of this machine, as many as were asked for, each free and of the name's kind."""
@@ -154,7 +168,29 @@ def _run(asked: Asked, progress: Progress) -> tuple[list[str], dict[str, float]]
     wanted = unrecorded(project, asked.machine, targets, every)
     failed = record(project, asked.machine, options["environment"], wanted, asked.cores, progress.tell)
     progress.end()
+    if asked.added:
+        subjects = [target.subject for target in targets]
+        _tell_sight(sight.sights(every, subjects, subjects[-1]), asked.added, progress)
     return failed, took | {"record": time.monotonic() - begin}
+
+
+def _with_added(station: Station, asked: Asked) -> Station:
+    return sight.also(station) if asked.added else station
+
+
+def _tell_sight(found: Sequence[Sight], added: float, progress: Progress) -> None:
+    """A row a call, and how often the added work was seen; beside the progress, since stdout may be JSON."""
+    progress.note(f"{added:.1%} of work added to the newest commit:")
+    progress.note(f"  {'call':<62} {'ms':>8} {'measured':>9} {'verdict':>8} {'visible':>8}")
+    for one in sorted(found, key=lambda each: each.seconds):
+        numbers = f"{one.seconds * 1e3:8.3f} {one.added:+9.2%} {one.verdict:>8} {one.visible:8.2%}"
+        progress.note(f"  {one.call:<62} {numbers}")
+    for words, chosen in (
+        ("below 2.5 ms", [one for one in found if one.seconds < SHORT]),
+        ("longer", [one for one in found if one.seconds >= SHORT]),
+    ):
+        seen = sum(one.verdict == "slower" for one in chosen)
+        progress.note(f"{words}: seen in {seen} of {len(chosen)} calls")
 
 
 def _measure(
@@ -169,11 +205,16 @@ def _measure(
     ready = []
     for station in open_stations:
         words, seed = planning.sweep_words(station.folder, station.card, seed, torch)
-        ready.append(planning.with_yardsticks(station, words, asked.options["yardsticks"]))
+        ready.append(
+            planning.with_yardsticks(_with_added(station, asked), words, asked.options["yardsticks"])
+        )
     yardsticks = [planning.yardstick_subject(asked.project, base)] if asked.options["yardsticks"] else []
+    subjects = [target.subject for target in targets]
+    if asked.added:
+        yardsticks.append(sight.with_added_work(subjects[-1], asked.added))
     engine = Engine(
         ready,
-        [target.subject for target in targets],
+        subjects,
         yardsticks,
         asked.plan,
         seed or 0,

@@ -31,8 +31,8 @@ from fa4_asv.measure.runtime.journal import Entry, Plan
 # Seconds that one question may take. The guard of a backward compiles up to nine kernels beside other compiles.
 FIRST, LOAD, TURN = 300.0, 180.0, 60.0
 _WORKER = ("-m", "fa4_asv.measure.runtime.worker")
-# Shapes that one process guards: small enough that sixteen processes end at about the same time.
-_GUARD_SHAPES = 4
+# Shapes that one process guards: few, so that sixteen processes end at about the same time; but each imports for 14 s.
+_GUARD_SHAPES = 7
 
 
 @dataclass(frozen=True)

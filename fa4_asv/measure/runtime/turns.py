@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from statistics import median
 from typing import Any
 
 from fa4_asv.measure.compile_stubs import compile_counter
@@ -26,7 +25,7 @@ from fa4_asv.measure.runtime.timing import FIRST_SPIN, CudaTimer, Pace, Timing, 
 # call a burst; a call of 0.3 ms fills its 5 ms with fifteen.
 RULE = Rule(min_samples=3, min_busy=0.012, max_busy=0.1, precision=0.02, fewest=3)
 PACE = Pace(burst=0.004, control_burst=0.0005, warm_ups=2)
-PROFILED = 5  # calls under the profiler; the median call counts
+PROFILED = 3  # calls under the profiler, whose start and end cost more than they do
 # Parts of the names of FA4's kernels around the main one of a backward.
 _AROUND = {"pre": "preprocess", "post": "postprocess"}
 
@@ -109,7 +108,7 @@ def turn_case(torch: Any, job: dict[str, Any], timer: Any, control: Any) -> Answ
     calls = prepared(torch, one, job, shape)[1]
     call = _call(calls, job["backward"])
     if job.get("added"):
-        call = _with_added_work(torch, call, job["added"])
+        call = _with_added_work(torch, call, job["added"], job["device"])
     ready = time.monotonic()
     with _known_spin(timer, (one.name, shape.name, str(job["backward"]))) as quiet:
         timing: Timing = measure(
@@ -137,7 +136,7 @@ def _known_spin(timer: Any, call: tuple[str, str, str]) -> Iterator[Any]:
 
 
 def kernels_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
-    """Seconds of the kernels of a call by the profiler: pre, main and post, the median of PROFILED calls each."""
+    """Seconds of the kernels of a call by the profiler: pre, main and post."""
     one, shape, why_not = chosen(torch, job)
     if one is None or why_not:
         return refused(why_not)
@@ -147,22 +146,19 @@ def kernels_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
     call = _call(calls, job["backward"])
     call()
     finish(torch, job["device"])
-    samples: dict[str, list[float]] = {}
-    for _number in range(PROFILED):
-        for part, seconds in _profiled(torch, call).items():
-            samples.setdefault(f"kernel {part}", []).append(seconds)
-    return measured({name: [median(values)] for name, values in samples.items()})
+    return measured({f"kernel {part}": [seconds] for part, seconds in _profiled(torch, call).items()})
 
 
 def _profiled(torch: Any, call: Callable[[], object]) -> dict[str, float]:
-    """Seconds on the card of one call, by what its kernels are for."""
+    """Seconds on the card of one call, by what its kernels are for; the mean of PROFILED calls."""
     found: dict[str, float] = {}
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-        call()
+        for _number in range(PROFILED):
+            call()
         torch.cuda.synchronize()
     for event in profile.events():
         part = part_of(event.name)
-        found[part] = found.get(part, 0.0) + event.device_time / 1e6
+        found[part] = found.get(part, 0.0) + event.device_time / 1e6 / PROFILED
     return {part: seconds for part, seconds in found.items() if seconds}
 
 
@@ -177,22 +173,43 @@ def _call(calls: Calls, backward: bool) -> Callable[[], object]:
     return calls.raw_backward if backward else calls.raw_forward
 
 
-def _with_added_work(torch: Any, call: Callable[[], object], share: float) -> Callable[[], object]:
-    """`call`, and then a kernel that keeps the card busy for `share` of the call's time: of matrix products, as attention is."""
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    for _number in range(3):
-        begin.record()
-        call()
-        end.record()
-    torch.cuda.synchronize()
-    # _sleep counts cycles of the card's clock; 1.98 GHz is the top of Hopper's, so the share is a little more when it is lower.
-    cycles = int(share * begin.elapsed_time(end) * 1e-3 * 1.98e9)
+def _with_added_work(
+    torch: Any, call: Callable[[], object], share: float, device: str
+) -> Callable[[], object]:
+    """`call`, and then `share` of its time more: the card spins, or the processor does."""
+    seconds = share * _roughly(torch, call, device)
+    # _sleep counts cycles of the card's clock. 1.98 GHz is the top of Hopper's: where it is lower, the share is larger.
+    cycles = int(seconds * 1.98e9)
 
     def both() -> None:
         call()
-        torch.cuda._sleep(cycles)
+        if device != "cpu":
+            torch.cuda._sleep(cycles)
+            return
+        until = time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            pass
 
     return both
+
+
+def _roughly(torch: Any, call: Callable[[], object], device: str) -> float:
+    """Seconds of a call, the shortest of five."""
+    found = []
+    for _number in range(5):
+        begin = time.perf_counter()
+        if device == "cpu":
+            call()
+            found.append(time.perf_counter() - begin)
+            continue
+        first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda._sleep(1_000_000)  # until the call is queued
+        first.record()
+        call()
+        last.record()
+        torch.cuda.synchronize()
+        found.append(first.elapsed_time(last) / 1000)
+    return min(found)
 
 
 def finish(torch: Any, device: str) -> None:

@@ -1,0 +1,81 @@
+"""What the rule sees: one commit timed once more with work put in by hand, held against itself.
+
+A rule that raises no false alarm may be blind. The commit with added work takes its turns as one more subject among all
+others; it stands in a journal of its own and is never recorded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+from fa4_asv.backfill.sweep.engine import Call, Station, Subject
+from fa4_asv.compare.along import Pool, between, pool_of, visible
+from fa4_asv.measure.runtime import journal
+from fa4_asv.record.turns import Turn, turns_of
+
+FILE = "added-work.jsonl"
+
+
+@dataclass(frozen=True)
+class Sight:
+    """One call: seconds without the added work, its share as it was measured, the verdict, and what would be seen."""
+
+    call: str
+    seconds: float
+    added: float
+    verdict: str
+    visible: float
+
+
+def with_added_work(subject: Subject, share: float) -> Subject:
+    """The same commit as another subject, `share` of each call's time longer."""
+    return replace(subject, name=f"{subject.name} with {share:.1%} more work", file=FILE, added=share)
+
+
+def also(station: Station) -> Station:
+    """The station with the subject of the added work in every call of FA4 that is timed there."""
+    return replace(station, wanted={call: files | {FILE} for call, files in station.wanted.items()})
+
+
+def sights(stations: Sequence[Station], subjects: Sequence[Subject], base: Subject) -> list[Sight]:
+    """What the rule says of each call that both have finished, the spread pooled over all `subjects`."""
+    return [
+        one
+        for station in stations
+        for call in station.wanted
+        for one in _sight(station, call, subjects, base)
+    ]
+
+
+def _sight(station: Station, call: Call, subjects: Sequence[Subject], base: Subject) -> Iterator[Sight]:
+    turns = {subject.file: _turns(station, subject.file, call) for subject in subjects}
+    slower = _turns(station, FILE, call)
+    pool = pool_of({file: found for file, found in turns.items() if found})
+    plain = turns.get(base.file, [])
+    if plain and slower and pool.freedom:
+        yield Sight(
+            call.key,
+            fmean(turn.seconds for turn in plain),
+            _measured(pool, plain, slower),
+            between(pool, plain, slower).name,
+            visible(pool),
+        )
+
+
+def _measured(pool: Pool, plain: Sequence[Turn], slower: Sequence[Turn]) -> float:
+    """How much longer the rounds with added work were, effects of rounds removed."""
+    sides = [
+        fmean(
+            math.log(turn.seconds) - pool.effects[turn.round] for turn in side if turn.round in pool.effects
+        )
+        for side in (plain, slower)
+    ]
+    return math.expm1(sides[1] - sides[0])
+
+
+def _turns(station: Station, file: str, call: Call) -> list[Turn]:
+    record = journal.record_of(journal.read(station.folder / file), call.key)
+    return turns_of(record) if record and record.state == "measured" else []
