@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 from dataclasses import dataclass
 
@@ -38,8 +39,11 @@ def cpu_card() -> Card:
 
 
 def cards(program: str = "nvidia-smi") -> list[Card]:
-    """The cards of this machine. Raises Fa4AsvError where there is none, or nvidia-smi does not tell."""
-    found = []
+    """The cards of this machine that CUDA_VISIBLE_DEVICES (unset: all) lets be seen, in its order.
+
+    Raises Fa4AsvError where there is none, or nvidia-smi does not tell.
+    """
+    found: list[Card] = []
     for line in _ask(program, f"--query-gpu={_FIELDS}"):
         fields = [field.strip() for field in line.split(",")]
         try:
@@ -50,7 +54,20 @@ def cards(program: str = "nvidia-smi") -> list[Card]:
         raise Fa4AsvError(
             "no card: nvidia-smi lists none; a sweep times kernels on a Hopper or Blackwell card"
         )
-    return found
+    return _visible(found, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def _visible(found: list[Card], words: str | None) -> list[Card]:
+    """Those that `words` name by index or by the beginning of their UUID."""
+    if words is None:
+        return found
+    chosen: list[Card] = []
+    for word in words.replace(" ", "").split(","):
+        match = [card for card in found if word and (word == str(card.index) or card.uuid.startswith(word))]
+        if not match:
+            raise Fa4AsvError(f"CUDA_VISIBLE_DEVICES={words!r} names no card of this machine ({word!r})")
+        chosen += match[:1]
+    return chosen
 
 
 def strangers(card: Card, program: str = "nvidia-smi") -> list[str]:
