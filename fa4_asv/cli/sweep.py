@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from fa4_asv.catalog.benchmarks import SWEEP_SETS
 from fa4_asv.compare.noise import SHORT
 from fa4_asv.history.toolchain import FLAVOURS
 from fa4_asv.measure.pool import cores as cores_here
-from fa4_asv.measure.runtime.card import Card, cards, cpu_card, refuse_busy, refuse_full
+from fa4_asv.measure.runtime.card import Card, cards, cpu_card, loaders, refuse_busy, refuse_full
 from fa4_asv.measure.runtime.journal import Plan
 
 _BUSY = "another backfill, comparison or sweep is running in this checkout; wait for it or stop it"
@@ -157,7 +157,10 @@ def _run(asked: Asked, progress: Progress) -> tuple[list[str], dict[str, float]]
     took = {"sources and toolchains": time.monotonic() - begin}
     known = planning.known_calls(project, asked.machine, asked.plan, options["retry_broken"])
     files = [target.subject.file for target in targets]
-    stations = planning.stations(project, asked.machine, chosen, asked.calls, files, known)
+    stations = [
+        replace(station, loaders=loaders(station.card, len(targets) + 2))
+        for station in planning.stations(project, asked.machine, chosen, asked.calls, files, known)
+    ]
     for card in chosen:
         if card.uuid != "cpu":
             refuse_full(card, len(targets) + 1)

@@ -28,8 +28,8 @@ from fa4_asv.measure.runtime.card import Card
 from fa4_asv.measure.runtime.collect import record_of_outcome
 from fa4_asv.measure.runtime.journal import Entry, Plan
 
-# Seconds that one question may take. The guard of a backward compiles up to nine kernels beside other compiles.
-FIRST, LOAD, TURN = 300.0, 180.0, 60.0
+# Seconds that one question may take. The guard of a backward compiles up to nine kernels beside other compiles; 15 s seen.
+FIRST, LOAD, TURN = 120.0, 120.0, 60.0
 _WORKER = ("-m", "fa4_asv.measure.runtime.worker")
 # Shapes that one process guards: few, so that sixteen processes end at about the same time; but each imports for 14 s.
 _GUARD_SHAPES = 7
@@ -83,6 +83,7 @@ class Station:
     folder: Path
     wanted: Mapping[Call, frozenset[str]]
     words: Mapping[str, str] = field(default_factory=dict)  # of every record that is made here
+    loaders: int = 1 << 10  # processes that may have inputs there at once
 
     def calls_of(self, subject: Subject) -> list[Call]:
         return [call for call, files in self.wanted.items() if subject.file in files]
@@ -274,12 +275,16 @@ class Engine:
             if self._owed(station, subject, slot)
         ]
         done = itertools.count(1)
+        room = {station.folder: threading.Semaphore(station.loaders) for station in self._stations}
 
         def load(seat: Seat) -> None:
-            for call in self._owed(seat.station, seat.subject, slot):
-                outcome = seat.ask(call.payload("load"), LOAD)
-                self._note_failure(seat, call, outcome, "load")
-            seat.ask(_leave(seat), TURN)
+            owed = self._owed(seat.station, seat.subject, slot)
+            seat.ask(owed[0].payload("import"), LOAD)
+            with room[seat.station.folder]:
+                for call in owed:
+                    outcome = seat.ask(call.payload("load"), LOAD)
+                    self._note_failure(seat, call, outcome, "load")
+                seat.ask(_leave(seat), TURN)
             self._tell(f"start {slot + 1}", next(done), len(seats))
 
         self._side_by_side([partial(load, seat) for seat in seats])

@@ -14,7 +14,7 @@ _TIMEOUT = 20.0
 _FIELDS = "index,name,uuid,memory.total,memory.used"
 # A context of a process with torch, FA4's kernels and the timer's buffers, and what one turn or guard allocates at most, in
 # MiB; measured on an H100: 970 each after the first round, up to 2,700 for the one whose turn it is.
-CONTEXT_MIB, INPUTS_MIB = 1000, 4096
+CONTEXT_MIB, INPUTS_MIB, LOADING_MIB = 1000, 4096, 2700
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,13 @@ def refuse_full(card: Card, processes: int) -> None:
             f"{processes} processes need about {needed >> 10} GiB of {card.name}, which has {free >> 10} GiB free; "
             "name fewer releases, or one flavour"
         )
+
+
+def loaders(card: Card, processes: int) -> int:
+    """How many of `processes` may have inputs on the card at once, all others being idle there; at least one."""
+    if not card.total_mib:
+        return processes
+    return max(1, (card.total_mib - card.used_mib - processes * CONTEXT_MIB) // LOADING_MIB)
 
 
 def _ask(program: str, query: str) -> list[str]:

@@ -1,7 +1,7 @@
 """What a sweep asks its processes: each lives for many rounds and takes its turn on the card.
 
-`first`: everything that must hold before a call is timed, with what its first call cost; `load`: call it once, so that
-nothing is left to compile; `turn`: one round of one call; `kernels`: seconds of each of its kernels, by the profiler;
+`first`: everything that must hold before a call is timed, with what its first call cost; `import`: load the backend; `load`:
+call it once, so that nothing is left to compile; `turn`: one round of one call; `kernels`: seconds of each of its kernels, by the profiler;
 `leave`: free the inputs, for the next process. A call's forward and backward share their inputs while they follow each other.
 """
 
@@ -86,6 +86,12 @@ def first_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
     answer = measured({"first_seconds": [seconds]}, words, errors=errors)
     answer["samples"]["peak_bytes"] = [peak]  # exact, whatever `measured` makes of seconds
     return answer
+
+
+def import_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
+    """Import the backend of a job, which takes seconds and no memory of the card."""
+    one, _shape, why_not = chosen(torch, job)
+    return measured({}) if one is not None and not why_not else refused(why_not)
 
 
 def load_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
@@ -222,6 +228,7 @@ def finish(torch: Any, device: str) -> None:
 KEEPING = ("turn", "load")
 TURNS: dict[str, Callable[..., Answer]] = {
     "first": first_case,
+    "import": import_case,
     "load": load_case,
     "turn": turn_case,
     "kernels": kernels_case,
