@@ -17,9 +17,8 @@ import click
 
 from fa4_asv.asv_plugin.base_environments import torches_here
 from fa4_asv.backfill.estimates import estimate
-from fa4_asv.backfill.tasks import Attempt, Task, Turns, Wish, clear_leftovers, missing
+from fa4_asv.backfill.tasks import Attempt, Task, Turns, Wish, alone, missing
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.files import only_one
 from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import GROUPS
@@ -57,7 +56,7 @@ def run_missing(project: Project, commits: tuple[Commit, Commit], plan: Plan, as
             continue
         if not has_history(project):
             raise Fa4AsvError(NO_HISTORY)
-        with _writing(project), _under(policy, commits[1]):
+        with alone(project, _BUSY), _under(policy, commits[1]):
             if asked.machine == NOGPU:
                 _one_by_one(project, tasks, wish, asked)
             else:
@@ -77,16 +76,6 @@ def _policy(project: Project, commits: tuple[Commit, Commit], plan: Plan, flavou
     except UnsupportedFlavour:
         return plan.policies[0]
     return plan.policies[0] if len(digests) == 1 else plan.policies[-1]
-
-
-@contextmanager
-def _writing(project: Project) -> Iterator[None]:
-    """One measuring process in a checkout."""
-    folder = project.work / "backfill"
-    folder.mkdir(parents=True, exist_ok=True)
-    with only_one(folder / ".lock", busy=_BUSY):
-        clear_leftovers(project)
-        yield
 
 
 @contextmanager

@@ -12,10 +12,12 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.files import only_one
 from fa4_asv.base.machine import NOGPU, NOGPU_RECORD
 from fa4_asv.base.processes import end_left, run_bounded
 from fa4_asv.base.project import Project
@@ -237,6 +239,16 @@ def one_flavour(staged: Project, flavour: str) -> None:
     configuration = json.loads(path.read_text(encoding="utf-8"))
     configuration["matrix"] = {"req": {"flavour": [flavour]}}
     path.write_text(json.dumps(configuration, indent=1), encoding="utf-8")
+
+
+@contextmanager
+def alone(project: Project, busy: str) -> Iterator[None]:
+    """One measuring process in a checkout: what killed ones left is cleared. Raises Fa4AsvError (`busy`)."""
+    folder = project.work / "backfill"
+    folder.mkdir(parents=True, exist_ok=True)
+    with only_one(folder / ".lock", busy=busy):
+        clear_leftovers(project)
+        yield
 
 
 def clear_leftovers(project: Project) -> None:

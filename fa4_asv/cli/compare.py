@@ -11,13 +11,20 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import write_atomic
 from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.project import Project
-from fa4_asv.compare.commits import commit_of, plan_of, refuse_without_gpu
+from fa4_asv.catalog.benchmarks import SWEEP_SETS
+from fa4_asv.compare.commits import Commit, commit_of, plan_of, refuse_without_gpu
+from fa4_asv.compare.commits import Plan as Toolchains
 from fa4_asv.compare.formats import as_json, exit_code, markdown, text
 from fa4_asv.compare.sides import Comparison, held_against, refuse_other_suites
+from fa4_asv.measure.runtime.journal import Plan
 
+# Of two commits: processes a side, one round each. Of a tree: processes a side, and rounds of each.
+_ROUNDS = 5
+_PROCESSES, _TREE_ROUNDS = 5, 2
 _LOG_WIDTH = 120  # a log is wider than the 80 columns that are guessed for it
 
 
@@ -33,7 +40,7 @@ def patterns(_context: click.Context, _parameter: click.Parameter, value: tuple[
 
 @click.command()
 @click.argument("base")
-@click.argument("head")
+@click.argument("head", required=False)
 @click.option(
     "--flavour", type=click.Choice(["cu12", "cu13"]), multiple=True, help="Default: cu13; give both for both."
 )
@@ -41,7 +48,17 @@ def patterns(_context: click.Context, _parameter: click.Parameter, value: tuple[
 @click.option("--machine", "-m", default=NOGPU, show_default=True, help="Whose figures: nogpu, or this box.")
 @click.option("--environment", "-E", default="", metavar="SPEC", help="asv's, such as fa4:same.")
 @click.option(
-    "--rounds", type=click.IntRange(1), default=5, show_default=True, help="A side, of timed cases."
+    "--rounds", type=click.IntRange(1), help="Of timed cases: 5 a side; with --worktree 2 of each process."
+)
+@click.option(
+    "--worktree",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Instead of HEAD: a checkout of flash-attention as it is now, timed on this machine's card.",
+)
+@click.option("--processes", type=click.IntRange(3), help="With --worktree: a side. Default: 5.")
+@click.option(
+    "--set", "set_name", type=click.Choice(list(SWEEP_SETS)), help="With --worktree. Default: history."
 )
 @click.option("--no-run", is_flag=True, help="Only what is recorded; measure nothing.")
 @click.option("--format", "form", type=click.Choice(["text", "markdown", "json"]), default="text")
@@ -49,12 +66,15 @@ def patterns(_context: click.Context, _parameter: click.Parameter, value: tuple[
 @click.option("--limit", type=click.IntRange(0), default=20, show_default=True, help="Rows of a text table.")
 def compare(
     base: str,
-    head: str,
+    head: str | None,
     flavour: tuple[str, ...],
     bench: tuple[str, ...],
     machine: str,
     environment: str,
-    rounds: int,
+    rounds: int | None,
+    worktree: Path | None,
+    processes: int | None,
+    set_name: str | None,
     no_run: bool,
     form: str,
     output: Path | None,
@@ -66,6 +86,9 @@ def compare(
     exact and compared exactly (less, more, equal); on a machine with a name they are times, measured in turns
     and told as faster, slower, same or unclear. docs/verdicts.md is the rule.
 
+    With --worktree the other side is a checkout with changes that are not committed. Six calls are timed, or those of the
+    history set that --bench names, in turns on one card. Nothing of it is recorded.
+
     Exit code: 0 nothing is worse, 1 something is worse, 2 could not compare, 130 interrupted.
 
     \b
@@ -74,28 +97,58 @@ def compare(
       fa4-asv compare main my-branch --bench '^codegen' --format markdown -o comment.md
       fa4-asv compare 4.0.0b30 4.0.0b31 --flavour cu12 --flavour cu13 --no-run --format json
       fa4-asv compare 4.0.0b35 4.0.0b36 --machine my-h200 --bench '^forward.Core'
+      fa4-asv compare main --worktree ../flash-attention --machine my-h200
     """
     project = Project.find()
-    commits = (commit_of(project, base), commit_of(project, head))
-    for commit in commits if machine == NOGPU else ():
-        refuse_without_gpu(project, commit)
-    plan = plan_of(project, *commits)
     flavours = tuple(dict.fromkeys(flavour)) or ("cu13",)
-    if not no_run:
-        from fa4_asv.backfill.comparison import (  # asv, uv: what only compares needs neither
-            Asked,
-            run_missing,
-        )
+    if worktree is not None:
+        _refuse_with_worktree(head, no_run, machine)
+        from fa4_asv.cli.worktree import Wish, against_tree  # needs asv and uv, as measuring does
 
-        refuse_other_suites(project, commits, machine)
-        try:
-            run_missing(project, commits, plan, Asked(flavours, machine, bench, environment, rounds))
-        except KeyboardInterrupt:
-            click.echo("\ninterrupted: what was measured is in results/; run it again to go on", err=True)
-            sys.exit(130)
-    found = [held_against(project, commits, each, machine, plan, bench) for each in flavours]
+        plan = Plan(processes or _PROCESSES, rounds or _TREE_ROUNDS)
+        wish = Wish(machine, flavours, bench, environment, set_name or "history", plan)
+        found = against_tree(project, base, worktree, wish)
+    elif head is None or processes or set_name:
+        raise Fa4AsvError(
+            "name HEAD, or a checkout with --worktree; --processes and --set go with --worktree"
+        )
+    else:
+        commits = (commit_of(project, base), commit_of(project, head))
+        for commit in commits if machine == NOGPU else ():
+            refuse_without_gpu(project, commit)
+        toolchains = plan_of(project, *commits)
+        if not no_run:
+            refuse_other_suites(project, commits, machine)
+            _measure(project, commits, toolchains, (flavours, machine, bench, environment, rounds or _ROUNDS))
+        found = [held_against(project, commits, one, machine, toolchains, bench) for one in flavours]
     _tell(found, form, output, limit)
     sys.exit(exit_code(found))
+
+
+def _measure(
+    project: Project,
+    commits: tuple[Commit, Commit],
+    toolchains: Toolchains,
+    asked: tuple[tuple[str, ...], str, tuple[str, ...], str, int],
+) -> None:
+    """What the record lacks of both commits; `asked` as comparison.Asked has it. Exit code 130 on Ctrl-C."""
+    from fa4_asv.backfill.comparison import Asked, run_missing  # asv, uv: what only compares needs neither
+
+    try:
+        run_missing(project, commits, toolchains, Asked(*asked))
+    except KeyboardInterrupt:
+        click.echo("\ninterrupted: what was measured is in results/; run it again to go on", err=True)
+        sys.exit(130)
+
+
+def _refuse_with_worktree(head: str | None, no_run: bool, machine: str) -> None:
+    """Raises Fa4AsvError for what says nothing of an uncommitted tree."""
+    if head is not None:
+        raise Fa4AsvError(f"--worktree stands for HEAD: leave out {head!r}")
+    if no_run:
+        raise Fa4AsvError("an uncommitted tree is never recorded: leave out --no-run")
+    if machine == NOGPU:
+        raise Fa4AsvError(f"--worktree times on a card: name the machine with -m, not {NOGPU!r}")
 
 
 def _tell(found: Sequence[Comparison], form: str, output: Path | None, limit: int) -> None:

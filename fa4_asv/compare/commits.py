@@ -28,12 +28,16 @@ _WITHOUT_GPU = "f2682b6c86fc2290f760403ea14668015a59b2cd"
 
 @dataclass(frozen=True)
 class Commit:
-    """One side as it was asked for; `subject` is its message's first line, "" for a release."""
+    """One side as it was asked for; `subject` is its message's first line, "" for a release.
+
+    An uncommitted tree has the digest `tree` instead of a hash; `subject` says how it differs from the other side.
+    """
 
     ref: str
     hash: str
     release: str = ""
     subject: str = ""
+    tree: str = ""
 
     @property
     def name(self) -> str:
@@ -97,14 +101,14 @@ def plan_of(project: Project, base: Commit, head: Commit) -> Plan:
         return Plan((name,), f"both with the toolchain that {TOOLCHAIN_VARIABLE} asks for ({name})")
     if base.release and head.release:
         return Plan(("day",), "each with the toolchain of its release day")
-    if _pins(project, base) != _pins(project, head):
+    if pins_of(project, base) != pins_of(project, head):
         return Plan(("day",), "each with the toolchain of its day: the pins in pyproject.toml differ")
     return Plan(
         ("day", f"as-{head.hash[:8]}"), "both with HEAD's toolchain: the pins are the same", same=True
     )
 
 
-def _pins(project: Project, commit: Commit) -> dict[str, Any]:
+def pins_of(project: Project, commit: Commit) -> dict[str, Any]:
     """What the commit's own pyproject.toml demands."""
     try:
         text = read_file(project, commit.hash, f"{CUTE}/pyproject.toml")
@@ -113,9 +117,17 @@ def _pins(project: Project, commit: Commit) -> dict[str, Any]:
             f"{commit.ref!r} ({commit.hash[:10]}) has no {CUTE}/pyproject.toml, so nothing says which toolchain "
             "it needs: FA4 is a package since 2025-07-01 (de2ce8f3)"
         ) from None
+    return pins_in(text, repr(commit.ref))
+
+
+def pins_in(text: str, name: str) -> dict[str, Any]:
+    """What a pyproject.toml demands of a toolchain; two that demand the same get the same.
+
+    Raises Fa4AsvError, which calls whose it is by `name`.
+    """
     try:
         found = tomllib.loads(text)["project"]
         names = ("requires-python", "dependencies", "optional-dependencies")
         return {name: found.get(name) for name in names}
     except (tomllib.TOMLDecodeError, KeyError, AttributeError) as error:
-        raise Fa4AsvError(f"the pyproject.toml of {commit.ref!r} cannot be read: {error}") from None
+        raise Fa4AsvError(f"the pyproject.toml of {name} cannot be read: {error}") from None

@@ -180,7 +180,8 @@ def _comparison(found: Comparison) -> dict[str, Any]:
 
 def _side(side: Side) -> dict[str, Any]:
     used = side.sidecar.toolchain
-    return {
+    tree = {"tree": side.commit.tree} if side.commit.tree else {}
+    return tree | {
         "ref": side.commit.ref,
         "commit": side.commit.hash,
         "release": side.commit.release,

@@ -85,7 +85,7 @@ def held_against(
         raise Fa4AsvError(_nothing_common(project, commits, found, flavour, machine, plan))
     base, head = sides
     for side in sides:
-        _usable(side, bench)
+        refuse_unusable(side, bench)
     pools = _pools(project, machine, sides)
     measured = [replace(side.measured, pools=pools) for side in sides]
     rows = compare(measured[0], measured[1], machine == NOGPU, bench)
@@ -153,7 +153,7 @@ def _same_suite(path: Path, sidecar: Sidecar) -> None:
         )
 
 
-def _usable(side: Side, bench: Sequence[str]) -> None:
+def refuse_unusable(side: Side, bench: Sequence[str]) -> None:
     """Raises Fa4AsvError where nothing of this FA4 runs: that is no verdict on figures."""
     chosen = [
         record

@@ -96,7 +96,9 @@ def by_metric(found: Comparison) -> list[tuple[str, int, int, int]]:
 
 
 def origin(side: Side) -> str:
-    """The commit behind a side, ours to print: its hash and release."""
+    """The commit behind a side, ours to print: its hash and release, or the digest of an uncommitted tree."""
+    if side.commit.tree:
+        return f"uncommitted tree {side.commit.tree}"
     return side.commit.hash[:10] + (f", release {side.commit.release}" if side.commit.release else "")
 
 

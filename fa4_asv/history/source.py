@@ -53,12 +53,17 @@ def lay_source(project: Project, commit: str) -> Source:
     version = known.version if known else f"0+g{commit[:10]}"
     folder = project.work / "sources" / f"{tree[:16]}-{version}"
     repository.archive_cute(project, commit, folder / "flash_attn" / "cute")
-    metadata = folder / f"flash_attn_4-{version}.dist-info" / "METADATA"
-    if not metadata.is_file():
-        write_atomic(metadata, f"Metadata-Version: 2.1\nName: flash-attn-4\nVersion: {version}\n")
+    note_version(folder, version)
     return Source(
         commit, tree, known.version if known else "", repository.commit_date(project, commit), folder
     )
+
+
+def note_version(folder: Path, version: str) -> None:
+    """Say in a folder of FA4's sources which version they are, for importlib.metadata."""
+    metadata = folder / f"flash_attn_4-{version}.dist-info" / "METADATA"
+    if not metadata.is_file():
+        write_atomic(metadata, f"Metadata-Version: 2.1\nName: flash-attn-4\nVersion: {version}\n")
 
 
 def refuse_shadow(python: Path, folder: Path) -> None:

@@ -14,8 +14,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -144,13 +146,34 @@ def lock_for(
     path = project.locks / policy.name / flavour / f"{key}.txt"
     if not committed and not path.is_file():
         path = project.work / "toolchain-locks" / policy.name / flavour / f"{key}.txt"
+    of_the_day = partial(lock_for, project, key, pyproject, day, flavour, Policy("day"), committed)
+    return _lock_at(path, key, pyproject, day, flavour, policy, of_the_day)
+
+
+def lock_of_tree(folder: Path, name: str, pyproject: str, flavour: str, policy: Policy) -> Lock:
+    """The lock of sources that no commit holds, resolved now and written into `folder`.
+
+    `policy` has no `as_of`. Raises UnsupportedFlavour, Fa4AsvError (see lock_for).
+    """
+    path = folder / policy.name / flavour / f"{name}.txt"
+    without_pins = partial(lock_of_tree, folder, name, pyproject, flavour, Policy("day"))
+    return _lock_at(path, name, pyproject, datetime.now(timezone.utc), flavour, policy, without_pins)
+
+
+def _lock_at(
+    path: Path,
+    key: str,
+    pyproject: str,
+    day: datetime,
+    flavour: str,
+    policy: Policy,
+    of_the_day: Callable[[], Lock],
+) -> Lock:
+    """The lock file `path`, resolved first if there is none. `of_the_day` gives what a policy with pins begins with."""
     if flavour == "cu13" and not _extras(pyproject, key) & {"cu13"}:
         raise UnsupportedFlavour(f"{key} has no cu13 extra: its toolchain is CUDA 12 only")
     if not path.is_file():
-        pins = ""
-        if policy.overrides:
-            base = lock_for(project, key, pyproject, day, flavour, Policy("day"), committed)
-            pins = _constraints(base, policy)
+        pins = _constraints(of_the_day(), policy) if policy.overrides else ""
         lines = _resolve(key, pyproject, day, flavour, policy, pins)
         head = f"# {key}, flavour {flavour}, policy {policy.name}, as of {day:%Y-%m-%dT%H:%M:%SZ}, without torch and numpy\n"
         write_atomic(path, head + lines)

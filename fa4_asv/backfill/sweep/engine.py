@@ -31,7 +31,7 @@ from fa4_asv.measure.runtime.journal import Entry, Plan
 # Seconds that one question may take. The guard of a backward compiles up to nine kernels beside other compiles; 15 s seen.
 FIRST, LOAD, TURN = 120.0, 120.0, 60.0
 _WORKER = ("-m", "fa4_asv.measure.runtime.worker")
-# Shapes that one process guards: few, so that sixteen processes end at about the same time; but each imports for 14 s.
+# Shapes that one process guards at most: few, so that sixteen processes end at about the same time; but each imports for 14 s.
 _GUARD_SHAPES = 7
 
 
@@ -169,7 +169,10 @@ Tell = Callable[[str, int, int], None]  # the phase, how many of its steps are d
 
 
 class Engine:
-    """One run of a sweep over its stations. `run` is called once."""
+    """One run of a sweep over its stations. `run` is called once.
+
+    With a plan of no processes it only guards. `profile`: whether kernels are timed one by one after the last round.
+    """
 
     def __init__(
         self,
@@ -181,10 +184,11 @@ class Engine:
         cores: int,
         tell: Tell,
         retry_broken: bool = False,
+        profile: bool = True,
     ) -> None:
         self._stations, self._plan, self._seed, self._cores = stations, plan, seed, cores
         self._subjects, self._yardsticks = [*subjects, *yardsticks], {one.file for one in yardsticks}
-        self._tell, self._retry = tell, retry_broken
+        self._tell, self._retry, self._profiles = tell, retry_broken, profile
         self.book = Book()
         self._stop = threading.Event()
         self._seats: list[Seat] = []
@@ -204,7 +208,7 @@ class Engine:
                     seats = self._start(slot)
                 with _timing(took, f"rounds {slot + 1}"):
                     self._rounds(slot, seats)
-                if slot + 1 == self._plan.processes:
+                if self._profiles and slot + 1 == self._plan.processes:
                     with _timing(took, "profiler"):
                         self._kernels(seats)
                 for seat in seats:
@@ -231,11 +235,17 @@ class Engine:
     # The guard.
 
     def _guard(self) -> None:
-        tasks = [
-            (station, subject, chunk)
+        wanted = [
+            (station, subject, self._unguarded(station, subject))
             for subject in self._subjects
             for station in self._stations
-            for chunk in _by_shape(self._unguarded(station, subject))
+        ]
+        shapes = sum(len({call.case[1] for call in calls}) for _, _, calls in wanted)
+        each = max(1, min(_GUARD_SHAPES, shapes // self._cores))
+        tasks = [
+            (station, subject, chunk)
+            for station, subject, calls in wanted
+            for chunk in _by_shape(calls, each)
         ]
         steps = sum(len(chunk) for _, _, chunk in tasks)
         done = itertools.count(1)
@@ -410,11 +420,11 @@ def _leave(seat: Seat) -> dict[str, Any]:
     return {"what": "leave", "device": "cpu" if seat.station.card.uuid == "cpu" else "cuda"}
 
 
-def _by_shape(calls: Sequence[Call]) -> Iterator[list[Call]]:
-    """Calls in pieces of a few shapes; the directions of a shape stay together, since they share kernels."""
+def _by_shape(calls: Sequence[Call], each: int) -> Iterator[list[Call]]:
+    """Calls in pieces of `each` shapes; the directions of a shape stay together, since they share kernels."""
     shapes = list(dict.fromkeys(call.case[1] for call in calls))
-    for begin in range(0, len(shapes), _GUARD_SHAPES):
-        piece = shapes[begin : begin + _GUARD_SHAPES]
+    for begin in range(0, len(shapes), each):
+        piece = shapes[begin : begin + each]
         yield [call for call in calls if call.case[1] in piece]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+import sys
 from dataclasses import dataclass
 
 from fa4_asv.base.core_locks import processor
@@ -85,14 +86,21 @@ def refuse_busy(card: Card, program: str = "nvidia-smi") -> None:
         )
 
 
-def refuse_full(card: Card, processes: int) -> None:
-    """Raises Fa4AsvError where the contexts of `processes` at once do not fit."""
+def room(card: Card) -> int:
+    """How many processes fit on a card at once, by their contexts; as many as are asked for on a processor."""
+    if card.uuid == "cpu":
+        return sys.maxsize
+    return max(0, (card.total_mib - card.used_mib - INPUTS_MIB) // CONTEXT_MIB)
+
+
+def refuse_full(card: Card, processes: int, advice: str = "name fewer releases, or one flavour") -> None:
+    """Raises Fa4AsvError where the contexts of `processes` at once do not fit, with what to do."""
     needed = processes * CONTEXT_MIB + INPUTS_MIB
     free = card.total_mib - card.used_mib
     if needed > free:
         raise Fa4AsvError(
             f"{processes} processes need about {needed >> 10} GiB of {card.name}, which has {free >> 10} GiB free; "
-            "name fewer releases, or one flavour"
+            f"{advice}"
         )
 
 

@@ -1,0 +1,115 @@
+"""`fa4-asv compare BASE --worktree PATH`: what a checkout's uncommitted changes do to the clock of a card.
+
+A file of its own: comparing what is recorded needs neither asv nor uv.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from fa4_asv.asv_plugin.base_environments import base_here
+from fa4_asv.backfill.estimates import minutes
+from fa4_asv.backfill.sweep.plan import refuse_other_kind
+from fa4_asv.backfill.sweep.worktree import Asked, chosen_calls, compare_tree, estimate
+from fa4_asv.backfill.tasks import alone
+from fa4_asv.base.core_locks import exclusive
+from fa4_asv.base.project import Project
+from fa4_asv.catalog.benchmarks import GROUPS
+from fa4_asv.cli.sweep import Progress
+from fa4_asv.compare.commits import commit_of
+from fa4_asv.compare.sides import Comparison
+from fa4_asv.history.worktree import Tree, copy_tree
+from fa4_asv.measure.pool import cores
+from fa4_asv.measure.runtime.card import Card, cards, cpu_card, refuse_busy, strangers
+from fa4_asv.measure.runtime.journal import Plan
+from fa4_asv.record.formatting import counted
+
+_BUSY = "a backfill, comparison or sweep is running in this checkout; wait for it or stop it"
+# The interpreter that runs this, as of a sweep: what it has compiled is found again.
+_ENVIRONMENT = "fa4:same"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What was asked for on the command line; `set_name` is a set of a sweep."""
+
+    machine: str
+    flavours: tuple[str, ...]
+    bench: tuple[str, ...]
+    environment: str
+    set_name: str
+    plan: Plan
+
+
+def against_tree(project: Project, ref: str, checkout: Path, wish: Wish) -> list[Comparison]:
+    """A comparison per flavour. Raises Fa4AsvError; on Ctrl-C nothing is kept, exit code 130."""
+    base = commit_of(project, ref)
+    calls = chosen_calls(wish.set_name, wish.bench)
+    progress = Progress(sys.stderr.isatty())
+    try:
+        with alone(project, _BUSY), _scratch(project) as folder:
+            tree = copy_tree(checkout, folder / "tree")
+            card = _card(project, wish.machine, GROUPS[calls[0].group].device)
+            python = base_here(project, wish.environment or _ENVIRONMENT)
+            asked = Asked(wish.machine, calls, wish.plan, cores(), card, python)
+            _tell_plan(asked, tree, wish.flavours)
+            found = []
+            with exclusive(progress.note, whole=True):
+                for flavour in wish.flavours:
+                    comparison, took = compare_tree(project, base, tree, flavour, asked, progress.tell)
+                    progress.end()
+                    _tell_took(took)
+                    found.append(comparison)
+            return found
+    except KeyboardInterrupt:
+        progress.end()
+        click.echo("interrupted: nothing of an uncommitted tree is kept; run it again", err=True)
+        sys.exit(130)
+
+
+@contextmanager
+def _scratch(project: Project) -> Iterator[Path]:
+    """A folder for the copy and its journals. Named so that the next run clears what a killed one leaves."""
+    folder = Path(tempfile.mkdtemp(dir=project.work / "backfill", prefix=f"{os.getpid()}-worktree-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _card(project: Project, machine: str, device: str) -> Card:
+    """The first card that nobody uses, or the processor. Raises Fa4AsvError for none, and for one of another kind."""
+    if device == "cpu":
+        return cpu_card()
+    found = cards()
+    card = next((one for one in found if not strangers(one)), found[0])
+    refuse_other_kind(project, machine, card)
+    refuse_busy(card)
+    return card
+
+
+def _tell_plan(asked: Asked, tree: Tree, flavours: Sequence[str]) -> None:
+    seconds = estimate(asked)
+    parts = ", ".join(f"{phase} {minutes(spent)}" for phase, spent in seconds.items())
+    plan = asked.plan
+    click.echo(
+        f"tree {tree.digest}, {counted(len(asked.calls), 'call')}, {plan.processes} processes a side of "
+        f"{counted(plan.rounds, 'round')}, on {asked.card.name}: about {minutes(len(flavours) * sum(seconds.values()))} "
+        f"where kernels must be compiled ({parts})",
+        err=True,
+    )
+
+
+def _tell_took(took: dict[str, float]) -> None:
+    click.echo(
+        ", ".join(f"{phase} {minutes(spent)}" for phase, spent in took.items() if spent >= 1), err=True
+    )
