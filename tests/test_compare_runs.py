@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from fa4_asv.backfill import comparison
+from fa4_asv.backfill import comparison, tasks
 from fa4_asv.backfill.tasks import Attempt, Task, Turns, Wish, asv_words
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.cli import run
@@ -184,7 +184,7 @@ def test_no_two_measure_in_one_checkout(checkout, attempts, monkeypatch, capsys)
     def busy(*_: object, busy: str = "") -> None:
         raise Fa4AsvError(busy)
 
-    monkeypatch.setattr(comparison, "only_one", busy)
+    monkeypatch.setattr(tasks, "only_one", busy)
     assert compare("4.0.0b20", "4.0.0b21") == 2
     assert (
         "another comparison measures in this checkout; wait for it, or use --no-run"
