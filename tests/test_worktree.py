@@ -22,7 +22,7 @@ from fa4_asv.history import toolchain
 from fa4_asv.history import worktree as history
 from fa4_asv.history.repository import CUTE
 from fa4_asv.measure.runtime import journal
-from fa4_asv.measure.runtime.card import Card, cpu_card
+from fa4_asv.measure.runtime.card import CONTEXT_MIB, INPUTS_MIB, Card, cpu_card
 from fa4_asv.measure.runtime.journal import Plan
 from tests.conftest import ROOT
 from tests.worktree_fake import FORWARD, lay_base, lay_tree, use_fakes
@@ -365,8 +365,8 @@ def first(state: str = "measured") -> dict:
 def test_a_process_is_one_value_and_a_replaced_one_two():
     lists = [[first(), entry(0, [1.0]), entry(0, [4.0], 2.0)], [first(), entry(0, [3.0]), entry(1, [5.0])]]
     record = worktree.record_of([first()], lists, "c")
-    assert record.samples["centre"] == pytest.approx([2.0, 3.0, 5.0])
-    assert record.samples["control"] == pytest.approx([1.0, 0.5, 0.5])
+    assert record.samples["centre"] == pytest.approx([2.5, 3.0, 5.0])
+    assert record.samples["control"] == pytest.approx([1.25, 0.5, 0.5]), "both rounds of the first say 2"
     assert record.samples["seconds"] == [1.0, 4.0, 3.0, 5.0]
 
 
@@ -392,7 +392,10 @@ def test_a_control_that_lacks_in_one_round_is_none():
 
 def test_what_a_card_has_no_room_for_goes_one_after_another():
     sides = [worktree.numbered(Subject(side, f"{side}.jsonl", "", (), ""), 3) for side in ("base", "head")]
-    roomy, small, full = (Card(0, "NVIDIA H200", "GPU-1", mib) for mib in (140_000, 4096 + 5 * 600, 5000))
+    roomy, small, full = (
+        Card(0, "NVIDIA H200", "GPU-1", mib)
+        for mib in (140_000, INPUTS_MIB + 5 * CONTEXT_MIB, INPUTS_MIB + CONTEXT_MIB)
+    )
     assert [[one.name for one in batch] for batch in worktree.batches(sides, small)] == [
         ["base#1", "base#2", "head#1", "head#2"],
         ["base#3", "head#3"],

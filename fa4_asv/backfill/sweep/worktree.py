@@ -1,7 +1,8 @@
-"""An uncommitted tree against a commit on a card: several processes a side, timed in turns by the sweep's engine.
+"""An uncommitted tree against a commit on a card: several processes per side, timed in turns by the sweep's engine.
 
-The guard is asked once a side. Then every process of both sides is alive, as far as the card has room, and each round goes over
-all of them in a fresh order. Journals lie in a folder that the caller removes: nothing here reaches results/.
+Each side passes the guard once. Then the processes of both sides live at the same time, as far as the card has room, and
+each round goes over all of them in a fresh order. The journals lie in a folder that the caller removes; nothing is written to
+results/.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from operator import truediv
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 
 from fa4_asv.asv_plugin.environment import environment_name
 from fa4_asv.backfill.sweep.engine import Call, Engine, Station, Subject, Tell
@@ -32,14 +34,14 @@ from fa4_asv.measure.runtime.journal import Entry, Plan
 from fa4_asv.record.formatting import counted
 from fa4_asv.record.schema import FORMAT, SUITE, CaseRecord, Sidecar, Toolchain
 
-# Two long ones and one that many small launches make: 0.2 to 9 ms on an H100, forward and backward.
+# Causal and full attention of long sequences, causal of short ones: the head dim that is used most.
 _SHAPES = ("b4_s8192_h16_d128_causal", "b4_s8192_h16_d128_full", "b32_s1024_h16_d128_causal")
 _NAMED = 5  # files that differ, named in the report
 
 
 @dataclass(frozen=True)
 class Asked:
-    """How a tree is compared, whatever the flavour: `plan` is of each side, `python` an interpreter with torch."""
+    """How a tree is compared: `plan` is of each side, `python` an interpreter with torch."""
 
     machine: str
     calls: tuple[Call, ...]
@@ -51,7 +53,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class _Laid:
-    """A side with all that its processes need; `subject` has no number yet."""
+    """A side with all that its processes need; `subject` is the one that passes the guard."""
 
     commit: Commit
     lock: Lock
@@ -231,21 +233,21 @@ def _by_process(rounds: Sequence[Sequence[Entry]]) -> list[list[Entry]]:
 
 
 def _samples(timed: Sequence[Sequence[Entry]]) -> dict[str, list[float]]:
-    """As a record of rounds keeps them: a process stands where else a round of one process does."""
+    """As a record of rounds keeps them, with a process in the place of a round: the median of its own rounds."""
+    seconds = [[median(entry["seconds"]) for entry in entries] for entries in timed]
+    controls = [[entry["control"] for entry in entries] for entries in timed]
     found = {
         "seconds": [value for entries in timed for entry in entries for value in entry["seconds"]],
-        "centre": [_mean([median(entry["seconds"]) for entry in entries]) for entries in timed],
+        "centre": [median(one) for one in seconds],
         "two modes": [0.0 for _ in timed],
     }
-    controls = [[entry["control"] for entry in entries] for entries in timed]
     if all(value for one in controls for value in one):
-        found["control"] = [_mean(one) for one in controls]
+        # So that centre / control is the median of what each round says.
+        found["control"] = [
+            median(mine) / median(map(truediv, mine, beside))
+            for mine, beside in zip(seconds, controls, strict=True)
+        ]
     return found
-
-
-def _mean(values: Sequence[float]) -> float:
-    """Geometric: then the ratio of two means is the mean of the ratios, round by round."""
-    return math.exp(fmean(map(math.log, values)))
 
 
 def _words(timed: Sequence[Sequence[Entry]]) -> dict[str, str]:
