@@ -66,14 +66,14 @@ def against_tree(project: Project, ref: str, checkout: Path, wish: Wish) -> list
             with exclusive(progress.note, whole=True):
                 for flavour in wish.flavours:
                     comparison, took = compare_tree(project, base, tree, flavour, asked, progress.tell)
-                    progress.end()
-                    _tell_took(took)
+                    progress.note(", ".join(f"{name} {minutes(s)}" for name, s in took.items() if s >= 1))
                     found.append(comparison)
             return found
     except KeyboardInterrupt:
-        progress.end()
-        click.echo("interrupted: nothing of an uncommitted tree is kept; run it again", err=True)
+        click.echo("\ninterrupted: nothing of an uncommitted tree is kept; run it again", err=True)
         sys.exit(130)
+    finally:
+        progress.end()
 
 
 @contextmanager
@@ -106,10 +106,4 @@ def _tell_plan(asked: Asked, tree: Tree, flavours: Sequence[str]) -> None:
         f"{counted(plan.rounds, 'round')}, on {asked.card.name}: about {minutes(len(flavours) * sum(seconds.values()))} "
         f"where kernels must be compiled ({parts})",
         err=True,
-    )
-
-
-def _tell_took(took: dict[str, float]) -> None:
-    click.echo(
-        ", ".join(f"{phase} {minutes(spent)}" for phase, spent in took.items() if spent >= 1), err=True
     )
