@@ -29,7 +29,7 @@ from fa4_asv.history.source import Source, lay_source, refuse_shadow
 from fa4_asv.history.toolchain import Lock, Policy, install, lock_of_tree
 from fa4_asv.history.worktree import Tree, differing
 from fa4_asv.measure.runtime import journal
-from fa4_asv.measure.runtime.card import Card, refuse_full, room
+from fa4_asv.measure.runtime.card import Card, loaders, refuse_full, room
 from fa4_asv.measure.runtime.journal import Entry, Plan
 from fa4_asv.record.formatting import counted
 from fa4_asv.record.schema import FORMAT, SUITE, CaseRecord, Sidecar, Toolchain
@@ -170,7 +170,8 @@ def _run(
 ) -> dict[str, float]:
     """One run of the engine over `subjects`."""
     files = frozenset(one.file for one in subjects)
-    station = Station(asked.card, folder, dict.fromkeys(calls, files))
+    room_to_load = loaders(asked.card, len(subjects))
+    station = Station(asked.card, folder, dict.fromkeys(calls, files), loaders=room_to_load)
     seed = secrets.randbelow(1 << 31)
     return Engine([station], subjects, [], plan, seed, asked.cores, tell, profile=False).run()
 
