@@ -18,10 +18,11 @@ from fa4_asv.base import core_locks
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.project import Project
 from fa4_asv.cli import run
+from fa4_asv.cli import worktree as command
 from fa4_asv.history import toolchain
 from fa4_asv.history import worktree as history
 from fa4_asv.history.repository import CUTE
-from fa4_asv.measure.runtime import journal
+from fa4_asv.measure.runtime import card, journal
 from fa4_asv.measure.runtime.card import CONTEXT_MIB, INPUTS_MIB, Card, cpu_card
 from fa4_asv.measure.runtime.journal import Plan
 from tests.conftest import ROOT
@@ -105,11 +106,15 @@ def test_a_faster_tree_is_exit_0(checkout, capsys, tmp_path):
     assert (code, [row["verdict"] for row in found["rows"]]) == (0, ["faster"])
 
 
-def test_a_wrong_tree_is_newly_broken_and_not_timed(checkout, capsys, tmp_path):
-    code, found = against(capsys, lay_tree(tmp_path / "mine", "wrong dq is off"))
-    (row,) = found["rows"]
-    assert (code, row["verdict"], row["reason"]) == (1, "newly broken", "measured-to-broken")
+def test_a_wrong_tree_is_newly_broken_and_nothing_is_timed(checkout, capsys, tmp_path):
+    tree = lay_tree(tmp_path / "mine", "wrong dq is off")
+    assert compare("main", "--worktree", tree, *CPU, "--format", "json") == 1
+    out, err = capsys.readouterr()
+    (row,) = json.loads(out)["comparisons"][0]["rows"]
+    assert (row["verdict"], row["reason"]) == ("newly broken", "measured-to-broken")
     assert row["words"] == "guard: dq is off"
+    assert "guard and compile: 2 of 2" in err
+    assert "rounds" not in err.splitlines()[-1]
 
 
 def test_a_base_that_does_not_work_is_no_comparison(checkout, capsys, tmp_path):
@@ -225,6 +230,20 @@ def test_no_card(checkout, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("fa4_asv.cli.worktree.commit_of", lambda *_: None)  # git is on the path, too
     words = refused(capsys, "main", "--worktree", lay_tree(tmp_path / "mine"), "-m", "box")
     assert words.startswith("no card: nvidia-smi is not installed")
+
+
+def test_the_first_card_that_nobody_uses(checkout, monkeypatch):
+    found = [Card(number, "NVIDIA H200", f"GPU-{number}", 140_000) for number in range(2)]
+    used = {"GPU-0": ["python3 (pid 42)"]}
+    monkeypatch.setattr(command, "cards", lambda: found)
+    for module in (command, card):
+        monkeypatch.setattr(module, "strangers", lambda one, *_: used.get(one.uuid, []))
+    assert command._card(checkout, "my-h200", "cuda") is found[1]
+    with pytest.raises(Fa4AsvError, match="the name my-h100 says H100, and this card is NVIDIA H200"):
+        command._card(checkout, "my-h100", "cuda")
+    used["GPU-1"] = ["python3 (pid 43)"]
+    with pytest.raises(Fa4AsvError, match=r"NVIDIA H200 \(card 0\) is used by python3 \(pid 42\)"):
+        command._card(checkout, "my-h200", "cuda")
 
 
 @pytest.mark.parametrize(
