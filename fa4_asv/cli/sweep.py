@@ -61,6 +61,9 @@ _EVERY = 15.0  # seconds between two lines of progress where there is no termina
 )
 @click.option("--environment", "-E", default="fa4:same", show_default=True, metavar="SPEC", help="asv's.")
 @click.option(
+    "--profile/--no-profile", default=True, show_default=True, help="Time each kernel of a backward."
+)
+@click.option(
     "--added-work",
     type=click.FloatRange(0, 100),
     default=0,
@@ -224,6 +227,7 @@ def _measure(
         asked.cores,
         progress.tell,
         asked.options["retry_broken"],
+        asked.options["profile"],
     )
     try:
         took = engine.run()
