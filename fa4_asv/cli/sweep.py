@@ -105,9 +105,15 @@ def sweep(ranges: tuple[str, ...], machine: str, dry_run: bool, as_json: bool, *
         _tell_plan(asked, as_json)
         return
     (project.work / "backfill").mkdir(parents=True, exist_ok=True)
-    with only_one(project.work / "backfill" / ".lock", busy=_BUSY):
-        clear_leftovers(project)
-        failed, took = _run(asked, Progress(sys.stderr.isatty()))
+    progress = Progress(sys.stderr.isatty())
+    try:
+        with only_one(project.work / "backfill" / ".lock", busy=_BUSY):
+            clear_leftovers(project)
+            failed, took = _run(asked, progress)
+    except KeyboardInterrupt:
+        progress.end()
+        click.echo("interrupted: what was timed is kept; run it again on this card to go on", err=True)
+        sys.exit(130)
     _tell_end(asked, failed, took, as_json)
     sys.exit(1 if failed else 0)
 
@@ -144,7 +150,7 @@ class Asked:
 
 
 def _run(asked: Asked, progress: Progress) -> tuple[list[str], dict[str, float]]:
-    """Measure and record; what failed, and seconds of each phase."""
+    """Measure and record; what failed, and seconds of each phase, none where there was nothing to do."""
     project, options = asked.project, asked.options
     chosen = asked.cards()
     _refuse_full_disk(project)
@@ -167,11 +173,13 @@ def _run(asked: Asked, progress: Progress) -> tuple[list[str], dict[str, float]]
     with exclusive(progress.note, whole=True):
         took |= _measure(asked, stations, targets, base, progress)
     begin = time.monotonic()
-    every = [_all_of(station, asked.calls, files) for station in stations]
-    wanted = unrecorded(project, asked.machine, targets, every)
+    wanted = unrecorded(project, asked.machine, targets, asked.calls)
+    if not wanted and not asked.added and not any(station.wanted for station in stations):
+        return [], {}
     failed = record(project, asked.machine, options["environment"], wanted, asked.cores, progress.tell)
     progress.end()
     if asked.added:
+        every = [_all_of(station, asked.calls, files) for station in stations]
         subjects = [target.subject for target in targets]
         _tell_sight(sight.sights(every, subjects, subjects[-1]), asked.added, progress)
     return failed, took | {"record": time.monotonic() - begin}
@@ -225,12 +233,7 @@ def _measure(
         progress.tell,
         asked.options["retry_broken"],
     )
-    try:
-        took = engine.run()
-    except KeyboardInterrupt:
-        progress.end()
-        click.echo("interrupted: what was timed is kept; run it again on this card to go on", err=True)
-        sys.exit(130)
+    took = engine.run()
     for station in ready:
         write_atomic(
             station.folder / "took.json", json.dumps({name: round(s, 1) for name, s in took.items()})
@@ -239,7 +242,7 @@ def _measure(
 
 
 def _all_of(station: Station, calls: Sequence[Call], files: Sequence[str]) -> Station:
-    """The station with every call that was asked for: what an earlier sweep finished may still be unrecorded."""
+    """The station with every call that was asked for, whatever is known of it."""
     return Station(station.card, station.folder, {call: frozenset(files) for call in calls})
 
 
@@ -314,6 +317,9 @@ def _tell_plan(asked: Asked, as_json: bool) -> None:
 def _tell_end(asked: Asked, failed: Sequence[str], took: dict[str, float], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"failed": list(failed), "seconds": took}, indent=1))
+        return
+    if not took:
+        click.echo(f"nothing to do: every call that was asked for is recorded under results/{asked.machine}")
         return
     for why in failed:
         click.echo(f"fa4-asv: {why}", err=True)
