@@ -25,6 +25,7 @@ YARDSTICK_FILE = "yardsticks.jsonl"
 SWEEP_FILE = "sweep.json"
 _LONGEST_LINE = 1 << 16
 _LARGEST_FILE = 1 << 26
+_LARGEST_NUMBER = 1 << 31  # of a round, a process, a place
 _MOST_NOTES = 3  # of a record; the journal has those of every round
 # What a line of each kind must hold; of another kind nothing is asked, and nothing is read.
 _FIELDS: dict[str, dict[str, type]] = {
@@ -129,8 +130,10 @@ def _entry(line: bytes) -> Entry | None:
 
 def _is_sound(entry: Entry) -> bool:
     """Whether an entry holds what its kind must, so that no reader has to ask again."""
-    if not all(isinstance(entry.get(name), kind) for name, kind in _FIELDS.get(entry["kind"], {}).items()):
-        return False
+    for name, kind in _FIELDS.get(entry["kind"], {}).items():
+        value = entry.get(name)
+        if type(value) is not kind or (type(value) is int and not 0 <= value <= _LARGEST_NUMBER):
+            return False
     if entry["kind"] == "first":
         return _is_record(entry["record"])
     if entry["kind"] == "round":
