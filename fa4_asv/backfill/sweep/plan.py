@@ -181,13 +181,13 @@ def sweep_words(folder: Path, card: Card, seed: int | None, torch: str) -> tuple
     """What every record of a card's sweep says, and its seed: those of the sweep that was begun there, if there is one."""
     path = folder / SWEEP_FILE
     try:
-        begun = json.loads(path.read_text(encoding="utf-8"))
+        begun = json.loads(journal.content_of(path))
         name, kept = str(begun["sweep"]), int(begun["seed"])
     except FileNotFoundError:
         kept = secrets.randbelow(1 << 31) if seed is None else seed
         name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}"
         write_atomic(path, json.dumps({"sweep": name, "seed": kept, "card": card.name}))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise Fa4AsvError(
             f"{path} cannot be read ({error}); delete it to begin another sweep on this card"
         ) from None

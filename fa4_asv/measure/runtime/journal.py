@@ -103,17 +103,24 @@ def _ends_whole(path: Path) -> bool:
 def read(path: Path) -> list[Entry]:
     """Every whole line; none where there is no file. Raises Fa4AsvError where it is no journal."""
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
-            raise Fa4AsvError(f"{path} is no file; it is no journal of a sweep")
-        if found.st_size > _LARGEST_FILE:
-            raise Fa4AsvError(f"{path} has more than {_LARGEST_FILE >> 20} MiB; it is no journal of a sweep")
-        lines = path.read_bytes().split(b"\n")
+        lines = content_of(path).split(b"\n")
     except FileNotFoundError:
         return []
     except OSError as error:
         raise Fa4AsvError(f"cannot read {path}: {error.strerror}") from None
     return [entry for line in lines if line and (entry := _entry(line)) is not None]
+
+
+def content_of(path: Path) -> bytes:
+    """What a file of a sweep holds. Raises OSError, and Fa4AsvError where it is none of a sweep."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise Fa4AsvError(f"{path} cannot be read: it is no file; remove it")
+    if found.st_size > _LARGEST_FILE:
+        raise Fa4AsvError(
+            f"{path} cannot be read: it has more than {_LARGEST_FILE >> 20} MiB, as no file of a sweep; remove it"
+        )
+    return path.read_bytes()
 
 
 def _entry(line: bytes) -> Entry | None:
@@ -264,9 +271,8 @@ def newest_record(
 
 def _taken(entries: Sequence[Entry], call: str) -> float:
     """When the last line of a call was written, in seconds since 1970."""
-    return max(
-        (float(entry.get("at") or 0) for entry in of_call(entries, call, "first", "round")), default=0.0
-    )
+    lines = of_call(entries, call, "first", "round")
+    return max((line["at"] for line in lines if isinstance(line.get("at"), float)), default=0.0)
 
 
 def _samples(timed: Sequence[Entry]) -> dict[str, list[float]]:
