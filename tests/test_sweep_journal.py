@@ -149,6 +149,7 @@ def test_a_field_of_another_kind_spoils_no_reader(tmp_path_factory, entry, data)
     for call in (FORWARD, BACKWARD):
         found = journal.record_of(entries, call)
         assert found is None or CaseRecord.from_json(found.to_json()) == found
+        assert journal.newest_record([(entries, entries)], call) == journal.record_of(entries, call, entries)
 
 
 def test_a_pipe_a_folder_and_a_huge_file_are_refused_at_once(tmp_path):
