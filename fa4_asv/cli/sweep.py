@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -38,6 +39,7 @@ from fa4_asv.measure.runtime.journal import Plan
 
 _BUSY = "another backfill, comparison or sweep is running in this checkout; wait for it or stop it"
 _ROOM_MIB = 2048  # on the disk: journals, compiled kernels, staged folders
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of folders below results/ and .asv/
 _EVERY = 15.0  # seconds between two lines of progress where there is no terminal
 
 
@@ -100,6 +102,10 @@ def sweep(ranges: tuple[str, ...], machine: str, dry_run: bool, as_json: bool, *
     project = Project.find()
     if machine == NOGPU:
         raise Fa4AsvError(f"a sweep measures by a clock: name the machine, not {NOGPU!r}")
+    if not _NAME.fullmatch(machine):
+        raise Fa4AsvError(
+            f"-m {machine!r} is no name: letters, digits, dots, dashes and underscores, as h100-sxm"
+        )
     asked = Asked(project, ranges, machine, options)
     if dry_run:
         _tell_plan(asked, as_json)
