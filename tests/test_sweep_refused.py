@@ -31,12 +31,19 @@ SWEEP = ["sweep", "-m", "box"]
 Smi = Callable[..., None]
 
 
+def only_git(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A PATH on which nothing is but git: this machine may have a card."""
+    folder.mkdir(exist_ok=True)
+    (folder / "git").symlink_to(str(shutil.which("git")))
+    monkeypatch.setenv("PATH", str(folder))
+
+
 @pytest.fixture
 def smi(tmp_path, monkeypatch) -> Smi:
     """Puts an nvidia-smi on PATH that lists cards and processes, or runs other lines of shell."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    monkeypatch.setenv("PATH", str(folder))
+    only_git(folder, monkeypatch)
 
     def lay(gpus: str = "", apps: str = "", script: str = "") -> None:
         answer = f"case $1 in --query-gpu*) printf '%s' '{gpus}';; *) printf '%s' '{apps}';; esac"
@@ -75,7 +82,7 @@ def refused(history, capsys) -> Callable[..., str]:
 
 
 def test_a_machine_without_nvidia_smi(refused, tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
+    only_git(tmp_path / "empty", monkeypatch)
     assert refused().startswith("no card: nvidia-smi is not installed; `fa4-asv doctor` says")
 
 
@@ -100,7 +107,7 @@ def test_an_nvidia_smi_that_does_not_tell(refused, smi, script, words):
 def test_an_nvidia_smi_that_hangs(refused, smi, monkeypatch):
     """As it does beside a card that fell off its bus."""
     monkeypatch.setattr(cards_of, "_TIMEOUT", 0.2)
-    smi(script="read forever < /dev/tty || exec /bin/sleep 60")
+    smi(script=f"exec {shutil.which('sleep', path='/bin:/usr/bin')} 60")
     assert refused().startswith("no card: nvidia-smi does not answer (")
 
 
@@ -218,7 +225,7 @@ def test_a_number_that_means_nothing(history, words):
 
 
 def test_a_dry_run_needs_no_card(history, capsys, tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", f"{tmp_path / 'nowhere'}:/usr/bin:/bin")
+    only_git(tmp_path / "empty", monkeypatch)
     run_dry = [*SWEEP, "--dry-run", "--json", "--rounds", "4", "--cores", "16"]
     with pytest.raises(SystemExit) as ended:
         run(run_dry)
