@@ -351,7 +351,8 @@ def test_a_process_that_cannot_start_is_broken_with_its_words(runs, monkeypatch)
     engine = runs.engine(["old"], CALLS[:1])
     monkeypatch.setattr(module, "_WORKER", ("-c", "raise ImportError('no torch here')"))
     engine.run()
-    assert runs.record("old").why == "the process ended with exit code 1: ImportError: no torch here"
+    why = "the process ended with exit code 1: ImportError: no torch here"
+    assert runs.record("old").why == f"{why} (guard of fa4 {words_of(FORWARD)})"
 
 
 def killing(runs: Runs, what: str, count: int) -> Callable[[], None]:
