@@ -293,7 +293,7 @@ class Engine:
     def _owed(self, station: Station, subject: Subject, slot: int) -> list[Call]:
         """What a subject still has to be timed at; a yardstick at what anybody has to, in the same rounds."""
         entries, calls = self.book.entries(station, subject), station.calls_of(subject)
-        if subject.file not in self._yardsticks:
+        if all(call.case[0] == "fa4" for call in calls):
             return [call for call in calls if journal.lacking(entries, call.key, self._plan, slot)]
         others = [one for one in self._subjects if one.file not in self._yardsticks]
         wanted = {(c.group, c.case[1]) for one in others for c in self._owed(station, one, slot)}
@@ -375,8 +375,6 @@ class Engine:
         self._side_by_side([partial(at, station) for station in self._stations])
 
     def _unprofiled(self, station: Station, subject: Subject) -> list[Call]:
-        if subject.file in self._yardsticks:
-            return []
         entries = self.book.entries(station, subject)
         return [call for call in station.calls_of(subject) if journal.is_unprofiled(entries, call.key)]
 
