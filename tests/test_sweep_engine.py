@@ -18,6 +18,7 @@ import pytest
 from fa4_asv.backfill.sweep import engine as module
 from fa4_asv.backfill.sweep.engine import Call, Engine, Station, Subject
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.measure import pool
 from fa4_asv.measure.runtime import journal
 from fa4_asv.measure.runtime.card import Card
 from fa4_asv.measure.runtime.journal import YARDSTICK_FILE, Plan
@@ -494,14 +495,16 @@ def test_a_stop_is_quick_and_leaves_no_process(runs, what):
 def test_a_stop_while_a_process_starts_asks_it_nothing(runs, monkeypatch):
     """Its import takes seconds, and there is nothing to kill yet."""
     engine = runs.engine(["old"], CALLS[:1])
-    started = module.Worker
+    started = pool.Worker
 
     def slow(job: Any) -> Any:
         worker = started(job)
         engine._stop.set()
+        for seat in engine._seats:
+            seat.kill()
         return worker
 
-    monkeypatch.setattr(module, "Worker", slow)
+    monkeypatch.setattr(pool, "Worker", slow)
     with pytest.raises(module.Stopped):
         engine.run()
     assert [line["what"] for line in runs.log()] == ["ready"]
@@ -548,8 +551,8 @@ def test_stations_are_side_by_side_and_each_goes_through_its_own_calls(runs):
 
 def test_a_process_sees_its_card_and_its_cache_of_kernels(runs, monkeypatch):
     seen = []
-    started = module.Worker
-    monkeypatch.setattr(module, "Worker", lambda job: seen.append(dict(job.environment)) or started(job))
+    started = pool.Worker
+    monkeypatch.setattr(pool, "Worker", lambda job: seen.append(dict(job.environment)) or started(job))
     runs.run(["old"], CALLS[:2], cards=CARDS)
     assert {one["CUDA_VISIBLE_DEVICES"] for one in seen} == {"GPU-1", "GPU-2"}
     assert {one["FLASH_ATTENTION_CUTE_DSL_CACHE_DIR"] for one in seen} == {"/nowhere/cache-old"}
