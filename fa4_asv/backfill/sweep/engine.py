@@ -310,6 +310,8 @@ class Engine:
                 number = self._next_round(station)
                 order = list(mine)
                 random.Random(f"{self._seed}/{station.card.digest}/{number}").shuffle(order)
+                # First: a round that a kill cuts short has them for all that were timed in it.
+                order.sort(key=lambda seat: seat.subject.file != journal.YARDSTICK_FILE)
                 owed = [self._owed(station, seat.subject, slot) for seat in order]
                 for place, seat in enumerate(order):
                     self._turn(seat, owed[place], slot, number, place)
