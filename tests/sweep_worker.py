@@ -21,7 +21,7 @@ LOG = Path(os.environ["SWEEP_LOG"])
 TOLD = json.loads(os.environ.get("SWEEP_TOLD", "{}"))
 WHO = Path(os.environ.get("PYTHONPATH", "").partition(os.pathsep)[0]).name
 # Real time that a question takes, so that overlaps of phases would show.
-TOOK = float(os.environ.get("SWEEP_TOOK", "0.001"))
+TOOK = float(os.environ.get("SWEEP_TOOK", "0"))
 LUCK = random.Random(os.getpid())
 
 
@@ -92,7 +92,8 @@ def answer(job: dict, word: str) -> dict:
         word = "" if met(job["what"]) else "nobody came"
     if word:
         return error("RuntimeError", word)
-    time.sleep(TOOK)
+    if TOOK:
+        time.sleep(TOOK)
     return measured(job)
 
 
