@@ -279,7 +279,8 @@ class Engine:
 
         def load(seat: Seat) -> None:
             owed = self._owed(seat.station, seat.subject, slot)
-            seat.ask(owed[0].payload("import"), LOAD)
+            if owed:  # a yardstick's calls end with those that it stands beside
+                seat.ask(owed[0].payload("import"), LOAD)
             with room[seat.station.folder]:
                 for call in owed:
                     outcome = seat.ask(call.payload("load"), LOAD)
