@@ -169,7 +169,14 @@ def test_a_process_lives_through_all_rounds_of_its_slot(runs):
 
 def phases(log: Sequence[dict[str, Any]]) -> list[str]:
     """Runs of the same kind of question, as they follow each other by the clock."""
-    kinds = {"ready": "start", "first": "guard", "load": "start", "turn": "turn", "kernels": "kernels"}
+    kinds = {
+        "ready": "start",
+        "import": "start",
+        "first": "guard",
+        "load": "start",
+        "turn": "turn",
+        "kernels": "kernels",
+    }
     found = [kinds[line["what"]] for line in log if line["what"] != "leave"]
     return [kind for kind, before in zip(found, ["", *found], strict=False) if kind != before]
 
@@ -341,6 +348,12 @@ def test_a_release_that_fails_at_everything_costs_the_others_nothing(runs):
     for call in CALLS:
         assert runs.record("new", call).why == "RuntimeError: no module named cutlass.nowhere"
     assert not [line for line in runs.begun("load", "turn") if line["who"] == "new"]
+
+
+def test_yardsticks_beside_calls_that_all_fail_are_not_timed(runs):
+    runs.run(["old"], CALLS[:1], told={"old * load": "out of order"}, cores=1, yardsticks=True)
+    assert runs.record("old").why.startswith("RuntimeError: out of order")
+    assert not runs.begun("turn")
 
 
 def test_noise_in_a_round_is_no_failure_of_the_call(runs):
