@@ -31,6 +31,23 @@ SHORTENED = {
         ),
     ),
     "fa4_asv/measure/runtime/sampling.py": (("MAX_BUSY = 5.0", "MAX_BUSY = 1.0"),),
+    # A sweep's worker is another, and where it has no torch, nobody needs it.
+    "fa4_asv/backfill/sweep/engine.py": (
+        (
+            '_WORKER = ("-m", "fa4_asv.measure.runtime.worker")',
+            '_WORKER = tuple(os.environ.get("WORKER", "-m fa4_asv.measure.runtime.worker").split())',
+        ),
+    ),
+    "fa4_asv/cli/sweep.py": (
+        ('code = "import torch; print(', 'code = os.environ.get("TORCH_OF") or "import torch; print('),
+        ("import json\n", "import json\nimport os\n"),
+    ),
+    "fa4_asv/asv_plugin/base_environments.py": (
+        (
+            'needed = "import torch, numpy, triton, asv_runner, elftools"',
+            'needed = os.environ.get("NEEDED", "import torch, numpy, triton, asv_runner, elftools")',
+        ),
+    ),
 }
 # A worker whose seconds are work; each process has luck of its own, the same in every run of the tests.
 COUNTING_WORKER = """

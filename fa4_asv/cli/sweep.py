@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -38,6 +39,7 @@ from fa4_asv.measure.runtime.journal import Plan
 
 _BUSY = "another backfill, comparison or sweep is running in this checkout; wait for it or stop it"
 _ROOM_MIB = 2048  # on the disk: journals, compiled kernels, staged folders
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of folders below results/ and .asv/
 _EVERY = 15.0  # seconds between two lines of progress where there is no terminal
 
 
@@ -103,14 +105,24 @@ def sweep(ranges: tuple[str, ...], machine: str, dry_run: bool, as_json: bool, *
     project = Project.find()
     if machine == NOGPU:
         raise Fa4AsvError(f"a sweep measures by a clock: name the machine, not {NOGPU!r}")
+    if not _NAME.fullmatch(machine):
+        raise Fa4AsvError(
+            f"-m {machine!r} is no name: letters, digits, dots, dashes and underscores, as h100-sxm"
+        )
     asked = Asked(project, ranges, machine, options)
     if dry_run:
         _tell_plan(asked, as_json)
         return
     (project.work / "backfill").mkdir(parents=True, exist_ok=True)
-    with only_one(project.work / "backfill" / ".lock", busy=_BUSY):
-        clear_leftovers(project)
-        failed, took = _run(asked, Progress(sys.stderr.isatty()))
+    progress = Progress(sys.stderr.isatty())
+    try:
+        with only_one(project.work / "backfill" / ".lock", busy=_BUSY):
+            clear_leftovers(project)
+            failed, took = _run(asked, progress)
+    except KeyboardInterrupt:
+        progress.end()
+        click.echo("interrupted: what was timed is kept; run it again on this card to go on", err=True)
+        sys.exit(130)
     _tell_end(asked, failed, took, as_json)
     sys.exit(1 if failed else 0)
 
@@ -147,7 +159,7 @@ class Asked:
 
 
 def _run(asked: Asked, progress: Progress) -> tuple[list[str], dict[str, float]]:
-    """Measure and record; what failed, and seconds of each phase."""
+    """Measure and record; what failed, and seconds of each phase, none where there was nothing to do."""
     project, options = asked.project, asked.options
     chosen = asked.cards()
     _refuse_full_disk(project)
@@ -170,11 +182,13 @@ def _run(asked: Asked, progress: Progress) -> tuple[list[str], dict[str, float]]
     with exclusive(progress.note, whole=True):
         took |= _measure(asked, stations, targets, base, progress)
     begin = time.monotonic()
-    every = [_all_of(station, asked.calls, files) for station in stations]
-    wanted = unrecorded(project, asked.machine, targets, every)
+    wanted = unrecorded(project, asked.machine, targets, asked.calls)
+    if not wanted and not asked.added and not any(station.wanted for station in stations):
+        return [], {}
     failed = record(project, asked.machine, options["environment"], wanted, asked.cores, progress.tell)
     progress.end()
     if asked.added:
+        every = [_all_of(station, asked.calls, files) for station in stations]
         subjects = [target.subject for target in targets]
         _tell_sight(sight.sights(every, subjects, subjects[-1]), asked.added, progress)
     return failed, took | {"record": time.monotonic() - begin}
@@ -229,12 +243,7 @@ def _measure(
         asked.options["retry_broken"],
         asked.options["profile"],
     )
-    try:
-        took = engine.run()
-    except KeyboardInterrupt:
-        progress.end()
-        click.echo("interrupted: what was timed is kept; run it again on this card to go on", err=True)
-        sys.exit(130)
+    took = engine.run()
     for station in ready:
         write_atomic(
             station.folder / "took.json", json.dumps({name: round(s, 1) for name, s in took.items()})
@@ -243,7 +252,7 @@ def _measure(
 
 
 def _all_of(station: Station, calls: Sequence[Call], files: Sequence[str]) -> Station:
-    """The station with every call that was asked for: what an earlier sweep finished may still be unrecorded."""
+    """The station with every call that was asked for, whatever is known of it."""
     return Station(station.card, station.folder, {call: frozenset(files) for call in calls})
 
 
@@ -318,6 +327,9 @@ def _tell_plan(asked: Asked, as_json: bool) -> None:
 def _tell_end(asked: Asked, failed: Sequence[str], took: dict[str, float], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"failed": list(failed), "seconds": took}, indent=1))
+        return
+    if not took:
+        click.echo(f"nothing to do: every call that was asked for is recorded under results/{asked.machine}")
         return
     for why in failed:
         click.echo(f"fa4-asv: {why}", err=True)

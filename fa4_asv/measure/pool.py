@@ -29,6 +29,7 @@ from fa4_asv.base.escape import without_places
 VARIABLE = "FA4_ASV_CORES"
 _LAST_MOMENT = 10.0  # a busy machine takes seconds to end a process that holds torch
 _ENDED = "the process ended with exit code"
+_KILLED = "the process was killed by SIGKILL"
 START_TIMEOUT = 180.0  # importing torch and a cold DSL from a slow disk takes up to a minute
 # Where Python or C++ name an exception that ended a process; CUDA's errors go on with lines of advice.
 _EXCEPTION = re.compile(r"\s*(?:what\(\):\s*)?((?:[\w.]+(?:Error|Exception)|CUDA error): .*)")
@@ -235,6 +236,7 @@ class LastingWorker:
 
     A job that fails fatally in a process that had other jobs before may be the victim of one of them. Where the job
     allows it (`again`), it is asked once more, as the first of a fresh process: only what fails there is its own fault.
+    The same where it was killed: by a person, or by the kernel for want of memory that others took.
     So a job is asked twice at most, and one that hangs as the first of its process once.
     """
 
@@ -247,7 +249,8 @@ class LastingWorker:
     def ask(self, job: Job) -> Outcome:
         """The job's outcome; a process that cannot start is one, too. Raises OSError where there is no such command."""
         outcome, first = self._ask_once(job)
-        if outcome.fatal and not first and job.again and not self._killed:
+        victim = not first or outcome.lost.startswith(_KILLED)
+        if outcome.fatal and victim and job.again and not self._killed:
             outcome, _ = self._ask_once(job)
         return outcome
 
@@ -275,6 +278,8 @@ class LastingWorker:
         self._worker = Worker(job)
         lost = self._worker.started.lost if isinstance(self._worker.started, Outcome) else ""
         self._starts.note(kind, lost)
+        if self._killed:
+            lost = lost or "killed while it started"  # `kill` found nothing to kill then
         if lost:
             self.close()
         return lost

@@ -20,7 +20,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.catalog.benchmarks import GROUPS, Case, key_of
 from fa4_asv.measure.pool import Job, LastingWorker, Outcome
 from fa4_asv.measure.runtime import journal
@@ -193,6 +192,7 @@ class Engine:
         self._stop = threading.Event()
         self._seats: list[Seat] = []
         self._numbers: dict[tuple[Path, str], Iterator[int]] = {}
+        self._rounds_of: dict[Path, Iterator[int]] = {}
         # One pool for all phases: Linux ends a worker with the thread that started it, not with the process.
         self._threads = ThreadPoolExecutor(max(cores, len(stations)))
 
@@ -251,7 +251,7 @@ class Engine:
         done = itertools.count(1)
 
         def guard(station: Station, subject: Subject, calls: Sequence[Call]) -> None:
-            seat = self._seat(station, subject)
+            seat = self._seat(station, subject, itertools.count())
             try:
                 for call in calls:
                     outcome = seat.ask(call.payload("first"), FIRST)
@@ -289,7 +289,8 @@ class Engine:
 
         def load(seat: Seat) -> None:
             owed = self._owed(seat.station, seat.subject, slot)
-            seat.ask(owed[0].payload("import"), LOAD)
+            if owed:  # a yardstick's calls end with those that it stands beside
+                seat.ask(owed[0].payload("import"), LOAD)
             with room[seat.station.folder]:
                 for call in owed:
                     outcome = seat.ask(call.payload("load"), LOAD)
@@ -301,8 +302,13 @@ class Engine:
         return seats
 
     def _owed(self, station: Station, subject: Subject, slot: int) -> list[Call]:
-        entries = self.book.entries(station, subject)
-        return [c for c in station.calls_of(subject) if journal.lacking(entries, c.key, self._plan, slot)]
+        """What a subject still has to be timed at; a yardstick at what anybody has to, in the same rounds."""
+        entries, calls = self.book.entries(station, subject), station.calls_of(subject)
+        if all(call.case[0] == "fa4" for call in calls):
+            return [call for call in calls if journal.lacking(entries, call.key, self._plan, slot)]
+        others = [one for one in self._subjects if one.file not in self._yardsticks]
+        wanted = {(c.group, c.case[1]) for one in others for c in self._owed(station, one, slot)}
+        return [c for c in calls if (c.group, c.case[1]) in wanted and journal.may_be_timed(entries, c.key)]
 
     def _rounds(self, slot: int, seats: Sequence[Seat]) -> None:
         """Every station goes through its seats, round by round, in a fresh order each; stations side by side."""
@@ -315,25 +321,25 @@ class Engine:
                 number = self._next_round(station)
                 order = list(mine)
                 random.Random(f"{self._seed}/{station.card.digest}/{number}").shuffle(order)
+                # First: a round that a kill cuts short has them for all that were timed in it.
+                order.sort(key=lambda seat: seat.subject.file != journal.YARDSTICK_FILE)
+                owed = [self._owed(station, seat.subject, slot) for seat in order]
                 for place, seat in enumerate(order):
-                    self._turn(seat, slot, number, place)
+                    self._turn(seat, owed[place], slot, number, place)
                     self._tell(f"rounds {slot + 1}", next(done), total)
 
         self._side_by_side([partial(at, station) for station in self._stations])
 
     def _next_round(self, station: Station) -> int:
-        """The number of a round that no journal of the card holds yet."""
-        known = [
-            entry["round"]
-            for subject in self._subjects
-            for entry in self.book.entries(station, subject)
-            if entry["kind"] == "round"
-        ]
-        return max(known, default=-1) + 1
+        """The number of a round that no journal of the card holds yet, those of other commits among them."""
+        if station.folder not in self._rounds_of:
+            journals = [journal.read(path) for path in station.folder.glob("*.jsonl")]
+            known = [entry["round"] for one in journals for entry in one if entry["kind"] == "round"]
+            self._rounds_of[station.folder] = itertools.count(max(known, default=-1) + 1)
+        return next(self._rounds_of[station.folder])
 
-    def _turn(self, seat: Seat, slot: int, number: int, place: int) -> None:
+    def _turn(self, seat: Seat, owed: Sequence[Call], slot: int, number: int, place: int) -> None:
         """One round of every call that the seat owes."""
-        owed = self._owed(seat.station, seat.subject, slot)
         added = {"added": seat.subject.added} if seat.subject.added else {}
         for call in owed:
             outcome = seat.ask(call.payload("turn", **added), TURN)
@@ -370,34 +376,39 @@ class Engine:
 
     def _kernels(self, seats: Sequence[Seat]) -> None:
         """The profiler's view of each backward of FA4, once; a card at a time, as the rounds are."""
+        alive = {(seat.station.folder, seat.subject.file): seat for seat in seats}
 
         def at(station: Station) -> None:
-            for seat in seats:
-                if seat.station is station and seat.subject.file not in self._yardsticks:
-                    self._profile(seat)
+            for subject in self._subjects:
+                if calls := self._unprofiled(station, subject):
+                    # None is alive where an earlier run ended between the rounds and the profiler.
+                    seat = alive.get((station.folder, subject.file)) or self._seat(station, subject)
+                    self._profile(seat, calls)
 
         self._side_by_side([partial(at, station) for station in self._stations])
 
-    def _profile(self, seat: Seat) -> None:
-        entries = self.book.entries(seat.station, seat.subject)
-        for call in seat.station.calls_of(seat.subject):
-            timed = journal.rounds_of(entries, call.key) and not journal.failure_of(entries, call.key)
-            known = any(journal.of_call(entries, call.key, "kernels"))
-            if timed and not known and GROUPS[call.group].backward:
-                outcome = seat.ask(call.payload("kernels"), TURN)
-                if not outcome.lost and "error" not in outcome.answer:
-                    samples = outcome.answer["samples"]
-                    self.book.add(seat.station, seat.subject, "kernels", call=call.key, samples=samples)
+    def _unprofiled(self, station: Station, subject: Subject) -> list[Call]:
+        entries = self.book.entries(station, subject)
+        return [call for call in station.calls_of(subject) if journal.is_unprofiled(entries, call.key)]
+
+    def _profile(self, seat: Seat, calls: Sequence[Call]) -> None:
+        """What the profiler has nothing to say of is written down, too, and not asked again."""
+        for call in calls:
+            outcome = seat.ask(call.payload("kernels"), TURN)
+            answered = not outcome.lost and "error" not in outcome.answer
+            samples = outcome.answer["samples"] if answered else {}
+            self.book.add(seat.station, seat.subject, "kernels", call=call.key, samples=samples)
         seat.ask(_leave(seat), TURN)
 
     # Threads.
 
-    def _seat(self, station: Station, subject: Subject) -> Seat:
+    def _seat(self, station: Station, subject: Subject, numbers: Iterator[int] | None = None) -> Seat:
+        """A seat whose processes are numbered on from those that were timed before, or by `numbers`."""
         key = (station.folder, subject.file)
-        if key not in self._numbers:
-            used = [entry["process"] for entry in self.book.entries(station, subject) if "process" in entry]
-            self._numbers[key] = itertools.count(max(used, default=-1) + 1)
-        seat = Seat(station, subject, self._numbers[key], self._stop)
+        if numbers is None and key not in self._numbers:
+            rounds = [e for e in self.book.entries(station, subject) if e["kind"] == "round"]
+            self._numbers[key] = itertools.count(max((e["process"] for e in rounds), default=-1) + 1)
+        seat = Seat(station, subject, numbers or self._numbers[key], self._stop)
         self._seats.append(seat)
         return seat
 
@@ -426,9 +437,3 @@ def _by_shape(calls: Sequence[Call], each: int) -> Iterator[list[Call]]:
     for begin in range(0, len(shapes), each):
         piece = shapes[begin : begin + each]
         yield [call for call in calls if call.case[1] in piece]
-
-
-def refuse_nothing(stations: Sequence[Station]) -> None:
-    """Raises Fa4AsvError where no station has a call."""
-    if not any(station.wanted for station in stations):
-        raise Fa4AsvError("nothing to time: every call is recorded, or none was chosen")

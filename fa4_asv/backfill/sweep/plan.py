@@ -52,8 +52,13 @@ class Target:
 def calls_of_sets(sets: Sequence[str], bench: Sequence[str]) -> list[Call]:
     """The calls of the named sets that asv's regular expressions select; a shape's forward and backward side by side.
 
-    Raises Fa4AsvError where nothing is selected.
+    Raises Fa4AsvError where nothing is selected, or one is no regular expression.
     """
+    for pattern in bench:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise Fa4AsvError(f"-b {pattern!r} is no regular expression: {error}") from None
     calls = [
         Call(name, case) for one in sets for name in SWEEP_SETS[one] for case in GROUPS[name].selected(bench)
     ]
@@ -181,13 +186,13 @@ def sweep_words(folder: Path, card: Card, seed: int | None, torch: str) -> tuple
     """What every record of a card's sweep says, and its seed: those of the sweep that was begun there, if there is one."""
     path = folder / SWEEP_FILE
     try:
-        begun = json.loads(path.read_text(encoding="utf-8"))
+        begun = json.loads(journal.content_of(path))
         name, kept = str(begun["sweep"]), int(begun["seed"])
     except FileNotFoundError:
         kept = secrets.randbelow(1 << 31) if seed is None else seed
         name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}"
         write_atomic(path, json.dumps({"sweep": name, "seed": kept, "card": card.name}))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise Fa4AsvError(
             f"{path} cannot be read ({error}); delete it to begin another sweep on this card"
         ) from None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from fa4_asv.backfill.sweep.engine import Call, Station
+from fa4_asv.backfill.sweep.engine import Call
 from fa4_asv.backfill.sweep.plan import Target
 from fa4_asv.backfill.tasks import Attempt, Task, Wish, machine_record
 from fa4_asv.base.errors import Fa4AsvError
@@ -21,19 +21,17 @@ from fa4_asv.record.store import iter_results, read_sidecar, sidecar_path
 
 
 def unrecorded(
-    project: Project, machine: str, targets: Sequence[Target], stations: Sequence[Station]
+    project: Project, machine: str, targets: Sequence[Target], calls: Sequence[Call]
 ) -> dict[Target, list[Call]]:
-    """What the journals hold finished and `results/` does not hold, or holds otherwise."""
+    """What the journals of any card hold finished and `results/` does not hold, or holds otherwise."""
     recorded = _recorded(project, machine)
     found: dict[Target, list[Call]] = {}
-    for station in stations:
-        beside = journal.read(station.folder / journal.YARDSTICK_FILE)
-        for target in targets:
-            entries = journal.read(station.folder / target.subject.file)
-            for call in station.calls_of(target.subject):
-                record = journal.record_of(entries, call.key, beside)
-                if record and record != recorded.get((target.commit, target.environment, call.key)):
-                    found.setdefault(target, []).append(call)
+    for target in targets:
+        journals = journal.of_cards(journal.sweeps_folder(project.work, machine), target.subject.file)
+        for call in calls:
+            record = journal.newest_record(journals, call.key)
+            if record and record != recorded.get((target.commit, target.environment, call.key)):
+                found.setdefault(target, []).append(call)
     return found
 
 

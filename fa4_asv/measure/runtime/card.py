@@ -75,7 +75,7 @@ def strangers(card: Card, program: str = "nvidia-smi") -> list[str]:
     """Processes that hold memory of the card, as "python3 (pid 42)"."""
     lines = _ask(program, "--query-compute-apps=gpu_uuid,pid,process_name")
     rows = [[field.strip() for field in line.split(",", 2)] for line in lines]
-    return [f"{row[2]} (pid {row[1]})" for row in rows if len(row) == 3 and row[0] == card.uuid]
+    return [f"{row[2][-80:]} (pid {row[1]})" for row in rows if len(row) == 3 and row[0] == card.uuid]
 
 
 def refuse_busy(card: Card, program: str = "nvidia-smi") -> None:
@@ -114,7 +114,14 @@ def loaders(card: Card, processes: int) -> int:
 def _ask(program: str, query: str) -> list[str]:
     command = [program, query, "--format=csv,noheader,nounits"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_TIMEOUT,
+            stdin=subprocess.DEVNULL,
+        )
     except FileNotFoundError:
         raise Fa4AsvError(
             "no card: nvidia-smi is not installed; `fa4-asv doctor` says what this machine can do"

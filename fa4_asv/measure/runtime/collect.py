@@ -80,15 +80,10 @@ def swept_record(context: Context, group: Group, case: Case) -> CaseRecord | Non
     """
     if group.what != "turn":
         return None
-    folders = sweeps_folder(Path(context.root) / ".asv", context.machine).glob("*/")
-    journals = [journal.journal_path(folder, context.commit, context.environment) for folder in folders]
-    newest_first = sorted(
-        (path for path in journals if path.is_file()), key=lambda path: -path.stat().st_mtime_ns
-    )
-    for path in newest_first:
-        beside = journal.read(path.parent / journal.YARDSTICK_FILE)
-        if record := journal.record_of(journal.read(path), f"{group.name}/{key_of(case)}", beside):
-            return record
+    folder = sweeps_folder(Path(context.root) / ".asv", context.machine)
+    file = journal.journal_path(folder, context.commit, context.environment).name
+    if record := journal.newest_record(journal.of_cards(folder, file), f"{group.name}/{key_of(case)}"):
+        return record
     if os.environ.get(SWEEP_ONLY):
         return CaseRecord("not run", why="the sweep has not finished this call")
     return None

@@ -7,14 +7,17 @@ that was finished is lost, and nothing stands there twice. Below `.asv/sweeps/<m
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import stat
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.record.schema import CaseRecord
 
 YARDSTICKS = ("cudnn", "fa2")
@@ -22,7 +25,25 @@ YARDSTICK_FILE = "yardsticks.jsonl"
 SWEEP_FILE = "sweep.json"
 _LONGEST_LINE = 1 << 16
 _LARGEST_FILE = 1 << 26
+_LARGEST_NUMBER = 1 << 31  # of a round, a process, a place
 _MOST_NOTES = 3  # of a record; the journal has those of every round
+# What a line of each kind must hold; of another kind nothing is asked, and nothing is read.
+_FIELDS: dict[str, dict[str, type]] = {
+    "session": {"processes": int, "rounds": int, "words": dict},
+    "first": {"call": str, "record": dict},
+    "failed": {"call": str, "why": str},
+    "round": {
+        "call": str,
+        "slot": int,
+        "process": int,
+        "round": int,
+        "order": int,
+        "seconds": list,
+        "words": dict,
+        "why": str,
+    },
+    "kernels": {"call": str, "samples": dict},
+}
 # Values of a round, in the names of a record's samples.
 _PER_ROUND = ("process", "round", "order")
 
@@ -50,9 +71,12 @@ def journal_path(folder: Path, commit: str, environment: str) -> Path:
 def append(path: Path, entry: Entry) -> None:
     """Add one line. Raises Fa4AsvError where it cannot be written whole."""
     line = (json.dumps(entry, sort_keys=True) + "\n").encode()
+    if len(line) > _LONGEST_LINE:
+        raise Fa4AsvError(f"a line of {len(line)} bytes for {path}, expected at most {_LONGEST_LINE}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        # Not blocking: a pipe in the place of the journal is an error, and nothing to wait for.
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o644)
         try:
             if not _ends_whole(path):
                 line = b"\n" + line  # what a kill tore must not spoil this line, too
@@ -79,9 +103,7 @@ def _ends_whole(path: Path) -> bool:
 def read(path: Path) -> list[Entry]:
     """Every whole line; none where there is no file. Raises Fa4AsvError where it is no journal."""
     try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise Fa4AsvError(f"{path} has more than {_LARGEST_FILE >> 20} MiB; it is no journal of a sweep")
-        lines = path.read_bytes().split(b"\n")
+        lines = content_of(path).split(b"\n")
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -89,20 +111,63 @@ def read(path: Path) -> list[Entry]:
     return [entry for line in lines if line and (entry := _entry(line)) is not None]
 
 
+def content_of(path: Path) -> bytes:
+    """What a file of a sweep holds. Raises OSError, and Fa4AsvError where it is none of a sweep."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise Fa4AsvError(f"{path} cannot be read: it is no file; remove it")
+    if found.st_size > _LARGEST_FILE:
+        raise Fa4AsvError(
+            f"{path} cannot be read: it has more than {_LARGEST_FILE >> 20} MiB, as no file of a sweep; remove it"
+        )
+    return path.read_bytes()
+
+
 def _entry(line: bytes) -> Entry | None:
-    """None for a line that a kill tore."""
+    """None for a line that a kill tore, or that no sweep wrote."""
     if len(line) > _LONGEST_LINE:
         return None
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return entry if isinstance(entry, dict) and isinstance(entry.get("kind"), str) else None
+    is_ours = isinstance(entry, dict) and isinstance(entry.get("kind"), str) and _is_sound(entry)
+    return entry if is_ours else None
 
 
-def of_call(entries: Iterable[Entry], call: str, *kinds: str) -> Iterator[Entry]:
-    """The lines of one call, of these kinds, in the order they were taken."""
-    return (entry for entry in entries if entry.get("call") == call and entry["kind"] in kinds)
+def _is_sound(entry: Entry) -> bool:
+    """Whether an entry holds what its kind must, so that no reader has to ask again."""
+    for name, kind in _FIELDS.get(entry["kind"], {}).items():
+        value = entry.get(name)
+        if type(value) is not kind or (type(value) is int and not 0 <= value <= _LARGEST_NUMBER):
+            return False
+    if entry["kind"] == "first":
+        return _is_record(entry["record"])
+    if entry["kind"] == "round":
+        return _are_seconds(entry["seconds"]) and _are_seconds([entry.get("control") or 0.0])
+    return entry["kind"] != "kernels" or all(map(_are_seconds, entry["samples"].values()))
+
+
+def _is_record(data: object) -> bool:
+    try:
+        CaseRecord.from_json(data)
+    except Fa4AsvError:
+        return False
+    return True
+
+
+def _are_seconds(values: object) -> bool:
+    return isinstance(values, list) and all(isinstance(one, float) and math.isfinite(one) for one in values)
+
+
+def of_call(entries: Iterable[Entry], call: str, *kinds: str) -> list[Entry]:
+    """The lines of one call, of these kinds, in the order they were taken; only since its newest guard.
+
+    A call that is asked again begins anew.
+    """
+    mine = [entry for entry in entries if entry.get("call") == call]
+    first = max((at for at, entry in enumerate(mine) if entry["kind"] == "first"), default=0)
+    return [entry for entry in mine[first:] if entry["kind"] in kinds]
 
 
 def plan_of(entries: Sequence[Entry]) -> Plan:
@@ -113,66 +178,102 @@ def plan_of(entries: Sequence[Entry]) -> Plan:
 
 def verdict_of(entries: Sequence[Entry], call: str) -> CaseRecord | None:
     """What the newest guard said of a call: measured where it may be timed; None before it was asked."""
-    asked = list(of_call(entries, call, "first"))
+    asked = of_call(entries, call, "first")
     return CaseRecord.from_json(asked[-1]["record"]) if asked else None
 
 
 def failure_of(entries: Sequence[Entry], call: str) -> str:
     """Why a call that passed the guard could not be timed after it, "" where it could."""
-    first = [
-        number
-        for number, entry in enumerate(entries)
-        if entry.get("call") == call and entry["kind"] == "first"
-    ]
-    later = entries[first[-1] :] if first else entries
-    return next((str(entry["why"]) for entry in of_call(later, call, "failed")), "")
+    return next((str(entry["why"]) for entry in of_call(entries, call, "failed")), "")
 
 
 def is_broken(entries: Sequence[Entry], call: str) -> bool:
-    """Whether a call failed, before the clock or with it."""
-    verdict = verdict_of(entries, call)
-    return verdict is not None and (verdict.state == "broken" or bool(failure_of(entries, call)))
+    """Whether a call failed, before the clock or with it, or no round of it is without noise."""
+    verdict, rounds = verdict_of(entries, call), rounds_of(entries, call)
+    if verdict is None:
+        return False
+    noisy = bool(rounds) and not any(entry["seconds"] for entry in rounds)
+    return verdict.state == "broken" or bool(failure_of(entries, call)) or noisy
 
 
 def rounds_of(entries: Sequence[Entry], call: str) -> list[Entry]:
     """The rounds of a call, in the order they were taken."""
-    return list(of_call(entries, call, "round"))
+    return of_call(entries, call, "round")
 
 
 def lacking(entries: Sequence[Entry], call: str, plan: Plan, slot: int) -> int:
     """How many rounds of a call the process in `slot` (0 or 1) still owes; 0 where it will never be timed."""
-    verdict = verdict_of(entries, call)
-    if verdict and (verdict.state != "measured" or failure_of(entries, call)):
+    if verdict_of(entries, call) and not may_be_timed(entries, call):
         return 0
     done = sum(int(entry["slot"] == slot) for entry in rounds_of(entries, call))
     return max(0, plan.rounds - done)
 
 
+def may_be_timed(entries: Sequence[Entry], call: str) -> bool:
+    """Whether a call passed its guard and has not failed since."""
+    verdict = verdict_of(entries, call)
+    return verdict is not None and verdict.state == "measured" and not failure_of(entries, call)
+
+
 def is_complete(entries: Sequence[Entry], call: str, plan: Plan) -> bool:
     """Whether nothing of a call is left to do."""
-    return verdict_of(entries, call) is not None and not any(
-        lacking(entries, call, plan, slot) for slot in range(plan.processes)
-    )
+    timed = not any(lacking(entries, call, plan, slot) for slot in range(plan.processes))
+    return verdict_of(entries, call) is not None and timed and not is_unprofiled(entries, call)
+
+
+def is_unprofiled(entries: Sequence[Entry], call: str) -> bool:
+    """Whether the profiler has still to be asked of a call: each backward of FA4 that was timed, once."""
+    name, _, case = call.partition("/")
+    is_backward = name in GROUPS and GROUPS[name].backward and case.startswith("fa4/")
+    if not is_backward or not rounds_of(entries, call) or failure_of(entries, call):
+        return False
+    return not of_call(entries, call, "kernels")
 
 
 def record_of(entries: Sequence[Entry], call: str, yardsticks: Sequence[Entry] = ()) -> CaseRecord | None:
-    """The record of a call as the sidecar keeps it; None while rounds are missing. Raises Fa4AsvError on a foreign line."""
+    """The record of a call as the sidecar keeps it; None while something is missing."""
     verdict = verdict_of(entries, call)
     if verdict is None or not is_complete(entries, call, plan_of(entries)):
         return None
     if verdict.state != "measured":
-        return verdict
+        return replace(verdict, words=_head(entries, call) | verdict.words)
     if why := failure_of(entries, call):
-        return CaseRecord("broken", why=why)
+        return CaseRecord("broken", why=why, words=_head(entries, call))
     timed = [entry for entry in rounds_of(entries, call) if entry["seconds"]]
     if not timed:
         reasons = dict.fromkeys(str(entry["why"]) for entry in rounds_of(entries, call))
-        return CaseRecord("broken", why="; ".join(reasons))
+        return CaseRecord("broken", why="; ".join(reasons), words=_head(entries, call))
     samples = _samples(timed) | dict(verdict.samples) | _beside(timed, call, yardsticks)
     for entry in of_call(entries, call, "kernels"):
         samples |= entry["samples"]
-    words = verdict.words | _words(entries, timed)
+    words = verdict.words | _head(entries, call) | _words(timed)
     return CaseRecord.from_json(replace(verdict, samples=samples, words=words).to_json())
+
+
+def of_cards(folder: Path, file: str) -> list[tuple[list[Entry], list[Entry]]]:
+    """The journals named `file` of every card below `folder`, each with the yardsticks' beside."""
+    return [(read(path), read(path.with_name(YARDSTICK_FILE))) for path in sorted(folder.glob(f"*/{file}"))]
+
+
+def newest_record(
+    journals: Iterable[tuple[Sequence[Entry], Sequence[Entry]]], call: str
+) -> CaseRecord | None:
+    """The record of a call from the card on which it was taken last, of those that have all of it.
+
+    `journals` are those of one commit, a card each, with the yardsticks' beside.
+    """
+    found = [
+        (_taken(entries, call), record)
+        for entries, beside in journals
+        if (record := record_of(entries, call, beside))
+    ]
+    return max(found, key=lambda each: each[0])[1] if found else None
+
+
+def _taken(entries: Sequence[Entry], call: str) -> float:
+    """When the last line of a call was written, in seconds since 1970."""
+    lines = of_call(entries, call, "first", "round")
+    return max((line["at"] for line in lines if isinstance(line.get("at"), float)), default=0.0)
 
 
 def _samples(timed: Sequence[Entry]) -> dict[str, list[float]]:
@@ -184,7 +285,7 @@ def _samples(timed: Sequence[Entry]) -> dict[str, list[float]]:
     }
     for name in _PER_ROUND:
         found[name] = [entry[name] for entry in timed]
-    if all(entry["control"] for entry in timed):
+    if all(entry.get("control") for entry in timed):
         found["control"] = [entry["control"] for entry in timed]
     return found
 
@@ -206,10 +307,20 @@ def _beside(timed: Sequence[Entry], call: str, yardsticks: Sequence[Entry]) -> d
     return found
 
 
-def _words(entries: Sequence[Entry], timed: Sequence[Entry]) -> dict[str, str]:
-    """Which sweep and card the rounds come from, and what the timer said of the last of them."""
-    heads = [entry for entry in entries if entry["kind"] == "session"]
-    words = {str(name): str(text) for name, text in (heads[-1]["words"] if heads else {}).items()}
-    words |= {str(name): str(text) for name, text in timed[-1]["words"].items()}
+def _head(entries: Sequence[Entry], call: str) -> dict[str, str]:
+    """Which sweep and card a record comes from: the words of the session in which the last line of the call was taken."""
+    words: dict[str, Any] = {}
+    session: dict[str, Any] = {}
+    for entry in entries:
+        if entry["kind"] == "session":
+            session = entry["words"]
+        elif entry.get("call") == call:
+            words = session
+    return {str(name): str(text) for name, text in words.items()}
+
+
+def _words(timed: Sequence[Entry]) -> dict[str, str]:
+    """What the timer said of the last round, and what is noted of any."""
+    words = {str(name): str(text) for name, text in timed[-1]["words"].items()}
     notes = dict.fromkeys(str(entry["words"]["notes"]) for entry in timed if "notes" in entry["words"])
     return words | ({"notes": "; ".join(list(notes)[:_MOST_NOTES])} if notes else {})

@@ -1,0 +1,348 @@
+"""Journals of a sweep: lines that a kill tore, lines of others, a full disk; and the record that they add up to."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.measure.runtime import journal
+from fa4_asv.measure.runtime.journal import Plan
+from fa4_asv.record.schema import CaseRecord
+
+FORWARD, BACKWARD = "forward-history/fa4/b1_s256", "backward-history/fa4/b1_s256"
+WORDS = {"sweep": "one", "card": "a" * 12, "card name": "NVIDIA H100"}
+PASSED = CaseRecord(
+    "measured", samples={"first_seconds": [0.5], "peak_bytes": [1024]}, words={"error out": "0.1"}
+)
+
+
+def session(processes: int = 2, rounds: int = 2, **words: str) -> dict[str, Any]:
+    return {"kind": "session", "processes": processes, "rounds": rounds, "words": WORDS | words}
+
+
+def first(call: str = FORWARD, record: CaseRecord = PASSED, at: float = 1.0) -> dict[str, Any]:
+    return {"kind": "first", "call": call, "record": record.to_json(), "at": at}
+
+
+def one_round(slot: int, number: int, call: str = FORWARD, **changed: Any) -> dict[str, Any]:
+    """Round `number` over all releases: three samples of about 1 ms, none twice."""
+    seconds = [1e-3 + number * 1e-5 + sample * 1e-6 for sample in range(3)]
+    found = {
+        "kind": "round",
+        "call": call,
+        "slot": int(slot),
+        "process": int(slot),
+        "round": number,
+        "order": 3,
+    }
+    return found | {"at": 2.0, "seconds": seconds, "control": 1e-4, "words": {}, "why": ""} | changed
+
+
+def whole(call: str = FORWARD) -> list[dict[str, Any]]:
+    """Everything that two processes of two rounds write."""
+    rounds = [one_round(slot, 2 * slot + number, call) for slot in range(2) for number in range(2)]
+    kernels = {"kind": "kernels", "call": call, "samples": {"kernel main": [9e-4]}}
+    return [session(), first(call), *rounds, *([kernels] if call == BACKWARD else [])]
+
+
+# Lines.
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "card" / "c-fa4.jsonl"
+
+
+def test_what_is_appended_is_read(path):
+    assert journal.read(path) == []
+    for entry in whole():
+        journal.append(path, entry)
+    assert journal.read(path) == whole()
+
+
+@given(cut=st.integers(0, 10_000), after=st.booleans())
+def test_a_kill_at_any_byte_costs_the_line_that_it_tore(tmp_path_factory, cut, after):
+    path = tmp_path_factory.mktemp("torn") / "j.jsonl"
+    for entry in whole():
+        journal.append(path, entry)
+    content = path.read_bytes()[: cut % (path.stat().st_size + 1)]
+    path.write_bytes(content)
+    # A last line that lost nothing but its end is whole.
+    kept = [entry for entry in whole() if (json.dumps(entry, sort_keys=True)).encode() in content]
+    assert journal.read(path) == kept
+    if after:
+        journal.append(path, first(BACKWARD))
+        assert journal.read(path) == [*kept, first(BACKWARD)]
+
+
+FOREIGN = [
+    b"",
+    b"no JSON",
+    b"[]",
+    b"null",
+    b'"text"',
+    b"{}",
+    b'{"kind": 3}',
+    b'{"kind": "first"}',
+    b'{"kind": "first", "call": "a", "record": []}',
+    b'{"kind": "first", "call": "a", "record": {"state": "fine"}}',
+    b'{"kind": "round", "call": "a"}',
+    b'{"kind": "session", "words": {}}',
+    b'{"kind": "session", "processes": "2", "rounds": 3, "words": {}}',
+    b'{"kind": "failed", "call": ["a"], "why": ""}',
+    b'{"kind": "kernels", "call": "a", "samples": {"kernel main": "x"}}',
+    b"\xff\xfe\x00",
+    b"[" * 60_000,
+    b'{"kind":' * 7_000,
+    b"1" * 50_000,
+    json.dumps(first() | {"more": "x" * 70_000}).encode(),
+    json.dumps(one_round(0, 0, seconds=[1e-3, float("nan")])).encode(),
+    json.dumps(one_round(0, 0, seconds=[10**400])).encode(),
+    json.dumps(one_round(0, 0, control="fast")).encode(),
+    json.dumps(one_round(0, 0, process=True)).encode(),
+    json.dumps(one_round(0, 0, round=10**400)).encode(),
+    json.dumps(one_round(0, -1)).encode(),
+]
+
+
+@pytest.mark.parametrize("line", FOREIGN, ids=range(len(FOREIGN)))
+def test_a_line_that_no_sweep_wrote_is_left_out(path, line):
+    for entry in whole():
+        journal.append(path, entry)
+    content = path.read_bytes()
+    for spoilt in (content + line, line + b"\n" + content):
+        path.write_bytes(spoilt)
+        assert journal.read(path) == whole()
+
+
+@given(st.binary(max_size=300) | st.text(max_size=300).map(str.encode))
+def test_no_content_ends_in_a_traceback(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("any") / "j.jsonl"
+    path.write_bytes(content)
+    entries = journal.read(path)
+    assert journal.record_of(entries, FORWARD) is None
+
+
+values = st.recursive(
+    st.none() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["state", "seconds", "x"]), inner)
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from(whole(BACKWARD)), st.data())
+def test_a_field_of_another_kind_spoils_no_reader(tmp_path_factory, entry, data):
+    path = tmp_path_factory.mktemp("field") / "j.jsonl"
+    name = data.draw(st.sampled_from(sorted(entry)))
+    lines = [*whole(BACKWARD), entry | {name: data.draw(values)}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    entries = journal.read(path)
+    for call in (FORWARD, BACKWARD):
+        found = journal.record_of(entries, call)
+        assert found is None or CaseRecord.from_json(found.to_json()) == found
+        assert journal.newest_record([(entries, entries)], call) == journal.record_of(entries, call, entries)
+
+
+def test_a_pipe_a_folder_and_a_huge_file_are_refused_at_once(tmp_path):
+    pipe, folder, huge = tmp_path / "pipe", tmp_path / "folder", tmp_path / "huge"
+    os.mkfifo(pipe)
+    folder.mkdir()
+    with huge.open("wb") as stream:
+        stream.truncate((1 << 26) + 1)
+    for place, words in ((pipe, "is no file"), (folder, "is no file"), (huge, "more than 64 MiB")):
+        with pytest.raises(Fa4AsvError, match=words):
+            journal.read(place)
+    for place in (pipe, folder):
+        with pytest.raises(Fa4AsvError, match=r"cannot write .*; what was measured before is kept"):
+            journal.append(place, session())
+
+
+def test_a_line_that_nobody_would_read_is_not_written(path):
+    journal.append(path, session())
+    with pytest.raises(Fa4AsvError, match="expected at most 65536"):
+        journal.append(path, first() | {"more": "x" * 70_000})
+    assert journal.read(path) == [session()]
+
+
+@pytest.mark.parametrize("fits", [0, 20])
+def test_a_full_disk_is_one_line_and_what_stood_there_is_kept(path, monkeypatch, fits):
+    """Nothing of the line fits, or its first bytes."""
+    journal.append(path, session())
+    write = os.write
+
+    def full(handle: int, line: bytes) -> int:
+        if not fits:
+            raise OSError(28, "No space left on device")
+        return write(handle, line[:fits])
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(Fa4AsvError, match=r"o space left.*; what was measured before is kept"):
+        journal.append(path, first())
+    monkeypatch.undo()
+    assert journal.read(path) == [session()]
+    journal.append(path, first())
+    assert journal.read(path) == [session(), first()]
+
+
+# What is left to do, and the record.
+
+
+@pytest.mark.parametrize("call", [FORWARD, BACKWARD])
+def test_a_call_is_complete_with_its_last_line_and_not_before(call):
+    lines = whole(call)
+    for count in range(len(lines)):
+        assert not journal.is_complete(lines[:count], call, Plan(2, 2))
+        assert journal.record_of(lines[:count], call) is None
+    assert journal.is_complete(lines, call, Plan(2, 2))
+    assert not journal.is_complete(lines, call, Plan(2, 3)) and not journal.is_complete(
+        lines, call, Plan(3, 2)
+    )
+    assert journal.record_of([*lines, session(rounds=3)], call) is None, "the newest session's plan counts"
+
+
+def test_what_a_slot_lacks_is_counted_by_slot():
+    lines = [session(), first(), one_round(0, 0), one_round(0, 1), one_round(1, 2)]
+    assert [journal.lacking(lines, FORWARD, Plan(2, 2), slot) for slot in range(2)] == [0, 1]
+    assert [journal.lacking(lines, FORWARD, Plan(2, 5), slot) for slot in range(2)] == [3, 4]
+    assert [journal.lacking(lines, BACKWARD, Plan(2, 2), slot) for slot in range(2)] == [2, 2]
+    assert [journal.lacking([*lines, one_round(1, 3), one_round(1, 4)], FORWARD, Plan(2, 2), 1)] == [0]
+
+
+def test_the_record_of_a_complete_call():
+    found = journal.record_of(whole(BACKWARD), BACKWARD)
+    rounds = [line for line in whole(BACKWARD) if line["kind"] == "round"]
+    assert found is not None and found.state == "measured"
+    expected = {
+        "seconds": [value for line in rounds for value in line["seconds"]],
+        "centre": [line["seconds"][1] for line in rounds],
+        "kept": [3, 3, 3, 3],
+        "two modes": [0, 0, 0, 0],
+        "process": [0, 0, 1, 1],
+        "round": [0, 1, 2, 3],
+        "order": [3, 3, 3, 3],
+        "control": [1e-4] * 4,
+        "first_seconds": [0.5],
+        "peak_bytes": [1024],
+        "kernel main": [9e-4],
+    }
+    assert found.samples == expected
+    assert found.words == {**WORDS, "error out": "0.1"}
+
+
+UNSUPPORTED = CaseRecord("unsupported", why="unsupported: head_dim 256")
+WRONG = CaseRecord("broken", why="guard: dq is 1.0")
+
+
+@pytest.mark.parametrize("verdict", [UNSUPPORTED, WRONG])
+def test_what_never_passed_the_guard_has_no_round_and_says_where_that_was_found(verdict):
+    lines = [session(), first(FORWARD, verdict)]
+    assert journal.is_complete(lines, FORWARD, Plan())
+    assert [journal.lacking(lines, FORWARD, Plan(), slot) for slot in range(2)] == [0, 0]
+    assert journal.record_of(lines, FORWARD) == replace(verdict, words=WORDS)
+    assert journal.is_broken(lines, FORWARD) == (verdict is WRONG)
+
+
+def failed(why: str, call: str = FORWARD) -> dict[str, Any]:
+    return {"kind": "failed", "call": call, "why": why}
+
+
+def test_a_call_that_fails_after_some_rounds_is_broken_by_the_first_reason():
+    lines = [session(), first(), one_round(0, 0), failed("the context died"), failed("later")]
+    assert journal.record_of(lines, FORWARD) == CaseRecord("broken", why="the context died", words=WORDS)
+    assert journal.is_broken(lines, FORWARD) and not journal.lacking(lines, FORWARD, Plan(), 1)
+    assert not journal.is_broken(lines, BACKWARD), "another call is not touched"
+
+
+def test_a_call_that_is_asked_again_begins_anew():
+    """A round from before the failure stood beside a process that was about to die."""
+    before = [session(), first(), one_round(0, 0), failed("the context died"), first(at=3.0)]
+    assert not journal.is_broken(before, FORWARD)
+    assert [journal.lacking(before, FORWARD, Plan(2, 2), slot) for slot in range(2)] == [2, 2]
+    after = [*before, *(one_round(slot, 5 + 2 * slot + n) for slot in range(2) for n in range(2))]
+    found = journal.record_of([*after, session()], FORWARD)
+    assert found is not None and found.samples["round"] == [5, 6, 7, 8]
+
+
+def test_a_noisy_round_is_left_out_and_nothing_but_noise_is_broken():
+    noisy = {"seconds": [], "control": None, "why": "17 of 20 samples were rejected"}
+    some = [session(), first(), one_round(0, 0, **noisy), *(one_round(n > 1, n) for n in (1, 2, 3))]
+    found = journal.record_of(some, FORWARD)
+    assert found is not None and found.samples["round"] == [1, 2, 3]
+    assert not journal.is_broken(some, FORWARD)
+    every = [session(), first(), *(one_round(n > 1, n, **noisy) for n in range(4))]
+    found = journal.record_of(every, FORWARD)
+    assert found is not None and (found.state, found.why) == ("broken", "17 of 20 samples were rejected")
+    assert journal.is_broken(every, FORWARD)
+
+
+def test_rounds_of_a_replaced_process_and_too_many_of_them_are_all_kept():
+    lines = [session(), first(), one_round(0, 0), one_round(0, 1, process=1), *whole()[4:]]
+    lines.append(one_round(1, 7, process=2))
+    found = journal.record_of(lines, FORWARD)
+    assert found is not None
+    assert found.samples["process"] == [0, 1, 1, 1, 2] and found.samples["round"] == [0, 1, 2, 3, 7]
+    assert len(found.samples["seconds"]) == sum(found.samples["kept"]) == 15
+
+
+def test_a_control_that_is_missing_in_one_round_is_left_out():
+    lines = [session(), first(), *(one_round(n > 1, n, control=None if n == 2 else 1e-4) for n in range(4))]
+    found = journal.record_of(lines, FORWARD)
+    assert found is not None and "control" not in found.samples
+
+
+def test_notes_of_rounds_are_told_once_and_not_without_end():
+    lines = [session(), first(), *(one_round(n > 1, n, words={"notes": f"n{n % 2}"}) for n in range(4))]
+    found = journal.record_of(lines, FORWARD)
+    assert found is not None and found.words["notes"] == "n0; n1"
+    many = [*lines, *(one_round(1, 9 + n, words={"notes": f"m{n}"}) for n in range(9))]
+    found = journal.record_of(many, FORWARD)
+    assert found is not None and found.words["notes"] == "n0; n1; m0"
+
+
+def test_a_record_says_the_session_in_which_it_was_taken():
+    """A later session, for another call, with another torch in the base, changes nothing of it."""
+    lines = [*whole(), session(torch="2.13.0"), first(BACKWARD)]
+    assert journal.record_of(lines, FORWARD) == journal.record_of(whole(), FORWARD)
+
+
+def yardstick(backend: str, number: int, seconds: float) -> dict[str, Any]:
+    call = f"forward-history/{backend}/b1_s256"
+    return one_round(0, number, call, seconds=[seconds] * 3 if seconds else [])
+
+
+def test_yardsticks_stand_beside_by_round_where_they_have_all():
+    both = [yardstick(name, n, (1 + n) * 1e-3) for name in ("cudnn", "fa2") for n in (3, 1, 0, 2)]
+    found = journal.record_of(whole(), FORWARD, both)
+    assert found is not None
+    assert found.samples["cudnn"] == found.samples["fa2"] == [1e-3, 2e-3, 3e-3, 4e-3]
+    noisy = [*both[:4], *(yardstick("fa2", n, 1e-3 * (n != 2)) for n in range(4))]
+    found = journal.record_of(whole(), FORWARD, noisy)
+    assert found is not None and "cudnn" in found.samples and "fa2" not in found.samples
+    other = journal.record_of(whole(BACKWARD), BACKWARD, both)
+    assert other is not None and not {"cudnn", "fa2"} & set(other.samples), "those of a forward"
+
+
+def test_of_two_cards_the_one_that_took_a_call_last_counts(tmp_path):
+    """Whatever was written to the file after it, of another call."""
+    folders = [tmp_path / "b", tmp_path / "a"]
+    for folder, at in zip(folders, (5.0, 4.0), strict=True):
+        for entry in whole():
+            journal.append(folder / "c.jsonl", entry | ({"at": at} if "at" in entry else {}))
+    journal.append(folders[1] / "c.jsonl", first(BACKWARD, at=9.0))
+    journal.append(folders[0] / journal.YARDSTICK_FILE, session())
+    found = journal.of_cards(tmp_path, "c.jsonl")
+    assert len(found) == 2 and [bool(beside) for _, beside in found] == [False, True]
+    later = [line | {"process": 7} if line["kind"] == "round" else line for line in found[1][0]]
+    record = journal.newest_record([found[0], (later, [])], FORWARD)
+    assert record is not None and set(record.samples["process"]) == {7}
+    assert journal.newest_record(found, BACKWARD) is None, "begun only"
+    assert journal.newest_record([], FORWARD) is None
