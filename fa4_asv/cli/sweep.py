@@ -136,7 +136,7 @@ class Asked:
         self.project, self.ranges, self.machine, self.options = project, ranges, machine, options
         self.sets: tuple[str, ...] = options["sets"] or ("history",)
         self.flavours: tuple[str, ...] = options["flavour"] or ("cu13",)
-        self.plan = Plan(options["processes"], options["rounds"])
+        self.plan = Plan(options["processes"], options["rounds"], options["profile"])
         self.calls = planning.calls_of_sets(self.sets, options["bench"])
         self.commits = commits_of(project, ranges)
         self.cores: int = options["cores"] or cores_here()
@@ -241,7 +241,6 @@ def _measure(
         asked.cores,
         progress.tell,
         asked.options["retry_broken"],
-        asked.options["profile"],
     )
     took = engine.run()
     for station in ready:

@@ -170,7 +170,7 @@ Tell = Callable[[str, int, int], None]  # the phase, how many of its steps are d
 class Engine:
     """One run of a sweep over its stations. `run` is called once.
 
-    With a plan of no processes it only guards. `profile`: whether kernels are timed one by one after the last round.
+    With a plan of no processes it only guards.
     """
 
     def __init__(
@@ -183,11 +183,10 @@ class Engine:
         cores: int,
         tell: Tell,
         retry_broken: bool = False,
-        profile: bool = True,
     ) -> None:
         self._stations, self._plan, self._seed, self._cores = stations, plan, seed, cores
         self._subjects, self._yardsticks = [*subjects, *yardsticks], {one.file for one in yardsticks}
-        self._tell, self._retry, self._profiles = tell, retry_broken, profile
+        self._tell, self._retry = tell, retry_broken
         self.book = Book()
         self._stop = threading.Event()
         self._seats: list[Seat] = []
@@ -208,7 +207,7 @@ class Engine:
                     seats = self._start(slot)
                 with _timing(took, f"rounds {slot + 1}"):
                     self._rounds(slot, seats)
-                if self._profiles and slot + 1 == self._plan.processes:
+                if self._plan.profile and slot + 1 == self._plan.processes:
                     with _timing(took, "profiler"):
                         self._kernels(seats)
                 for seat in seats:

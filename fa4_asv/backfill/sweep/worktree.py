@@ -147,7 +147,7 @@ def _measure(
 ) -> tuple[list[dict[Call, CaseRecord]], dict[str, float]]:
     """The records of base and head, and seconds of each phase."""
     rounds = asked.plan.rounds
-    took = _run(folder, sides, asked.calls, Plan(0, rounds), asked, tell)
+    took = _run(folder, sides, asked.calls, Plan(0, rounds, profile=False), asked, tell)
     guarded = [journal.read(folder / one.file) for one in sides]
     passed = [call for call in asked.calls if all(_has_passed(entries, call) for entries in guarded)]
     # What one side cannot do is not timed on the other, either.
@@ -156,7 +156,9 @@ def _measure(
         for each in many:
             shutil.copyfile(folder / one.file, folder / each.file)
     for batch in batches(processes, asked.card):
-        for phase, seconds in _run(folder, batch, passed, Plan(1, rounds), asked, tell).items():
+        for phase, seconds in _run(
+            folder, batch, passed, Plan(1, rounds, profile=False), asked, tell
+        ).items():
             took[phase] = took.get(phase, 0.0) + seconds
     records = []
     for entries, many in zip(guarded, processes, strict=True):
@@ -173,7 +175,7 @@ def _run(
     room_to_load = loaders(asked.card, len(subjects))
     station = Station(asked.card, folder, dict.fromkeys(calls, files), loaders=room_to_load)
     seed = secrets.randbelow(1 << 31)
-    return Engine([station], subjects, [], plan, seed, asked.cores, tell, profile=False).run()
+    return Engine([station], subjects, [], plan, seed, asked.cores, tell).run()
 
 
 def _has_passed(entries: Sequence[Entry], call: Call) -> bool:

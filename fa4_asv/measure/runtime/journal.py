@@ -52,10 +52,14 @@ Entry = dict[str, Any]
 
 @dataclass(frozen=True)
 class Plan:
-    """How often each call is timed: `processes` started one after another, `rounds` of each."""
+    """How often each call is timed: `processes` started one after another, `rounds` of each.
+
+    `profile`: whether the profiler is asked for the kernels of each backward after the last round.
+    """
 
     processes: int = 2
     rounds: int = 3
+    profile: bool = True
 
 
 def sweeps_folder(work: Path, machine: str) -> Path:
@@ -173,7 +177,10 @@ def of_call(entries: Iterable[Entry], call: str, *kinds: str) -> list[Entry]:
 def plan_of(entries: Sequence[Entry]) -> Plan:
     """What the newest session on this card asked for."""
     heads = [entry for entry in entries if entry["kind"] == "session"]
-    return Plan(int(heads[-1]["processes"]), int(heads[-1]["rounds"])) if heads else Plan()
+    if not heads:
+        return Plan()
+    head = heads[-1]
+    return Plan(int(head["processes"]), int(head["rounds"]), bool(head.get("profile", True)))
 
 
 def verdict_of(entries: Sequence[Entry], call: str) -> CaseRecord | None:
@@ -218,7 +225,8 @@ def may_be_timed(entries: Sequence[Entry], call: str) -> bool:
 def is_complete(entries: Sequence[Entry], call: str, plan: Plan) -> bool:
     """Whether nothing of a call is left to do."""
     timed = not any(lacking(entries, call, plan, slot) for slot in range(plan.processes))
-    return verdict_of(entries, call) is not None and timed and not is_unprofiled(entries, call)
+    profiled = not plan.profile or not is_unprofiled(entries, call)
+    return verdict_of(entries, call) is not None and timed and profiled
 
 
 def is_unprofiled(entries: Sequence[Entry], call: str) -> bool:
