@@ -25,7 +25,7 @@ THREE = {
     "b": turns((0.05 - S, 0.05 - S), (0.05 + S, 0.05 + S)),
     "c": turns((0, 0), (0, 0)),
 }
-T2 = 9.92484  # Student's 99 % quantile at 2 degrees of freedom
+T2 = 14.08905  # Student's 99.5 % quantile at 2 degrees of freedom
 
 
 def test_the_spread_is_pooled_over_releases():
@@ -211,7 +211,7 @@ def test_the_two_processes_of_a_release_are_compared_as_two_releases():
     found = same_release(pool_of(call))
     assert {name for name, one in found.items() if one.name in ("faster", "slower")} == {"apart"}
     # By the spread of the others, not its own: 24 S^2 of 14 pairs, one for the effects.
-    reach = along.critical(13) * math.sqrt(2 * 24 * S**2 / 13)
+    reach = along.critical(13, along.CONFIDENCE) * math.sqrt(2 * 24 * S**2 / 13)
     assert math.log1p(found["apart"].change) == pytest.approx(0.03)
     assert math.log1p(found["apart"].high) == pytest.approx(0.03 + reach)
 
@@ -229,12 +229,12 @@ def test_the_smallest_visible_change():
     pool = pool_of(THREE)
     steady = replace(pool, freedom=1000)
     assert visible(steady) == pytest.approx(math.expm1(math.log1p(0.005) + 1.28155 * pool.spread), abs=1e-7)
-    many = 2.58076 * (1 - 1 / 4000) + 1.28155 * math.sqrt(1 + 2.58076**2 / 2000)
+    many = 2.81328 * (1 - 1 / 4000) + 1.28155 * math.sqrt(1 + 2.81328**2 / 2000)  # t at 99.5 %, 1000 degrees
     assert visible(replace(steady, variance=0.01**2)) == pytest.approx(math.expm1(many * 0.01), abs=1e-6)
     assert visible(replace(steady, variance=0.01**2), 8, 8) == pytest.approx(
         math.expm1(many * 0.005), abs=1e-6
     )
-    few = 9.92484 * (1 - 1 / 8) + 1.28155 * math.sqrt(1 + 9.92484**2 / 4)
+    few = 14.08905 * (1 - 1 / 8) + 1.28155 * math.sqrt(1 + 14.08905**2 / 4)
     assert visible(replace(pool, variance=0.01**2)) == pytest.approx(math.expm1(few * 0.01), abs=1e-6)
     assert math.isnan(visible(replace(pool, freedom=0)))
 

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +81,10 @@ class Runs:
         ]
         tell = more.pop("tell", lambda *words: self.told.append(words))
         return Engine(
-            stations,
+            [replace(station, seed=seed) for station in stations],
             chosen,
             [YARDSTICKS] if yardsticks else [],
             plan,
-            seed,
             more.pop("cores", 2),
             tell,
             **more,

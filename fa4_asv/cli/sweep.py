@@ -190,12 +190,12 @@ def _run(asked: Asked, progress: Progress) -> tuple[list[str], dict[str, float]]
     if asked.added:
         every = [_all_of(station, asked.calls, files) for station in stations]
         subjects = [target.subject for target in targets]
-        _tell_sight(sight.sights(every, subjects, subjects[-1]), asked.added, progress)
+        _tell_sight(sight.sights(every, subjects, subjects[-1], asked.added), asked.added, progress)
     return failed, took | {"record": time.monotonic() - begin}
 
 
 def _with_added(station: Station, asked: Asked) -> Station:
-    return sight.also(station) if asked.added else station
+    return sight.also(station, asked.added) if asked.added else station
 
 
 def _tell_sight(found: Sequence[Sight], added: float, progress: Progress) -> None:
@@ -221,13 +221,11 @@ def _measure(
     if not open_stations:
         return {}
     torch = _torch_of(base)
-    seed = asked.options["seed"]
     ready = []
     for station in open_stations:
-        words, seed = planning.sweep_words(station.folder, station.card, seed, torch)
-        ready.append(
-            planning.with_yardsticks(_with_added(station, asked), words, asked.options["yardsticks"])
-        )
+        words, seed = planning.sweep_words(station.folder, station.card, asked.options["seed"], torch)
+        seeded = replace(_with_added(station, asked), seed=seed)
+        ready.append(planning.with_yardsticks(seeded, words, asked.options["yardsticks"]))
     yardsticks = [planning.yardstick_subject(asked.project, base)] if asked.options["yardsticks"] else []
     subjects = [target.subject for target in targets]
     if asked.added:
@@ -237,7 +235,6 @@ def _measure(
         subjects,
         yardsticks,
         asked.plan,
-        seed or 0,
         asked.cores,
         progress.tell,
         asked.options["retry_broken"],

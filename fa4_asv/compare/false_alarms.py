@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from fa4_asv.compare.along import Pool, sum_of_squares
+from fa4_asv.compare.along import CONFIDENCE, Pool, sum_of_squares
 from fa4_asv.compare.verdicts import Verdict, critical, decided
 
 ALARMS = ("faster", "slower")
@@ -27,7 +27,7 @@ def same_release(pool: Pool) -> dict[str, Verdict]:
         if extra < 1 or others < 1:
             continue
         spread = (pool.variance * pool.freedom - sum_of_squares(levels)) / others
-        reach = critical(others) * math.sqrt(2 * max(spread, 0.0))
+        reach = critical(others, CONFIDENCE) * math.sqrt(2 * max(spread, 0.0))
         found[name] = decided(levels[1] - levels[0], reach)
     return found
 

@@ -147,9 +147,9 @@ def _within(t: float, freedom: int) -> float:
     return 2 / math.pi * (angle + series) if odd else series
 
 
-def critical(freedom: float) -> float:
-    """`student` at CONFIDENCE, between whole numbers, straight in 1 / freedom, where the curve is all but straight."""
+def critical(freedom: float, confidence: float = CONFIDENCE) -> float:
+    """`student` between whole numbers, straight in 1 / freedom, where the curve is all but straight."""
     whole = math.floor(freedom + 1e-9)
-    upper, lower = student(CONFIDENCE, whole), student(CONFIDENCE, whole + 1)
+    upper, lower = student(confidence, whole), student(confidence, whole + 1)
     share = (1 / whole - 1 / freedom) / (1 / whole - 1 / (whole + 1))
     return upper + max(share, 0.0) * (lower - upper)

@@ -83,6 +83,7 @@ class Station:
     wanted: Mapping[Call, frozenset[str]]
     words: Mapping[str, str] = field(default_factory=dict)  # of every record that is made here
     loaders: int = 1 << 10  # processes that may have inputs there at once
+    seed: int = 0  # of the order in each round
 
     def calls_of(self, subject: Subject) -> list[Call]:
         return [call for call, files in self.wanted.items() if subject.file in files]
@@ -179,12 +180,11 @@ class Engine:
         subjects: Sequence[Subject],
         yardsticks: Sequence[Subject],
         plan: Plan,
-        seed: int,
         cores: int,
         tell: Tell,
         retry_broken: bool = False,
     ) -> None:
-        self._stations, self._plan, self._seed, self._cores = stations, plan, seed, cores
+        self._stations, self._plan, self._cores = stations, plan, cores
         self._subjects, self._yardsticks = [*subjects, *yardsticks], {one.file for one in yardsticks}
         self._tell, self._retry = tell, retry_broken
         self.book = Book()
@@ -319,7 +319,7 @@ class Engine:
             for _ in range(self._plan.rounds):
                 number = self._next_round(station)
                 order = list(mine)
-                random.Random(f"{self._seed}/{station.card.digest}/{number}").shuffle(order)
+                random.Random(f"{station.seed}/{station.card.digest}/{number}").shuffle(order)
                 # First: a round that a kill cuts short has them for all that were timed in it.
                 order.sort(key=lambda seat: seat.subject.file != journal.YARDSTICK_FILE)
                 owed = [self._owed(station, seat.subject, slot) for seat in order]

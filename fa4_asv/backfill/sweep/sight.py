@@ -16,7 +16,10 @@ from fa4_asv.compare.along import Pool, between, pool_of, visible
 from fa4_asv.measure.runtime import journal
 from fa4_asv.record.turns import Turn, turns_of
 
-FILE = "added-work.jsonl"
+
+def file_of(share: float) -> str:
+    """The journal of the commit with `share` of work added: rounds of another share are not mixed in."""
+    return f"added-work-{share:g}.jsonl"
 
 
 @dataclass(frozen=True)
@@ -32,27 +35,33 @@ class Sight:
 
 def with_added_work(subject: Subject, share: float) -> Subject:
     """The same commit as another subject, `share` of each call's time longer."""
-    return replace(subject, name=f"{subject.name} with {share:.1%} more work", file=FILE, added=share)
+    name = f"{subject.name} with {share:.1%} more work"
+    return replace(subject, name=name, file=file_of(share), added=share)
 
 
-def also(station: Station) -> Station:
+def also(station: Station, share: float) -> Station:
     """The station with the subject of the added work in every call of FA4 that is timed there."""
-    return replace(station, wanted={call: files | {FILE} for call, files in station.wanted.items()})
+    file = file_of(share)
+    return replace(station, wanted={call: files | {file} for call, files in station.wanted.items()})
 
 
-def sights(stations: Sequence[Station], subjects: Sequence[Subject], base: Subject) -> list[Sight]:
+def sights(
+    stations: Sequence[Station], subjects: Sequence[Subject], base: Subject, share: float
+) -> list[Sight]:
     """What the rule says of each call that both have finished, the spread pooled over all `subjects`."""
     return [
         one
         for station in stations
         for call in station.wanted
-        for one in _sight(station, call, subjects, base)
+        for one in _sight(station, call, subjects, base, file_of(share))
     ]
 
 
-def _sight(station: Station, call: Call, subjects: Sequence[Subject], base: Subject) -> Iterator[Sight]:
+def _sight(
+    station: Station, call: Call, subjects: Sequence[Subject], base: Subject, file: str
+) -> Iterator[Sight]:
     turns = {subject.file: _turns(station, subject.file, call) for subject in subjects}
-    slower = _turns(station, FILE, call)
+    slower = _turns(station, file, call)
     pool = pool_of({file: found for file, found in turns.items() if found})
     plain = turns.get(base.file, [])
     if plain and slower and pool.freedom:

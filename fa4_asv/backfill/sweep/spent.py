@@ -1,28 +1,27 @@
-"""How long a sweep takes, from what one took on a card."""
+"""How long a sweep takes, from what sweeps took on cards (docs/sweep.md)."""
 
 from __future__ import annotations
 
-import math
-
 from fa4_asv.measure.runtime.journal import Plan
 
-# Seconds, to be replaced by what the committed sweeps took (docs/sweep.md).
-GUARD = 5.0  # of a core: guard and cold compile of one call, of each release
-IMPORT = 14.0  # of a core: torch, FA4 and its compiler, per process
-LOAD = 0.3  # of a core: one call, its kernels read from FA4's disk cache
-TURN = 0.06  # of the card: one round of one call
-RECORD = 8.0  # of a core: asv reads a release's calls and writes them
-_GUARD_CALLS = 8  # of one process
+# Measured on H200 machines of 16, 32 and 64 virtual cores, 6 to 31 subjects, 2026-11-28.
+GUARD = 10.0  # seconds of a core: guard and cold compile of one call of one commit, among as many others as there are cores
+IMPORT = 20.0  # of a core: torch, FA4 and its compiler, per process
+LOAD = 0.35  # of a core: one call, its kernels read from FA4's disk cache
+TURN = 0.1  # of the card: one round of one call, its share of the yardsticks included
+PROFILE = 0.31  # of the card: one backward under the profiler
+RECORD = 8.0  # of a core: asv reads a commit's calls and writes them
+_GUARD_CALLS = 14  # of one process
 
 
 def estimate(subjects: int, calls: int, plan: Plan, cores: int, cards: int) -> dict[str, float]:
-    """Seconds of each phase, nothing known before."""
-    guards = math.ceil(calls / _GUARD_CALLS)
+    """Seconds of each phase, nothing known before. `cards` share the calls."""
+    guards = max(cards, -(-calls // _GUARD_CALLS))
     starts = subjects * (cards * IMPORT + calls * LOAD) / cores
-    rounds = subjects * calls * plan.rounds * TURN / cards
     return {
         "guard and compile": subjects * (calls * GUARD + guards * IMPORT) / cores,
         "start of processes": plan.processes * max(starts, IMPORT),
-        "rounds": plan.processes * rounds,
-        "record": subjects * RECORD / cores,
+        "rounds": plan.processes * subjects * calls * plan.rounds * TURN / cards,
+        "profiler": subjects * calls / 2 * PROFILE / cards if plan.profile else 0.0,
+        "record": max(subjects / cores, 1) * RECORD,
     }

@@ -175,7 +175,7 @@ def _run(
     room_to_load = loaders(asked.card, len(subjects))
     station = Station(asked.card, folder, dict.fromkeys(calls, files), loaders=room_to_load)
     seed = secrets.randbelow(1 << 31)
-    return Engine([station], subjects, [], plan, seed, asked.cores, tell).run()
+    return Engine([replace(station, seed=seed)], subjects, [], plan, asked.cores, tell).run()
 
 
 def _has_passed(entries: Sequence[Entry], call: Call) -> bool:
