@@ -346,3 +346,14 @@ def test_of_two_cards_the_one_that_took_a_call_last_counts(tmp_path):
     assert record is not None and set(record.samples["process"]) == {7}
     assert journal.newest_record(found, BACKWARD) is None, "begun only"
     assert journal.newest_record([], FORWARD) is None
+
+
+def test_what_another_version_of_the_benchmark_took_is_missing(monkeypatch):
+    lines = whole()
+    assert journal.record_of(lines, FORWARD) is not None
+    name = FORWARD.partition("/")[0]
+    newer = {**journal.GROUPS, name: replace(journal.GROUPS[name], version="2")}
+    monkeypatch.setattr(journal, "GROUPS", newer)
+    assert journal.record_of(lines, FORWARD) is None and journal.lacking(lines, FORWARD, Plan(2, 2), 0) == 2
+    again = [{**line, "version": "2"} for line in lines]
+    assert journal.record_of([*lines, *again], FORWARD) == journal.record_of(again, FORWARD) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -155,10 +156,21 @@ def checkout(tmp_path) -> Project:
 SWEPT = CaseRecord("measured", samples={"seconds": [1e-3]}, words={"card": ONE.digest, "card name": ONE.name})
 
 
-def recorded(project: Project, name: str, cases: dict[str, CaseRecord]) -> None:
-    """A sidecar of a commit, and a file beside it that makes it one of a result."""
+def recorded(project: Project, name: str, cases: dict[str, CaseRecord], version: str = "1") -> None:
+    """A sidecar of a commit beside a result file of the groups' benchmarks in `version`."""
     path = project.results / MACHINE / f"{COMMITS[name][:8]}-{ENVIRONMENT}.json"
-    path.write_text("{}")
+    stems = {GROUPS[key.partition("/")[0]].benchmark("seconds") for key in cases}
+    rows = {stem: [[None], [["'fa4'"], ["'shape'"]], version, None] for stem in stems}
+    result = {
+        "version": 2,
+        "commit_hash": COMMITS[name],
+        "env_name": ENVIRONMENT,
+        "date": 1,
+        "python": "3.11",
+    }
+    result |= {"params": {"machine": MACHINE}, "requirements": {}, "env_vars": {}, "durations": {}}
+    result |= {"result_columns": ["result", "params", "version", "samples"], "results": rows}
+    path.write_text(json.dumps(result))
     sidecar = replace(make(commit=COMMITS[name]), environment=ENVIRONMENT, machine=MACHINE)
     groups = {key.partition("/")[0]: {} for key in cases}
     for key, record in cases.items():
@@ -183,6 +195,11 @@ def test_what_is_known_comes_from_the_record_and_from_journals(checkout):
     assert found == {CALLS[0].key: {ONE.digest: {FILES["x"]}, OTHER.digest: {FILES["y"]}}}
     assert known_calls(checkout, MACHINE, Plan(2, 3)) == {CALLS[0].key: {ONE.digest: {FILES["x"]}}}
     assert known_calls(checkout, "other", Plan(2, 2)) == {}
+
+
+def test_what_another_version_of_the_benchmark_recorded_counts_as_missing(checkout):
+    recorded(checkout, "x", {CALLS[0].key: SWEPT}, version="0")
+    assert known_calls(checkout, MACHINE, Plan()) == {}
 
 
 def test_a_damaged_sidecar_counts_as_missing(checkout):

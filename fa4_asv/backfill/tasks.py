@@ -114,7 +114,11 @@ def wanted_cases(group: Group, wish: Wish) -> set[str]:
 def missing(project: Project, commits: Sequence[str], wish: Wish) -> list[Task]:
     """What `results/` lacks of the wish, newest commit last; unsupported and (unless asked) broken are not
     missing. A file that cannot be read counts as missing, and is measured again."""
-    known = {(side.commit, side.toolchain.flavour): side for side in _sidecars(project, wish)}
+    known = {
+        (side.commit, side.toolchain.flavour): side
+        for side in current_sidecars(project, wish.machine)
+        if side.toolchain.policy == wish.policy
+    }
     manifest = Manifest.load(project.manifest)
     tasks = []
     for flavour in wish.flavours:
@@ -128,15 +132,18 @@ def missing(project: Project, commits: Sequence[str], wish: Wish) -> list[Task]:
     return tasks
 
 
-def _sidecars(project: Project, wish: Wish) -> Iterator[Sidecar]:
-    for path in iter_results(project.results, wish.machine):
+def current_sidecars(project: Project, machine: str) -> Iterator[Sidecar]:
+    """What is recorded under a machine's name, without the groups that another version of their benchmarks recorded.
+
+    A damaged file is left out: `verify` names it, and what it held counts as missing.
+    """
+    for path in iter_results(project.results, machine):
         try:
             result, sidecar = load_result(path), read_sidecar(sidecar_path(path))
         except Fa4AsvError:
             continue
-        if sidecar.toolchain.policy == wish.policy:
-            kept = {name: cases for name, cases in sidecar.groups.items() if not _is_stale(name, result)}
-            yield replace(sidecar, groups=kept)
+        kept = {name: cases for name, cases in sidecar.groups.items() if not _is_stale(name, result)}
+        yield replace(sidecar, groups=kept)
 
 
 def _is_stale(name: str, result: Result) -> bool:

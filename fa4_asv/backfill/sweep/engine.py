@@ -107,6 +107,8 @@ class Book:
         """One line, on disk before it counts."""
         entries = self.entries(station, subject)
         entry = {"kind": kind, **values}
+        if "call" in values:
+            entry["version"] = journal.version_of(values["call"])
         journal.append(station.folder / subject.file, entry)
         entries.append(entry)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fa4_asv.asv_plugin.environment import environment_name
 from fa4_asv.backfill.sweep.engine import Call, Station, Subject
+from fa4_asv.backfill.tasks import current_sidecars
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import write_atomic
 from fa4_asv.base.project import Project
@@ -131,11 +132,7 @@ def known_calls(project: Project, machine: str, plan: Plan, retry_broken: bool =
     def note(call: str, card: str, file: str) -> None:
         found.setdefault(call, {}).setdefault(card, set()).add(file)
 
-    for path in iter_results(project.results, machine):
-        try:
-            sidecar = read_sidecar(sidecar_path(path))
-        except Fa4AsvError:
-            continue  # verify names what is damaged; it counts as missing
+    for sidecar in current_sidecars(project, machine):
         file = journal.journal_path(Path(), sidecar.commit, sidecar.environment).name
         for group, cases in sidecar.groups.items():
             for case, record in cases.items():

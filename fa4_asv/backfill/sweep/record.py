@@ -10,14 +10,13 @@ from contextlib import contextmanager
 
 from fa4_asv.backfill.sweep.engine import Call
 from fa4_asv.backfill.sweep.plan import Target
-from fa4_asv.backfill.tasks import Attempt, Task, Wish, machine_record
+from fa4_asv.backfill.tasks import Attempt, Task, Wish, current_sidecars, machine_record
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.machine import MACHINE_VARIABLE
 from fa4_asv.base.project import Project
 from fa4_asv.measure.runtime import journal
 from fa4_asv.measure.runtime.collect import SWEEP_ONLY
 from fa4_asv.record.schema import CaseRecord
-from fa4_asv.record.store import iter_results, read_sidecar, sidecar_path
 
 
 def unrecorded(
@@ -37,11 +36,7 @@ def unrecorded(
 
 def _recorded(project: Project, machine: str) -> dict[tuple[str, str, str], CaseRecord]:
     found = {}
-    for path in iter_results(project.results, machine):
-        try:
-            sidecar = read_sidecar(sidecar_path(path))
-        except Fa4AsvError:
-            continue  # verify names what is damaged; it is recorded again
+    for sidecar in current_sidecars(project, machine):
         for group, cases in sidecar.groups.items():
             for case, record in cases.items():
                 found[sidecar.commit, sidecar.environment, f"{group}/{case}"] = record

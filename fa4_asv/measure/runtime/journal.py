@@ -164,12 +164,19 @@ def _are_seconds(values: object) -> bool:
     return isinstance(values, list) and all(isinstance(one, float) and math.isfinite(one) for one in values)
 
 
+def version_of(call: str) -> str:
+    """The version of the benchmark that a call belongs to; journals of before it was written down are of "1"."""
+    group = GROUPS.get(call.partition("/")[0])
+    return group.version if group else "1"
+
+
 def of_call(entries: Iterable[Entry], call: str, *kinds: str) -> list[Entry]:
     """The lines of one call, of these kinds, in the order they were taken; only since its newest guard.
 
-    A call that is asked again begins anew.
+    A call that is asked again begins anew. What another version of its benchmark took means something else.
     """
-    mine = [entry for entry in entries if entry.get("call") == call]
+    version = version_of(call)
+    mine = [entry for entry in entries if entry.get("call") == call and entry.get("version", "1") == version]
     first = max((at for at, entry in enumerate(mine) if entry["kind"] == "first"), default=0)
     return [entry for entry in mine[first:] if entry["kind"] in kinds]
 
