@@ -27,7 +27,6 @@ from fa4_asv.history.repository import NO_HISTORY, has_history
 from fa4_asv.history.source import lay_source
 from fa4_asv.history.toolchain import Policy, UnsupportedFlavour
 
-_BUSY = "a backfill or another comparison measures in this checkout; wait for it, or use --no-run"
 # Each round of it is six processes already.
 _IMPORT, _IMPORT_ROUNDS = "import", 2
 
@@ -56,7 +55,7 @@ def run_missing(project: Project, commits: tuple[Commit, Commit], plan: Plan, as
             continue
         if not has_history(project):
             raise Fa4AsvError(NO_HISTORY)
-        with alone(project, _BUSY), _under(policy, commits[1]):
+        with alone(project, "or use --no-run"), _under(policy, commits[1]):
             if asked.machine == NOGPU:
                 _one_by_one(project, tasks, wish, asked)
             else:

@@ -249,10 +249,14 @@ def one_flavour(staged: Project, flavour: str) -> None:
 
 
 @contextmanager
-def alone(project: Project, busy: str) -> Iterator[None]:
-    """One measuring process in a checkout: what killed ones left is cleared. Raises Fa4AsvError (`busy`)."""
+def alone(project: Project, advice: str = "or stop it") -> Iterator[None]:
+    """One measuring process in a checkout: what killed ones left is cleared. Raises Fa4AsvError where there is another.
+
+    `advice`: what else than waiting for it can be done.
+    """
     folder = project.work / "backfill"
     folder.mkdir(parents=True, exist_ok=True)
+    busy = f"a backfill, comparison or sweep measures in this checkout; wait for it, {advice}"
     with only_one(folder / ".lock", busy=busy):
         clear_leftovers(project)
         yield

@@ -25,12 +25,11 @@ from fa4_asv.backfill.tasks import (
     Ended,
     Task,
     Wish,
-    clear_leftovers,
+    alone,
     commits_of,
     missing,
 )
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.files import only_one
 from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.project import Project
 from fa4_asv.history.toolchain import FLAVOURS, Policy
@@ -38,7 +37,6 @@ from fa4_asv.measure.pool import cores
 from fa4_asv.record.store import read_sidecar
 
 _NODE_WORK = "~/.cache/fa4_asv"  # of whoever runs the node's Ray
-_BUSY = "another backfill is running in this checkout; wait for it or stop it"
 
 
 @click.command()
@@ -119,9 +117,7 @@ def backfill(
     if dry_run:
         _tell_plan(project, tasks, wish, len(commits), as_json)
         return
-    (project.work / "backfill").mkdir(parents=True, exist_ok=True)
-    with only_one(project.work / "backfill" / ".lock", busy=_BUSY):
-        clear_leftovers(project)
+    with alone(project):
         if address and tasks:
             site = Site(nodes["cores"], nodes["gpu"], nodes["node_work"], nodes["wheels"])
             ended = _on_cluster(project, tasks, wish, environment, retries, address, nodes["shared"], site)

@@ -24,10 +24,10 @@ from fa4_asv.backfill.sweep.plan import Target
 from fa4_asv.backfill.sweep.record import record, unrecorded
 from fa4_asv.backfill.sweep.sight import Sight
 from fa4_asv.backfill.sweep.spent import estimate
-from fa4_asv.backfill.tasks import clear_leftovers, commits_of
+from fa4_asv.backfill.tasks import alone, commits_of
 from fa4_asv.base.core_locks import exclusive
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.files import only_one, write_atomic
+from fa4_asv.base.files import write_atomic
 from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import SWEEP_SETS
@@ -37,7 +37,6 @@ from fa4_asv.measure.pool import cores as cores_here
 from fa4_asv.measure.runtime.card import Card, cards, cpu_card, loaders, refuse_busy, refuse_full
 from fa4_asv.measure.runtime.journal import Plan
 
-_BUSY = "another backfill, comparison or sweep is running in this checkout; wait for it or stop it"
 _ROOM_MIB = 2048  # on the disk: journals, compiled kernels, staged folders
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of folders below results/ and .asv/
 _EVERY = 15.0  # seconds between two lines of progress where there is no terminal
@@ -113,11 +112,9 @@ def sweep(ranges: tuple[str, ...], machine: str, dry_run: bool, as_json: bool, *
     if dry_run:
         _tell_plan(asked, as_json)
         return
-    (project.work / "backfill").mkdir(parents=True, exist_ok=True)
     progress = Progress(sys.stderr.isatty())
     try:
-        with only_one(project.work / "backfill" / ".lock", busy=_BUSY):
-            clear_leftovers(project)
+        with alone(project):
             failed, took = _run(asked, progress)
     except KeyboardInterrupt:
         progress.end()

@@ -33,7 +33,6 @@ from fa4_asv.measure.runtime.card import Card, cards, cpu_card, refuse_busy, str
 from fa4_asv.measure.runtime.journal import Plan
 from fa4_asv.record.formatting import counted
 
-_BUSY = "a backfill, comparison or sweep is running in this checkout; wait for it or stop it"
 # The interpreter that runs this, as of a sweep: what it has compiled is found again.
 _ENVIRONMENT = "fa4:same"
 
@@ -56,7 +55,7 @@ def against_tree(project: Project, ref: str, checkout: Path, wish: Wish) -> list
     calls = chosen_calls(wish.set_name, wish.bench)
     progress = Progress(sys.stderr.isatty())
     try:
-        with alone(project, _BUSY), _scratch(project) as folder:
+        with alone(project), _scratch(project) as folder:
             tree = copy_tree(checkout, folder / "tree")
             card = _card(project, wish.machine, GROUPS[calls[0].group].device)
             python = base_here(project, wish.environment or _ENVIRONMENT)

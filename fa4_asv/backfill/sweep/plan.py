@@ -26,8 +26,9 @@ from fa4_asv.history.source import lay_source, refuse_shadow
 from fa4_asv.history.toolchain import Policy, UnsupportedFlavour, install
 from fa4_asv.measure.runtime import journal
 from fa4_asv.measure.runtime.card import Card
-from fa4_asv.measure.runtime.journal import SWEEP_FILE, YARDSTICK_FILE, YARDSTICKS, Plan, sweeps_folder
+from fa4_asv.measure.runtime.journal import SWEEP_FILE, YARDSTICK_FILE, Plan, sweeps_folder
 from fa4_asv.record.store import iter_results, read_sidecar, sidecar_path
+from fa4_asv.record.turns import YARDSTICKS
 
 # Words of a record that say which sweep and card its rounds come from.
 SWEEP, CARD, CARD_NAME, TORCH = "sweep", "card", "card name", "torch"

@@ -19,8 +19,8 @@ from typing import Any
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.record.schema import CaseRecord
+from fa4_asv.record.turns import YARDSTICKS
 
-YARDSTICKS = ("cudnn", "fa2")
 YARDSTICK_FILE = "yardsticks.jsonl"
 SWEEP_FILE = "sweep.json"
 _LONGEST_LINE = 1 << 16
