@@ -76,7 +76,11 @@ class Agreement:
 
 def noise_of(project: Project, machine: str, controlled: bool = CONTROLLED) -> list[CallNoise]:
     """Each call that a sweep timed on a machine. Raises Fa4AsvError where there is none."""
-    sidecars = _timed(project, machine)
+    return noise_among(_timed(project, machine), controlled)
+
+
+def noise_among(sidecars: Sequence[Sidecar], controlled: bool = CONTROLLED) -> list[CallNoise]:
+    """The same of some releases of a machine alone."""
     titles = {name_of(one): title_of(one) for one in sidecars}
     calls = sorted(calls_of(sidecars).items(), key=lambda entry: _order(entry[0]))
     return [_call_noise(key, call, pool_of(call, controlled), titles) for key, call in calls]
@@ -161,19 +165,27 @@ class _Ratio:
 
 
 def agreement_of(project: Project, machine: str, other: str) -> list[Agreement]:
-    """Whether the ratios of each release to the newest one that both machines timed are the same on both.
+    """Whether the ratios of each release to the newest one that both machines timed are the same on both."""
+    order = [release.commit for release in Manifest.load(project.manifest).releases]
+    found = agreement_among(_timed(project, machine), _timed(project, other), order)
+    if not found:
+        raise Fa4AsvError(f"sweeps of {machine!r} and {other!r} have no two releases of one call in common")
+    return found
+
+
+def agreement_among(
+    mine: Sequence[Sidecar], theirs: Sequence[Sidecar], order: Sequence[str]
+) -> list[Agreement]:
+    """The same of some releases of two machines alone; `order` are their commits, the oldest first.
 
     Of each machine and call the sweep with most releases is taken; log seconds with effects of rounds removed.
     """
-    order = [release.commit for release in Manifest.load(project.manifest).releases]
-    mine, theirs = (_levels(_timed(project, name)) for name in (machine, other))
+    ours, others = _levels(mine), _levels(theirs)
     found = [
         ratio
-        for call in sorted(mine.keys() & theirs.keys())
-        for ratio in _ratios(call, mine[call], theirs[call], order)
+        for call in sorted(ours.keys() & others.keys())
+        for ratio in _ratios(call, ours[call], others[call], order)
     ]
-    if not found:
-        raise Fa4AsvError(f"sweeps of {machine!r} and {other!r} have no two releases of one call in common")
     return [_agreement(title, part) for title, part in _by_class(found, lambda ratio: ratio.seconds)]
 
 

@@ -1,0 +1,151 @@
+"""What docs/history.md speaks of, read from the record: releases of sweeps, codegen and causes, and how they are named."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean
+
+from fa4_asv.base.project import Project
+from fa4_asv.catalog.shapes import SHAPES, SdpaShape
+from fa4_asv.compare.along import Pool
+from fa4_asv.compare.changes import Record, recorded
+from fa4_asv.compare.neighbours import rows_between
+from fa4_asv.compare.rows import Row
+from fa4_asv.compare.sweeps import CallKey, Pools, name_of, pools_of
+from fa4_asv.history.manifest import Manifest
+from fa4_asv.record.explanation import Explanation, read_explanation
+from fa4_asv.record.schema import CaseRecord
+from fa4_asv.record.turns import origin_of
+
+MACHINE, SECOND, OLDER = "h200-sxm", "h200-sxm-2", "h100-sxm"
+FLAVOUR, ARCH = "cu13", "sm_90"
+FIRST, LAST, STALE = "4.0.0b7", "4.0.0b36", "4.0.0b18"
+LARGE = 0.02  # a change that has a row of its own
+FORWARD, BACKWARD = "forward-history", "backward-history"
+CLASSES = ("d64", "d128", "192/128", "d256", "GQA", "window", "packed")
+Call = tuple[str, str]  # group, case
+Release = str
+
+
+@dataclass(frozen=True)
+class Swept:
+    """The releases of the page that sweeps timed on one machine, oldest first, and the noise of each call."""
+
+    records: Mapping[Release, Record]
+    pools: Pools
+
+    def rows(self, before: Release, after: Release) -> dict[Call, Row]:
+        found = rows_between(self.records[before], self.records[after], self.pools)
+        return {(row.group, row.case): row for row in found}
+
+    def case(self, release: Release, call: Call) -> CaseRecord:
+        return self.records[release].sidecar.groups[call[0]][call[1]]
+
+    def level(self, release: Release, call: Call) -> float:
+        """Log seconds, effects of rounds removed; NaN where none were taken."""
+        levels = self.pool(call).levels.get(name_of(self.records[release].sidecar))
+        return fmean(levels) if levels else math.nan
+
+    def pool(self, call: Call) -> Pool:
+        """Of the sweep that timed the newest release."""
+        return self.pools[CallKey(*call, origin_of(self.case(LAST, call)))]
+
+    @property
+    def steps(self) -> list[tuple[Release, Release]]:
+        return list(pairwise(self.records))
+
+    @property
+    def calls(self) -> list[Call]:
+        groups = self.records[LAST].sidecar.groups
+        return sorted(((name, case) for name in (FORWARD, BACKWARD) for case in groups[name]), key=in_order)
+
+
+@dataclass(frozen=True)
+class History:
+    """All that the page is made from. `codegen`: the exact record by release; `causes`: of two neighbours."""
+
+    first: Swept
+    second: Swept
+    codegen: Mapping[Release, Record]
+    causes: Mapping[tuple[Release, Release], Explanation]
+    older: Mapping[Release, Record]
+
+    def code(self, release: Release, kernel: str) -> CaseRecord:
+        return self.codegen[release].sidecar.groups["codegen"][f"{ARCH}/{kernel}"]
+
+
+def in_order(call: Call) -> tuple[bool, int, int, str]:
+    one = shape_of(call)
+    return call[0] == BACKWARD, CLASSES.index(class_of(one)), one.head_dim, one.name
+
+
+def shape_of(call: Call) -> SdpaShape:
+    return SHAPES[call[1].partition("/")[2]]
+
+
+def class_of(one: SdpaShape) -> str:
+    if one.packed:
+        return "packed"
+    if one.window is not None:
+        return "window"
+    if one.kv_heads != one.num_heads:
+        return "GQA"
+    return "192/128" if one.head_dim != one.head_dim_v else f"d{one.head_dim}"
+
+
+def load(project: Project) -> History:
+    manifest = Manifest.load(project.manifest)
+    order = [release.version for release in manifest.releases]
+    known = set(order[order.index(FIRST) : order.index(LAST) + 1])
+
+    def of(machine: str) -> dict[Release, Record]:
+        found = recorded(project.results, manifest, FLAVOUR, machine=machine)
+        return {one.release: one for one in found if one.release in known}
+
+    def swept(machine: str) -> Swept:
+        records = {name: one for name, one in of(machine).items() if FORWARD in one.sidecar.groups}
+        return Swept(records, pools_of(one.sidecar for one in records.values()))
+
+    files = map(read_explanation, sorted((project.results / "nogpu").glob(f"*-{FLAVOUR}.cause")))
+    causes = {(one.base.release, one.head.release): one for one in files}
+    return History(swept(MACHINE), swept(SECOND), of("nogpu"), causes, of(OLDER))
+
+
+def percent(share: float) -> str:
+    return f"{share * 100:+.1f} %"
+
+
+def interval(row: Row) -> str:
+    assert row.low is not None and row.high is not None
+    return f"{(row.low - 1) * 100:+.2f} to {(row.high - 1) * 100:+.2f} %"
+
+
+def short(release: Release) -> str:
+    return release.removeprefix("4.0.0")
+
+
+def direction(call: Call) -> str:
+    return call[0].partition("-")[0]
+
+
+def named(call: Call) -> str:
+    return f"`{shape_of(call).name}`"
+
+
+def change(row: Row) -> float:
+    assert row.ratio is not None
+    return row.ratio - 1
+
+
+def told(row: Row) -> bool:
+    return row.verdict in ("faster", "slower")
+
+
+def table(head: str, rows: Sequence[Sequence[str]], right: int = 99) -> list[str]:
+    """Columns from the `right`-th on are figures."""
+    titles = head.split(" | ")
+    line = ["---:" if index >= right else "---" for index in range(len(titles))]
+    return [f"| {' | '.join(cells)} |" for cells in (titles, line, *rows)]
