@@ -354,12 +354,8 @@ def tables(project: Project) -> Iterator[tuple[str, str]]:
 def filled(text: str, found: Mapping[str, str]) -> str:
     """The page with each table between its markers, `<!-- name -->` and `<!-- end -->`."""
     for name, lines in found.items():
-        text = re.sub(
-            rf"(?<=<!-- {name} -->\n).*?(?=<!-- end -->)",
-            f"{lines}\n".replace("\\", r"\\"),
-            text,
-            flags=re.S,
-        )
+        safe = lines.replace("\\", r"\\")
+        text = re.sub(rf"(<!-- {name} -->\n).*?(<!-- end -->)", rf"\g<1>{safe}\n\g<2>", text, flags=re.S)
     return text
 
 
