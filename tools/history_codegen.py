@@ -11,6 +11,7 @@ from history_record import (
     Call,
     History,
     Release,
+    Swept,
     change,
     shape_of,
     table,
@@ -126,12 +127,12 @@ def crossed(history: History) -> list[str]:
     return table(f"clock | {' | '.join(MOVES)} | spills: fewer | spills: more", rows, 1)
 
 
-def unchanged(history: History) -> tuple[int, int]:
+def unchanged(history: History, swept: Swept) -> tuple[int, int]:
     """False alarms, and of how many steps: all kernels of a call are the same machine code on both sides."""
     found = [
         row
-        for pair in history.first.steps
-        for call, row in history.first.rows(*pair).items()
+        for pair in swept.steps
+        for call, row in swept.rows(*pair).items()
         if row.ratio is not None and move_of(history, *pair, call) == MOVES[5]
     ]
     return sum(map(told, found)), len(found)

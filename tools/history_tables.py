@@ -46,7 +46,7 @@ from history_record import (
 
 from fa4_asv.base.files import write_atomic
 from fa4_asv.base.project import Project
-from fa4_asv.compare.along import visible
+from fa4_asv.compare.along import CONFIDENCE, visible
 from fa4_asv.compare.false_alarms import rate_interval
 from fa4_asv.compare.noise import AGREED, agreement_among, classes_of, noise_among, totals
 from fa4_asv.compare.rows import Row
@@ -83,7 +83,7 @@ def events(history: History) -> list[str]:
         )
         beside = (again(history, before, after, call), profiled(history, before, after, call))
         rows.append((*cells, interval(row), *beside, *shown(history, before, after, call)))
-    head = "release | call | ms before | change | 99 % interval | both H200s over the same releases"
+    head = f"release | call | ms before | change | {100 * CONFIDENCE:g} % interval | both H200s over the same releases"
     return table(f"{head} | main kernel, us | instructions | spilled bytes | cause of these", rows)
 
 
@@ -224,9 +224,7 @@ def stale(history: History) -> list[str]:
         seconds = [f"{value * 1e3:.3g}" for value in (row.base, row.head)]
         cells = (direction(call), named(call), *seconds, percent(change(row)), interval(row), row.verdict)
         rows.append((*cells, _h100(history, call)))
-    head = (
-        f"direction | call | {short(STALE)}, ms | {short(LAST)}, ms | change | 99 % interval | verdict | H100"
-    )
+    head = f"direction | call | {short(STALE)}, ms | {short(LAST)}, ms | change | {100 * CONFIDENCE:g} % interval | verdict | H100"
     return table(head, rows)
 
 
@@ -298,9 +296,7 @@ def noise(history: History) -> list[str]:
             )
             rows.append((machine, each.title, *cells, _alarms(each.alarms, each.pairs)))
         rows.append((machine, "all", str(len(calls)), "", "", "", _alarms(*totals(calls))))
-    rows.append(
-        (MACHINE, "neighbours with the same machine code", "", "", "", "", _alarms(*unchanged(history)))
-    )
+        rows.append((machine, "the rule, same machine code", *[""] * 4, _alarms(*unchanged(history, swept))))
     head = "machine | calls | number | spread between processes, median | 90th percentile | 1 % is seen in"
     return _spaced(table(f"{head} | false alarms (95 % interval)", rows))
 
