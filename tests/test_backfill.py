@@ -276,4 +276,7 @@ def test_one_backfill_at_a_time(history, monkeypatch, capsys):
         holder.kill()
         holder.wait()
     assert ended.value.code == 2
-    assert "a backfill, comparison or sweep measures in this checkout; wait for it, or stop it" in capsys.readouterr().err
+    assert (
+        "a backfill, comparison or sweep measures in this checkout; wait for it, or stop it"
+        in capsys.readouterr().err
+    )

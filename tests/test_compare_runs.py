@@ -186,10 +186,7 @@ def test_no_two_measure_in_one_checkout(checkout, attempts, monkeypatch, capsys)
 
     monkeypatch.setattr(tasks, "only_one", busy)
     assert compare("4.0.0b20", "4.0.0b21") == 2
-    assert (
-        "sweep measures in this checkout; wait for it, or use --no-run"
-        in capsys.readouterr().err
-    )
+    assert "sweep measures in this checkout; wait for it, or use --no-run" in capsys.readouterr().err
 
 
 def test_an_older_suite_is_refused_before_anything_is_measured(checkout, attempts, capsys):

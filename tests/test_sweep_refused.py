@@ -203,7 +203,9 @@ def test_another_one_is_running(refused, smi, history):
     smi(H100)
     (history.work / "backfill").mkdir(parents=True)
     with only_one(history.work / "backfill" / ".lock"):
-        assert refused().startswith("a backfill, comparison or sweep measures in this checkout; wait for it, or stop it")
+        assert refused().startswith(
+            "a backfill, comparison or sweep measures in this checkout; wait for it, or stop it"
+        )
 
 
 def test_no_history(project, capsys):
