@@ -133,6 +133,7 @@ def test_mutant_hangs_behind_others(costs_itself):
 def test_so_it_is_with_real_processes(runner, monkeypatch):
     monkeypatch.setattr(runtime, "run_jobs", pool.run_jobs)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("FA4_ASV_OTHERS", "1000")
     monkeypatch.setenv("PYTHONPATH", f"{runner.folder / 'illegal_access'}:{ROOT}")
     records = runner.together("illegal_access", FULL, GUILTY, D128)
     assert {shape: record.state for shape, record in records.items()} == {
