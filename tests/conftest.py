@@ -17,8 +17,9 @@ from tests.registry_fake import FakeRegistry, sdist
 
 pytest_plugins = ["tests.real_checkout", "tests.upstream_fake", "tests.standin_runs", "tests.browser"]
 ROOT = Path(__file__).resolve().parent.parent
-# pytest-xdist's name for one of several processes; the group of tests that share the real checkout.
-WORKER, REAL = "PYTEST_XDIST_WORKER", "real"
+WORKER = "PYTEST_XDIST_WORKER"  # pytest-xdist's name for one of several processes
+# How the names of files begin that share a costly fixture: the real checkout, the report of the whole record.
+REAL, SHARED = "test_real", ("test_real", "test_report")
 # A shell's `&` starts its job with SIGINT ignored, and children inherit that: those that tests interrupt must hear it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -66,9 +67,9 @@ def own_folder() -> Iterator[None]:
 
 
 def group_of(nodeid: str) -> str:
-    """Tests that share costly fixtures stay in one process: those of a file, and all that use the real checkout."""
-    name = nodeid.partition("::")[0]
-    return REAL if Path(name).name.startswith("test_real") else name
+    """What stays in one process: the tests of a file, or of all files that share a costly fixture."""
+    name = Path(nodeid.partition("::")[0]).name
+    return next((shared for shared in SHARED if name.startswith(shared)), name)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -8,13 +8,16 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import Browser, Route
 
 from tests.browser import Watched, violations, watched
 from tests.test_backfill import history  # noqa: F401 - a fixture
 from tests.test_publish import publish, recorded  # noqa: F401 - a fixture
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Route
 
 SHORT = ("index.html", "support.html", "reading.html", "route.html")
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
