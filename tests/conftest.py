@@ -13,10 +13,13 @@ import pytest
 
 from fa4_asv.base.project import Project
 from fa4_asv.report.site import write_report
-from tests.registry_fake import FakeRegistry, sdist
+from tests.support import ROOT
+from tests.support.registry_fake import FakeRegistry, sdist
 
-pytest_plugins = ["tests.real_checkout", "tests.upstream_fake", "tests.standin_runs", "tests.browser"]
-ROOT = Path(__file__).resolve().parent.parent
+pytest_plugins = [
+    f"tests.support.{name}"
+    for name in ("real_checkout", "upstream_fake", "standin_runs", "browser", "backfills", "publishing")
+]
 WORKER = "PYTEST_XDIST_WORKER"  # pytest-xdist's name for one of several processes
 # How the names of files begin that share a costly fixture: the real checkout, the report of the whole record.
 REAL, SHARED = "test_real", ("test_real", "test_report")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import io
 import json
 import os
@@ -15,7 +14,6 @@ import tarfile
 import time
 import zipfile
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import zstandard
@@ -30,18 +28,7 @@ from fa4_asv.history import toolchain
 from fa4_asv.history.toolchain import Lock, install, packed_packages
 
 ROOT = Path(__file__).parent.parent
-TOOLS = ROOT / "tools"
 RELEASES = ("4.0.0b36", "4.0.0b18")
-
-
-def tool(name: str) -> ModuleType:
-    """A script of tools/ as a module."""
-    spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def lay_made_up(lock: Lock, *where: str) -> None:

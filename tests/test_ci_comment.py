@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from tests.ci_fakes import FakeGitHub, archive_of
-from tests.conftest import ROOT
+from tests.support import ROOT
+from tests.support.ci_fakes import FakeGitHub, archive_of
 from tools.ci.comment import JOINER, LARGEST_REPORT, disarm, step
 from tools.ci.steps import main
 

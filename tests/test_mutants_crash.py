@@ -20,7 +20,8 @@ from fa4_asv.measure import pool  # noqa: E402
 from fa4_asv.measure.pool import Job, Outcome  # noqa: E402
 from fa4_asv.measure.runtime import collect as runtime  # noqa: E402
 from fa4_asv.measure.runtime import worker as runtime_worker  # noqa: E402
-from tests.standin_runs import D64, D128, FULL, ROOT  # noqa: E402
+from tests.support import ROOT  # noqa: E402
+from tests.support.standin_runs import D64, D128, FULL  # noqa: E402
 
 GUILTY = D64
 CALL = f"(guard of fa4 forward {GUILTY})"

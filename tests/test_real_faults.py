@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from fa4_asv.record.store import load_result, sidecar_path
-from tests.real_checkout import asv, toolchain_of
+from tests.support.real_checkout import asv, toolchain_of
 
 pytestmark = pytest.mark.slow
 

@@ -24,7 +24,7 @@ from fa4_asv.history.toolchain import Policy, install
 from fa4_asv.measure.driver_stubs import target_environment
 from fa4_asv.measure.pool import Job, run_jobs
 from fa4_asv.record.store import read_sidecar, sidecar_path
-from tests.real_checkout import ENVIRONMENT, asv
+from tests.support.real_checkout import ENVIRONMENT, asv
 
 pytestmark = pytest.mark.slow
 BF16, FP32 = 2, 4

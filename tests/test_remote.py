@@ -14,8 +14,8 @@ from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.history import remote
 from fa4_asv.history.branches import sync_branches
 from fa4_asv.history.repository import resolve
-from tests import upstream_fake
-from tests.upstream_fake import commit, lose_file, refs, run_sync
+from tests.support import upstream_fake
+from tests.support.upstream_fake import commit, lose_file, refs, run_sync
 
 
 @pytest.mark.parametrize(

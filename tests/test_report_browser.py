@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser import Watched, violations, watched
-from tests.test_backfill import history  # noqa: F401 - a fixture
-from tests.test_publish import publish, recorded  # noqa: F401 - a fixture
+from tests.support.browser import Watched, violations, watched
+from tests.support.publishing import publish
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Route
@@ -133,7 +132,7 @@ def test_pictures_of_both_schemes_and_a_phone(real_report, chromium, tmp_path):
 
 
 @pytest.fixture
-def served(recorded) -> Iterator[tuple[Path, str]]:  # noqa: F811
+def served(recorded) -> Iterator[tuple[Path, str]]:
     """asv's site of a small record, with the report below it: its folder and its address."""
     # asv's page asks for a graph of every benchmark that is listed, recorded or not.
     path = recorded.results / "benchmarks.json"

@@ -18,7 +18,7 @@ from fa4_asv.integrity.figures import disagreement, is_repeated
 from fa4_asv.integrity.verify import verify
 from fa4_asv.record.schema import CaseRecord
 from fa4_asv.record.store import Value, sidecar_path, write_sidecar
-from tests.test_results import FIGURES, MEASURED, REFUSED, make, result
+from tests.support.results import FIGURES, MEASURED, REFUSED, make, result
 
 COMMIT = "c" * 40
 BROKEN = CaseRecord("broken", "killed by SIGSEGV")
