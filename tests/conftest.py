@@ -21,6 +21,7 @@ pytest_plugins = [
     for name in ("real_checkout", "upstream_fake", "standin_runs", "browser", "backfills", "publishing")
 ]
 WORKER = "PYTEST_XDIST_WORKER"  # pytest-xdist's name for one of several processes
+SLOW = {"real_report", "chromium"}  # fixtures that take seconds, the first of them more with each release
 # How the names of files begin that share a costly fixture: the real checkout, the report of the whole record.
 REAL, SHARED = "test_real", ("test_real", "test_report")
 # A shell's `&` starts its job with SIGINT ignored, and children inherit that: those that tests interrupt must hear it.
@@ -90,6 +91,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Fast tests first: a broken harness shows in seconds. One of several processes begins with the longest group."""
+    for item in items:
+        if SLOW & set(item.fixturenames):
+            item.add_marker("slow")
     several = WORKER in os.environ
     items.sort(
         key=lambda item: (
