@@ -14,7 +14,6 @@ from tests.real_checkout import command  # noqa: E402
 from tests.standin_checkout import COUNTING_WORKER, Checkout, standin_checkout  # noqa: E402
 
 BACKWARD = r"^backward.*'b1_s256_h2_d128_causal'"
-WORKER = '_WORKER = ("-m", "fa4_asv.measure.runtime.worker")'
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +23,6 @@ def checkout(tmp_path_factory) -> Checkout:
     worker = found.project.root / "counting_worker.py"
     # Little noise: three processes a side are enough.
     worker.write_text(COUNTING_WORKER.replace("WorkTimer(seed)", "WorkTimer(seed, within=0.0005)"))
-    engine = found.project.root / "fa4_asv" / "backfill" / "sweep" / "engine.py"
-    text = engine.read_text(encoding="utf-8")
-    assert text.count(WORKER) == 1
-    engine.write_text(text.replace(WORKER, f"_WORKER = ({str(worker)!r},)"), encoding="utf-8")
     return found
 
 
@@ -35,7 +30,8 @@ def against(checkout: Checkout, tree: Path) -> tuple[int, dict, str]:
     """Exit code, row and stderr of b1 against a tree, one backward."""
     words = ("4.0.0b1", "--worktree", str(tree), "-m", "box", "--set", "cpu", "-b", BACKWARD)
     words += ("--processes", "3", "--rounds", "1", "--format", "json")
-    done = command(checkout.project.root, "fa4_asv", "compare", *words, **checkout.environment)
+    worker = str(checkout.project.root / "counting_worker.py")
+    done = command(checkout.project.root, "fa4_asv", "compare", *words, **checkout.environment, WORKER=worker)
     assert done.stdout, done.stderr
     (row,) = json.loads(done.stdout)["comparisons"][0]["rows"]
     return done.returncode, row, done.stderr
