@@ -1,4 +1,4 @@
-"""`fa4-asv publish`: asv's site from every sound result file; what is damaged costs itself, not the site."""
+"""`fa4-asv publish`: asv's site from every sound result file; damaged files are left out."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _BENCHMARKS_VERSION = 2  # asv.benchmarks.Benchmarks of asv 0.6
 @click.option("--html-dir", type=click.Path(path_type=Path), help="Where the site goes (default: html/).")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 def publish(html_dir: Path | None, as_json: bool) -> None:
-    """Verify the record, publish aside what is sound, and swap the site.
+    """Verify the record, publish what is sound to a temporary folder, and swap the site.
 
-    A file that `fa4-asv verify` finds wrong, or that asv would not read, is refused by name, the rest is
-    published. A publish that fails or is killed leaves the old site.
+    A file that `fa4-asv verify` finds wrong, or that asv cannot read, is named and left out; the rest is
+    published. If the command fails or is killed, the old site stays.
 
-    Exit code: 0 everything is published, 1 without the refused files, 2 nothing was published.
+    Exit code: 0 everything is published, 1 some files were left out, 2 nothing was published.
 
     \b
     Examples:
