@@ -18,6 +18,7 @@ from asv.console import log
 
 from fa4_asv.asv_plugin import selection
 from fa4_asv.asv_plugin.base_environments import Bases
+from fa4_asv.asv_plugin.repo import branches_here
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import write_atomic
 from fa4_asv.base.machine import ANY_PYTHON, NOGPU, find_tool, python_tag
@@ -47,12 +48,18 @@ class Fa4Environment(environment.Environment):  # type: ignore[misc]
             self._policy = Policy.from_environment()
         except Fa4AsvError as error:
             raise util.UserError(str(error)) from None
+        if not self.matches(python):
+            raise util.UserError(f"environment fa4 has no Python {python!r}; write `-E fa4` or `-E fa4:same`")
         self._project_files = Project.find(Path.cwd())
+        # `asv run` without a range fails at a branch that is not here; it makes its environments first.
+        conf.branches = branches_here(self._project_files, conf.branches)
         self._bases = Bases(self._project_files, same=python == "same")
         self._flavour = requirements.get("flavour", "cu12")
         requirements = {"flavour": self._flavour, "toolchain": self._policy.name}
-        # Exact figures do not depend on Python; what a clock measures does.
-        label = ANY_PYTHON if selection.machine() == NOGPU else python_tag()
+        # Exact figures do not depend on Python; what a clock measures does. `asv profile` records neither, and
+        # looks for an environment of its own Python.
+        exact = selection.machine() == NOGPU and selection.command() != "Profile"
+        label = ANY_PYTHON if exact else python_tag()
         self._owner = os.getpid()
         # asv derives folder and name from these while its own __init__ runs.
         self._python, self._requirements = label, requirements
