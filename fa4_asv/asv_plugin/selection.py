@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import io
 import os
 import sys
@@ -62,13 +63,17 @@ def terminal() -> str:
 
 def asked(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """asv's command line as asv parses it; empty where it is none, as when asv was called as a library."""
-    words = sys.argv[1:] if arguments is None else list(arguments)
+    return _parsed(tuple(sys.argv[1:] if arguments is None else arguments))
+
+
+@functools.cache
+def _parsed(words: tuple[str, ...]) -> argparse.Namespace:
     parser, _ = make_argparser()
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             found: argparse.Namespace = parser.parse_args(words)
             return found
-    except SystemExit:
+    except (SystemExit, TypeError):  # TypeError: asv's parser of `find` cannot say what is missing
         return argparse.Namespace()
 
 
