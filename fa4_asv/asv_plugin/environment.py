@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -85,6 +86,12 @@ class Fa4Environment(environment.Environment):  # type: ignore[misc]
 
     def install_project(self, conf: Any, repo: Any, commit_hash: str) -> None:
         """Lay sources and toolchain of `commit_hash`. An expected failure is one line and a failed build."""
+        if not re.fullmatch(
+            "[0-9a-f]{40}", commit_hash
+        ):  # `asv run TAGS`: results would be recorded under a name
+            raise util.UserError(
+                f"{commit_hash} is no hash of a commit; write `asv run ALL` in place of TAGS"
+            )
         # What an earlier round laid must not vouch for this one.
         selection.forget(commit_hash, self.name)
         try:

@@ -113,7 +113,7 @@ def _write(target: Path, data: Any, api_version: int | None, compact: bool) -> N
 
 def _write_results(target: Path, data: dict[str, Any], api_version: int | None, compact: bool) -> None:
     """One result file and its sidecar: after measuring what is new, after `asv rm` what is left."""
-    measured: dict[str, Any] | None = {**data, "durations": _durations(data["durations"])}
+    data = {**data, "durations": _durations(data["durations"])}
     if selection.is_measuring():
         if selection.saves_nothing():
             return
@@ -123,12 +123,9 @@ def _write_results(target: Path, data: dict[str, Any], api_version: int | None, 
     project = Project.find(Path.cwd())
     project.work.mkdir(exist_ok=True)
     with results_lock(project):
-        if not selection.is_measuring():
-            keep_removed(target, data)
-        else:
-            measured = keep_measured(target, data)
-        if measured is not None:
-            _write(target, measured, api_version, compact)
+        left = keep_measured(target, data) if selection.is_measuring() else keep_removed(target, data)
+        if left is not None:
+            _write(target, left, api_version, compact)
 
 
 def _edited(target: Path, data: Any) -> Any:

@@ -47,14 +47,15 @@ def keep_measured(path: Path, data: dict[str, Any]) -> dict[str, Any] | None:
     return None if same and there and results.same_figures(there) else results.to_json()
 
 
-def keep_removed(path: Path, data: dict[str, Any]) -> None:
-    """`asv rm benchmark=...`: what the sidecar holds of benchmarks that are no longer in `data` goes as well.
+def keep_removed(path: Path, data: dict[str, Any]) -> dict[str, Any]:
+    """What to write after `asv rm benchmark=...`; what the sidecar holds of benchmarks that are gone goes as well.
 
     Else the next run would take the removed figures from there.
     """
     sidecar = sidecar_path(path)
     if sidecar.is_file():
         write_sidecar(sidecar, without_removed(read_sidecar(sidecar), set(data["results"])))
+    return data
 
 
 def without_removed(old: Sidecar, names: set[str]) -> Sidecar:
