@@ -149,12 +149,9 @@ def _without_line(name: str, benchmark: Any) -> Any:
 
 
 def _durations(durations: dict[str, float]) -> dict[str, float]:
-    """Seconds of each setup_cache under the name that the list of benchmarks has; of an unknown line, nothing."""
+    """Seconds of each setup_cache under the name that the list of benchmarks has; those of an older line as they are."""
     kept: dict[str, float] = {}
     for key, seconds in durations.items():
         place = key.removeprefix(_SETUP_CACHE).removesuffix(">")
-        if not key.startswith(_SETUP_CACHE) or ":" not in place:
-            kept.setdefault(key, seconds)
-        elif place in _classes:
-            kept[f"{_SETUP_CACHE}{_classes[place]}>"] = seconds
+        kept[f"{_SETUP_CACHE}{_classes[place]}>" if place in _classes else key] = seconds
     return kept
