@@ -146,17 +146,16 @@ def test_leftovers_of_a_killed_publish_are_removed(recorded, monkeypatch):
 
 
 @pytest.mark.parametrize("exchange", [True, False])
-def test_the_swap_keeps_what_git_tracks(tmp_path, monkeypatch, exchange):
+def test_the_swap_puts_the_whole_new_site_in_place(tmp_path, monkeypatch, exchange):
     if not exchange:
         monkeypatch.setattr(module, "_exchange", lambda *_: False)
     new, target = tmp_path / "aside" / "html", tmp_path / "html"
     for folder, text in ((new, "new"), (target, "old")):
         folder.mkdir(parents=True)
         (folder / "index.html").write_text(text)
-    (target / ".gitkeep").touch()
     (target / "gone.html").touch()
     swap(new, target)
-    assert sorted(path.name for path in target.iterdir()) == [".gitkeep", "index.html"]
+    assert sorted(path.name for path in target.iterdir()) == ["index.html"]
     assert (target / "index.html").read_text() == "new"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["aside", "html"]
 

@@ -7,8 +7,10 @@ import shutil
 
 import pytest
 from asv.config import Config
+from asv.environment import get_environments
 
-from fa4_asv.asv_plugin import hooks
+from fa4_asv.asv_plugin.environment import Fa4Environment  # noqa: F401 - asv finds it by its name
+from fa4_asv.asv_plugin.repo import branches_here
 from fa4_asv.backfill.tasks import Attempt, commits_of, missing
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.cli import run
@@ -175,16 +177,16 @@ def test_the_site_is_made_with_and_without_upstream(elsewhere, upstream, capsys)
 
 
 def test_a_configured_branch_that_is_not_here_is_left_out(history, tmp_path):  # noqa: F811
-    hooks.setup()
     conf = Config.load("asv.conf.json")
-    assert json.loads((history.root / "asv.conf.json").read_text())["branches"] == ["releases", "main"]
-    assert conf.branches == ["releases"]
-    sync_branches(history, str(make_upstream(tmp_path / "fork")))
     assert conf.branches == ["releases", "main"]
-    conf.branches = ["nosuch"]
-    assert conf.branches == ["releases"]
+    assert branches_here(history, conf.branches) == ["releases"]
+    list(get_environments(conf, ["fa4:same"]))
+    assert conf.branches == ["releases"], "making an environment is asv's first step of a run"
+    sync_branches(history, str(make_upstream(tmp_path / "fork")))
+    assert branches_here(history, ["releases", "main"]) == ["releases", "main"]
+    assert branches_here(history, ["nosuch"]) == ["releases"]
     shutil.rmtree(history.repository)
-    assert conf.branches == ["nosuch"], "without a history its own error comes first"
+    assert branches_here(history, ["nosuch"]) == ["nosuch"], "without a history its own error comes first"
 
 
 def test_a_commit_that_cannot_be_measured_says_why(beside, monkeypatch):

@@ -55,7 +55,7 @@ def _key(group: Group) -> str:
 def _recorded(data: Any) -> Iterator[tuple[str, float]]:
     """Seconds of collecting, cached repetitions left out, and of groups that are measured figure by figure."""
     for name, seconds in data.get("durations", {}).items():
-        found = re.match(r"<setup_cache (\w+):", str(name))
+        found = re.match(r"<setup_cache (\w+)[.:]", str(name))  # its class, or in older files its line
         if found and seconds > _CACHED:
             yield found[1], float(seconds)
     direct: dict[str, float] = {}

@@ -25,7 +25,7 @@ from fa4_asv.catalog.benchmarks import GROUPS, Group, key_of
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.history.repository import BRANCH, CUTE, NO_HISTORY, git, has_history, in_hashes
 from fa4_asv.integrity.staging import seed, stage, take
-from fa4_asv.record.schema import Sidecar
+from fa4_asv.record.schema import CaseRecord, Sidecar
 from fa4_asv.record.store import Result, iter_results, load_result, read_sidecar, sidecar_path
 
 # A full set takes minutes; every call in it is bounded, so this ends only what hangs elsewhere.
@@ -158,9 +158,14 @@ def _lacking(sidecar: Sidecar | None, wish: Wish) -> Iterator[str]:
     done = tuple(state for state in DONE if state != "broken" or not wish.retry_broken)
     for group in GROUPS.values():
         records = sidecar.groups.get(group.name, {}) if sidecar else {}
-        have = {key for key, record in records.items() if record.state in done}
+        have = {key for key, record in records.items() if record.state in done and _is_whole(record, group)}
         if wanted_cases(group, wish) - have:
             yield group.name
+
+
+def _is_whole(record: CaseRecord, group: Group) -> bool:
+    """Whether a measured case has every metric: `asv rm benchmark=...` takes single ones."""
+    return record.state != "measured" or group.metrics.keys() <= {*record.figures, *record.samples}
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def _refuse_foreign(project: Project, target: Path) -> None:
         raise Fa4AsvError(f"{target} holds this checkout; choose an empty folder for the site")
     if target.exists() and not target.is_dir():
         raise Fa4AsvError(f"{target} is no folder; choose another one for the site")
-    others = {path.name for path in target.iterdir()} - {".gitkeep"} if target.is_dir() else set()
+    others = {path.name for path in target.iterdir()} if target.is_dir() else set()
     if others and not {"asv.js", "index.json"} <= others:
         raise Fa4AsvError(f"{target} holds {min(others)} but no site of asv; choose an empty folder")
 
@@ -240,9 +240,6 @@ def swap(new: Path, target: Path) -> None:
     """Put the folder `new` in the place of `target`: a reader sees the old site or the new one."""
     aside, old = _beside(target)
     try:
-        for name in (".gitkeep",):  # git keeps the empty folder by it
-            if (target / name).is_file():
-                shutil.copyfile(target / name, new / name)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(new, aside)  # onto the target's file system
         aside.chmod(0o755)
