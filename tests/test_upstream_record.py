@@ -21,7 +21,7 @@ from fa4_asv.history.registry import Registry
 from fa4_asv.history.repository import git
 from fa4_asv.history.source import lay_source
 from fa4_asv.history.sync import sync
-from fa4_asv.history.toolchain import Policy, lock_for
+from fa4_asv.history.toolchain import Policy, keep_lock, lock_for
 from fa4_asv.integrity.provenance import note
 from fa4_asv.integrity.verify import verify
 from fa4_asv.record.store import iter_results, read_sidecar, sidecar_path
@@ -104,9 +104,7 @@ def test_what_is_noted_never_changes_and_is_in_order(tmp_path):
         "{",
     ):
         path.write_text(damage)
-        with pytest.raises(
-            Fa4AsvError, match="is damaged .*; restore it with `git checkout -- upstream.json`"
-        ):
+        with pytest.raises(Fa4AsvError, match="is (damaged|not JSON) .*; restore it from git"):
             load_commits(path)
 
 
@@ -122,7 +120,10 @@ def elsewhere(beside, registry):
     for name in ("fa4_asv", "benchmarks"):
         (beside.root / name).symlink_to(ROOT / name)
     for release in Manifest.load(beside.manifest).releases:
-        record(beside, release.commit, release.version)
+        packages = read_sidecar(
+            sidecar_path(record(beside, release.commit, release.version))
+        ).toolchain.packages
+        keep_lock(beside, release.version, "cu13", "day", packages)
     kernel = main_of(beside)[-1]
     path = record(beside, kernel, "")
     note(beside, [read_sidecar(sidecar_path(path))])
@@ -136,7 +137,8 @@ def test_verify_knows_what_was_noted_and_names_what_was_not(elsewhere):
     project, kernel = elsewhere
     assert verify(project) == []
     project.upstream.unlink()
-    (problem,) = verify(project)
+    listed, problem = verify(project)
+    assert (listed.path, listed.what[:38]) == (project.upstream, "missing, and 1 result file of upstream")
     assert f"commit {kernel} is no release of the history and not in history/upstream.json" in problem.what
 
 
