@@ -32,7 +32,8 @@ from fa4_asv.report.swept import (
 )
 
 # The legend, in the order of the palette.
-KEYS = ("FA4", *NAMES.values(), "faster than the release before", "slower")
+KEYS = ("FA4", NAMES["cudnn"], "faster than the release before", "slower", NAMES["fa2"])
+SMALL = KEYS[:-1]  # what a small chart shows
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,18 @@ def glances(one: Swept) -> list[Glance]:
     for call in one.calls:
         origins = origins_of(one, call)
         if origins:
-            points = max(origins.values(), key=len)
+            points = _spanned(one, call, max(origins.values(), key=len))
             chart = _chart(one, call, points, ("cudnn",), (300, 130))
             noise = one.noise_of(call)
             seen = f"; seen from {noise.visible * 100:.1f}\xa0%" if noise and noise.freedom else ""
             found.append(Glance(Cell(call.title, call.page(one.key.machine)), chart, call.words + seen))
     return found
+
+
+def _spanned(one: Swept, call: Call, timed: Sequence[Point]) -> list[Point]:
+    """The points of one card, and those without a time between them, where the line has a gap."""
+    first, last = one.points.index(timed[0]), one.points.index(timed[-1])
+    return [point for point in one.points[first : last + 1] if point in timed or not seconds_of(point, call)]
 
 
 def _chart(
@@ -116,7 +123,7 @@ def _chart(
         ]
         if any(known):
             drawn.append(Line(NAMES[name], KEYS.index(NAMES[name]), known))
-    for verdict, colour in ((FASTER, 3), (SLOWER, 4)):
+    for verdict, colour in ((FASTER, 2), (SLOWER, 3)):
         marked = [
             figure if _verdict_at(one, point, call) == verdict else None
             for point, figure in zip(points, figures, strict=True)
@@ -166,8 +173,8 @@ def _spoken(drawn: Sequence[Line], points: Sequence[Point], form: Callable[[floa
 def _call_part(one: Swept, call: Call, timeline: Timeline) -> CallPart:
     origins = origins_of(one, call)
     charts: list[Chart] = []
-    for points in sorted(origins.values(), key=len, reverse=True):
-        size = (420, 180)
+    for timed in sorted(origins.values(), key=len, reverse=True):
+        points, size = _spanned(one, call, timed), (420, 180)
         charts.append(_chart(one, call, points, YARDSTICKS, size))
         if len(points) > 1:
             charts.append(_chart(one, call, points, (), size, relative=True))
@@ -226,12 +233,12 @@ def _history(one: Swept, call: Call, timeline: Timeline) -> Table:
                 *_verdict_cells(one, step, row, timeline),
                 *(times(beside(point, call, name)) for name in YARDSTICKS),
                 *([record.words.get("card", NONE)[:8] if record and seconds else NONE] if cards else []),
-                _why(row, record.why if record else ""),
+                Cell(_why(row, record.why if record else ""), css="prose"),
             ]
         )
     head = ["", "date", "seconds", "TFLOP/s", "change", f"{CONFIDENCE * 100:g}\xa0% interval", "verdict"]
     head += [*(f"against {name}" for name in NAMES.values()), *(["card"] if cards else []), "reason"]
-    return Table(f"{call.title}, {one.key.title}: every release, newest first", head, rows, "wide")
+    return Table(f"{call.title}, {one.key.title}: every release, newest first", head, rows, "wide dated")
 
 
 def _verdict_cells(one: Swept, step: ClockStep | None, row: Row | None, timeline: Timeline) -> list[Cell]:
@@ -246,7 +253,7 @@ def _verdict_cells(one: Swept, step: ClockStep | None, row: Row | None, timeline
 
 
 def _why(row: Row | None, why: str) -> str:
-    """Why there is no time; else why the rule cannot tell."""
-    if why:
+    """Why there is no time; else why the rule cannot tell, where the interval beside it does not say so already."""
+    if why or row is None or row.verdict not in ("unclear", "not comparable"):
         return why
-    return row.words if row and row.verdict in ("unclear", "not comparable") else ""
+    return "" if row.reason == "wide-interval" else row.words.partition(";")[0]

@@ -17,8 +17,18 @@ from fa4_asv.report.model import Key, Model, Point
 from fa4_asv.report.multiples import short
 from fa4_asv.report.parts import Cell, Table
 from fa4_asv.report.parts import Row as TableRow
-from fa4_asv.report.run_time_cells import NONE, page_of
-from fa4_asv.report.swept import BACKWARD, FORWARD, Call, ClockStep, Swept, css_of, reason_of, speed
+from fa4_asv.report.run_time_cells import NONE, page_of, place
+from fa4_asv.report.swept import (
+    BACKWARD,
+    FORWARD,
+    Call,
+    ClockStep,
+    Swept,
+    css_of,
+    reason_of,
+    seconds_of,
+    speed,
+)
 
 _FA4 = "fa4/"  # called directly; a yardstick or torch's route that fails says nothing of the release
 _TITLE = "on a card"
@@ -73,6 +83,12 @@ class Cards:
 
     def warnings(self, commit: str) -> list[str]:
         return [sentence for one in self.broken(commit) for sentence in one.sentences]
+
+    def broken_releases(self) -> list[Cell]:
+        """Links to the releases of which calls are broken on a card, in the order of the model."""
+        points = {one.point.commit: one.point for one in self.said if one.broken and one.point.release}
+        ordered = sorted(points.values(), key=lambda point: (point.date, point.label))
+        return [Cell(short(point.label), place(point)) for point in ordered]
 
     def of_step(self, step: Step) -> list[Said]:
         """What was broken of a step's newer side, on cards of its architecture with its toolchain."""
@@ -133,7 +149,8 @@ def beside_releases(table: Table, commits: Sequence[str], cards: Cards) -> Table
     if not any(found):
         return table
     rows = [[*row[:-1], _of_release(said), row[-1]] for row, said in zip(table.rows, found, strict=True)]
-    return replace(table, head=[*table.head[:-1], _TITLE, table.head[-1]], rows=rows)
+    head = [*table.head[:-1], _TITLE, table.head[-1]]
+    return replace(table, head=head, rows=rows, css=f"{table.css} day")
 
 
 def _of_release(said: Sequence[Said]) -> Cell:
@@ -182,7 +199,7 @@ def _clocked(one: Swept, step: ClockStep) -> Clocked:
     rows: list[TableRow] = [
         [
             Cell(call.title, call.page(one.key.machine)),
-            *(words.seconds(side) if side else NONE for side in (row.base, row.head)),
+            *(_seconds(point, call) for point in (step.before, step.after)),
             Cell(speed(row) or NONE, css=css_of(row)),
             Cell(row.verdict, css=css_of(row)),
             _why(step.after, call) if not row.ratio else "",
@@ -193,6 +210,11 @@ def _clocked(one: Swept, step: ClockStep) -> Clocked:
     return Clocked(
         title, page_of(one.key.machine), sentence, Table(title, head, rows, "wide") if told else None
     )
+
+
+def _seconds(point: Point, call: Call) -> str:
+    seconds = seconds_of(point, call)
+    return words.seconds(seconds) if seconds else NONE
 
 
 def _why(point: Point, call: Call) -> str:

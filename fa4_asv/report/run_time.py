@@ -78,10 +78,12 @@ def _lead(one: Swept) -> str:
     names = ", ".join(one.said("card name")) or "of unknown name"
     torch = ", ".join(one.said("torch"))
     what = "releases" if one.key.history == RELEASES else "commits"
-    several = " Each call was timed on one of them for all." if cards > 1 and _each_on_one(one) else ""
+    several = (
+        f" Each call was timed on one of them, for all {what}." if cards > 1 and _each_on_one(one) else ""
+    )
     return (
         f"{len(points)} {what}, {span}, {len(one.calls)} calls; {counted(cards, 'card')} ({names}).{several} "
-        f"{f'torch {torch}. ' if torch else ''}Each against the one before that was timed here, by the rule for "
+        f"{f'cuDNN and FA2 are those of torch {torch}. ' if torch else ''}Each against the one before that was timed here, by the rule for "
         f"releases of one sweep: faster or slower where the {CONFIDENCE * 100:g}\xa0% interval excludes no change and "
         f"the change is {RELEVANT * 100:g}\xa0% or more."
     )
@@ -114,7 +116,7 @@ def _changed_table(one: Swept, direction: str) -> Table:
     if quiet:
         name = f"{'the other ' if rows else ''}{quiet}"
         rows.append([Cell(name), "", *([_QUIET] * len(kinds)), ""])
-    return Table(f"{direction}, against the one before", ["", "date", *kinds, _COMPILER], rows)
+    return Table(f"{direction}, against the one before", ["", "date", *kinds, _COMPILER], rows, "dated")
 
 
 def _told_cell(one: Swept, rows: Rows, calls: Sequence[Call]) -> Cell:
@@ -142,7 +144,7 @@ def _compiler(step: ClockStep) -> str:
     if _COMPILER in moved:
         was, now = moved[_COMPILER]
         return f"{was or 'absent'} → {now or 'absent'}"
-    return "the same; others moved" if moved else "the same"
+    return new.get(_COMPILER, NONE) + ("; others moved" if moved else "")
 
 
 def _verdicts(one: Swept) -> Table:
@@ -160,7 +162,7 @@ def _verdicts(one: Swept) -> Table:
         rows.append(
             [named(step.after), short(step.before.label), words.day(step.after.date), *cells, _compiler(step)]
         )
-    return Table("Every release: calls by verdict", ["", "against", "date", *names, _COMPILER], rows)
+    return Table("Every release: calls by verdict", ["", "against", "date", *names, _COMPILER], rows, "dated")
 
 
 # What it costs to stay behind
@@ -201,7 +203,7 @@ def _behind_table(one: Swept, direction: str, spans: Sequence[Sequence[Point]], 
     seen = [NONE if math.isnan(share) else f"{share * 100:.1f}\xa0%" for share in least.values()]
     rows.append(["seen from", *seen[:-1], ""])
     title = f"{direction}, {what}: time over that of {short(one.newest.label)}"
-    return Table(title, ["", *every], rows)
+    return Table(title, ["", *every], rows, "dated")
 
 
 def _span(span: Sequence[Point]) -> Cell:
@@ -370,7 +372,10 @@ def _agreement(one: Swept, other: Swept) -> list[Table]:
             str(each.ratios),
             f"{each.median * 100:.2f}\xa0%",
             f"{each.bound * 100:.2f}\xa0%",
-            ", ".join(" ".join(name.replace("-history", "").split()[:2]) for name in each.beyond) or "none",
+            ", ".join(
+                " ".join(name.replace("-history", "").replace("fa4/", "").split()[:2]) for name in each.beyond
+            )
+            or "none",
         ]
         for each in agreement_among(mine, theirs, order)
     ]

@@ -20,7 +20,7 @@ from fa4_asv.integrity.staging import is_verified
 from fa4_asv.integrity.verify import Problem, sound_files, verify
 from fa4_asv.record.explanation import Explanation, read_explanation
 from fa4_asv.report import chronicle, multiples, words
-from fa4_asv.report.call_history import KEYS, call_pages
+from fa4_asv.report.call_history import KEYS, SMALL, call_pages
 from fa4_asv.report.cards import Cards, beside_releases, beside_steps, broken_table, cards_of, clocked
 from fa4_asv.report.compile_times import compile_seconds
 from fa4_asv.report.events import JUDGED, Step, Timeline, timeline
@@ -114,6 +114,7 @@ def pages(model: Model, found: Timeline) -> Iterator[Page]:
         css=_CSS.get(top.verdict if top else "", "same"),
         machines=timed,
         clock=on_the_clock(first),
+        broken=cards.broken_releases(),
         history=history(model, found),
         largest=beside_steps(largest(found), found.steps, cards),
         steps=len(found.steps),
@@ -180,7 +181,7 @@ def _run_time(swept: Sequence[Swept], found: Timeline, render: Any) -> Iterator[
             machine=machine,
             pages=[swept_page(one, swept) for one in series],
             siblings=[each for each in links if each[0] != machine],
-            keys=KEYS,
+            keys=SMALL,
         )
         for page in call_pages(series, found):
             title = f"{page.title} on {machine}"
