@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import replace
+from statistics import fmean
 
 import pytest
 
 from fa4_asv.base.project import Project
+from fa4_asv.compare.false_alarms import rate_interval
 from fa4_asv.compare.noise import noise_of, totals
 from fa4_asv.record.schema import CaseRecord
 from fa4_asv.record.store import iter_results
@@ -113,6 +115,10 @@ def test_what_it_costs_to_stay_behind_is_the_geometric_mean_of_what_both_have(cl
     assert head == ["", "d128 causal", "d128 full", "all"]
     by_name = {row[0]: row[1:] for row in rows}
     assert list(by_name) == ["b6 to b9", "b5", "b1 to b4", "seen from"]
+    one = only(clock)
+    levels = [[math.log(one.behind(point, call)) for point in one.points[:4]] for call in (MAIN, LONGER)]
+    means = [fmean(levels[0]), fmean(levels[1]), fmean(levels[0] + levels[1])]
+    assert by_name["b1 to b4"] == [f"{math.exp(mean):.3f}" for mean in means]
     causal, full, both = map(float, by_name["b1 to b4"])
     assert causal == pytest.approx(1 / 0.95, abs=0.002) and full == pytest.approx(1 / 1.03, abs=0.002)
     assert both == pytest.approx(math.sqrt(causal * full), abs=0.002)
@@ -125,7 +131,8 @@ def test_noise_and_false_alarms_stand_beside_each_call(clock):
     alarms, pairs = totals(calls)
     _, *rows = tables(clock)["Noise by the length of a call"]
     assert rows[-1][0] == "all" and rows[-1][5] == f"{alarms} of {pairs}"
-    assert re.fullmatch(r"[\d.]+\xa0% to [\d.]+\xa0%", rows[-1][7])
+    low, high = (f"{edge * 100:.1f}\xa0%" for edge in rate_interval(alarms, pairs))
+    assert rows[-1][7] == f"{low} to {high}" and low != high
     _, *rows = tables(clock)["Every call in 4.0.0b9"]
     seen = {row[0]: row[7] for row in rows}
     for call in calls:
