@@ -53,4 +53,5 @@ fast: .venv/.test
 	@touch $@
 
 clean:
-	rm -rf .venv .asv html/* .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .asv .mypy_cache .ruff_cache .pytest_cache
+	find html -mindepth 1 -maxdepth 1 ! -name report -exec rm -rf {} +

@@ -146,11 +146,10 @@ def test_a_nodes_asv_takes_the_machine_it_was_told(tmp_path, monkeypatch):
     hooks.setup()
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("FA4_ASV_MACHINE_RECORD", '{"machine": "lab-h100", "ram": "any"}')
-    before = selection.machine()
     try:
         made = Machine.load(interactive=True, machine_name="lab-h100")
         assert vars(made) == {"machine": "lab-h100", "ram": "any"} and selection.machine() == "lab-h100"
         assert Machine.load(interactive=True).machine == "nogpu"
     finally:
-        selection.set_machine(before)
+        selection._machine.clear()
     assert list(tmp_path.iterdir()) == []

@@ -130,7 +130,7 @@ def test_a_damaged_file_is_named(checkout, capsys, damage, side):
 
 def test_a_missing_sidecar_is_named(checkout, capsys):
     sidecar_path(pair(checkout, B15)).unlink()
-    assert "cannot be read: No such file" in refused(capsys, "4.0.0b15", "4.0.0b20")
+    assert ".sidecar is missing; restore it from git" in refused(capsys, "4.0.0b15", "4.0.0b20")
 
 
 def break_all(why: str):

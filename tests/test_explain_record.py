@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from fa4_asv.history.manifest import Manifest
-from fa4_asv.integrity.explanations import problems
+from fa4_asv.integrity.explanations import Kept
 from fa4_asv.record.explanation import read_explanation
 from tests.support import ROOT
 
@@ -17,10 +17,9 @@ ROW = re.compile(
 
 def test_the_committed_causes_are_sound():
     manifest = Manifest.load(ROOT / "history" / "releases.json")
-    files = sorted(RECORD.glob("*.cause"))
-    assert files
-    for path in files:
-        assert list(problems(path, manifest)) == [], path.name
+    kept = Kept.of(RECORD.parent)
+    assert kept.found
+    assert list(kept.problems(manifest)) == []
 
 
 def test_the_pages_table_is_what_the_files_say():

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import math
 import os
-from types import SimpleNamespace
 
 import pytest
 from asv import util
-from asv.results import Results
-from asv.runner import BenchmarkResult
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
-from fa4_asv.asv_plugin.hooks import write_json
-from fa4_asv.asv_plugin.reconcile import forget_wrong, keep_added, keep_known
-from fa4_asv.asv_plugin.selection import benchmarks
+from fa4_asv.asv_plugin.hooks import _durations, write_json
+from fa4_asv.asv_plugin.reconcile import forget_wrong, keep_added, keep_known, without_removed
+from fa4_asv.asv_plugin.result_rows import ResultRows
+from fa4_asv.asv_plugin.selection import benchmarks, refuse_existing, saves_nothing
 from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.catalog.kernels import CASES
 from fa4_asv.measure.benchmark_api import collect, figure
@@ -26,6 +24,8 @@ from fa4_asv.measure.kernels.cubin import opcode_histogram
 from fa4_asv.measure.kernels.worker import CompileTap
 from fa4_asv.measure.pool import Outcome
 from fa4_asv.record.schema import CaseRecord, Sidecar, Toolchain
+from fa4_asv.record.store import iter_results
+from tests.support.real_checkout import ROOT
 
 
 def context(tmp_path, **changes) -> Context:
@@ -53,12 +53,44 @@ def context(tmp_path, **changes) -> Context:
         (["find", "a..b"], []),
         (["find", "a..b", "codegen", "-E", "fa4-pyany"], ["codegen"]),
         (["find", "-i", "a..b", "codegen", "-m", "nogpu"], ["codegen"]),
+        (
+            ["profile", "-E", "fa4:same", "codegen.Kernels.track_registers", "a"],
+            ["^codegen.Kernels.track_registers$"],
+        ),
+        (["profile", "codegen", "-o", "file", "--force"], ["^codegen$"]),
         (["find", "a..b", "codegen", "--unheard-of", "x"], []),
         (["run", "-b"], []),
     ],
 )
 def test_the_selection_is_read_as_asv_reads_it(words, expected):
     assert benchmarks(words) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "nothing"),
+    [
+        (["run", "a..b"], False),
+        (["run", "-n"], True),
+        (["run", "--dry-run", "a..b"], True),
+        (["run", "--quick"], True),
+        (["continuous", "--quick", "a", "b"], False),  # it compares what it saved
+        (["find", "--skip-save", "a..b", "codegen"], True),
+        (["find", "a..b", "codegen"], False),
+        (["publish"], False),
+        (["no", "command of asv"], False),
+    ],
+)
+def test_what_is_not_saved(words, nothing):
+    assert saves_nothing(words) is nothing
+
+
+@pytest.mark.parametrize(
+    "words", [["run", "--python=same"], ["check", "-E", "existing"], ["setup", "-E", "existing:same"]]
+)
+def test_an_environment_that_lays_no_commit_is_refused(words):
+    with pytest.raises(util.UserError, match="write `-E fa4:same`"):
+        refuse_existing(words)
+    refuse_existing([words[0], "-E", "fa4:same"])
 
 
 def test_only_what_is_selected_is_measured():
@@ -87,24 +119,20 @@ def test_another_machine_s_figures_are_not_measured_here(tmp_path, monkeypatch):
         figure({}, "codegen", "registers", "sm_90", "fwd_d64_full")
 
 
-def recorded(folder, *names: str) -> Results:
-    """asv's results of one commit with a figure a name, saved below `folder`."""
-    made = Results({"machine": "m"}, {}, "c" * 40, 0, "3.12", "other-env", {})
-    for name in names:
-        benchmark = {"name": name, "version": "1", "params": []}
-        made.add_result(benchmark, BenchmarkResult([1.0], [None], [None], 0, "", None), duration=0.0)
-    made.save(str(folder))
-    return made
+def rows(**benchmarks: dict) -> ResultRows:
+    """asv's dictionary with these columns a benchmark."""
+    columns = ["result", "params", "version", "stats_q_25", "stats_repeat", "samples"]
+    data = {name: [row.get(column) for column in columns] for name, row in benchmarks.items()}
+    return ResultRows({"result_columns": columns, "results": data, "durations": {}})
 
 
-def test_what_another_process_recorded_meanwhile_is_kept(tmp_path):
-    ours = recorded(tmp_path, "a")
-    theirs = recorded(tmp_path, "a", "b")  # saved after asv read the file for us
-    keep_added(ours, tmp_path / theirs._filename)
-    ours.save(str(tmp_path))
-    saved = json.loads((tmp_path / theirs._filename).read_text())
-    assert sorted(saved["results"]) == ["a", "b"]
-    assert saved["results"]["b"][0] == [1.0]
+def test_what_another_process_recorded_meanwhile_is_kept():
+    ours, theirs = (
+        rows(a={"result": [2.0], "params": []}),
+        rows(a={"result": [1.0]}, b={"result": [3.0], "params": []}),
+    )
+    keep_added(ours, theirs)
+    assert ours.to_json()["results"] == {"a": [[2.0], []], "b": [[3.0], []]}
 
 
 class FlashAttentionBackwardPostprocess:
@@ -256,14 +284,17 @@ def test_what_did_not_run_keeps_its_figure():
     toolchain = Toolchain("day", "cu13", "x", {})
     sidecar = Sidecar(1, "1", "nogpu", "c", "e", "r", toolchain, {"codegen": known})
     name, nan = "codegen.Kernels.track_registers", float("nan")
-    results = SimpleNamespace(
-        _results={name: [nan, nan, None, nan], "other.track": [nan]},
-        _benchmark_params={name: [["'sm_90'", "'sm_100'"], ["'a'", "'b'"]], "other.track": []},
+    params = [["'sm_90'", "'sm_100'"], ["'a'", "'b'"]]
+    results = rows(
+        **{
+            name: {"result": [nan, nan, None, nan], "params": params},
+            "other.track": {"result": [nan], "params": []},
+        }
     )
     keep_known(results, sidecar)
-    first, second, failed, unknown = results._results[name]
+    first, second, failed, unknown = results.rows[name]["result"]
     assert (first, failed) == (168, None)
-    assert math.isnan(second) and math.isnan(unknown) and math.isnan(results._results["other.track"][0])
+    assert math.isnan(second) and math.isnan(unknown) and math.isnan(results.rows["other.track"]["result"][0])
 
 
 def test_a_time_that_could_not_be_taken_again_stays_and_a_wrong_one_goes():
@@ -275,16 +306,74 @@ def test_a_time_that_could_not_be_taken_again_stays_and_a_wrong_one_goes():
     }
     toolchain = Toolchain("day", "cu13", "0" * 16, {})
     sidecar = Sidecar(1, "1", "box", "c" * 40, "fa4-x", "4.0.0b36", toolchain, {"compile": cases})
-    results = SimpleNamespace(
-        _results={name: [nan, 3.0, nan, nan]},
-        _benchmark_params={name: [["'sm_90'", "'sm_100'"], ["'a'", "'b'"]]},
-        _stats={name: [None, {"q_25": 3.0}, None, None]},
-        _samples={name: None},
-    )
+    row = {"result": [nan, 3.0, nan, nan], "params": [["'sm_90'", "'sm_100'"], ["'a'", "'b'"]]}
+    results = rows(**{name: {**row, "stats_q_25": [None, 3.0, None, None]}})
     keep_known(results, sidecar)
     forget_wrong(results, sidecar)
-    kept, wrong, busy, unknown = results._results[name]
+    kept, wrong, busy, unknown = results.rows[name]["result"]
     assert (kept, wrong) == (2.0, None)
     assert math.isnan(busy) and math.isnan(unknown)
-    assert results._stats[name][0]["repeat"] == 3 and results._stats[name][1] is None
-    assert results._samples[name] is None, "asv was not asked to keep samples"
+    assert results.rows[name]["stats_repeat"][0] == 3 and results.rows[name]["stats_q_25"][1] is None
+    assert results.rows[name]["samples"] is None, "asv was not asked to keep samples"
+
+
+def test_a_result_file_is_written_as_asv_writes_it():
+    """The whole record goes through the dictionary and back, byte for byte; the clock's columns change no figure."""
+    for path in iter_results(ROOT / "results"):
+        there = ResultRows.read(path)
+        assert json.dumps(there.to_json()) == path.read_text(), path
+    row = there.rows[next(iter(there.rows))]
+    row |= {"started_at": 1, "duration": 2.0}
+    assert there.same_figures(ResultRows.read(path))
+    row["version"] = "another"
+    assert not there.same_figures(ResultRows.read(path))
+
+
+def test_removed_figures_leave_the_sidecar():
+    kernel = CaseRecord("measured", figures={"registers": 168, "spill_bytes": 8})
+    cases = {
+        "sm_90/a": kernel,
+        "sm_90/b": CaseRecord("broken", why="no"),
+        "sm_90/c": CaseRecord("measured", figures={"spill_bytes": 1}),
+    }
+    toolchain = Toolchain("day", "cu13", "x", {})
+    old = Sidecar(
+        1,
+        "1",
+        "nogpu",
+        "c",
+        "e",
+        "r",
+        toolchain,
+        {"codegen": cases, "memory": {"x": CaseRecord("broken", why="no")}},
+    )
+    left = without_removed(old, {"codegen.Kernels.track_registers"})
+    assert left.groups == {
+        "codegen": {
+            "sm_90/a": CaseRecord("measured", figures={"registers": 168}),
+            "sm_90/b": cases["sm_90/b"],
+        }
+    }
+    assert without_removed(old, set()).groups == {}
+
+
+def test_no_line_of_source_stands_in_what_git_tracks(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    write_json(
+        str(tmp_path / "benchmarks.json"),
+        {"memory.Traced.track_x": {"setup_cache_key": "memory:18"}, "a.b": {}},
+        2,
+    )
+    known = json.loads((tmp_path / "benchmarks.json").read_text())
+    assert known == {"memory.Traced.track_x": {"setup_cache_key": "memory.Traced"}, "a.b": {}, "version": 2}
+    seconds = {
+        "<build>": 1.0,
+        "<setup_cache memory.Traced>": 2.0,
+        "<setup_cache memory:18>": 3.0,
+        "<setup_cache codegen:9>": 4.0,
+    }
+    assert _durations(seconds) == {
+        "<build>": 1.0,
+        "<setup_cache memory.Traced>": 3.0,
+        "<setup_cache codegen:9>": 4.0,
+    }

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from fa4_asv.cli import publish as module
 from fa4_asv.cli import run
 from fa4_asv.cli.publish import recover, swap
+from fa4_asv.history.manifest import Manifest
 from fa4_asv.integrity.verify import verify
 from fa4_asv.record.store import sidecar_path
 from tests.support import ROOT
@@ -88,7 +90,7 @@ def test_a_failure_leaves_the_old_site(recorded, capsys, monkeypatch):
     (recorded.html / "index.html").write_text("old")
     (recorded.results / "benchmarks.json").write_text("{")
     assert publish() == 2
-    assert "benchmarks.json cannot be read" in capsys.readouterr().err
+    assert "benchmarks.json is not JSON" in capsys.readouterr().err
     assert (recorded.html / "index.html").read_text() == "old"
 
     def interrupted(*_):
@@ -126,17 +128,16 @@ def test_leftovers_of_a_killed_publish_are_removed(recorded, monkeypatch):
 
 
 @pytest.mark.parametrize("exchange", [True, False])
-def test_the_swap_keeps_what_git_tracks(tmp_path, monkeypatch, exchange):
+def test_the_swap_puts_the_whole_new_site_in_place(tmp_path, monkeypatch, exchange):
     if not exchange:
         monkeypatch.setattr(module, "_exchange", lambda *_: False)
     new, target = tmp_path / "aside" / "html", tmp_path / "html"
     for folder, text in ((new, "new"), (target, "old")):
         folder.mkdir(parents=True)
         (folder / "index.html").write_text(text)
-    (target / ".gitkeep").touch()
     (target / "gone.html").touch()
     swap(new, target)
-    assert sorted(path.name for path in target.iterdir()) == [".gitkeep", "index.html"]
+    assert sorted(path.name for path in target.iterdir()) == ["index.html"]
     assert (target / "index.html").read_text() == "new"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["aside", "html"]
 
@@ -170,10 +171,12 @@ def test_a_commit_that_is_not_in_the_history_is_refused(recorded, capsys):
     """Results can be newer than the history of this checkout."""
     path = path_of(recorded, 0)
     commit = commits(recorded)[0]
-    recorded.manifest.unlink()
+    known = Manifest.load(recorded.manifest)
+    newer = replace(known.releases[0], version="4.0.0b11", commit="d" * 40)
+    Manifest((*known.releases, newer)).save(recorded.manifest)
     for each in (path, sidecar_path(path)):
         copy = each.with_name(each.name.replace(commit[:8], "d" * 8))
-        copy.write_text(each.read_text().replace(commit, "d" * 40))
+        copy.write_text(each.read_text().replace(commit, "d" * 40).replace('"4.0.0b3"', '"4.0.0b11"'))
     assert verify(recorded) == []
     assert publish() == 1
     err = capsys.readouterr().err
@@ -191,21 +194,21 @@ def test_a_damaged_list_of_benchmarks_is_one_line(recorded, capsys, text):
     (recorded.results / "benchmarks.json").write_text(text)
     assert publish() == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "benchmarks.json cannot be read" in line
+    assert "benchmarks.json is not asv's list of benchmarks (" in line
     assert (recorded.html / "index.html").read_text() == "old"
 
 
 def test_when_asv_fails_or_nothing_is_sound_the_old_site_stays(recorded, capsys):
     old_site(recorded)
-    entry = {"name": "codegen.Kernels.track_registers", "params": 7, "param_names": []}
-    benchmarks = recorded.results / "benchmarks.json"
-    edit(benchmarks, **{str(entry["name"]): entry})
+    edit(recorded.root / "asv.conf.json", regressions_thresholds=7)
     assert publish() == 2
     assert "asv publish failed (exit code 1); the old site is untouched" in capsys.readouterr().err
     (recorded.results / "nogpu" / "machine.json").write_text('{"machine": "nogpu"}')
     assert publish() == 2
     err = capsys.readouterr().err
-    assert "refused: results/nogpu/machine.json: has version None, asv reads 1" in err
+    assert (
+        "refused: results/nogpu/machine.json: is no asv machine file (it has version None, asv reads" in err
+    )
     assert "there is no sound result file" in err
     assert [path.name for path in recorded.html.iterdir()] == ["index.html"]
 

@@ -47,10 +47,10 @@ def names(report: Path) -> list[str]:
 
 
 def kinds(report: Path) -> list[str]:
-    """One page of every kind: of the two architectures one, of releases, events and machines the last."""
+    """One page of every kind: of the two architectures one, of releases, events, machines and calls the last."""
     found = names(report)
     chosen = [name for name in found if "/" not in name and name != "kernels-sm_90.html"]
-    for folder in ("releases", "events", "machines"):
+    for folder in ("releases", "events", "machines", "run-time"):
         chosen += [name for name in found if name.startswith(f"{folder}/")][-1:]
     return chosen
 

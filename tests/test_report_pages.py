@@ -161,7 +161,7 @@ def test_compile_seconds_show_between_what_their_samples_lie_and_each_series_onc
     assert other.title == "box: first call (toolchain nvidia-cutlass-dsl==4.7.1)"
     anchors = [panel.anchor for section in (usual, other) for panel in section.panels]
     assert len(anchors) == len(set(anchors))
-    assert "differ by 19 % in the middle" in usual.note and "on A Processor, 1 of 2 cores;" in usual.note
+    assert "samples is 19 % in the median" in usual.note and "on A Processor, 1 of 2 cores;" in usual.note
     panel = usual.panels[0]
     seconds = "2.2\xa0s (2\xa0s to 2.42\xa0s)"
     assert panel.table.rows == [["b1", seconds, seconds]]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
 from fa4_asv.asv_plugin.reconcile import continue_rounds, of_same_versions
+from fa4_asv.asv_plugin.result_rows import ResultRows
 from fa4_asv.catalog.benchmarks import CHILDREN, GROUPS
 from fa4_asv.compare.rows import rounds_of
 from fa4_asv.compare.verdicts import Round
@@ -26,11 +26,9 @@ def one_round(*seconds: float, control: float = 0.5) -> CaseRecord:
     return CaseRecord("measured", samples=samples)
 
 
-def asv_holds(samples: list[float] | None) -> SimpleNamespace:
-    params = [["'math'"], ["'x'"]]
-    return SimpleNamespace(
-        _results={NAME: [1.0]}, _benchmark_params={NAME: params}, _samples={NAME: samples and [samples]}
-    )
+def asv_holds(samples: list[float] | None) -> ResultRows:
+    row = [[1.0], [["'math'"], ["'x'"]], samples and [samples]]
+    return ResultRows({"result_columns": ["result", "params", "samples"], "results": {NAME: row}})
 
 
 def test_what_asv_appends_is_appended():

@@ -14,6 +14,7 @@ from fa4_asv.integrity.staging import seed, stage, take
 from fa4_asv.integrity.verify import verify
 from fa4_asv.record.store import iter_results, sidecar_path
 from tests.support.backfills import ENVIRONMENT, commits, record
+from tests.support.results import BENCHMARKS_TEXT
 
 
 @pytest.fixture
@@ -77,13 +78,13 @@ def test_an_unsound_pair_is_no_seed(recorded, staged):
 def test_a_new_pair_is_taken_with_what_describes_it(recorded, staged):
     record(staged, commits(recorded)[2], "4.0.0b10")
     (staged.results / "nogpu" / "machine.json").write_text('{"machine": "nogpu", "ram": "any", "version": 1}')
-    (recorded.results / "benchmarks.json").write_text('{"version": 2, "old": {}}')
-    (staged.results / "benchmarks.json").write_text('{"version": 2, "new": {}}')
+    (recorded.results / "benchmarks.json").write_text(BENCHMARKS_TEXT.replace("track_registers", "track_old"))
     assert take(staged, recorded) == list(pair(recorded, 2))
     assert not list(iter_results(staged.results))
     machine = json.loads((recorded.results / "nogpu" / "machine.json").read_text())
     assert machine["ram"] == "any"
-    assert set(json.loads((recorded.results / "benchmarks.json").read_text())) == {"version", "old", "new"}
+    names = {"version", "codegen.Kernels.track_old", "codegen.Kernels.track_registers"}
+    assert set(json.loads((recorded.results / "benchmarks.json").read_text())) == names
     assert verify(recorded) == []
 
 

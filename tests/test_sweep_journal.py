@@ -131,7 +131,11 @@ def test_a_pipe_a_folder_and_a_huge_file_are_refused_at_once(tmp_path):
     folder.mkdir()
     with huge.open("wb") as stream:
         stream.truncate((1 << 26) + 1)
-    for place, words in ((pipe, "is no file"), (folder, "is no file"), (huge, "more than 64 MiB")):
+    for place, words in (
+        (pipe, "is a pipe or device"),
+        (folder, "is a folder"),
+        (huge, "more than 67,108,864 bytes"),
+    ):
         with pytest.raises(Fa4AsvError, match=words):
             journal.read(place)
     for place in (pipe, folder):

@@ -64,4 +64,4 @@ def test_compile_seconds_are_told_by_release_with_their_spread(project, monkeypa
         ["| 4.0.0b1", "4.8.1", "2.1"],
         ["| 4.0.0b2", "4.8.1", "2.1"],
     ]
-    assert lines[-1].startswith("2 cases, 6 samples. Samples of a case differ by 10 % in the middle")
+    assert lines[-1].startswith("2 cases, 6 samples. The spread of a case's samples is 10 % in the median")

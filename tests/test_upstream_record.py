@@ -7,8 +7,10 @@ import shutil
 
 import pytest
 from asv.config import Config
+from asv.environment import get_environments
 
-from fa4_asv.asv_plugin import hooks
+from fa4_asv.asv_plugin.environment import Fa4Environment  # noqa: F401 - asv finds it by its name
+from fa4_asv.asv_plugin.repo import branches_here
 from fa4_asv.backfill.tasks import Attempt, commits_of, missing
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.cli import run
@@ -19,7 +21,7 @@ from fa4_asv.history.registry import Registry
 from fa4_asv.history.repository import git
 from fa4_asv.history.source import lay_source
 from fa4_asv.history.sync import sync
-from fa4_asv.history.toolchain import Policy, lock_for
+from fa4_asv.history.toolchain import Policy, keep_lock, lock_for
 from fa4_asv.integrity.provenance import note
 from fa4_asv.integrity.verify import verify
 from fa4_asv.record.store import iter_results, read_sidecar, sidecar_path
@@ -102,9 +104,7 @@ def test_what_is_noted_never_changes_and_is_in_order(tmp_path):
         "{",
     ):
         path.write_text(damage)
-        with pytest.raises(
-            Fa4AsvError, match="is damaged .*; restore it with `git checkout -- upstream.json`"
-        ):
+        with pytest.raises(Fa4AsvError, match="is (damaged|not JSON) .*; restore it from git"):
             load_commits(path)
 
 
@@ -120,7 +120,10 @@ def elsewhere(beside, registry):
     for name in ("fa4_asv", "benchmarks"):
         (beside.root / name).symlink_to(ROOT / name)
     for release in Manifest.load(beside.manifest).releases:
-        record(beside, release.commit, release.version)
+        packages = read_sidecar(
+            sidecar_path(record(beside, release.commit, release.version))
+        ).toolchain.packages
+        keep_lock(beside, release.version, "cu13", "day", packages)
     kernel = main_of(beside)[-1]
     path = record(beside, kernel, "")
     note(beside, [read_sidecar(sidecar_path(path))])
@@ -134,7 +137,8 @@ def test_verify_knows_what_was_noted_and_names_what_was_not(elsewhere):
     project, kernel = elsewhere
     assert verify(project) == []
     project.upstream.unlink()
-    (problem,) = verify(project)
+    listed, problem = verify(project)
+    assert (listed.path, listed.what[:38]) == (project.upstream, "missing, and 1 result file of upstream")
     assert f"commit {kernel} is no release of the history and not in history/upstream.json" in problem.what
 
 
@@ -175,16 +179,16 @@ def test_the_site_is_made_with_and_without_upstream(elsewhere, upstream, capsys)
 
 
 def test_a_configured_branch_that_is_not_here_is_left_out(history, tmp_path):
-    hooks.setup()
     conf = Config.load("asv.conf.json")
-    assert json.loads((history.root / "asv.conf.json").read_text())["branches"] == ["releases", "main"]
-    assert conf.branches == ["releases"]
-    sync_branches(history, str(make_upstream(tmp_path / "fork")))
     assert conf.branches == ["releases", "main"]
-    conf.branches = ["nosuch"]
-    assert conf.branches == ["releases"]
+    assert branches_here(history, conf.branches) == ["releases"]
+    list(get_environments(conf, ["fa4:same"]))
+    assert conf.branches == ["releases"], "making an environment is asv's first step of a run"
+    sync_branches(history, str(make_upstream(tmp_path / "fork")))
+    assert branches_here(history, ["releases", "main"]) == ["releases", "main"]
+    assert branches_here(history, ["nosuch"]) == ["releases"]
     shutil.rmtree(history.repository)
-    assert conf.branches == ["nosuch"], "without a history its own error comes first"
+    assert branches_here(history, ["nosuch"]) == ["nosuch"], "without a history its own error comes first"
 
 
 def test_a_commit_that_cannot_be_measured_says_why(beside, monkeypatch):

@@ -7,7 +7,6 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -18,7 +17,8 @@ from fa4_asv.integrity.figures import disagreement, is_repeated
 from fa4_asv.integrity.verify import verify
 from fa4_asv.record.schema import CaseRecord
 from fa4_asv.record.store import Value, sidecar_path, write_sidecar
-from tests.support.results import FIGURES, MEASURED, REFUSED, make, result
+from tests.support.results import BENCHMARKS_TEXT, FIGURES, MEASURED, REFUSED, make, result
+from tests.support.sound_record import DATE, edit, result_file, told
 
 COMMIT = "c" * 40
 BROKEN = CaseRecord("broken", "killed by SIGSEGV")
@@ -41,28 +41,13 @@ def sound(project):
     folder.mkdir(parents=True)
     (folder / "machine.json").write_text('{"machine": "nogpu", "version": 1}')
     path = folder / "cccccccc-fa4-pyany-flavourcu13-toolchainday.json"
-    path.write_text(json.dumps(result(COMMIT, results=rows(), result_columns=COLUMNS)))
+    path.write_text(json.dumps(result(COMMIT, results=rows(), result_columns=COLUMNS, date=DATE)))
+    (project.results / "benchmarks.json").write_text(BENCHMARKS_TEXT)
     cases = {"sm_90/x": MEASURED, "sm_100/x": REFUSED, "sm_100/y": BROKEN}
     write_sidecar(sidecar_path(path), make(cases=cases))
     release = Release("4.0.0b36", "flash_attn_4-4.0.0b36.tar.gz", "0" * 64, "2026-03-05T17:56:13Z", COMMIT)
     Manifest((release,)).save(project.manifest)
     return project
-
-
-def result_file(project) -> Path:
-    return project.results / "nogpu" / "cccccccc-fa4-pyany-flavourcu13-toolchainday.json"
-
-
-def edit(path: Path, change: Callable[[dict], object]) -> None:
-    data = json.loads(path.read_text())
-    change(data)
-    path.write_text(json.dumps(data))
-
-
-def told(project) -> list[str]:
-    lines = [f"{problem.path.name}: {problem.what}" for problem in verify(project)]
-    assert not any("\n" in line for line in lines)
-    return lines
 
 
 def test_a_sound_record_has_no_problems(sound):
@@ -107,7 +92,7 @@ def with_stats(value: object) -> Callable[[dict], object]:
         (with_stats("x"), "track_registers('sm_90', 'x') has stats_q_25 'x', expected a number"),
         (with_stats(1.5), "registers: the result file has other samples than the sidecar"),
         (
-            lambda data: data["results"].update({"\x1b[31mx\n\ud800": [[1.0], [["'a'"]]]}),
+            lambda data: data["results"].update({"\x1b[31mx\n": [[1.0], [["'a'"]]]}),
             "no record of \ufffd[31mx",
         ),
         (lambda data: data["results"].clear(), "has codegen records, the result file no codegen benchmark"),
@@ -184,13 +169,13 @@ def test_files_that_miss_their_other_half_are_named(sound):
 def test_the_folder_of_a_machine_is_checked(sound):
     machine = sound.results / "nogpu" / "machine.json"
     machine.write_text('{"machine": "h100"}')
-    assert "describes machine 'h100' in the folder of 'nogpu'" in told(sound)[0]
+    assert "it describes machine 'h100', its folder is 'nogpu'" in told(sound)[0]
     machine.write_text('{"machine": "nogpu", "version": 3}')
-    assert "machine.json: has version 3, asv reads 1" in told(sound)[0]
+    assert "it has version 3, asv reads 1" in told(sound)[0]
     machine.write_text("[]")
     assert "machine.json: is no asv machine file" in told(sound)[0]
     machine.unlink()
-    assert "machine.json: missing, so asv drops the results of nogpu" in told(sound)[0]
+    assert "without it asv drops the results of nogpu" in told(sound)[0]
 
 
 def test_packages_that_were_edited_are_named(sound):
@@ -220,9 +205,11 @@ def test_what_a_killed_write_left_is_named(sound):
     assert told(sound) == [".x.json.abc.tmp: left behind by a write that was killed; delete it"]
 
 
-def test_without_a_list_of_releases_any_commit_may_be_one(sound):
+def test_without_the_list_of_releases_nothing_can_be_said(sound):
+    """Every release would be taken for an upstream commit, and a report made of them."""
     sound.manifest.unlink()
-    assert verify(sound) == []
+    with pytest.raises(Fa4AsvError, match="releases.json is missing, .*; restore it from git"):
+        verify(sound)
 
 
 def test_what_cannot_be_checked_is_an_error(sound, project):

@@ -21,6 +21,8 @@ def recorded(project):
     folder.mkdir(parents=True)
     for name in ("machine.json", NAME, sidecar_path(folder / NAME).name):
         shutil.copyfile(ROOT / "results" / "xeon-2c" / name, folder / name)
+    shutil.copyfile(ROOT / "results" / "benchmarks.json", project.results / "benchmarks.json")
+    shutil.copytree(ROOT / "history", project.root / "history")
     assert verify(project) == []
     return sidecar_path(folder / NAME)
 

@@ -24,7 +24,6 @@ def checkout(tmp_path_factory) -> Checkout:
     worker = found.project.root / "counting_worker.py"
     # Little noise: three processes a side are enough.
     worker.write_text(COUNTING_WORKER.replace("WorkTimer(seed)", "WorkTimer(seed, within=0.0005)"))
-    found.environment["WORKER"] = str(worker)
     return found
 
 
@@ -32,7 +31,8 @@ def against(checkout: Checkout, tree: Path) -> tuple[int, dict, str]:
     """Exit code, row and stderr of b1 against a tree, one backward."""
     words = ("4.0.0b1", "--worktree", str(tree), "-m", "box", "--set", "cpu", "-b", BACKWARD)
     words += ("--processes", "3", "--rounds", "1", "--format", "json")
-    done = command(checkout.project.root, "fa4_asv", "compare", *words, **checkout.environment)
+    worker = str(checkout.project.root / "counting_worker.py")
+    done = command(checkout.project.root, "fa4_asv", "compare", *words, **checkout.environment, WORKER=worker)
     assert done.stdout, done.stderr
     (row,) = json.loads(done.stdout)["comparisons"][0]["rows"]
     return done.returncode, row, done.stderr

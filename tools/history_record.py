@@ -9,7 +9,7 @@ from itertools import pairwise
 from statistics import fmean
 
 from fa4_asv.base.project import Project
-from fa4_asv.catalog.shapes import SHAPES, SdpaShape
+from fa4_asv.catalog.shapes import CLASSES, SHAPES, SdpaShape, class_of
 from fa4_asv.compare.along import Pool
 from fa4_asv.compare.changes import Record, recorded
 from fa4_asv.compare.neighbours import rows_between
@@ -25,7 +25,6 @@ FLAVOUR, ARCH = "cu13", "sm_90"
 FIRST, LAST, STALE = "4.0.0b7", "4.0.0b36", "4.0.0b18"
 LARGE = 0.02  # a change that has a row of its own
 FORWARD, BACKWARD = "forward-history", "backward-history"
-CLASSES = ("d64", "d128", "192/128", "d256", "GQA", "window", "packed")
 Call = tuple[str, str]  # group, case
 Release = str
 
@@ -84,16 +83,6 @@ def in_order(call: Call) -> tuple[bool, int, int, str]:
 
 def shape_of(call: Call) -> SdpaShape:
     return SHAPES[call[1].partition("/")[2]]
-
-
-def class_of(one: SdpaShape) -> str:
-    if one.packed:
-        return "packed"
-    if one.window is not None:
-        return "window"
-    if one.kv_heads != one.num_heads:
-        return "GQA"
-    return "192/128" if one.head_dim != one.head_dim_v else f"d{one.head_dim}"
 
 
 def load(project: Project) -> History:

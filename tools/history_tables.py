@@ -31,7 +31,6 @@ from history_record import (
     Release,
     Swept,
     change,
-    class_of,
     direction,
     in_order,
     interval,
@@ -46,6 +45,7 @@ from history_record import (
 
 from fa4_asv.base.files import write_atomic
 from fa4_asv.base.project import Project
+from fa4_asv.catalog.shapes import class_of
 from fa4_asv.compare.along import CONFIDENCE, visible
 from fa4_asv.compare.false_alarms import rate_interval
 from fa4_asv.compare.noise import AGREED, agreement_among, classes_of, noise_among, totals

@@ -122,12 +122,16 @@ class Bases:
 
     def make(self, timeout: float) -> None:
         """Make what is missing. Raises asv's UserError, one line, when that fails."""
-        if self._same:
-            self._check_same()
-            return
-        self._make(self.folder, self._pins.read_text(encoding="utf-8"), timeout)
+        self.make_main(timeout)
         for torch in self._further():
             self._make(self._folder_of(torch), self._pins_of(torch), timeout, further=True)
+
+    def make_main(self, timeout: float) -> None:
+        """Make the main base where it is missing, and no further torch. Raises asv's UserError."""
+        if self._same:
+            self._check_same()
+        else:
+            self._make(self.folder, self._pins.read_text(encoding="utf-8"), timeout)
 
     def _make(self, folder: Path, pins: str, timeout: float, further: bool = False) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -200,7 +204,7 @@ def base_here(project: Project, environment: str) -> Path:
     """
     try:
         bases = Bases(project, same=environment.endswith(":same"))
-        bases.make(_BASE_TIMEOUT)
+        bases.make_main(_BASE_TIMEOUT)
     except util.UserError as error:
         raise Fa4AsvError(str(error)) from None
     return bases.python

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -18,6 +19,7 @@ from asv.console import log
 
 from fa4_asv.asv_plugin import selection
 from fa4_asv.asv_plugin.base_environments import Bases
+from fa4_asv.asv_plugin.repo import branches_here
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import write_atomic
 from fa4_asv.base.machine import ANY_PYTHON, NOGPU, find_tool, python_tag
@@ -47,12 +49,18 @@ class Fa4Environment(environment.Environment):  # type: ignore[misc]
             self._policy = Policy.from_environment()
         except Fa4AsvError as error:
             raise util.UserError(str(error)) from None
+        if not self.matches(python):
+            raise util.UserError(f"environment fa4 has no Python {python!r}; write `-E fa4` or `-E fa4:same`")
         self._project_files = Project.find(Path.cwd())
+        # `asv run` without a range fails at a branch that is not here; it makes its environments first.
+        conf.branches = branches_here(self._project_files, conf.branches)
         self._bases = Bases(self._project_files, same=python == "same")
         self._flavour = requirements.get("flavour", "cu12")
         requirements = {"flavour": self._flavour, "toolchain": self._policy.name}
-        # Exact figures do not depend on Python; what a clock measures does.
-        label = ANY_PYTHON if selection.machine() == NOGPU else python_tag()
+        # Exact figures do not depend on Python; what a clock measures does. `asv profile` records neither, and
+        # looks for an environment of its own Python.
+        exact = selection.machine() == NOGPU and selection.command() != "Profile"
+        label = ANY_PYTHON if exact else python_tag()
         self._owner = os.getpid()
         # asv derives folder and name from these while its own __init__ runs.
         self._python, self._requirements = label, requirements
@@ -78,6 +86,12 @@ class Fa4Environment(environment.Environment):  # type: ignore[misc]
 
     def install_project(self, conf: Any, repo: Any, commit_hash: str) -> None:
         """Lay sources and toolchain of `commit_hash`. An expected failure is one line and a failed build."""
+        if not re.fullmatch(
+            "[0-9a-f]{40}", commit_hash
+        ):  # `asv run TAGS`: results would be recorded under a name
+            raise util.UserError(
+                f"{commit_hash} is no hash of a commit; write `asv run ALL` in place of TAGS"
+            )
         # What an earlier round laid must not vouch for this one.
         selection.forget(commit_hash, self.name)
         try:

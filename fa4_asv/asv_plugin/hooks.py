@@ -1,10 +1,10 @@
-"""Where asv 0.6.6 has no plug-in point: five of its parts are wrapped, each in a few lines.
+"""Where asv 0.6.6 has no plug-in point: four of its functions are wrapped, each in a few lines.
 
+- util.write_json gets every dictionary that asv writes: result files with their sidecars, the list of benchmarks,
+  the site's index. They are edited here and written atomically: asv truncates in place.
 - Machine.load: exact figures go to the shared machine `nogpu` unless `--machine` says otherwise.
-- util.write_json: asv truncates in place; a full disk or a kill would leave half a result file.
-- Results.save: the sidecar is written beside the result file.
 - Results.load: a result file of the wrong shape is one clear line, as one that is not JSON already is.
-- Config.branches: a branch of asv.conf.json that is not here is left out: `asv run` and `asv publish` would fail.
+- Results.rm: the sidecar goes with its result file.
 """
 
 from __future__ import annotations
@@ -12,33 +12,43 @@ from __future__ import annotations
 import functools
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from asv import util
-from asv.config import Config
 from asv.console import log
 from asv.machine import Machine
 from asv.results import Results
 
 from fa4_asv.asv_plugin import selection
-from fa4_asv.asv_plugin.reconcile import save_both
+from fa4_asv.asv_plugin.reconcile import keep_measured, keep_removed, nothing_ran
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import write_atomic
 from fa4_asv.base.machine import MACHINE_VARIABLE, NOGPU, NOGPU_RECORD
 from fa4_asv.base.project import Project
-from fa4_asv.history.repository import branches, has_history
+from fa4_asv.integrity.staging import results_lock
+from fa4_asv.record.store import sidecar_path
 
 _MARK = "_fa4_asv"
+_SETUP_CACHE = "<setup_cache "
+# asv's key of a setup_cache holds its line -> the class of its benchmarks. Known once asv wrote the list of benchmarks.
+_classes: dict[str, str] = {}
 
 
 def setup() -> None:
-    """Called by asv's plug-in manager; wrapping twice is harmless."""
+    """Called by asv's plug-in manager; wrapping twice is harmless. Raises asv's UserError."""
+    selection.refuse_existing()
     if getattr(Machine, _MARK, False):
         return
     setattr(Machine, _MARK, True)
-    load, save, load_results = Machine.load.__func__, Results.save, Results.load.__func__
+    Machine.load = classmethod(_load_machine(Machine.load.__func__))
+    Results.load = classmethod(_load_results(Results.load.__func__))
+    Results.rm = _remove_results(Results.rm)
+    util.write_json = write_json
 
+
+def _load_machine(load: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(load)
     def load_machine(cls: Any, *args: Any, **kwargs: Any) -> Any:
         # `run` and `find` ask interactively for the machine to record under; `asv machine` does not.
@@ -54,58 +64,94 @@ def setup() -> None:
         selection.set_machine(machine.machine)
         return machine
 
-    @functools.wraps(save)
-    def save_results(self: Any, result_dir: str) -> None:
-        if _nothing_ran(self):
-            log.warning(f"{self.env_name}: nothing ran, so nothing is recorded; what was there is kept")
-            return
-        try:
-            save_both(self, result_dir, save)
-        except Fa4AsvError as error:
-            raise util.UserError(str(error)) from None
+    return load_machine
 
-    @functools.wraps(load_results)
+
+def _load_results(load: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(load)
     def load_checked(cls: Any, path: str, machine_name: str | None = None) -> Any:
         try:
-            return load_results(cls, path, machine_name)
+            return load(cls, path, machine_name)
         except (TypeError, AttributeError, ValueError) as error:
             raise util.UserError(
                 f"{path} is no asv result file ({error}); restore it from git or delete it"
             ) from None
 
-    Machine.load = classmethod(load_machine)
-    Results.save = save_results
-    Results.load = classmethod(load_checked)
-    Config.branches = property(_branches_here, lambda conf, names: conf.__dict__.update(branches=names))
-    util.write_json = write_json
+    return load_checked
 
 
-def _branches_here(conf: Any) -> list[str]:
-    """The configured branches that the local history has; all of them where there is no history to ask."""
-    names: list[str] = conf.__dict__["branches"]
-    project = Project.find(Path.cwd())
-    if not has_history(project):
-        return names
-    here = ["releases", *branches(project)]
-    return [name for name in names if name in here] or ["releases"]
+def _remove_results(remove: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(remove)
+    def remove_both(self: Any, result_dir: str) -> None:
+        remove(self, result_dir)
+        sidecar_path(Path(result_dir) / self._filename).unlink(missing_ok=True)
+
+    return remove_both
 
 
 def write_json(path: str, data: Any, api_version: int | None = None, compact: bool = False) -> None:
-    """asv's `util.write_json`, atomic: the same bytes, through a synced file beside the target."""
-    if api_version is not None:
-        data = {**data, "version": api_version}
-    text = json.dumps(data) if compact else json.dumps(data, indent=4, sort_keys=True)
+    """asv's `util.write_json`, atomic: the same form, of what the dictionary holds after our edits."""
+    target = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
     try:
-        write_atomic(Path(os.path.abspath(path)), text)  # noqa: PTH100 - resolve() would follow links
+        if "result_columns" in data:
+            _write_results(target, data, api_version, compact)
+        elif not (selection.is_measuring() and _belongs_to_results(target) and selection.saves_nothing()):
+            _write(target, _edited(target, data), api_version, compact)
     except Fa4AsvError as error:
         raise util.UserError(str(error)) from None
 
 
-def _nothing_ran(results: Any) -> bool:
-    """Whether the build or the collecting failed: asv would write "failed" over good figures then."""
-    if not results.env_name.startswith("fa4-"):
-        return False
-    context = selection.context_of(results.commit_hash, results.env_name)
-    if context is None:
-        return True
-    return context.machine == NOGPU and not any(Path(context.spool).glob("*.json"))
+def _belongs_to_results(target: Path) -> bool:
+    return target.is_relative_to(Project.find(Path.cwd()).results)
+
+
+def _write(target: Path, data: Any, api_version: int | None, compact: bool) -> None:
+    if api_version is not None:
+        data = {**data, "version": api_version}
+    write_atomic(target, json.dumps(data) if compact else json.dumps(data, indent=4, sort_keys=True))
+
+
+def _write_results(target: Path, data: dict[str, Any], api_version: int | None, compact: bool) -> None:
+    """One result file and its sidecar: after measuring what is new, after `asv rm` what is left."""
+    data = {**data, "durations": _durations(data["durations"])}
+    if selection.is_measuring():
+        if selection.saves_nothing():
+            return
+        if nothing_ran(data):
+            log.warning(f"{data['env_name']}: nothing ran, so nothing is recorded; what was there is kept")
+            return
+    project = Project.find(Path.cwd())
+    project.work.mkdir(exist_ok=True)
+    with results_lock(project):
+        left = keep_measured(target, data) if selection.is_measuring() else keep_removed(target, data)
+        if left is not None:
+            _write(target, left, api_version, compact)
+
+
+def _edited(target: Path, data: Any) -> Any:
+    """The list of benchmarks without lines of source; the site's index with the branches that have figures."""
+    if target.name == "benchmarks.json":
+        return {name: _without_line(name, benchmark) for name, benchmark in data.items()}
+    if target.name == "index.json" and "graph_param_list" in data:
+        shown = {params.get("branch") for params in data["graph_param_list"]}
+        branches = [name for name in data["params"]["branch"] if name in shown]
+        return {**data, "params": {**data["params"], "branch": branches or data["params"]["branch"][:1]}}
+    return data
+
+
+def _without_line(name: str, benchmark: Any) -> Any:
+    """asv's key of a setup_cache is file and line ("codegen:17"): any edit above it would change a tracked file."""
+    key = benchmark.get("setup_cache_key") if isinstance(benchmark, dict) else None
+    if not key:
+        return benchmark
+    _classes[key] = name.rpartition(".")[0]
+    return {**benchmark, "setup_cache_key": _classes[key]}
+
+
+def _durations(durations: dict[str, float]) -> dict[str, float]:
+    """Seconds of each setup_cache under the name that the list of benchmarks has; those of an older line as they are."""
+    kept: dict[str, float] = {}
+    for key, seconds in durations.items():
+        place = key.removeprefix(_SETUP_CACHE).removesuffix(">")
+        kept[f"{_SETUP_CACHE}{_classes[place]}>" if place in _classes else key] = seconds
+    return kept

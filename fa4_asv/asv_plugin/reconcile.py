@@ -2,78 +2,106 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from asv import util
-from asv.results import Results
 from asv_runner.statistics import compute_stats
 
 from fa4_asv.asv_plugin import selection
+from fa4_asv.asv_plugin.result_rows import ResultRows
+from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.project import Project
-from fa4_asv.catalog.benchmarks import group_of, key_of
+from fa4_asv.catalog.benchmarks import GROUPS, group_of, key_of
 from fa4_asv.integrity.provenance import note
-from fa4_asv.integrity.staging import results_lock
 from fa4_asv.measure.context import Context
 from fa4_asv.record.schema import FORMAT, SUITE, CaseRecord, Sidecar, Toolchain, combine
 from fa4_asv.record.store import merge, read_sidecar, sidecar_path, write_sidecar
 
-# What asv holds of each benchmark of a result file.
-_COLUMNS = (
-    "_results",
-    "_samples",
-    "_stats",
-    "_benchmark_params",
-    "_profiles",
-    "_started_at",
-    "_duration",
-    "_benchmark_version",
-)
+
+def nothing_ran(data: dict[str, Any]) -> bool:
+    """Whether the build or the collecting failed: asv would write "failed" over good figures then."""
+    if not data["env_name"].startswith("fa4-"):
+        return False
+    context = selection.context_of(data["commit_hash"], data["env_name"])
+    if context is None:
+        return True
+    return context.machine == NOGPU and not any(Path(context.spool).glob("*.json"))
 
 
-def save_both(results: Any, result_dir: str, save: Callable[[Any, str], None]) -> None:
-    """The sidecar first: a kill in between leaves reasons without figures, which the next run completes, never
-    figures without their toolchain."""
-    context = selection.context_of(results.commit_hash, results.env_name)
-    # A backfill may move in what it measured meanwhile, or have done so since asv read the file.
-    with results_lock(Project(Path(context.root))) if context else nullcontext():
-        before = keep_added(results, Path(result_dir) / results._filename)
-        if context:
-            _save_sidecar(results, result_dir, context, before)
-        save(results, result_dir)
+def keep_measured(path: Path, data: dict[str, Any]) -> dict[str, Any] | None:
+    """What to write to `path` of what asv measured; None where that changes no figure. The sidecar is written here.
+
+    The sidecar first: a kill in between leaves reasons without figures, which the next run completes, never
+    figures without their toolchain. Called with the lock of results/: a backfill may move in what it measured.
+    """
+    results, there = ResultRows(data), ResultRows.read(path)
+    if there:
+        keep_added(results, there)
+    context = selection.context_of(data["commit_hash"], data["env_name"])
+    same = context is not None and _save_sidecar(results, path, context, there.versions() if there else {})
+    return None if same and there and results.same_figures(there) else results.to_json()
 
 
-def keep_added(results: Any, path: Path) -> dict[str, str]:
-    """Take over the benchmarks that others recorded in the file at `path` since asv read it; all versions in that file."""
-    if not path.is_file():
-        return {}
-    others = Results.load(str(path))
-    for name in set(others.get_all_result_keys()) - set(results.get_all_result_keys()):
-        for column in _COLUMNS:
-            if name in getattr(others, column):
-                getattr(results, column)[name] = getattr(others, column)[name]
-    return dict(others._benchmark_version)
+def keep_removed(path: Path, data: dict[str, Any]) -> dict[str, Any]:
+    """What to write after `asv rm benchmark=...`; what the sidecar holds of benchmarks that are gone goes as well.
+
+    Else the next run would take the removed figures from there.
+    """
+    sidecar = sidecar_path(path)
+    if sidecar.is_file():
+        write_sidecar(sidecar, without_removed(read_sidecar(sidecar), set(data["results"])))
+    return data
 
 
-def _save_sidecar(results: Any, result_dir: str, context: Context, before: dict[str, str]) -> None:
-    path = sidecar_path(Path(result_dir) / results._filename)
-    old = read_sidecar(path) if path.is_file() else None
-    if old:
-        old = of_same_versions(old, before, results._benchmark_version)
+def without_removed(old: Sidecar, names: set[str]) -> Sidecar:
+    """`old` without the figures of benchmarks that are not among `names`; a case without any goes."""
+    groups = {}
+    for name, cases in old.groups.items():
+        group = GROUPS.get(name)
+        gone = (
+            {metric for metric in group.metrics if group.benchmark(metric) not in names} if group else set()
+        )
+        if group and gone == group.metrics.keys():
+            continue
+        left = {key: _without_metrics(record, gone) for key, record in cases.items()}
+        groups[name] = {key: record for key, record in left.items() if record}
+    return replace(old, groups=groups)
+
+
+def _without_metrics(record: CaseRecord, gone: set[str]) -> CaseRecord | None:
+    figures = {metric: value for metric, value in record.figures.items() if metric not in gone}
+    samples = {metric: value for metric, value in record.samples.items() if metric not in gone}
+    if record.state == "measured" and not figures and not samples:
+        return None
+    return replace(record, figures=figures, samples=samples)
+
+
+def keep_added(results: ResultRows, there: ResultRows) -> None:
+    """Take over the benchmarks that others recorded in the file since asv read it."""
+    for name in there.rows.keys() - results.rows.keys():
+        results.rows[name] = {column: there.rows[name].get(column) for column in results.columns}
+
+
+def _save_sidecar(results: ResultRows, path: Path, context: Context, before: dict[str, str]) -> bool:
+    """Bring the sidecar and `results` together; whether the sidecar says what it said before."""
+    path = sidecar_path(path)
+    there = read_sidecar(path) if path.is_file() else None
+    old = of_same_versions(there, before, results.versions()) if there else None
     merged = merge(old, continue_rounds(results, old, _sidecar(context)))
     keep_known(results, merged)
     forget_wrong(results, merged)
-    write_sidecar(path, merged)
+    if merged != there:
+        write_sidecar(path, merged)
     project = Project(Path(context.root))
     if not project.upstream.parent.is_symlink():  # in a staged checkout, whoever takes the record notes it
         note(project, [merged])
     shutil.rmtree(context.spool, ignore_errors=True)
+    return merged == there
 
 
 def of_same_versions(old: Sidecar, before: dict[str, str], now: dict[str, str]) -> Sidecar:
@@ -83,14 +111,14 @@ def of_same_versions(old: Sidecar, before: dict[str, str], now: dict[str, str]) 
     return replace(old, groups={name: cases for name, cases in old.groups.items() if name not in gone})
 
 
-def continue_rounds(results: Any, old: Sidecar | None, new: Sidecar) -> Sidecar:
+def continue_rounds(results: ResultRows, old: Sidecar | None, new: Sidecar) -> Sidecar:
     """`new`, with the earlier rounds of each case whose samples asv appended instead of replacing them.
 
     With --interleave-rounds asv saves after every round. Counts tell: asv's samples are as many as both.
     """
     groups = {group: dict(cases) for group, cases in new.groups.items()}
     for cell in _cells(results, new):
-        pooled = results._samples.get(cell.name)
+        pooled = results.rows[cell.name]["samples"]
         before = old.groups.get(cell.group, {}).get(cell.key) if old else None
         if before is None or not isinstance(pooled, list) or pooled[cell.index] is None:
             continue
@@ -100,29 +128,26 @@ def continue_rounds(results: Any, old: Sidecar | None, new: Sidecar) -> Sidecar:
     return replace(new, groups=groups)
 
 
-def keep_known(results: Any, sidecar: Sidecar) -> None:
+def keep_known(results: ResultRows, sidecar: Sidecar) -> None:
     """What did not run keeps its figure: asv writes n/a over it when a case is skipped or left out."""
     for cell in _cells(results, sidecar):
-        values = results._results[cell.name]
+        values = results.rows[cell.name]["result"]
         if cell.record.state != "measured" or not util.is_na(values[cell.index]):
             continue
         samples = cell.record.samples.get(cell.metric)
-        if not samples:
+        if samples:
+            values[cell.index], stats = compute_stats(samples, 1)
+            results.set_samples(cell.name, cell.index, samples, stats)
+        else:
             values[cell.index] = cell.record.figures.get(cell.metric, values[cell.index])
-            continue
-        values[cell.index], stats = compute_stats(samples, 1)
-        for column, value in ((results._stats, stats), (results._samples, samples)):
-            if isinstance(column.get(cell.name), list):
-                column[cell.name][cell.index] = value
 
 
-def forget_wrong(results: Any, sidecar: Sidecar) -> None:
+def forget_wrong(results: ResultRows, sidecar: Sidecar) -> None:
     """A case that failed in one round has no time, though asv keeps what another round gave."""
     for cell in _cells(results, sidecar):
         if cell.record.state == "broken" and cell.metric not in cell.record.figures:
-            for column in (results._results, results._stats, results._samples):
-                if isinstance(column.get(cell.name), list):
-                    column[cell.name][cell.index] = None
+            results.rows[cell.name]["result"][cell.index] = None
+            results.set_samples(cell.name, cell.index, None, {})
 
 
 @dataclass(frozen=True)
@@ -137,17 +162,16 @@ class _Cell:
     record: CaseRecord
 
 
-def _cells(results: Any, sidecar: Sidecar) -> Iterator[_Cell]:
+def _cells(results: ResultRows, sidecar: Sidecar) -> Iterator[_Cell]:
     """Each figure of ours in asv's results that has a record."""
-    for name, values in results._results.items():
+    for name in results.rows:
         found = group_of(name)
-        if found is None or not isinstance(values, list):
+        if found is None:
             continue
         group, metric = found
         records = sidecar.groups.get(group.name, {})
-        # asv holds parameters as reprs; a case's words need no more than their quotes removed.
-        for index, case in enumerate(itertools.product(*results._benchmark_params[name])):
-            key = key_of(tuple(word.strip("'") for word in case)) or group.only_case
+        for index, case in results.cases(name):
+            key = key_of(case) or group.only_case
             if key in records:
                 yield _Cell(name, index, group.name, metric, key, records[key])
 

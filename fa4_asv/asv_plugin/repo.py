@@ -11,11 +11,19 @@ from asv.repo import NoSuchNameError
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.project import Project
-from fa4_asv.history.repository import NO_HISTORY, commit_date, has_history, in_hashes, resolve
+from fa4_asv.history.repository import NO_HISTORY, branches, commit_date, has_history, in_hashes, resolve
 
 
 class UnknownName(util.UserError, NoSuchNameError):  # type: ignore[misc]
     """For asv's code that expects NoSuchNameError, and one clear line where nothing does."""
+
+
+def branches_here(project: Project, configured: list[str]) -> list[str]:
+    """The branches of asv.conf.json that the local history has; all of them where there is no history to ask."""
+    if not has_history(project):
+        return configured
+    here = ["releases", *branches(project)]
+    return [name for name in configured if name in here] or ["releases"]
 
 
 class Fa4History(Git):  # type: ignore[misc]

@@ -1,29 +1,42 @@
-"""What this asv process was asked: machine, benchmarks, terminal; and which contexts it made.
+"""What this asv process was asked: command, machine, benchmarks, terminal; and which contexts it made.
 
 asv gives an environment no way to ask, so the machine is noted where asv loads it (see hooks.py) and
-`--bench` is read from the command line as asv's own parser reads it.
+the rest is read from the command line by asv's own parser.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
+import io
 import os
 import sys
+from collections.abc import Sequence
+
+from asv import util
+from asv.commands import make_argparser
 
 from fa4_asv.base.machine import NOGPU
 from fa4_asv.measure.context import Context
 
-_machine = [NOGPU]
+_machine: list[str] = []
 _contexts: dict[tuple[str, str], Context] = {}
 
 
 def machine() -> str:
     """The machine name that asv chose for this run; `nogpu` before it chose."""
-    return _machine[0]
+    return _machine[-1] if _machine else NOGPU
 
 
 def set_machine(name: str) -> None:
-    _machine[0] = name
+    """Called where asv chooses the machine to record under: `run`, `continuous` and `find` do."""
+    _machine[:] = [name]
+
+
+def is_measuring() -> bool:
+    """Whether asv chose a machine: what it saves then was measured now. `rm` and `update` choose none."""
+    return bool(_machine)
 
 
 def remember(context: Context) -> None:
@@ -48,27 +61,51 @@ def terminal() -> str:
         return ""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:  # type: ignore[override]
-        raise ValueError(message)
+def asked(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """asv's command line as asv parses it; empty where it is none, as when asv was called as a library."""
+    return _parsed(tuple(sys.argv[1:] if arguments is None else arguments))
 
 
-def benchmarks(arguments: list[str] | None = None) -> list[str]:
-    """The regular expressions that select benchmarks; [] for all, also when asv was called as a library."""
-    words = sys.argv[1:] if arguments is None else arguments
-    parser = _Parser(add_help=False, allow_abbrev=True)
-    parser.add_argument("--bench", "-b", action="append", default=[])
-    for names in (("-E", "--environment"), ("-m", "--machine"), ("--config",), ("--launch-method",)):
-        parser.add_argument(*names, action="append")
-    parser.add_argument("-a", "--attribute", action="append")
-    parser.add_argument("-j", "--parallel", nargs="?", type=int)
+@functools.cache
+def _parsed(words: tuple[str, ...]) -> argparse.Namespace:
+    parser, _ = make_argparser()
     try:
-        known, rest = parser.parse_known_args(words)
-    except ValueError:
-        return []
-    if "find" in rest:
-        # `asv find RANGE BENCHMARK`, a regular expression as --bench is. In doubt everything: compiling
-        # too much is slow, too little would be wrong.
-        words = [word for word in rest[rest.index("find") + 1 :] if not word.startswith("-")]
-        return [words[1]] if len(words) == 2 else []
-    return list(known.bench)
+        with contextlib.redirect_stderr(io.StringIO()):
+            found: argparse.Namespace = parser.parse_args(words)
+            return found
+    except (SystemExit, TypeError):  # TypeError: asv's parser of `find` cannot say what is missing
+        return argparse.Namespace()
+
+
+def command(arguments: Sequence[str] | None = None) -> str:
+    """The name of asv's command class ("Run", "Find"), "" where there is none."""
+    function = getattr(asked(arguments), "func", None)
+    return getattr(getattr(function, "__self__", None), "__name__", "")
+
+
+def benchmarks(arguments: Sequence[str] | None = None) -> list[str]:
+    """The regular expressions that select benchmarks; [] for all, also when asv was called as a library."""
+    found = asked(arguments)
+    if command(arguments) == "Profile":
+        return [f"^{found.benchmark}$"]
+    bench = getattr(found, "bench", None) or []
+    return [bench] if isinstance(bench, str) else list(bench)
+
+
+def saves_nothing(arguments: Sequence[str] | None = None) -> bool:
+    """Whether asv was told to leave results/ alone.
+
+    asv's help says of `run --quick` that its results are not saved.
+    """
+    found = asked(arguments)
+    quick = command(arguments) == "Run" and found.quick
+    return bool(quick or getattr(found, "dry_run", False) or getattr(found, "skip_save", False))
+
+
+def refuse_existing(arguments: Sequence[str] | None = None) -> None:
+    """Raises asv's UserError, one line, where asv's environment `existing` is selected: it lays no FA4."""
+    for spec in getattr(asked(arguments), "env_spec", None) or []:
+        if spec == ":same" or spec.partition(":")[0] == "existing":
+            raise util.UserError(
+                f"environment {spec!r} holds no commit of FA4; write `-E fa4:same` for the Python that runs asv"
+            )

@@ -6,7 +6,6 @@ Exact figures are measured commit by commit; times of both commits in turns, so 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from fa4_asv.asv_plugin.base_environments import torches_here
 from fa4_asv.backfill.estimates import estimate
 from fa4_asv.backfill.tasks import Attempt, Task, Turns, Wish, alone, missing
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.files import read_json
 from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import GROUPS
@@ -117,8 +117,8 @@ def _known_here(machine: str) -> None:
     """Times belong to the machine that asv knows under this name. Raises Fa4AsvError."""
     path = Path("~/.asv-machine.json").expanduser()
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        known = read_json(path)
+    except Fa4AsvError:
         known = {}
     if machine not in known:
         raise Fa4AsvError(

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from fa4_asv.backfill.tasks import Task, Wish
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import GROUPS, Group, group_of
-from fa4_asv.record.store import iter_results
+from fa4_asv.record.store import Result, sound_pairs
 
 _CACHED = 3.0  # seconds: what collects faster took its figures from the disk
 
@@ -34,12 +32,8 @@ class Estimate:
 def estimate(project: Project, tasks: Sequence[Task], wish: Wish) -> Estimate:
     """What `tasks` will take: per group the median of what was recorded for the machine."""
     spent: dict[str, list[float]] = {}
-    for path in iter_results(project.results, wish.machine):
-        try:
-            recorded = list(_recorded(json.loads(path.read_text(encoding="utf-8"))))
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            continue  # verify names what is damaged
-        for name, seconds in recorded:
+    for pair in sound_pairs(project.results, wish.machine):
+        for name, seconds in _recorded(pair.result):
             spent.setdefault(name, []).append(seconds)
     wanted = [group for task in tasks for group in task.groups]
     counted = [statistics.median(spent[_key(GROUPS[name])]) for name in wanted if _key(GROUPS[name]) in spent]
@@ -52,19 +46,17 @@ def _key(group: Group) -> str:
     return group.stem.partition(".")[0] if group.exact else group.name
 
 
-def _recorded(data: Any) -> Iterator[tuple[str, float]]:
+def _recorded(result: Result) -> Iterator[tuple[str, float]]:
     """Seconds of collecting, cached repetitions left out, and of groups that are measured figure by figure."""
-    for name, seconds in data.get("durations", {}).items():
-        found = re.match(r"<setup_cache (\w+):", str(name))
-        if found and seconds > _CACHED:
-            yield found[1], float(seconds)
     direct: dict[str, float] = {}
-    for name, row in data["results"].items():
+    for name, seconds in result.durations.items():
+        found = re.match(r"<setup_cache (\w+)[.:]", name)  # its class, or in older files its line
+        if found and seconds > _CACHED:
+            yield found[1], seconds
         found_group = group_of(name)
-        seconds = dict(zip(data["result_columns"], row, strict=False)).get("duration")
         if found_group and not found_group[0].exact and seconds:
             key = _key(found_group[0])
-            direct[key] = direct.get(key, 0.0) + float(seconds)
+            direct[key] = direct.get(key, 0.0) + seconds
     yield from direct.items()
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.files import only_one
+from fa4_asv.base.files import only_one, read_json
 from fa4_asv.base.machine import NOGPU, NOGPU_RECORD
 from fa4_asv.base.processes import end_left, run_bounded
 from fa4_asv.base.project import Project
@@ -25,8 +25,9 @@ from fa4_asv.catalog.benchmarks import GROUPS, Group, key_of
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.history.repository import BRANCH, CUTE, NO_HISTORY, git, has_history, in_hashes
 from fa4_asv.integrity.staging import seed, stage, take
-from fa4_asv.record.schema import Sidecar
-from fa4_asv.record.store import Result, iter_results, load_result, read_sidecar, sidecar_path
+from fa4_asv.record.descriptions import MACHINE_FILE, read_machine
+from fa4_asv.record.schema import CaseRecord, Sidecar
+from fa4_asv.record.store import Result, iter_results, sound_pairs
 
 # A full set takes minutes; every call in it is bounded, so this ends only what hangs elsewhere.
 TASK_TIMEOUT = 2 * 3600.0
@@ -137,13 +138,10 @@ def current_sidecars(project: Project, machine: str) -> Iterator[Sidecar]:
 
     A damaged file is left out: `verify` names it, and what it held counts as missing.
     """
-    for path in iter_results(project.results, machine):
-        try:
-            result, sidecar = load_result(path), read_sidecar(sidecar_path(path))
-        except Fa4AsvError:
-            continue
-        kept = {name: cases for name, cases in sidecar.groups.items() if not _is_stale(name, result)}
-        yield replace(sidecar, groups=kept)
+    for pair in sound_pairs(project.results, machine):
+        groups = pair.sidecar.groups.items()
+        kept = {name: cases for name, cases in groups if not _is_stale(name, pair.result)}
+        yield replace(pair.sidecar, groups=kept)
 
 
 def _is_stale(name: str, result: Result) -> bool:
@@ -158,9 +156,14 @@ def _lacking(sidecar: Sidecar | None, wish: Wish) -> Iterator[str]:
     done = tuple(state for state in DONE if state != "broken" or not wish.retry_broken)
     for group in GROUPS.values():
         records = sidecar.groups.get(group.name, {}) if sidecar else {}
-        have = {key for key, record in records.items() if record.state in done}
+        have = {key for key, record in records.items() if record.state in done and _is_whole(record, group)}
         if wanted_cases(group, wish) - have:
             yield group.name
+
+
+def _is_whole(record: CaseRecord, group: Group) -> bool:
+    """Whether a measured case has every metric: `asv rm benchmark=...` takes single ones."""
+    return record.state != "measured" or group.metrics.keys() <= {*record.figures, *record.samples}
 
 
 @dataclass(frozen=True)
@@ -243,7 +246,7 @@ def patterns(groups: Sequence[str], bench: Sequence[str]) -> list[str]:
 def one_flavour(staged: Project, flavour: str) -> None:
     """Let asv see only `flavour` in a staged checkout."""
     path = staged.root / "asv.conf.json"
-    configuration = json.loads(path.read_text(encoding="utf-8"))
+    configuration = read_json(path)
     configuration["matrix"] = {"req": {"flavour": [flavour]}}
     path.write_text(json.dumps(configuration, indent=1), encoding="utf-8")
 
@@ -276,11 +279,7 @@ def machine_record(project: Project, machine: str) -> dict[str, object]:
 
     Raises Fa4AsvError for a damaged record.
     """
-    path = project.results / machine / "machine.json"
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-        return {key: value for key, value in known.items() if key != "version"}
-    except FileNotFoundError:
+    path = project.results / machine / MACHINE_FILE
+    if not path.exists():
         return {**NOGPU_RECORD, "machine": machine}
-    except (OSError, ValueError, AttributeError):
-        raise Fa4AsvError(f"{path} is no asv machine file; restore it from git") from None
+    return {key: value for key, value in read_machine(path).items() if key != "version"}

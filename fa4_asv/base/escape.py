@@ -13,6 +13,14 @@ def one_line(text: str, most: int = 300) -> str:
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
+def steers_pages(text: str) -> bool:
+    """Whether it holds what HTML reads as markup, or a character that is not shown: no name of ours needs one.
+
+    asv puts names of machines, parameters and units into its pages as they are.
+    """
+    return not text.isprintable() or any(sign in text for sign in '<>&"')
+
+
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|\[\d+(?:;\d+)*m")
 _PLACE = re.compile(r"(?<![\w/.])(?<!:/)/(?:[\w.+@-]+/)+")  # no address: "://" stands before none
 

@@ -1,16 +1,107 @@
-"""Atomic writes: a reader sees the old file or the new one, never half of either."""
+"""Files read with limits and written atomically: a reader sees the old file or the new one, never half of either."""
 
 from __future__ import annotations
 
 import fcntl
+import json
 import os
+import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 from fa4_asv.base.errors import Fa4AsvError
+
+LARGEST = 16 << 20  # bytes of a file; the record's largest has 270 KB
+DEEPEST = 32  # brackets of JSON inside each other; the record's deepest has 6
+RESTORE = "restore it from git or delete it"
+
+# What does not count as a bracket. A string that nobody closed ends with the text: no input makes the search go back.
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
+_NO_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
+_STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def read_bytes(path: Path, most: int = LARGEST, advice: str = RESTORE) -> bytes:
+    """What a regular file holds. Raises Fa4AsvError naming it: absent, unreadable, larger than `most` bytes, or a
+    folder, pipe or device, which is not opened (a pipe that nobody writes to would wait for ever)."""
+    try:
+        # Not blocking, should it become a pipe between the two calls.
+        _refuse_odd(path, path.stat(), most, advice)
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+            _refuse_odd(path, os.fstat(stream.fileno()), most, advice)
+            content = stream.read(most + 1)
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        reason = getattr(error, "strerror", None) or str(error)
+        raise Fa4AsvError(f"{path} cannot be read: {reason}; {advice}") from None
+    if len(content) > most:  # it grew meanwhile
+        raise Fa4AsvError(_too_large(path, most, advice))
+    return content
+
+
+def _refuse_odd(path: Path, found: os.stat_result, most: int, advice: str) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or device"
+        raise Fa4AsvError(f"{path} cannot be read: it is {kind}, expected a file; {advice}")
+    if found.st_size > most:
+        raise Fa4AsvError(_too_large(path, most, advice))
+
+
+def _too_large(path: Path, most: int, advice: str) -> str:
+    return f"{path} cannot be read: it has more than {most:,} bytes; {advice}"
+
+
+def read_text(path: Path, most: int = LARGEST, advice: str = RESTORE) -> str:
+    """The text of a file (UTF-8). Raises Fa4AsvError, see read_bytes."""
+    try:
+        return read_bytes(path, most, advice).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Fa4AsvError(f"{path} is not UTF-8 (byte {error.start}); {advice}") from None
+
+
+def read_json(path: Path, most: int = LARGEST, advice: str = RESTORE) -> Any:
+    """The JSON of a file. Raises Fa4AsvError, see read_bytes and parse_json."""
+    content = read_bytes(path, most, advice)
+    try:
+        return parse_json(content)
+    except ValueError as error:
+        raise Fa4AsvError(f"{path} is not JSON ({error}); {advice}") from None
+
+
+def parse_json(content: bytes) -> Any:
+    """The value of a JSON text in UTF-8. Raises ValueError: no JSON, deeper than DEEPEST, or half a character.
+
+    Depth is counted before parsing: parsers and everything that follows a value down would run out of stack.
+    """
+    brackets = _STRING.sub(b"", content).translate(None, _NO_BRACKET)
+    if max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > DEEPEST:
+        raise ValueError(f"it is nested more than {DEEPEST} deep")
+    try:
+        value = json.loads(content.decode("utf-8"))
+        if _SURROGATE.search(content):
+            # Escaped pairs are one character by now; half of one cannot be written anywhere.
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start} is not UTF-8") from None
+    except UnicodeEncodeError:
+        raise ValueError("it holds half of a surrogate pair") from None
+    return value
+
+
+def names_in(folder: Path) -> list[str]:
+    """The names in a folder, sorted. Raises Fa4AsvError where it cannot be listed."""
+    try:
+        return sorted(path.name for path in folder.iterdir())
+    except OSError as error:
+        raise Fa4AsvError(
+            f"{folder} cannot be read: {error.strerror}; make it readable (chmod u+rx), or restore it from git"
+        ) from None
 
 
 def write_atomic(path: Path, text: str) -> None:

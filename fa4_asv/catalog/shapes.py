@@ -93,6 +93,22 @@ class SdpaShape:
         return forward * 5 // 2 if backward else forward
 
 
+# How the run-time history sorts its shapes, in the order of its tables.
+CLASSES = ("d64", "d128", "192/128", "d256", "GQA", "window", "packed")
+
+
+def class_of(one: SdpaShape) -> str:
+    """One of CLASSES, or "d96" and the like for another head dim."""
+    if one.packed:
+        return "packed"
+    if one.window is not None:
+        return "window"
+    if one.kv_heads != one.num_heads:
+        return "GQA"
+    same = one.head_dim == one.head_dim_v
+    return f"d{one.head_dim}" if same else f"{one.head_dim}/{one.head_dim_v}"
+
+
 def shape(
     batch: int,
     num_heads: int,

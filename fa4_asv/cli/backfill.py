@@ -45,8 +45,10 @@ _NODE_WORK = "~/.cache/fa4_asv"  # of whoever runs the node's Ray
 @click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Each Nth commit only.")
 @click.option("--bench", "-b", multiple=True, metavar="REGEX", help="Benchmarks, as asv's --bench.")
 @click.option("--flavour", type=click.Choice(FLAVOURS), multiple=True, help="Default: cu13, then cu12.")
-@click.option("--machine", "-m", default=NOGPU, show_default=True, help="Whose figures: nogpu, or this box.")
-@click.option("--environment", "-E", default="", metavar="SPEC", help="asv's, such as fa4:same.")
+@click.option("--machine", "-m", default=NOGPU, show_default=True, help="Machine name in results/.")
+@click.option(
+    "--environment", "-E", default="", metavar="SPEC", help="As asv's --environment, such as fa4:same."
+)
 @click.option("--retry-broken", is_flag=True, help="Cases recorded as broken, too.")
 @click.option("--retries", type=click.IntRange(0), default=1, show_default=True, help="Of a failed commit.")
 @click.option(
@@ -80,14 +82,14 @@ def backfill(
     address: str,
     **nodes: Any,
 ) -> None:
-    """Measure what the record lacks, commit by commit, oldest first.
+    """Measure what the record lacks, one commit at a time, oldest first.
 
     RANGE is git's (a..b), a release (4.0.0b36 or fa4-v4.0.0b36), a commit or a branch; none means every
-    release. Commits of a range that do not touch FA4 are left out. Each commit is measured in a folder of
-    its own and verified before it is moved into results/. It may be killed at any moment: the
-    next start goes on with what is still missing. "Unsupported" is not missing.
+    release. Commits of a range that do not touch FA4 are left out. Each commit is measured in a temporary
+    checkout, verified, and moved into results/. You can kill the command at any time: the next start
+    measures what is still missing. An unsupported case is not missing.
 
-    With --ray, the runs are spread over a cluster's nodes, and verified and recorded here alike
+    With --ray, the nodes of a cluster measure; the results are verified and recorded here
     (docs/cluster.md).
 
     Exit code: 0 nothing is missing any more, 1 some commits failed (their logs are named), 2 it could

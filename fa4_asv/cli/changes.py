@@ -21,20 +21,18 @@ from fa4_asv.history.manifest import Manifest
 @click.option(
     "--toolchain", "policy", default="day", show_default=True, help="Toolchain policy of the series."
 )
-@click.option("--last", type=click.IntRange(2), default=2, show_default=True, help="How many releases.")
-@click.option("--limit", type=click.IntRange(0), default=12, show_default=True, help="Rows of a table.")
-@click.option("--figures", is_flag=True, help="The figures themselves, too.")
+@click.option("--last", type=click.IntRange(2), default=2, show_default=True, help="Number of releases.")
+@click.option("--limit", type=click.IntRange(0), default=12, show_default=True, help="Rows per table.")
+@click.option("--figures", is_flag=True, help="Show the figures, too.")
 @click.option("--json", "as_json", is_flag=True, help="Everything, machine-readable.")
-@click.option(
-    "--machine", "-m", default=NOGPU, show_default=True, help="nogpu, or one whose releases a sweep timed."
-)
+@click.option("--machine", "-m", default=NOGPU, show_default=True, help="nogpu, or a machine with a sweep.")
 def changes(
     flavour: str, policy: str, last: int, limit: int, figures: bool, as_json: bool, machine: str
 ) -> None:
-    """What changed between recorded releases: in the compiled kernels, or on the clock of a machine.
+    """What changed between recorded releases: in the compiled kernels, or in the run time on a machine.
 
-    With --machine each release that a sweep timed there is compared with the one before: faster, slower, same or
-    unclear. docs/verdicts.md is the rule.
+    With --machine, each release that a sweep timed there is compared with the one before: faster, slower,
+    same or unclear. docs/verdicts.md has the rule.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`fa4-asv compare`: one verdict a figure, of two commits."""
+"""`fa4-asv compare`: one verdict per figure, for two commits."""
 
 from __future__ import annotations
 
@@ -45,10 +45,14 @@ def patterns(_context: click.Context, _parameter: click.Parameter, value: tuple[
     "--flavour", type=click.Choice(["cu12", "cu13"]), multiple=True, help="Default: cu13; give both for both."
 )
 @click.option("--bench", "-b", multiple=True, metavar="REGEX", callback=patterns, help="As asv's --bench.")
-@click.option("--machine", "-m", default=NOGPU, show_default=True, help="Whose figures: nogpu, or this box.")
-@click.option("--environment", "-E", default="", metavar="SPEC", help="asv's, such as fa4:same.")
+@click.option("--machine", "-m", default=NOGPU, show_default=True, help="Machine name in results/.")
 @click.option(
-    "--rounds", type=click.IntRange(1), help="Of timed cases: 5 a side; with --worktree 2 of each process."
+    "--environment", "-E", default="", metavar="SPEC", help="As asv's --environment, such as fa4:same."
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    help="Rounds of timed cases. Default: 5 per side; with --worktree 2 per process.",
 )
 @click.option(
     "--worktree",
@@ -56,13 +60,16 @@ def patterns(_context: click.Context, _parameter: click.Parameter, value: tuple[
     metavar="PATH",
     help="Instead of HEAD: a checkout of flash-attention as it is now, timed on this machine's card.",
 )
-@click.option("--processes", type=click.IntRange(3), help="With --worktree: a side. Default: 5.")
+@click.option("--processes", type=click.IntRange(3), help="With --worktree: processes per side. Default: 5.")
 @click.option(
-    "--set", "set_name", type=click.Choice(list(SWEEP_SETS)), help="With --worktree. Default: history."
+    "--set",
+    "set_name",
+    type=click.Choice(list(SWEEP_SETS)),
+    help="With --worktree: the set of calls. Default: history.",
 )
-@click.option("--no-run", is_flag=True, help="Only what is recorded; measure nothing.")
+@click.option("--no-run", is_flag=True, help="Compare only what is recorded; measure nothing.")
 @click.option("--format", "form", type=click.Choice(["text", "markdown", "json"]), default="text")
-@click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="A file instead.")
+@click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
 @click.option("--limit", type=click.IntRange(0), default=20, show_default=True, help="Rows of a text table.")
 def compare(
     base: str,
@@ -80,14 +87,14 @@ def compare(
     output: Path | None,
     limit: int,
 ) -> None:
-    """Measure what is missing of two commits, then say of each figure whether HEAD is worse than BASE.
+    """Measure what is missing of two commits, then give each figure a verdict: is HEAD worse than BASE?
 
     BASE and HEAD are releases (fa4-v4.0.0b15 or 4.0.0b15), branches or commits. On machine nogpu figures are
-    exact and compared exactly (less, more, equal); on a machine with a name they are times, measured in turns
-    and told as faster, slower, same or unclear. docs/verdicts.md is the rule.
+    exact: the verdict is less, more or equal. On another machine they are times, measured in turns: the
+    verdict is faster, slower, same or unclear. docs/verdicts.md has the rule.
 
-    With --worktree the other side is a checkout with changes that are not committed. Six calls are timed, or those of the
-    history set that --bench names, in turns on one card. Nothing of it is recorded.
+    With --worktree the other side is a checkout with uncommitted changes. It times six calls in turns on one
+    card, or the calls of the history set that --bench selects. Nothing is recorded.
 
     Exit code: 0 nothing is worse, 1 something is worse, 2 could not compare, 130 interrupted.
 

@@ -270,14 +270,15 @@ def render(checks: list[Check], lanes: dict[str, list[str]], console: Console) -
 
 @click.command()
 @click.option(
-    "--lane", type=click.Choice(LANES), default="nogpu", show_default=True, help="For the exit code."
+    "--lane", type=click.Choice(LANES), default="nogpu", show_default=True, help="The lane of the exit code."
 )
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 def doctor(lane: str, as_json: bool) -> None:
     """What this machine can measure, and why not the rest.
 
-    nogpu is what plain `asv run` measures; hopper (capability 9.x) and blackwell (10.x) need that card.
-    Exit code: 0 the lane is ready, 1 it is not, 2 it cannot be told.
+    A lane is a set of benchmarks that need the same machine. nogpu is what plain `asv run` measures; hopper
+    (capability 9.x) and blackwell (10.x) need such a card.
+    Exit code: 0 the lane is ready, 1 it is not, 2 it could not be checked.
 
     \b
     Examples:

@@ -32,15 +32,21 @@ from fa4_asv.record.formatting import counted
 @click.command()
 @click.argument("base")
 @click.argument("head")
-@click.option("--flavour", type=click.Choice(FLAVOURS), multiple=True, help="Default: those that both have.")
+@click.option(
+    "--flavour", type=click.Choice(FLAVOURS), multiple=True, help="Default: all that both commits have."
+)
 @click.option("--bench", "-b", multiple=True, metavar="REGEX", help="Kernels, as asv's --bench selects them.")
 @click.option("--arch", type=click.Choice(ARCHES), multiple=True, help="Default: all.")
-@click.option("--no-culprits", is_flag=True, help="Source or toolchain only: name no package, no commit.")
-@click.option("--keep", is_flag=True, help="Keep what was found beside the record, in results/nogpu/*.cause.")
+@click.option(
+    "--no-culprits", is_flag=True, help="Stop after source or toolchain; search no package or commit."
+)
+@click.option("--keep", is_flag=True, help="Write the result to results/nogpu/*.cause.")
 @click.option("--format", "style", type=click.Choice(["text", "markdown", "json"]), default="text")
 @click.option("--limit", type=click.IntRange(0), default=40, show_default=True, help="Rows of a table.")
-@click.option("--output", "-o", type=click.Path(path_type=Path), help="A file instead of the terminal.")
-@click.option("--environment", "-E", default="", metavar="SPEC", help="asv's, such as fa4:same.")
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="Write to this file.")
+@click.option(
+    "--environment", "-E", default="", metavar="SPEC", help="As asv's --environment, such as fa4:same."
+)
 def explain(
     base: str,
     head: str,
@@ -56,9 +62,9 @@ def explain(
 ) -> None:
     """Why kernels changed from BASE to HEAD (releases or commits): source, toolchain, or only both together.
 
-    The old source is compiled with the new toolchain and the new source with the old one, for the kernels that
-    changed; then the package and its version, or upstream's commit, is searched. What was compiled is cached:
-    an interrupted run goes on where it was. Nothing is added to asv's figures.
+    For the kernels that changed, the old source is compiled with the new toolchain and the new source with
+    the old one. Then the package version or upstream's commit is searched. Compiled kernels are cached, so an
+    interrupted run continues. asv's figures do not change.
 
     Exit code: 0 everything is explained or nothing changed, 1 some cause is unknown, 2 it could not be done,
     130 interrupted.

@@ -30,9 +30,15 @@ def history() -> None:
 
 
 @history.command()
-@click.option("--source", metavar="PATH|URL", help="A clone or fork of flash-attention: its branches, too.")
 @click.option(
-    "--branch", "wanted", multiple=True, metavar="NAME[:AS]", help="With --source: which, and its name here."
+    "--source", metavar="PATH|URL", help="Also sync branches of this clone or fork of flash-attention."
+)
+@click.option(
+    "--branch",
+    "wanted",
+    multiple=True,
+    metavar="NAME[:AS]",
+    help="With --source: a branch, and its name here.",
 )
 @click.option("--all", "every", is_flag=True, help="With --source: every branch.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
@@ -40,10 +46,10 @@ def history() -> None:
 def sync(source: str | None, wanted: tuple[str, ...], every: bool, as_json: bool, quiet: bool) -> None:
     """Bring every flash-attn-4 release into the local history; only new ones are downloaded.
 
-    With --source: branches of a flash-attention repository, beside the releases that are here (synced first
-    where there are none). Without --branch that is its default branch. Branches that moved are moved, also
-    backwards or after a forced push. AS is needed where the name is taken, or for what is no branch: HEAD,
-    a commit or refs/pull/1/head.
+    With --source, branches of a flash-attention repository are added to the history. (If there are no
+    releases yet, they are synced first.) Without --branch it is the default branch. A branch that moved in
+    the source moves here, also backwards or after a forced push. AS is needed if the name is taken, or if NAME
+    is not a branch: HEAD, a commit or refs/pull/1/head.
 
     \b
     Examples:
@@ -118,10 +124,10 @@ def _words(branch: Branch) -> str:
 @history.command()
 @click.option("--flavour", "flavours", type=click.Choice(FLAVOURS), multiple=True, default=FLAVOURS)
 def lock(flavours: tuple[str, ...]) -> None:
-    """Resolve the toolchain of the day of every release that has no lock file yet.
+    """Resolve the toolchain of the day for every release that has no lock file yet.
 
-    `asv run` does this by itself for what it measures; here it is done for all, so that the locks can be
-    committed. Goes on after a release that does not resolve, and exits with 1 then.
+    `asv run` does this for the releases that it measures; this command does it for all, so that the lock
+    files can be committed. If a release does not resolve, the others are still tried and the exit code is 1.
 
     \b
     Examples:

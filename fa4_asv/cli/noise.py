@@ -1,4 +1,4 @@
-"""`fa4-asv noise`: how far a machine's sweeps can be believed, from the record alone."""
+"""`fa4-asv noise`: how noisy a machine's sweeps are, from the record alone."""
 
 from __future__ import annotations
 
@@ -36,21 +36,27 @@ _COLUMNS = ("call", "seconds", "releases", "spread", "smallest", "alarms", "furt
 
 @click.command()
 @click.argument("machine")
-@click.option("--against", default="", metavar="NAME", help="Another machine: do ratios of releases agree?")
+@click.option(
+    "--against",
+    default="",
+    metavar="NAME",
+    help="A second machine: do both give the same ratios between releases?",
+)
 @click.option(
     "--control/--no-control",
     "controlled",
     default=CONTROLLED,
     show_default=True,
-    help="Divide the control of each round out.",
+    help="Divide each round by its control.",
 )
 @click.option("--json", "as_data", is_flag=True, help="Everything, machine-readable.")
 def noise(machine: str, against: str, controlled: bool, as_data: bool) -> None:
     """How noisy the sweeps of MACHINE are: false alarms, spread, the smallest change that can be seen.
 
-    A false alarm is "faster" or "slower" between the two processes of one release, compared as if they were two
-    releases. The spread is the standard deviation between processes of a release, pooled over all releases of a sweep.
-    With --against: how far two machines differ in each release's time as a ratio to the newest release of both.
+    The two processes of one release are compared as if they were two releases: "faster" or "slower" is then
+    a false alarm. The spread is the standard deviation between the processes of a release, pooled over all
+    releases of a sweep. With --against, each release's time is divided by that of the newest release that both
+    machines timed; the output shows how far the two machines differ.
 
     \b
     Examples:

@@ -13,16 +13,16 @@ from fa4_asv.history.toolchain import FLAVOURS
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--release", multiple=True, metavar="VERSION", help="Such as 4.0.0b36; `all` for every one.")
+@click.option("--release", multiple=True, metavar="VERSION", help="Such as 4.0.0b36, or `all`.")
 @click.option("--commits", multiple=True, metavar="RANGE", help="Upstream's commits that touch FA4.")
 @click.option("--flavour", type=click.Choice(FLAVOURS), multiple=True, help="Default: cu13.")
 @click.option("--policy", multiple=True, help="A folder of history/toolchains. Default: day.")
-@click.option("--python", default="3.12", show_default=True, help="Of the machine there.")
-@click.option("--part-mib", type=click.IntRange(1), default=1024, show_default=True, help="Size of a part.")
-@click.option("--level", type=click.IntRange(1, 19), default=9, show_default=True, help="Of zstd.")
+@click.option("--python", default="3.12", show_default=True, help="Python version of the other machine.")
 @click.option(
-    "--project-only", is_flag=True, help="Write only the project and airgap.py, beside older parts."
+    "--part-mib", type=click.IntRange(1), default=1024, show_default=True, help="Largest size of a part."
 )
+@click.option("--level", type=click.IntRange(1, 19), default=9, show_default=True, help="Of zstd.")
+@click.option("--project-only", is_flag=True, help="Write only the project and airgap.py; keep the parts.")
 def pack(
     folder: Path,
     release: tuple[str, ...],
@@ -36,8 +36,8 @@ def pack(
 ) -> None:
     """Pack what a machine without a network needs to measure.
 
-    FOLDER gets parts of at most --part-mib, pack.json with their digests, the project as it is committed (HEAD),
-    and airgap.py, which unpacks and runs there with nothing but Python, torch and git.
+    FOLDER gets parts of at most --part-mib, pack.json with their digests, the project as committed (HEAD), and
+    airgap.py. airgap.py unpacks and measures on the other machine; it needs only Python, torch and git.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`fa4-asv publish`: asv's site from every sound result file; what is damaged costs itself, not the site."""
+"""`fa4-asv publish`: asv's site from every sound result file; damaged files are left out."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.files import only_one
+from fa4_asv.base.files import only_one, read_json
 from fa4_asv.base.project import Project
 from fa4_asv.history.repository import NO_HISTORY, git, has_history
 from fa4_asv.integrity.staging import mark_verified, results_lock, stage
 from fa4_asv.integrity.verify import Problem, sound_files, upstream_commits, verify
+from fa4_asv.record.descriptions import BENCHMARKS, MACHINE_FILE, read_benchmarks
+from fa4_asv.record.formatting import counted
 from fa4_asv.record.store import commit_of, iter_results, sidecar_path
 from fa4_asv.report import REPORT_BESIDE
 
 _BUSY = "another publish is running in this checkout; wait for it"
-_BENCHMARKS_VERSION = 2  # asv.benchmarks.Benchmarks of asv 0.6
 
 
 @click.command()
 @click.option("--html-dir", type=click.Path(path_type=Path), help="Where the site goes (default: html/).")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 def publish(html_dir: Path | None, as_json: bool) -> None:
-    """Verify the record, publish aside what is sound, and swap the site.
+    """Verify the record, publish what is sound to a temporary folder, and swap the site.
 
-    A file that `fa4-asv verify` finds wrong, or that asv would not read, is refused by name, the rest is
-    published. A publish that fails or is killed leaves the old site.
+    A file that `fa4-asv verify` finds wrong, or that asv cannot read, is named and left out; the rest is
+    published. If the command fails or is killed, the old site stays.
 
-    Exit code: 0 everything is published, 1 without the refused files, 2 nothing was published.
+    Exit code: 0 everything is published, 1 some files were left out, 2 nothing was published.
 
     \b
     Examples:
@@ -82,7 +82,10 @@ def publish(html_dir: Path | None, as_json: bool) -> None:
         answer = {"published": len(good), "left_out": left_out, "withheld": withheld, "refused": refused}
         click.echo(json.dumps(answer, indent=1))
     else:
-        click.echo(f"{len(good)} result files published in {os.path.relpath(target)}, {withheld} refused")
+        unreadable = sum(problem.path.is_dir() for problem in problems)
+        folders = f"; {counted(unreadable, 'folder')} cannot be read" if unreadable else ""
+        shown_target = os.path.relpath(target)
+        click.echo(f"{len(good)} result files published in {shown_target}, {withheld} refused{folders}")
     sys.exit(1 if refused else 0)
 
 
@@ -101,7 +104,7 @@ def _refuse_foreign(project: Project, target: Path) -> None:
         raise Fa4AsvError(f"{target} holds this checkout; choose an empty folder for the site")
     if target.exists() and not target.is_dir():
         raise Fa4AsvError(f"{target} is no folder; choose another one for the site")
-    others = {path.name for path in target.iterdir()} - {".gitkeep"} if target.is_dir() else set()
+    others = {path.name for path in target.iterdir()} if target.is_dir() else set()
     if others and not {"asv.js", "index.json"} <= others:
         raise Fa4AsvError(f"{target} holds {min(others)} but no site of asv; choose an empty folder")
 
@@ -119,7 +122,7 @@ def find_problems(project: Project) -> tuple[list[Problem], dict[Path, str]]:
             what = f"commit {commit} is not in the local history; run `fa4-asv history sync`"
             problems.append(Problem(path, what))
     expected = {*iter_results(project.results), *project.results.glob("*/machine.json")}
-    expected.add(project.results / "benchmarks.json")
+    expected.add(project.results / BENCHMARKS)
     for path in sorted(set(project.results.rglob("*.json")) - expected):
         problems.append(Problem(path, "stands in no machine's folder; move it to results/<machine>/"))
     return problems, commits
@@ -129,7 +132,7 @@ def _commits(project: Project) -> set[str]:
     """Every commit that asv shows: those of the configured branches, and tags."""
     if not has_history(project):
         raise Fa4AsvError(NO_HISTORY)
-    configuration = json.loads((project.root / "asv.conf.json").read_text(encoding="utf-8"))
+    configuration = read_json(project.root / "asv.conf.json", advice="restore it from git")
     commits: set[str] = set()
     for words in (["--no-walk", "--tags"], *(["--first-parent", name] for name in configuration["branches"])):
         try:
@@ -162,20 +165,15 @@ def link_results(project: Project, staged: Project, good: Sequence[Path]) -> Non
 
     Hard links: a file that is replaced meanwhile stays here as it was verified.
     """
-    benchmarks = project.results / "benchmarks.json"
-    try:
-        _check_benchmarks(json.loads(benchmarks.read_text(encoding="utf-8")))
-    except (OSError, ValueError, RecursionError) as error:
-        raise Fa4AsvError(
-            f"{benchmarks} cannot be read ({error}); restore it from git or run `asv run` once"
-        ) from None
+    benchmarks = project.results / BENCHMARKS
+    read_benchmarks(benchmarks)
     try:
         _link(benchmarks, staged.results / benchmarks.name)
         for path in good:
             machine = staged.results / path.parent.name
             if not machine.is_dir():
                 machine.mkdir()
-                _link(path.parent / "machine.json", machine / "machine.json")
+                _link(path.parent / MACHINE_FILE, machine / MACHINE_FILE)
             for each in (path, sidecar_path(path)):
                 _link(each, machine / each.name)
     except OSError as error:
@@ -192,18 +190,6 @@ def link_causes(project: Project, staged: Project, problems: Sequence[Problem]) 
                 _link(path, folder / path.name)
             except OSError as error:
                 raise Fa4AsvError(f"cannot link {path} into {staged.root}: {error}") from None
-
-
-def _check_benchmarks(data: Any) -> None:
-    """Raises ValueError where it is not what asv wrote."""
-    if not isinstance(data, dict) or data.get("version") != _BENCHMARKS_VERSION:
-        raise ValueError(f"it is not asv's list of benchmarks, version {_BENCHMARKS_VERSION}")
-    if len(data) == 1:
-        raise ValueError("it lists no benchmark")
-    for name, entry in data.items():
-        fields = {"name", "params", "param_names"}
-        if name != "version" and not (isinstance(entry, dict) and fields <= set(entry)):
-            raise ValueError(f"{name} is {entry!r:.40}, expected a benchmark")
 
 
 def _link(source: Path, target: Path) -> None:
@@ -240,9 +226,6 @@ def swap(new: Path, target: Path) -> None:
     """Put the folder `new` in the place of `target`: a reader sees the old site or the new one."""
     aside, old = _beside(target)
     try:
-        for name in (".gitkeep",):  # git keeps the empty folder by it
-            if (target / name).is_file():
-                shutil.copyfile(target / name, new / name)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(new, aside)  # onto the target's file system
         aside.chmod(0o755)

@@ -19,11 +19,11 @@ from fa4_asv.report.site import write_report
 )
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 def report(output: Path | None, as_json: bool) -> None:
-    """Make the report that people read, from results/ alone; it opens without a server or a network.
+    """Make the report from results/ alone; it opens in a browser without a server or a network.
 
-    A file that `fa4-asv verify` finds wrong is refused by name, the rest is reported.
+    A file that `fa4-asv verify` finds wrong is named and left out; the rest is reported.
 
-    Exit code: 0 everything is in the report, 1 without the refused files, 2 no report was made.
+    Exit code: 0 everything is in the report, 1 some files were left out, 2 no report was made.
 
     \b
     Examples:

@@ -21,7 +21,8 @@ from fa4_asv.report.route_table import grids, page, pairs_of, render
 def route(flavour: str | None, policy: str, as_json: bool, as_markdown: bool) -> None:
     """Which PyTorch drives which release of FA4 through scaled_dot_product_attention.
 
-    "yes": no check is broken; "no": not even the forward works; the reasons stand below the table.
+    "yes": no check is broken; "partly": some are; "no": not even the forward works. The reasons are below
+    the table.
 
     \b
     Examples:

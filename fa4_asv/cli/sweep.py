@@ -44,23 +44,37 @@ _EVERY = 15.0  # seconds between two lines of progress where there is no termina
 
 @click.command()
 @click.argument("ranges", nargs=-1, metavar="[RANGE]...")
-@click.option("--machine", "-m", required=True, help="Machine name in results/: name the kind of card.")
+@click.option("--machine", "-m", required=True, help="Machine name in results/; it names the kind of card.")
 @click.option("--set", "sets", type=click.Choice(list(SWEEP_SETS)), multiple=True, help="Default: history.")
-@click.option("--bench", "-b", multiple=True, metavar="REGEX", help="Calls of the set, as asv's --bench.")
-@click.option("--flavour", type=click.Choice(FLAVOURS), multiple=True, help="Default: cu13. Several times.")
+@click.option(
+    "--bench", "-b", multiple=True, metavar="REGEX", help="Select calls of the set, as asv's --bench."
+)
+@click.option("--flavour", type=click.Choice(FLAVOURS), multiple=True, help="Default: cu13; repeat for both.")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Rounds per process.")
 @click.option(
     "--processes", type=click.IntRange(1), default=2, show_default=True, help="Processes per release."
 )
-@click.option("--seed", type=int, default=None, help="Of the order in each round. Default: random, recorded.")
-@click.option("--cores", type=click.IntRange(1), default=None, help="Compile side by side. Default: all.")
 @click.option(
-    "--cards", "count", type=click.IntRange(1), default=1, show_default=True, help="Cards to share the calls."
+    "--seed", type=int, default=None, help="Seed of the order in each round. Default: random, recorded."
 )
 @click.option(
-    "--yardsticks/--no-yardsticks", default=True, show_default=True, help="cuDNN and FA2 in each round."
+    "--cores", type=click.IntRange(1), default=None, help="Compile processes at once. Default: all cores."
 )
-@click.option("--environment", "-E", default="fa4:same", show_default=True, metavar="SPEC", help="asv's.")
+@click.option(
+    "--cards",
+    "count",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Cards that share the calls.",
+)
+@click.option(
+    "--yardsticks/--no-yardsticks",
+    default=True,
+    show_default=True,
+    help="Time cuDNN and FA2 in each round, too.",
+)
+@click.option("--environment", "-E", default="fa4:same", show_default=True, metavar="SPEC", help="As asv's.")
 @click.option(
     "--profile/--no-profile", default=True, show_default=True, help="Time each kernel of a backward."
 )
@@ -69,26 +83,24 @@ _EVERY = 15.0  # seconds between two lines of progress where there is no termina
     type=click.FloatRange(0, 100),
     default=0,
     metavar="PERCENT",
-    help="See what the rule sees.",
+    help="Check which calls show this much added work.",
 )
-@click.option("--retry-broken", is_flag=True, help="Also the calls that are recorded as broken.")
-@click.option(
-    "--dry-run", "-n", is_flag=True, help="Say what is missing and how long it takes; measure nothing."
-)
+@click.option("--retry-broken", is_flag=True, help="Try the calls again that are recorded as broken.")
+@click.option("--dry-run", "-n", is_flag=True, help="Show the plan and how long it takes; measure nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 def sweep(ranges: tuple[str, ...], machine: str, dry_run: bool, as_json: bool, **options: Any) -> None:
     """Time many commits on one card in turns, and record them.
 
-    RANGE is git's (a..b), a release (4.0.0b36), a commit or a branch; none means every release. Every commit
-    passes the guard first. Then a process per commit stays alive while rounds go over all commits in a fresh order each;
-    then the same with a second process. Nothing compiles while anything is timed.
+    RANGE is git's (a..b), a release (4.0.0b36), a commit or a branch; none means every release. First every
+    call of every commit passes the guard. Then one process per commit stays alive, and each round times all
+    commits in a new random order. Then the same with a second process. Nothing compiles while anything is timed.
 
-    What is finished stays finished: a sweep that was stopped goes on when it is started again on the same card.
-    On another card, a call that is not complete is taken again for all commits, so that the history of
-    a call is of one card. docs/sweep.md says how it works and what it costs.
+    You can stop a sweep and start it again on the same card; it does what is left. On another card, a call
+    that is not complete is timed again for all commits, so that the history of a call is of one card.
+    docs/sweep.md explains how it works and what it costs.
 
-    With --added-work 1 the newest commit is timed once more with 1 % of work added to each call: the table says in
-    which calls the rule saw it. That is never recorded.
+    With --added-work 1 the newest commit is timed once more with 1 % of work added to each call. A table shows
+    in which calls the rule saw it. This is never recorded.
 
     Exit code: 0 all is recorded, 1 some commits could not be recorded, 2 it could not start,
     130 interrupted.

@@ -16,7 +16,7 @@ from fa4_asv.record.store import iter_results
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 def verify(as_json: bool) -> None:
-    """Check every result file and its sidecar; name what is wrong and what to do.
+    """Check every result file and its sidecar; name each problem and what to do.
 
     Exit code: 0 the record is sound, 1 it has problems, 2 it cannot be checked.
 

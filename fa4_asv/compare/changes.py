@@ -16,7 +16,7 @@ from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.catalog.metrics import METRICS
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.record.schema import CaseRecord, Sidecar
-from fa4_asv.record.store import iter_results, load_result, read_sidecar, sidecar_path
+from fa4_asv.record.store import all_pairs, series_of
 
 # Of what is often nothing, a ratio says little below this: 0 to 8 bytes is less than 8 to 480.
 _LITTLE = {"spill_bytes": 64.0, "local_loads": 16.0, "local_stores": 16.0}
@@ -83,15 +83,10 @@ def recorded(
     """
     order = {release.commit: index for index, release in enumerate(manifest.releases)}
     found = []
-    for path in iter_results(root, machine):
-        side = sidecar_path(path)
-        if not side.is_file():
-            continue
-        versions = load_result(path).versions
-        sidecar = read_sidecar(side)
-        series = (sidecar.toolchain.flavour, sidecar.toolchain.policy)
-        if series == (flavour, policy) and sidecar.commit in order:
-            found.append(Record(sidecar.release, sidecar, versions))
+    for pair in all_pairs(root, machine):
+        commit, *series = series_of(pair.sidecar)
+        if series == [flavour, policy] and commit in order:
+            found.append(Record(pair.sidecar.release, pair.sidecar, pair.result.versions))
     return sorted(found, key=lambda record: order[record.sidecar.commit])
 
 

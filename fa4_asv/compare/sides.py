@@ -16,7 +16,7 @@ from fa4_asv.compare.commits import Commit, Plan
 from fa4_asv.compare.rows import BETTER, WORSE, Measured, Row, compare
 from fa4_asv.compare.sweeps import Pools, pools_of, sidecars_of
 from fa4_asv.record.schema import SUITE, Sidecar
-from fa4_asv.record.store import iter_results, load_result, read_sidecar, sidecar_path
+from fa4_asv.record.store import all_pairs, iter_results, sidecar_path, sound_pairs
 from fa4_asv.record.turns import is_of_a_sweep
 
 # What a worker says when its process did not even start: FA4 could not be imported.
@@ -121,10 +121,8 @@ def _pair(found: Sequence[Sequence[Side]], plan: Plan) -> tuple[Side, Side] | No
 def _recorded(project: Project, commit: Commit, flavour: str, machine: str) -> list[Side]:
     """Everything recorded of a commit under a flavour on a machine, one entry a policy and Python."""
     sides = []
-    for path in iter_results(project.results, machine):
-        if not path.name.startswith(commit.hash[:8]):
-            continue
-        result, sidecar = load_result(path), read_sidecar(sidecar_path(path))
+    for pair in all_pairs(project.results, machine, lambda path: path.name.startswith(commit.hash[:8])):
+        path, result, sidecar = pair.path, pair.result, pair.sidecar
         if sidecar.commit != commit.hash or sidecar.toolchain.flavour != flavour:
             continue
         _same_suite(path, sidecar)
@@ -136,13 +134,9 @@ def _recorded(project: Project, commit: Commit, flavour: str, machine: str) -> l
 def refuse_other_suites(project: Project, commits: tuple[Commit, Commit], machine: str) -> None:
     """Raises Fa4AsvError before anything is measured that could not be compared. Damaged files are no matter:
     they are measured again."""
-    for path in iter_results(project.results, machine):
-        if path.name.startswith(tuple(commit.hash[:8] for commit in commits)):
-            try:
-                sidecar = read_sidecar(sidecar_path(path))
-            except Fa4AsvError:
-                continue
-            _same_suite(path, sidecar)
+    names = tuple(commit.hash[:8] for commit in commits)
+    for pair in sound_pairs(project.results, machine, lambda path: path.name.startswith(names)):
+        _same_suite(pair.path, pair.sidecar)
 
 
 def _same_suite(path: Path, sidecar: Sidecar) -> None:

@@ -10,7 +10,7 @@ from fa4_asv.compare.along import CONTROLLED, Call, Pool, across, between, commo
 from fa4_asv.compare.round_effects import LINKS
 from fa4_asv.compare.verdicts import NOT_COMPARABLE, Verdict
 from fa4_asv.record.schema import SUITE, CaseRecord, Sidecar
-from fa4_asv.record.store import iter_results, read_sidecar, sidecar_path
+from fa4_asv.record.store import all_pairs
 from fa4_asv.record.turns import HISTORY, Origin, Turn, is_of_a_sweep, origin_of, turns_of
 
 
@@ -28,9 +28,7 @@ Pools = Mapping[CallKey, Pool]
 
 def sidecars_of(results: Path, machine: str) -> list[Sidecar]:
     """Every sidecar of a machine that this suite wrote. Raises Fa4AsvError naming a file that cannot be read."""
-    paths = (sidecar_path(path) for path in iter_results(results, machine))
-    found = (read_sidecar(path) for path in paths if path.is_file())
-    return [sidecar for sidecar in found if sidecar.suite == SUITE]
+    return [pair.sidecar for pair in all_pairs(results, machine) if pair.sidecar.suite == SUITE]
 
 
 def name_of(sidecar: Sidecar) -> str:

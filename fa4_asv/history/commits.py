@@ -7,11 +7,14 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.files import write_atomic
+from fa4_asv.base.escape import one_line
+from fa4_asv.base.files import read_json, write_atomic
 
 FORMAT = 1
+RESTORE = "restore it from git"
 
 
 @dataclass(frozen=True)
@@ -37,16 +40,24 @@ def load_commits(path: Path) -> dict[str, Commit]:
     """By hash, oldest first; empty where there is no file. Raises Fa4AsvError when it cannot be read."""
     if not path.is_file():
         return {}
+    data = read_json(path, advice=RESTORE)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
         if data["format"] != FORMAT:
             raise ValueError(f"format {data['format']!r}, this suite reads {FORMAT}")
-        commits = [Commit(**entry) for entry in data["commits"]]
+        commits = [_commit(entry) for entry in data["commits"]]
         return {commit.commit: commit for commit in sorted(commits, key=_order)}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Fa4AsvError(
-            f"{path} is damaged ({error}); restore it with `git checkout -- {path.name}`"
-        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise Fa4AsvError(f"{path} is damaged ({one_line(str(error))}); {RESTORE}") from None
+
+
+def _commit(entry: Any) -> Commit:
+    """Raises ValueError, TypeError or OverflowError where a field is not what Commit says."""
+    commit = Commit(**entry)
+    for name, value in asdict(commit).items():
+        if type(value) is not (int if name == "position" else str):
+            raise TypeError(f"{name} of a commit is {value!r:.60}")
+    commit.time.timestamp()
+    return commit
 
 
 def add_commits(path: Path, commits: Iterable[Commit]) -> None:

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.files import write_atomic
+from fa4_asv.base.escape import one_line
+from fa4_asv.base.files import read_json, write_atomic
 
 PROJECT = "flash-attn-4"
 FORMAT = 1
+RESTORE = "restore it from git"
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,16 @@ class Release:
         return f"fa4-v{self.version}"
 
 
+def _release(entry: Any) -> Release:
+    """Raises ValueError, TypeError or OverflowError where a field is not what Release says."""
+    release = Release(**entry)
+    for name, value in asdict(release).items():
+        if not isinstance(value, str):
+            raise TypeError(f"{name} of a release is {value!r:.60}, expected text")
+    release.time.timestamp()
+    return release
+
+
 @dataclass(frozen=True)
 class Manifest:
     """Releases in the order of the history, oldest first."""
@@ -46,15 +59,13 @@ class Manifest:
         """Empty where there is no file. Raises Fa4AsvError when it cannot be read."""
         if not path.is_file():
             return cls()
+        data = read_json(path, advice=RESTORE)
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
             if data["format"] != FORMAT:
                 raise ValueError(f"format {data['format']!r}, this suite reads {FORMAT}")
-            return cls(tuple(Release(**entry) for entry in data["releases"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise Fa4AsvError(
-                f"{path} is damaged ({error}); restore it with `git checkout -- {path.name}`"
-            ) from None
+            return cls(tuple(_release(entry) for entry in data["releases"]))
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            raise Fa4AsvError(f"{path} is damaged ({one_line(str(error))}); {RESTORE}") from None
 
     def save(self, path: Path) -> None:
         """Atomic. A line a release, so that a diff shows what was appended."""

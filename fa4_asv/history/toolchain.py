@@ -25,7 +25,7 @@ from packaging.utils import canonicalize_name
 from uv import find_uv_bin
 
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.files import link_tree, only_one, write_atomic
+from fa4_asv.base.files import RESTORE, link_tree, only_one, read_text, write_atomic
 from fa4_asv.base.machine import python_tag
 from fa4_asv.base.project import Project
 from fa4_asv.history.repository import resolve
@@ -38,6 +38,7 @@ else:
 
 FLAVOURS = ("cu12", "cu13")
 OVERRIDE_VARIABLE = "FA4_ASV_TOOLCHAIN"
+_LARGEST_LOCK = 64 << 10
 # One lock serves every Python and Linux: resolved for the oldest, installed by any.
 _RESOLVE_FOR = ("--python-version", "3.10", "--python-platform", "x86_64-manylinux_2_28")
 
@@ -110,7 +111,7 @@ class Lock:
 def read_lock(path: Path, flavour: str, policy: str) -> Lock:
     """Raises Fa4AsvError when a line is anything but `name==version`."""
     packages = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in read_text(path, _LARGEST_LOCK).splitlines():
         line = line.strip()
         if not line or line.startswith("#"):
             continue
@@ -120,10 +121,10 @@ def read_lock(path: Path, flavour: str, policy: str) -> Lock:
             or not re.fullmatch(r"[A-Za-z0-9._-]+", name)
             or not re.fullmatch(r"[\w.+!-]+", version)
         ):
-            raise Fa4AsvError(f"{path} is damaged at {line!r}; delete it and it is resolved again")
+            raise Fa4AsvError(f"{path} is damaged at {line!r:.60}; {RESTORE}")
         packages[name] = version
     if "nvidia-cutlass-dsl" not in packages:
-        raise Fa4AsvError(f"{path} names no nvidia-cutlass-dsl; delete it and it is resolved again")
+        raise Fa4AsvError(f"{path} names no nvidia-cutlass-dsl; {RESTORE}")
     return Lock(path, flavour, policy, packages)
 
 

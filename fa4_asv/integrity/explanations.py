@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.project import Project
 from fa4_asv.history.manifest import Manifest
+from fa4_asv.integrity.consistency import cause_checks
 from fa4_asv.record.explanation import (
     MACHINE,
     Culprit,
@@ -19,7 +20,7 @@ from fa4_asv.record.explanation import (
     write_explanation,
 )
 from fa4_asv.record.schema import SUITE, CaseRecord, Sidecar
-from fa4_asv.record.store import series_sidecars
+from fa4_asv.record.store import series_of, without_path
 
 
 def keep(project: Project, found: Explanation) -> Path:
@@ -72,26 +73,56 @@ def _united(culprits: list[Culprit]) -> tuple[Culprit, ...]:
     return tuple(replace(culprit, cases=tuple(sorted(cases))) for culprit, cases in found.items())
 
 
-def problems(path: Path, manifest: Manifest | None) -> Iterator[str]:
-    """What is wrong with a `.cause` file by itself, its name, the releases and the sidecars beside it."""
-    try:
-        found = read_explanation(path)
-    except Fa4AsvError as error:
-        yield str(error).removeprefix(str(path)).lstrip(": ")
-        return
-    if path.name != found.file_name:
-        yield f"holds what belongs in {found.file_name}; rename it or explain again"
-    if (found.suite, found.machine) != (SUITE, path.parent.name):
-        yield (
-            f"is of suite {found.suite!r} and machine {found.machine!r}, expected {SUITE!r} and "
-            f"{path.parent.name!r}; explain again"
-        )
-    for name, side in (("base", found.base), ("head", found.head)):
-        release = manifest.by_commit(side.commit) if manifest else None
-        if release is not None and release.version != side.release:
-            yield f"says {name} is {side.release!r}, but its commit is {release.version!r}; explain again"
-        for sidecar in series_sidecars(path.parent, side.commit, found.flavour, found.policy):
-            yield from _against(found, name, side, sidecar)
+@dataclass
+class Kept:
+    """The `.cause` files of a record, read once, and of its sidecars what they are held against."""
+
+    found: dict[Path, Explanation] = field(default_factory=dict)
+    damaged: list[tuple[Path, str]] = field(default_factory=list)
+    sides: dict[tuple[str, tuple[str, str, str]], Sidecar] = field(default_factory=dict)
+    wanted: set[tuple[str, tuple[str, str, str]]] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, root: Path) -> Kept:
+        kept = cls()
+        for path in sorted(root.glob("*/*.cause")):
+            try:
+                found = kept.found[path] = read_explanation(path)
+            except Fa4AsvError as error:
+                kept.damaged.append((path, without_path(path, error)))
+                continue
+            for side in (found.base, found.head):
+                kept.wanted.add((path.parent.name, (side.commit, found.flavour, found.policy)))
+        return kept
+
+    def note(self, sidecar: Sidecar, folder: Path) -> None:
+        """Remember a sidecar of a machine's folder where a cause is about it."""
+        key = (folder.name, series_of(sidecar))
+        if key in self.wanted:
+            self.sides[key] = replace(sidecar, groups={"codegen": sidecar.groups.get("codegen", {})})
+
+    def problems(self, manifest: Manifest) -> Iterator[tuple[Path, str]]:
+        """What is wrong with each file by itself, its name, the releases and the sidecars that were noted."""
+        yield from self.damaged
+        for path, found in self.found.items():
+            yield from ((path, what) for what in self._of(path, found, manifest))
+
+    def _of(self, path: Path, found: Explanation, manifest: Manifest) -> Iterator[str]:
+        if path.name != found.file_name:
+            yield f"holds what belongs in {found.file_name}; rename it or explain again"
+        if (found.suite, found.machine) != (SUITE, path.parent.name):
+            yield (
+                f"is of suite {found.suite!r} and machine {found.machine!r}, expected {SUITE!r} and "
+                f"{path.parent.name!r}; explain again"
+            )
+        yield from (f"{case}: {wrong}; explain again" for case, wrong in cause_checks(found) if wrong)
+        for name, side in (("base", found.base), ("head", found.head)):
+            release = manifest.by_commit(side.commit)
+            if release is not None and release.version != side.release:
+                yield f"says {name} is {side.release!r}, but its commit is {release.version!r}; explain again"
+            sidecar = self.sides.get((path.parent.name, (side.commit, found.flavour, found.policy)))
+            if sidecar is not None:
+                yield from _against(found, name, side, sidecar)
 
 
 def _against(found: Explanation, name: str, side: Side, sidecar: Sidecar) -> Iterator[str]:
@@ -106,6 +137,13 @@ def _against(found: Explanation, name: str, side: Side, sidecar: Sidecar) -> Ite
             said, known = getattr(verdict, name), record.figures.get(metric)
             if record.state != "not run" and said != known:
                 yield f"{case} {metric}: {name} is {said}, the record says {known}; explain again"
+    for case, roles in found.opcodes.items():
+        record = records.get(case, CaseRecord("not run"))
+        if record.opcodes:
+            counted = sum(pair[name == "head"] for pair in roles.values())
+            total = sum(record.opcodes.values())
+            if counted != total:
+                yield f"{case}: {name} has {counted} opcodes, the record {total}; explain again"
     for case, state in found.states.items():
         known_state = records.get(case, CaseRecord("not run")).state
         if known_state not in ("not run", getattr(state, name)):

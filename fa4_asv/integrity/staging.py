@@ -16,12 +16,12 @@ from fa4_asv.base.files import only_one, write_atomic
 from fa4_asv.base.project import Project
 from fa4_asv.integrity.provenance import note
 from fa4_asv.integrity.verify import verify
+from fa4_asv.record.descriptions import BENCHMARKS, MACHINE_FILE, read_benchmarks
 from fa4_asv.record.store import iter_results, read_sidecar, sidecar_path
 
 _SHARED = ("benchmarks", "fa4_asv", "requirements", "history", ".asv")
 # Files of a results folder that describe what asv found, not what was measured.
-_DESCRIPTIONS = ("machine.json",)
-_BENCHMARKS = "benchmarks.json"
+_DESCRIPTIONS = (MACHINE_FILE,)
 _VERIFIED = "verified"
 
 
@@ -61,9 +61,9 @@ def seed(project: Project, staged: Project, commit: str, environment: str) -> No
 
     An unsound pair is left out: merged into, it would keep what is measured now out of the record.
     """
-    known = _benchmarks(project.results / _BENCHMARKS)
+    known = _benchmarks(project.results / BENCHMARKS)
     if known:
-        write_atomic(staged.results / _BENCHMARKS, _as_asv(known))
+        write_atomic(staged.results / BENCHMARKS, _as_asv(known))
     for path in iter_results(project.results) if environment else ():
         if path.name.startswith(commit[:8]) and path.name.endswith(f"-{environment}.json"):
             machine = staged.results / path.parent.name
@@ -72,8 +72,8 @@ def seed(project: Project, staged: Project, commit: str, environment: str) -> No
             for name in names:
                 if (path.parent / name).is_file():
                     shutil.copyfile(path.parent / name, machine / name)
-    for problem in verify(staged):
-        if problem.path.name in _DESCRIPTIONS:
+    for problem in verify(staged, arriving=True):
+        if problem.path.name in (*_DESCRIPTIONS, BENCHMARKS):
             problem.path.unlink(missing_ok=True)  # asv writes it anew
         else:
             for each in (".json", ".sidecar"):
@@ -86,7 +86,7 @@ def take(staged: Project, project: Project) -> list[Path]:
     Raises Fa4AsvError, with nothing moved, where `verify` finds a problem. Of each pair the sidecar goes
     first: a kill in between leaves reasons without figures, which the next run completes.
     """
-    problems = verify(staged)
+    problems = verify(staged, arriving=True)
     if problems:
         first = problems[0]
         more = f" and {len(problems) - 1} more problems" if len(problems) > 1 else ""
@@ -102,7 +102,7 @@ def take(staged: Project, project: Project) -> list[Path]:
             for each in (sidecar_path(path), path):
                 moved.append(_move(each, target / each.name))
         if moved:
-            _take_benchmarks(staged.results / _BENCHMARKS, project.results / _BENCHMARKS)
+            _take_benchmarks(staged.results / BENCHMARKS, project.results / BENCHMARKS)
     return moved
 
 
@@ -116,10 +116,9 @@ def _take_benchmarks(source: Path, target: Path) -> None:
 def _benchmarks(path: Path) -> dict[str, Any]:
     """What stands in a benchmarks.json; {} where it is absent or damaged."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_benchmarks(path)
+    except Fa4AsvError:
         return {}
-    return data if isinstance(data, dict) else {}
 
 
 def _as_asv(data: dict[str, Any]) -> str:

@@ -1,29 +1,32 @@
-"""Is the record sound? Each result file against its shape, its name, its sidecar and the releases."""
+"""Is the record sound? Every committed file that something reads, against its shape, its name and the others."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.escape import one_line
 from fa4_asv.base.project import Project
 from fa4_asv.history.commits import load_commits
-from fa4_asv.history.manifest import Manifest
+from fa4_asv.history.manifest import Manifest, Release
 from fa4_asv.history.repository import git
+from fa4_asv.history.toolchain import read_lock
 from fa4_asv.integrity import explanations
+from fa4_asv.integrity.consistency import Cubins, checks
 from fa4_asv.integrity.figures import AGAIN, POOLED, is_repeated, wrong_figures
+from fa4_asv.record.descriptions import BENCHMARKS, MACHINE_FILE, read_benchmarks, read_machine
+from fa4_asv.record.formatting import counted
 from fa4_asv.record.schema import SUITE, Sidecar, toolchain_digest
-from fa4_asv.record.store import Result, iter_results, load_result, read_sidecar, sidecar_path
+from fa4_asv.record.store import Entry, Result, entries, iter_results, sidecar_path, without_path
 
 # asv's get_filename: longer environment names are replaced by their digest.
 _LONGEST_ENVIRONMENT = 127
 _LONGEST_LINE = 1000
-_MACHINE_VERSION = 1  # asv.machine.Machine of asv 0.6
 
 
 @dataclass(frozen=True)
@@ -38,30 +41,118 @@ class Problem:
         object.__setattr__(self, "what", one_line(self.what, _LONGEST_LINE))
 
 
-def verify(project: Project) -> list[Problem]:
-    """Everything wrong in `results/`, in the order of the files; empty when the record is sound.
+@dataclass(frozen=True)
+class Known:
+    """What is committed beside the record. `here` are commits of the local history that may be in no list;
+    `arriving`: of a staged checkout, whose commits and toolchains are listed when it is taken over."""
 
-    Raises Fa4AsvError when nothing can be checked: no results folder, a damaged list of releases.
+    manifest: Manifest
+    dates: Mapping[str, datetime]
+    here: Collection[str]
+    locks: Path
+    arriving: bool
+    releases: Mapping[str, Release] = field(default_factory=dict)
+    packages: dict[Path, dict[str, str] | None] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, project: Project, arriving: bool) -> Known:
+        """Raises Fa4AsvError where the list of releases is missing or a list is damaged."""
+        if not project.manifest.is_file() and any(iter_results(project.results)):
+            raise Fa4AsvError(
+                f"{project.manifest} is missing, so no result file belongs to a release; restore it from git"
+            )
+        manifest = Manifest.load(project.manifest)
+        releases = {release.commit: release for release in manifest.releases if release.commit}
+        dates = {commit: each.time for commit, each in load_commits(project.upstream).items()}
+        dates |= {commit: release.time for commit, release in releases.items()}
+        return cls(manifest, dates, _branches(project), project.locks, arriving, releases)
+
+    def lock_of(self, sidecar: Sidecar) -> Path:
+        """Where the toolchain of a recorded commit is committed."""
+        release, chain = self.releases.get(sidecar.commit), sidecar.toolchain
+        key = release.version if release else sidecar.commit
+        return self.locks / chain.policy / chain.flavour / f"{key}.txt"
+
+
+def verify(project: Project, arriving: bool = False) -> list[Problem]:
+    """Everything wrong in `results/` and `history/`, in the order of the files; empty when the record is sound.
+
+    `arriving` is said of a staged checkout (see Known). Raises Fa4AsvError when nothing can be checked: no results
+    folder, or a list of releases that is missing or damaged.
     """
     root = project.results
     if not root.is_dir():
         raise Fa4AsvError(f"{root} does not exist; run `asv run` or restore it from git")
-    # A checkout that never synced has no list; then any commit may be a release.
-    manifest = Manifest.load(project.manifest) if project.manifest.is_file() else None
-    upstream = upstream_commits(project)
-    problems = [
-        Problem(path, "left behind by a write that was killed; delete it")
-        for path in sorted(root.rglob("*.tmp"))
-    ]
+    known = Known.of(project, arriving)
+    problems = [*_left_behind(root), *_locks(known), *_benchmarks(root, arriving)]
+    causes, cubins, unreleased = explanations.Kept.of(root), Cubins(), 0
+    for entry in entries(root):
+        problems += [Problem(path, what) for path, what in entry.damaged]
+        problems += _of_pair(entry, known)
+        if entry.sidecar:
+            unreleased += not entry.sidecar.release
+            causes.note(entry.sidecar, entry.path.parent)
+            cubins.add(sidecar_path(entry.path), entry.sidecar.groups.get("codegen", {}))
+    problems += [Problem(path, what) for path, what in (*causes.problems(known.manifest), *cubins.wrong())]
+    problems += _machines(root)
+    if unreleased and not arriving and not project.upstream.is_file():
+        what = f"missing, and {counted(unreleased, 'result file')} of upstream's commits need it; restore it from git"
+        problems.append(Problem(project.upstream, what))
+    return sorted(problems, key=lambda problem: problem.path)
+
+
+def _left_behind(root: Path) -> Iterator[Problem]:
+    for path in root.rglob("*.tmp"):
+        yield Problem(path, "left behind by a write that was killed; delete it")
+
+
+def _locks(known: Known) -> Iterator[Problem]:
+    """Each committed toolchain; what it holds is kept for the sidecars."""
+    for path in sorted(known.locks.rglob("*.txt")):
+        try:
+            known.packages[path] = read_lock(path, path.parent.name, path.parent.parent.name).packages
+        except Fa4AsvError as error:
+            known.packages[path] = None
+            yield Problem(path, without_path(path, error))
+
+
+def _benchmarks(root: Path, arriving: bool) -> Iterator[Problem]:
+    path = root / BENCHMARKS
+    if arriving and not path.exists():
+        return  # asv writes it anew
+    if path.exists() or any(iter_results(root)):
+        try:
+            read_benchmarks(path)
+        except Fa4AsvError as error:
+            yield Problem(path, without_path(path, error))
+
+
+def _machines(root: Path) -> Iterator[Problem]:
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        problems += [Problem(folder / "machine.json", what) for what in _machine(folder)]
-        for path in iter_results(root, folder.name):
-            problems += [Problem(path, what) for what in _result(path, manifest, upstream)]
-        for path in sorted(folder.glob("*.sidecar")):
-            problems += [Problem(path, what) for what in _sidecar(path, manifest)]
-        for path in sorted(folder.glob("*.cause")):
-            problems += [Problem(path, what) for what in explanations.problems(path, manifest)]
-    return problems
+        path = folder / MACHINE_FILE
+        if not any(iter_results(root, folder.name)):
+            continue
+        try:
+            read_machine(path)
+        except Fa4AsvError as error:
+            drops = f"; without it asv drops the results of {folder.name}"
+            yield Problem(path, without_path(path, error) + drops)
+
+
+def _of_pair(entry: Entry, known: Known) -> Iterator[Problem]:
+    path, side = entry.path, sidecar_path(entry.path)
+    damaged = {path for path, _ in entry.damaged}
+    if entry.result:
+        yield from (Problem(path, what) for what in _result(path, entry.result, known))
+        if not entry.sidecar and side not in damaged:
+            yield Problem(path, "has no sidecar, so no toolchain stands behind its figures; " + AGAIN)
+    if entry.sidecar:
+        yield from (Problem(side, what) for what in _sidecar(entry.sidecar, known))
+        if not entry.result and path not in damaged:
+            yield Problem(side, f"has no {path.name} beside it; measure again or delete it")
+    if entry.result and entry.sidecar:
+        yield from (Problem(side, what) for what in _same_origin(entry.result, entry.sidecar))
+        yield from (Problem(side, what) for what in wrong_figures(entry.result, entry.sidecar.groups))
 
 
 def sound_files(project: Project, problems: Sequence[Problem]) -> list[Path]:
@@ -70,57 +161,38 @@ def sound_files(project: Project, problems: Sequence[Problem]) -> list[Path]:
     return [
         path
         for path in iter_results(project.results)
-        if not bad & {path, sidecar_path(path), path.parent / "machine.json"}
+        if not bad & {path, sidecar_path(path), path.parent / MACHINE_FILE}
     ]
 
 
 def upstream_commits(project: Project) -> set[str]:
     """Commits that are no releases and are known: listed when they were recorded, or on a branch here."""
+    return {*load_commits(project.upstream), *_branches(project)}
+
+
+def _branches(project: Project) -> list[str]:
     try:
-        here = git(project.repository, "rev-list", "--exclude=releases", "--branches").decode().split()
+        return git(project.repository, "rev-list", "--exclude=releases", "--branches").decode().split()
     except Fa4AsvError:  # no history, or no git to ask
-        here = []
-    return {*load_commits(project.upstream), *here}
+        return []
 
 
-def _machine(folder: Path) -> Iterator[str]:
-    path = folder / "machine.json"
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        name, version = data["machine"], data.get("version")
-    except FileNotFoundError:
-        if any(iter_results(folder.parent, folder.name)):
-            yield f"missing, so asv drops the results of {folder.name}; restore it from git"
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        yield f"is no asv machine file ({type(error).__name__}: {error}); restore it from git"
-    else:
-        if name != folder.name:
-            yield f"describes machine {name!r} in the folder of {folder.name!r}; restore it from git"
-        # asv leaves a machine without this version out of half of its pages.
-        if version != _MACHINE_VERSION:
-            yield f"has version {version!r}, asv reads {_MACHINE_VERSION}; restore it from git"
-
-
-def _result(path: Path, manifest: Manifest | None, upstream: Collection[str]) -> Iterator[str]:
-    try:
-        result = load_result(path)
-    except Fa4AsvError as error:
-        yield _without_path(path, error)
-        return
+def _result(path: Path, result: Result, known: Known) -> Iterator[str]:
     yield from _identity(path, result)
-    if manifest is not None and manifest.by_commit(result.commit) is None and result.commit not in upstream:
+    date = known.dates.get(result.commit)
+    if date is None and result.commit not in known.here:
         yield (
             f"commit {result.commit} is no release of the history and not in history/upstream.json; run "
             "`fa4-asv history sync` (with --source for its branch), or delete the file with its sidecar"
         )
+    if date is not None and result.date != int(date.timestamp()) * 1000:
+        yield f"has date {result.date}, the history says {int(date.timestamp()) * 1000}; restore it from git"
     for (name, params), value in result.figures.items():
         if isinstance(value, float) and math.isinf(value):
             yield f"{_named(name, params)} is {value}, expected a finite number; measure it again"
     for (name, params), samples in result.samples.items():
         if is_repeated(samples):
             yield f"{_named(name, params)} has {len(samples)} {POOLED}; measure it again with --interleave-rounds"
-    if not sidecar_path(path).is_file():
-        yield "has no sidecar, so no toolchain stands behind its figures; " + AGAIN
 
 
 def _identity(path: Path, result: Result) -> Iterator[str]:
@@ -135,33 +207,39 @@ def _identity(path: Path, result: Result) -> Iterator[str]:
         yield f"was measured on machine {result.machine!r} but stands in {path.parent.name!r}; move it back"
 
 
-def _sidecar(path: Path, manifest: Manifest | None) -> Iterator[str]:
-    try:
-        sidecar = read_sidecar(path)
-    except Fa4AsvError as error:
-        yield _without_path(path, error)
-        return
+def _sidecar(sidecar: Sidecar, known: Known) -> Iterator[str]:
     if sidecar.suite != SUITE:
         yield f"was written by suite {sidecar.suite!r}, this is suite {SUITE!r}; measure again"
-    release = manifest.by_commit(sidecar.commit) if manifest else None
+    release = known.releases.get(sidecar.commit)
     version = release.version if release else ""
-    if manifest is not None and version != sidecar.release:
+    if version != sidecar.release:
         yield f"says release {sidecar.release!r}, but its commit is {version or 'no release'!r}; {AGAIN}"
-    toolchain = sidecar.toolchain
-    # An unsupported flavour has none.
-    digest = toolchain_digest(toolchain.flavour, toolchain.packages) if toolchain.packages else ""
-    if digest != toolchain.digest:
-        yield f"says toolchain {toolchain.digest!r}, but its packages are those of {digest!r}; {AGAIN}"
-    result_path = path.with_suffix(".json")
-    if not result_path.is_file():
-        yield f"has no {result_path.name} beside it; measure again or delete it"
+    yield from _toolchain(sidecar, known)
+    for case, wrong in checks(sidecar.groups):
+        if wrong:
+            yield f"{case}: {wrong}; {AGAIN}"
+
+
+def _toolchain(sidecar: Sidecar, known: Known) -> Iterator[str]:
+    """Packages against their digest, and against the committed lock. An unsupported flavour has none."""
+    chain = sidecar.toolchain
+    digest = toolchain_digest(chain.flavour, chain.packages) if chain.packages else ""
+    if digest != chain.digest:
+        yield f"says toolchain {chain.digest!r}, but its packages are those of {digest!r}; {AGAIN}"
+    path = known.lock_of(sidecar)
+    locked = known.packages.get(path)
+    if not chain.packages:
         return
-    try:
-        result = load_result(result_path)
-    except Fa4AsvError:
-        return  # told already, under the result file's own name
-    yield from _same_origin(result, sidecar)
-    yield from wrong_figures(result, sidecar.groups)
+    if locked is not None and locked != chain.packages:
+        names = sorted(
+            n for n in locked.keys() | chain.packages.keys() if locked.get(n) != chain.packages.get(n)
+        )
+        said, held = (versions.get(names[0], "none") for versions in (chain.packages, locked))
+        yield f"says {names[0]} {said}, its lock {held}; {AGAIN}"
+    # The toolchain of another commit is locked under that one's name.
+    elif path not in known.packages and known.packages and not known.arriving and chain.policy[:3] != "as-":
+        where = path.relative_to(known.locks.parent.parent)
+        yield f"has no lock {where.as_posix()}, so nobody can install its toolchain; restore it from git"
 
 
 def _same_origin(result: Result, sidecar: Sidecar) -> Iterator[str]:
@@ -179,7 +257,3 @@ def _same_origin(result: Result, sidecar: Sidecar) -> Iterator[str]:
 
 def _named(name: str, params: tuple[str, ...]) -> str:
     return f"{name}({', '.join(params)})"
-
-
-def _without_path(path: Path, error: Fa4AsvError) -> str:
-    return str(error).removeprefix(str(path)).lstrip(": ")

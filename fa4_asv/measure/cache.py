@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.files import write_atomic
+from fa4_asv.base.files import read_json, write_atomic
 from fa4_asv.measure.context import Context
 from fa4_asv.record.schema import CaseRecord
 
@@ -28,9 +28,9 @@ def cache_path(context: Context, kind: str, version: str, *parts: str) -> Path:
 def read_cache(path: Path) -> Records | None:
     """The records at `path`; None where there are none, or none that can be read."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
         return {key: CaseRecord.from_json(value) for key, value in data.items()}
-    except (OSError, ValueError, AttributeError, Fa4AsvError):
+    except (AttributeError, Fa4AsvError):
         return None
 
 

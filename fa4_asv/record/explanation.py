@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.files import write_atomic
+from fa4_asv.base.escape import one_line
+from fa4_asv.base.files import read_json, write_atomic
 from fa4_asv.catalog.metrics import METRICS
 from fa4_asv.record.schema import STATES, SUITE
 
@@ -25,6 +26,7 @@ NEAR = 0.1
 
 FORMAT = 1
 MACHINE = "nogpu"
+_RESTORE = "restore it from git or explain again"
 T = TypeVar("T", int, str)
 
 
@@ -163,15 +165,12 @@ def _verdict_json(verdict: Verdict[Any]) -> dict[str, Any]:
 
 def read_explanation(path: Path) -> Explanation:
     """Raises Fa4AsvError naming the file and what is wrong."""
+    data = read_json(path, advice=_RESTORE)
     try:
-        return _explanation(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise Fa4AsvError(f"{path} cannot be read: {error.strerror}") from None
+        return _explanation(data)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        words = f"{type(error).__name__}: {error}"
-        raise Fa4AsvError(
-            f"{path} is no .cause file ({words}); restore it from git or explain again"
-        ) from None
+        reason = one_line(f"{type(error).__name__}: {error}")
+        raise Fa4AsvError(f"{path} is no .cause file ({reason}); {_RESTORE}") from None
 
 
 def _explanation(data: Any) -> Explanation:

@@ -1,7 +1,8 @@
-"""asv's result files, read; their sidecars, read and written. The wall between measuring and reporting.
+"""asv's result files and their sidecars, read: the only way from `results/` into the program. Sidecars, written.
 
 asv owns the result files. A sidecar stands beside each (`….sidecar`, which asv ignores) and holds what
-asv cannot. Nothing here imports asv or torch.
+asv cannot. Who reads many files takes `sound_pairs` (what cannot be read is passed over), `all_pairs` (it raises),
+or `entries` (everything, with what is wrong). Nothing here imports asv or torch.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ import itertools
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.files import write_atomic
+from fa4_asv.base.escape import one_line, steers_pages
+from fa4_asv.base.files import RESTORE, names_in, read_json, write_atomic
 from fa4_asv.record.schema import CaseRecord, Sidecar
 
 _NOT_RESULTS = ("machine.json", "benchmarks.json")
@@ -24,6 +26,9 @@ _ASV_VERSION = 2  # asv.results.Results.api_version of asv 0.6
 # asv stops at any other column, and with it the publishing of every file.
 _COLUMNS = ("result", "params", "version", "started_at", "duration", "samples", "profile")
 _SCALARS = (str, int, float, type(None))
+# Parameters of all benchmarks of a file together; the record's largest file has 1,100. A few axes of a few hundred
+# words multiply to more than any memory holds.
+MOST_KEYS = 100_000
 Value = float | int | None
 Key = tuple[str, tuple[str, ...]]  # benchmark, parameters
 
@@ -35,7 +40,8 @@ class Result:
     `figures` maps (benchmark, parameters) to a number, NaN (n/a) or None (failed); parameters are
     plain words, without the quotes of asv's reprs. `samples` holds only what was kept, `statistics` what asv
     made of them (ci_99_a, q_25, repeat, ...). `versions` are those of the benchmarks: figures of different ones
-    are not comparable.
+    are not comparable. `durations` are seconds by what asv timed as a whole ("<setup_cache codegen:16>") and by
+    benchmark, where it says.
     """
 
     path: Path
@@ -49,6 +55,7 @@ class Result:
     samples: dict[Key, list[float]]
     versions: dict[str, str] = field(default_factory=dict)
     statistics: dict[Key, dict[str, float]] = field(default_factory=dict)
+    durations: dict[str, float] = field(default_factory=dict)
 
 
 def sidecar_path(result: Path) -> Path:
@@ -56,45 +63,147 @@ def sidecar_path(result: Path) -> Path:
     return result.with_name(result.name.removesuffix(".json") + ".sidecar")
 
 
-def series_sidecars(folder: Path, commit: str, flavour: str, policy: str) -> Iterator[Sidecar]:
-    """The sidecars in a machine's folder of one commit, flavour and policy; damaged ones are passed over."""
-    for path in sorted(folder.glob(f"{commit[:8]}-*.sidecar")):
+@dataclass(frozen=True)
+class Pair:
+    """A result file and its sidecar, both of the right shape; whether they agree is `fa4-asv verify`'s question."""
+
+    path: Path
+    result: Result
+    sidecar: Sidecar
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What stands under one name in a machine's folder: the halves that can be read, None for the others.
+
+    `damaged` are the files that are there and cannot be read, and what is wrong with each, in one line.
+    """
+
+    path: Path
+    result: Result | None
+    sidecar: Sidecar | None
+    damaged: tuple[tuple[Path, str], ...] = ()
+
+    @property
+    def pair(self) -> Pair | None:
+        """Both halves, None where one is missing or damaged."""
+        return Pair(self.path, self.result, self.sidecar) if self.result and self.sidecar else None
+
+
+Wanted = Callable[[Path], bool]
+
+
+def entries(root: Path, machine: str | None = None, wanted: Wanted | None = None) -> Iterator[Entry]:
+    """Everything below `root` (one machine of it, if named), by folder and name; each file is read once.
+
+    `wanted` is asked with the path of the result file, before anything is read. A folder that cannot be listed is
+    an entry, too: its path is the folder's.
+    """
+    for folder in _folders(root, machine):
         try:
-            sidecar = read_sidecar(path)
-        except Fa4AsvError:
+            names = names_in(folder)
+        except Fa4AsvError as error:
+            yield Entry(folder, None, None, ((folder, without_path(folder, error)),))
             continue
-        if (sidecar.commit, sidecar.toolchain.flavour, sidecar.toolchain.policy) == (commit, flavour, policy):
-            yield sidecar
+        results = {name.removesuffix(".json") for name in names if _is_result(name)}
+        sidecars = {name.removesuffix(".sidecar") for name in names if name.endswith(".sidecar")}
+        for stem in sorted(results | sidecars):
+            path = folder / f"{stem}.json"
+            if wanted is None or wanted(path):
+                yield _entry(path, stem in results, stem in sidecars)
 
 
-def iter_results(root: Path, machine: str | None = None) -> Iterator[Path]:
-    """The result files below `root`, sorted; those of one machine if named."""
-    folders = [root / machine] if machine else sorted(path for path in root.glob("*") if path.is_dir())
-    for folder in folders:
-        yield from sorted(path for path in folder.glob("*.json") if path.name not in _NOT_RESULTS)
+def _entry(path: Path, has_result: bool, has_sidecar: bool) -> Entry:
+    result = sidecar = None
+    damaged: list[tuple[Path, str]] = []
+    if has_result:
+        try:
+            result = load_result(path)
+        except Fa4AsvError as error:
+            damaged.append((path, without_path(path, error)))
+    if has_sidecar:
+        side = sidecar_path(path)
+        try:
+            sidecar = read_sidecar(side)
+        except Fa4AsvError as error:
+            damaged.append((side, without_path(side, error)))
+    return Entry(path, result, sidecar, tuple(damaged))
 
 
 def commit_of(path: Path) -> str:
     """The commit of a sound result file."""
-    return str(_read(path)["commit_hash"])
+    return str(read_json(path)["commit_hash"])
 
 
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise Fa4AsvError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise Fa4AsvError(f"{path} is not JSON ({error}); restore it from git or delete it") from None
+def without_path(path: Path, error: Fa4AsvError) -> str:
+    """What an error says of `path`, for a table that names the path itself."""
+    return str(error).removeprefix(str(path)).lstrip(": ")
+
+
+def sound_pairs(root: Path, machine: str | None = None, wanted: Wanted | None = None) -> Iterator[Pair]:
+    """The pairs that can be read; what is damaged or lacks its half is passed over: `fa4-asv verify` names it."""
+    for entry in entries(root, machine, wanted):
+        if entry.pair:
+            yield entry.pair
+
+
+def all_pairs(root: Path, machine: str | None = None, wanted: Wanted | None = None) -> Iterator[Pair]:
+    """As sound_pairs, where nothing may be missing: raises Fa4AsvError naming the first file that is damaged, or
+    that has no sidecar.
+
+    A sidecar alone is passed over: a write that was killed leaves one, and the next run completes it.
+    """
+    for entry in entries(root, machine, wanted):
+        for path, what in entry.damaged:
+            raise Fa4AsvError(f"{path}: {what}")
+        if entry.result and not entry.sidecar:
+            raise Fa4AsvError(f"{sidecar_path(entry.path)} is missing; restore it from git or measure again")
+        if entry.pair:
+            yield entry.pair
+
+
+def series_sidecars(folder: Path, commit: str, flavour: str, policy: str) -> Iterator[Sidecar]:
+    """The sidecars in a machine's folder of one commit, flavour and policy; damaged ones are passed over."""
+    for entry in entries(folder.parent, folder.name, lambda path: path.name.startswith(f"{commit[:8]}-")):
+        if entry.sidecar and series_of(entry.sidecar) == (commit, flavour, policy):
+            yield entry.sidecar
+
+
+def series_of(sidecar: Sidecar) -> tuple[str, str, str]:
+    """Commit, flavour and policy."""
+    return sidecar.commit, sidecar.toolchain.flavour, sidecar.toolchain.policy
+
+
+def iter_results(root: Path, machine: str | None = None) -> Iterator[Path]:
+    """The result files below `root`, sorted; those of one machine if named. Folders that cannot be listed are
+    passed over, `entries` names them."""
+    for folder in _folders(root, machine):
+        try:
+            names = names_in(folder)
+        except Fa4AsvError:
+            continue
+        yield from (folder / name for name in names if _is_result(name))
+
+
+def _folders(root: Path, machine: str | None) -> list[Path]:
+    """Absent folders are no folders. Raises Fa4AsvError where `root` is there and cannot be listed."""
+    if not root.is_dir():
+        return []
+    names = names_in(root) if machine is None else [machine]
+    return [root / name for name in names if (root / name).is_dir()]
+
+
+def _is_result(name: str) -> bool:
+    return name.endswith(".json") and name not in _NOT_RESULTS
 
 
 def read_sidecar(path: Path) -> Sidecar:
     """Raises Fa4AsvError naming the file and what is wrong."""
-    data = _read(path)
+    data = read_json(path)
     try:
         return Sidecar.from_json(data)
     except Fa4AsvError as error:
-        raise Fa4AsvError(f"{path}: {error}; restore it from git or delete it") from None
+        raise Fa4AsvError(f"{path}: {one_line(str(error))}; {RESTORE}") from None
 
 
 def write_sidecar(path: Path, sidecar: Sidecar) -> None:
@@ -148,7 +257,7 @@ def merge(old: Sidecar | None, new: Sidecar) -> Sidecar:
 
 def load_result(path: Path) -> Result:
     """Raises Fa4AsvError naming the file and what is wrong with its shape."""
-    data = _read(path)
+    data = read_json(path)
     try:
         columns = list(data["result_columns"])
         if data["version"] != _ASV_VERSION:
@@ -168,15 +277,20 @@ def load_result(path: Path) -> Result:
             {str(key): str(value) for key, value in data["requirements"].items()},
             figures={},
             samples={},
+            durations=_seconds(data.get("durations", {})),
         )
-        for name, row in data["results"].items():
-            _read_row(name, columns, row, result)
+        rows = {name: _row(name, columns, row) for name, row in data["results"].items()}
+        _refuse_many(rows)
+        known: tuple[Any, list[tuple[str, ...]]] = ([], [()])
+        for name, entry in rows.items():
+            # The metrics of a group have the same parameters.
+            if entry["params"] != known[0]:
+                known = entry["params"], _combinations(entry["params"])
+            _read_row(name, entry, known[1], result)
         return result
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
-        words = f"{type(error).__name__}: {error}"
-        raise Fa4AsvError(
-            f"{path} is no asv result file ({words}); restore it from git or delete it"
-        ) from None
+        reason = one_line(f"{type(error).__name__}: {error}")
+        raise Fa4AsvError(f"{path} is no asv result file ({reason}); {RESTORE}") from None
 
 
 def _check_words(name: str, words: Any) -> None:
@@ -186,29 +300,63 @@ def _check_words(name: str, words: Any) -> None:
     for key, value in words.items():
         if not isinstance(value, _SCALARS):
             raise ValueError(f"{name}[{key!r}] is {value!r:.60}, expected a word or a number")
+        if steers_pages(key) or steers_pages(str(value)):
+            raise ValueError(f"{name}[{key!r}] is {value!r:.60}, with markup or control characters")
 
 
-def _read_row(name: str, columns: list[str], row: Any, result: Result) -> None:
-    """Add one benchmark's row to `result`; asv leaves trailing empty columns out, so a row may be short."""
+def _seconds(durations: Any) -> dict[str, float]:
+    for name, value in durations.items():
+        if value is not None and not is_number(value):
+            raise ValueError(f"durations[{name!r}] is {value!r:.60}, expected seconds")
+    return {name: float(value) for name, value in durations.items() if value is not None}
+
+
+def _row(name: str, columns: list[str], row: Any) -> dict[str, Any]:
+    """One benchmark's row by column; asv leaves trailing empty columns out, so a row may be short."""
     if not isinstance(row, list) or not 2 <= len(row) <= len(columns):
         raise ValueError(f"{name} has a row of other length than its {len(columns)} columns")
     entry = dict(zip(columns, row, strict=False))
+    params = entry["params"]
+    if not isinstance(params, list) or not all(isinstance(axis, list) for axis in params):
+        raise TypeError(f"{name} has parameters {params!r:.60}, expected lists of words")
+    for axis in params:
+        if not all(isinstance(word, str) for word in axis):
+            raise TypeError(f"{name} has parameters {axis!r:.60}, expected words")
+    return entry
+
+
+def _refuse_many(rows: dict[str, dict[str, Any]]) -> None:
+    """Raises ValueError where the parameters multiply to more than MOST_KEYS, before they are multiplied."""
+    count = 0
+    for name, entry in rows.items():
+        count += math.prod(map(len, entry["params"]))
+        if count > MOST_KEYS:
+            raise ValueError(f"{name} brings the parameters to more than {MOST_KEYS:,}")
+
+
+def _combinations(params: list[list[str]]) -> list[tuple[str, ...]]:
+    return list(itertools.product(*([_bare(word) for word in axis] for axis in params)))
+
+
+def _read_row(name: str, entry: dict[str, Any], combinations: list[tuple[str, ...]], result: Result) -> None:
+    """Add one benchmark's row to `result`."""
     if entry.get("version") is not None:
         result.versions[name] = str(entry["version"])
-    words = itertools.product(*entry["params"])
-    keys = [(name, tuple(_bare(word) for word in combination)) for combination in words]
+    if is_number(entry.get("duration")):
+        result.durations[name] = float(entry["duration"])
+    keys = [(name, combination) for combination in combinations]
     for key, value in _paired(keys, entry["result"]):
         if value is not None and not _is_float(value):
             raise ValueError(f"{name}{key[1]} is {value!r:.60}, expected a number")
         result.figures[key] = value
-    for key, values in _paired(keys, entry.get("samples")):
+    for key, values in _paired(keys, entry.get("samples")) if entry.get("samples") else ():
         if values is None:
             continue
         if not isinstance(values, list) or not all(is_number(value) for value in values):
-            raise ValueError(f"{name}{key[1]} has samples {values!r}, expected numbers")
+            raise ValueError(f"{name}{key[1]} has samples {values!r:.60}, expected numbers")
         if values:
             result.samples[key] = values
-    for column in (column for column in entry if column.startswith("stats_")):
+    for column in (column for column in entry if entry[column] and column.startswith("stats_")):
         _read_statistics(column, _paired(keys, entry[column]), result)
 
 
@@ -229,8 +377,9 @@ def _paired(keys: list[Key], values: Any) -> list[tuple[Key, Any]]:
     if values is None:
         values = [None] * len(keys)
     if not isinstance(values, list) or len(values) != len(keys):
-        count = len(values) if isinstance(values, list) else repr(values)
-        raise ValueError(f"{keys[0][0]} has {count} values for {len(keys)} parameters")
+        count = len(values) if isinstance(values, list) else f"{values!r:.60}"
+        name = keys[0][0] if keys else "a benchmark without parameters"
+        raise ValueError(f"{name} has {count} values for {len(keys)} parameters")
     return list(zip(keys, values, strict=True))
 
 

@@ -38,6 +38,11 @@ class Origin:
     card: str
 
 
+def is_history(group: str) -> bool:
+    """Whether sweeps time the cases of a group."""
+    return HISTORY in group.split("-")
+
+
 def origin_of(record: CaseRecord) -> Origin:
     return Origin(record.words.get("sweep", ""), record.words.get("card", ""))
 

@@ -14,6 +14,7 @@ from pygal.etree import etree
 Values = Sequence[float | None]
 _DOTTED = 60  # points; a longer line says more without dots
 _NO_DOT = 0
+_MARK = 3.6  # radius of a mark
 _LABELS = 6  # of the x axis
 _SVG = "{http://www.w3.org/2000/svg}"
 _LONG = re.compile(r"(\.\d)\d+")
@@ -22,11 +23,15 @@ _COORDINATES = {"d", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "width", "hei
 
 @dataclass(frozen=True)
 class Line:
-    """One line: its name, its place in the palette (a flavour keeps its colour), None where there is no figure."""
+    """One line: its name, its place in the palette (a flavour keeps its colour), None where there is no figure.
+
+    `marks`: large dots with words instead of a line.
+    """
 
     name: str
     colour: int
     values: Values
+    marks: bool = False
 
 
 def lines(
@@ -50,7 +55,8 @@ def lines(
     chart.y_labels = [{"value": value, "label": form(value)} for value in marks]
     for colour in range(1 + max((line.colour for line in drawn), default=0)):
         line = next((one for one in drawn if one.colour == colour), Line("", colour, [None] * len(labels)))
-        chart.add(line.name, [_point(line, at, labels, form, tips) for at in range(len(labels))])
+        points = [_point(line, at, labels, form, tips) for at in range(len(labels))]
+        chart.add(line.name, points, **({"stroke": False, "show_dots": True} if line.marks else {}))
     return _svg(chart, words)
 
 
@@ -99,6 +105,9 @@ def _point(line: Line, at: int, labels: Sequence[str], form: Callable[[float], s
     value = line.values[at]
     if value is None:
         return None
+    if line.marks:
+        tooltip = f"{labels[at]}, {line.name}: {form(value)}"
+        return {"value": value, "tooltip": tooltip, "node": {"r": _MARK}}
     if tips:
         return {"value": value, "tooltip": f"{labels[at]}, {line.name}: {form(value)}"}
     alone = all(other is None for other in (*line.values[max(at - 1, 0) : at], *line.values[at + 1 : at + 2]))

@@ -108,6 +108,6 @@ def spreads(cases: Sequence[Sequence[float]]) -> str:
     found = sorted((max(one) - min(one)) / median(one) for one in cases)
     ninth = found[min(len(found) - 1, len(found) * 9 // 10)]
     shares = (f"{100 * value:.0f} %" for value in (median(found), ninth, found[-1]))
-    return "Samples of a case differ by {} in the middle, by {} in one case of ten, by {} at most".format(
+    return "The spread of a case's samples is {} in the median, {} or more in one case of ten, and {} at most".format(
         *shares
     )

@@ -19,6 +19,7 @@ from fa4_asv.report.parts import Chart, Panel, Row, Table
 # machine's name. H100 and H200 are the SXM cards.
 PEAKS = {"gb200": 2500.0, "b200": 2250.0, "h200": 989.5, "h100": 989.5}
 _SLOWER_HOPPER = ("pcie", "nvl")  # cards of the same names with other peaks; GB200's "NVL72" is none of them
+_ARCHES = {"h100": "sm_90", "h200": "sm_90", "b100": "sm_100", "b200": "sm_100"}
 TIMED = [group for group in GROUPS.values() if group.timed]
 OTHERS = [group for group in GROUPS.values() if group.device and not group.timed]
 
@@ -63,6 +64,11 @@ def peak_of(machine: str) -> float | None:
     if card in ("h100", "h200") and any(word in name for word in _SLOWER_HOPPER):
         return None
     return PEAKS.get(card)
+
+
+def arch_of_card(name: str) -> str:
+    """The architecture that a card's or a machine's name tells, "" where it tells none."""
+    return next((arch for word, arch in _ARCHES.items() if word in name.lower()), "")
 
 
 def tflops(seconds: float, shape: SdpaShape, backward: bool) -> float:

@@ -15,6 +15,7 @@ from fa4_asv.history.commits import Commit, load_commits
 from fa4_asv.history.manifest import Manifest, Release
 from fa4_asv.record.schema import CaseRecord, Sidecar
 from fa4_asv.record.store import load_result, read_sidecar, sidecar_path
+from fa4_asv.record.turns import is_history
 
 RELEASES, UPSTREAM = "releases", "upstream"  # the two histories
 _MAIN = "main"  # upstream's own branch
@@ -149,9 +150,12 @@ def load(project: Project, files: Iterable[Path]) -> Model:
         branch = note.branch if note and note.branch != _MAIN else ""
         key = Key(sidecar.machine, history, chain.flavour, chain.policy, sidecar.environment, branch)
         label = release.version if release else sidecar.commit[:8]
-        # A release's commit is dated by its upload, so that its result file need not be read for it.
-        date = int(release.time.timestamp() * 1000) if release else load_result(path).date
-        found.setdefault(key, []).append(Point(Record(label, sidecar), date, release, note))
+        # A release's commit is dated by its upload, so that its result file need not be read for it: only where a sweep
+        # timed something, whose verdicts ask for the versions of the benchmarks.
+        result = None if release and not is_swept(sidecar) else load_result(path)
+        date = int(release.time.timestamp() * 1000) if release else result.date if result else 0
+        record = Record(label, sidecar, result.versions if result else {})
+        found.setdefault(key, []).append(Point(record, date, release, note))
     series = [
         Series(key, tuple(sorted(points, key=lambda p: (order.get(p.commit, -1), *p.turn))))
         for key, points in found.items()
@@ -160,6 +164,11 @@ def load(project: Project, files: Iterable[Path]) -> Model:
         key=lambda one: (one.key.machine, one.key.history, one.key.policy, _newest_first(one.key.flavour))
     )
     return Model(manifest.releases, tuple(series))
+
+
+def is_swept(sidecar: Sidecar) -> bool:
+    """Whether a sweep was asked to time something of it."""
+    return any(is_history(group) and cases for group, cases in sidecar.groups.items())
 
 
 def seconds_of(record: CaseRecord | None) -> float | None:

@@ -171,9 +171,9 @@ def render(grid: Grid, console: Console) -> None:
 
 _HEAD = """# Which PyTorch drives which FlashAttention-4
 
-Found without a GPU by `route.Sdpa` and made by `fa4-asv route --markdown` from `results/`. "yes": none of the checks
-is broken; "no": not even the forward works; in brackets how many of how many are broken. Each line below a table
-is what the code said, where it said so, and in which checks.
+Measured without a GPU by `route.Sdpa`; `fa4-asv route --markdown` makes this page from `results/`. "yes": no check is
+broken. "partly": some are; the brackets say how many of how many. "no": not even the forward works. Below each table are
+the messages, with the releases and checks that gave them.
 
 """
 

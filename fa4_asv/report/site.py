@@ -20,12 +20,18 @@ from fa4_asv.integrity.staging import is_verified
 from fa4_asv.integrity.verify import Problem, sound_files, verify
 from fa4_asv.record.explanation import Explanation, read_explanation
 from fa4_asv.report import chronicle, multiples, words
+from fa4_asv.report.call_history import KEYS, SMALL, call_pages
+from fa4_asv.report.cards import Cards, beside_releases, beside_steps, broken_table, cards_of, clocked
 from fa4_asv.report.compile_times import compile_seconds
 from fa4_asv.report.events import JUDGED, Step, Timeline, timeline
 from fa4_asv.report.machines import machines
 from fa4_asv.report.model import Model, Point, load
+from fa4_asv.report.on_the_clock import on_the_clock
 from fa4_asv.report.overview import headline, largest, steps_table
+from fa4_asv.report.run_time import swept_page
+from fa4_asv.report.run_time_cells import page_of
 from fa4_asv.report.support import STATES, maps, route_tables
+from fa4_asv.report.swept import Swept, by_machine, first_of, sweeps_of
 from fa4_asv.report.totals import history
 
 _CSS = {"better": "better", "worse": "worse", "mixed": "mixed"}
@@ -59,7 +65,7 @@ def write_report(project: Project, folder: Path) -> list[Problem]:
         try:
             for name, text in pages(model, found):
                 path = aside / name
-                path.parent.mkdir(exist_ok=True)
+                path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text, encoding="utf-8")
             aside.chmod(0o755)
             shutil.rmtree(folder, ignore_errors=True)
@@ -95,7 +101,9 @@ def pages(model: Model, found: Timeline) -> Iterator[Page]:
     timed = machines(model)
     series = model.exact()
     flavours = [one.key.title for one in series]
-    render = _renderer([machine.name for machine in timed])
+    swept = sweeps_of(model)
+    cards, first = cards_of(model, swept), first_of(swept)
+    render = _renderer([machine.name for machine in timed], page_of(first.key.machine) if first else "")
     yield _STYLE, (files("fa4_asv.report") / "templates" / _STYLE).read_text(encoding="utf-8")
     top = headline(model, found)
     yield render(
@@ -105,8 +113,10 @@ def pages(model: Model, found: Timeline) -> Iterator[Page]:
         top=top,
         css=_CSS.get(top.verdict if top else "", "same"),
         machines=timed,
+        clock=on_the_clock(first),
+        broken=cards.broken_releases(),
         history=history(model, found),
-        largest=largest(found),
+        largest=beside_steps(largest(found), found.steps, cards),
         steps=len(found.steps),
         count=len(model.releases),
         kernels=len(GROUPS["codegen"].cases),
@@ -119,7 +129,9 @@ def pages(model: Model, found: Timeline) -> Iterator[Page]:
         "tables.html",
         title="Events",
         lead="Every step in which a figure changed, newest first: what gained most and what lost most, and why.",
-        parts=[("", [steps_table(newest_first, "Steps, newest first")])] if newest_first else [],
+        parts=[("", [beside_steps(steps_table(newest_first, "Steps, newest first"), newest_first, cards)])]
+        if newest_first
+        else [],
         key=[],
     )
     for arch in ARCHES:
@@ -147,15 +159,38 @@ def pages(model: Model, found: Timeline) -> Iterator[Page]:
         sections=compile_seconds(model),
         flavours=flavours,
     )
-    yield from _maps(model, render)
+    yield from _maps(model, cards, render)
+    yield from _run_time(swept, found, render)
     for machine in timed:
-        yield render(f"machines/{machine.name}.html", "machine.html", title=machine.name, machine=machine)
+        run_time = page_of(machine.name) if machine.name in by_machine(swept) else ""
+        name = f"machines/{machine.name}.html"
+        yield render(name, "machine.html", title=machine.name, machine=machine, run_time=run_time)
     yield render("reading.html", "reading.html", title="How to read the figures", groups=_metrics())
-    yield from _chronicle(model, found, render)
+    yield from _chronicle(model, found, cards, render)
 
 
-def _maps(model: Model, render: Any) -> Iterator[Page]:
+def _run_time(swept: Sequence[Swept], found: Timeline, render: Any) -> Iterator[Page]:
+    """A page per machine that a sweep was run on, and one per call."""
+    machines = by_machine(swept)
+    links = [(machine, page_of(machine)) for machine in machines]
+    for machine, series in machines.items():
+        yield render(
+            page_of(machine),
+            "run_time.html",
+            title=f"Run time on {machine}",
+            machine=machine,
+            pages=[swept_page(one, swept) for one in series],
+            siblings=[each for each in links if each[0] != machine],
+            keys=SMALL,
+        )
+        for page in call_pages(series, found):
+            title = f"{page.title} on {machine}"
+            yield render(page.name, "call.html", title=title, page=page, back=page_of(machine), keys=KEYS)
+
+
+def _maps(model: Model, cards: Cards, render: Any) -> Iterator[Page]:
     series = model.exact()
+    broken = broken_table(cards)
     key = [*STATES.items(), ("partly", "the flavours differ")]
     key = [("unknown", name) if css == "not run" else (css, name) for css, name in key]
     yield render(
@@ -164,7 +199,10 @@ def _maps(model: Model, render: Any) -> Iterator[Page]:
         title="Support map",
         lead="What compiles, by architecture and release, and the words of FA4 where it does not.",
         key=key,
-        parts=[(one.arch, [one.table, *([one.reasons] if one.reasons else [])]) for one in maps(series)],
+        parts=[
+            *((one.arch, [one.table, *([one.reasons] if one.reasons else [])]) for one in maps(series)),
+            *([("It compiles, and a card says otherwise", [broken])] if broken else []),
+        ],
     )
     routes = [[table, *([reasons] if reasons else [])] for table, reasons in route_tables(series)]
     yield render(
@@ -177,8 +215,9 @@ def _maps(model: Model, render: Any) -> Iterator[Page]:
     )
 
 
-def _chronicle(model: Model, found: Timeline, render: Any) -> Iterator[Page]:
+def _chronicle(model: Model, found: Timeline, cards: Cards, render: Any) -> Iterator[Page]:
     commits = chronicle.commits_table(model)
+    newest_first = [release.commit for release in reversed(model.releases)]
     yield render(
         "releases.html",
         "tables.html",
@@ -186,13 +225,19 @@ def _chronicle(model: Model, found: Timeline, render: Any) -> Iterator[Page]:
         lead="Where each figure comes from: the release, its package page, its source upstream.",
         key=[],
         parts=[
-            ("Releases", [chronicle.releases_table(model, found)]),
+            ("Releases", [beside_releases(chronicle.releases_table(model, found), newest_first, cards)]),
             *([("Commits", [commits])] if commits else []),
         ],
     )
     for page in chronicle.release_pages(model, found):
+        commit = page.release.commit
         yield render(
-            f"releases/{page.release.version}.html", "release.html", title=page.release.version, page=page
+            f"releases/{page.release.version}.html",
+            "release.html",
+            title=page.release.version,
+            page=page,
+            warnings=cards.warnings(commit),
+            clocked=clocked(cards, commit),
         )
     for step in found.steps:
         yield render(
@@ -203,6 +248,7 @@ def _chronicle(model: Model, found: Timeline, render: Any) -> Iterator[Page]:
             table=chronicle.step_table(step),
             toolchain=chronicle.step_toolchain(step),
             ends=_ends(step),
+            warnings=[sentence for one in cards.of_step(step) for sentence in one.sentences],
             upstream=words.UPSTREAM_URL,
         )
 
@@ -227,7 +273,7 @@ def _metrics() -> list[tuple[str, list[tuple[str, str, bool]]]]:
     return [(name, metrics) for name, metrics in found.items() if not GROUPS[name].device]
 
 
-def _renderer(machine_names: Sequence[str]) -> Any:
+def _renderer(machine_names: Sequence[str], run_time: str) -> Any:
     environment = Environment(
         loader=PackageLoader("fa4_asv.report"),
         autoescape=True,
@@ -240,6 +286,7 @@ def _renderer(machine_names: Sequence[str]) -> Any:
         ("Summary", "index.html"),
         ("Events", "events.html"),
         *((f"Kernels {arch}", f"kernels-{arch}.html") for arch in ARCHES),
+        *([("Run time", run_time)] if run_time else []),
         ("Memory", "memory.html"),
         ("Compile time", "compile.html"),
         ("Support", "support.html"),

@@ -122,6 +122,11 @@ def day(milliseconds: int) -> str:
     return datetime.fromtimestamp(milliseconds / 1000, tz=timezone.utc).date().isoformat()
 
 
+def file_name(text: str) -> str:
+    """`text` as a part of a file's name: everything else than letters, digits, dots and dashes is "_"."""
+    return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in text)
+
+
 def package_page(release: Release) -> str:
     return f"{PACKAGE_URL}/{release.version}/"
 

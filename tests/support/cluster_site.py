@@ -83,6 +83,8 @@ def make_site(project: Project, folder: Path) -> Site:
     project.results.mkdir()
     template = folder / "template"
     site = Site(project, template)
+    template.mkdir()
+    (template / "history").symlink_to(project.root / "history")
     whole = Project(template)
     for number, commit in enumerate(site.commits):
         record(whole, commit, ("4.0.0b3", "4.0.0b4", "4.0.0b10")[number])

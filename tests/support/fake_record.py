@@ -15,7 +15,7 @@ from fa4_asv.history.manifest import Manifest, Release
 from fa4_asv.record.schema import FORMAT, SUITE, CaseRecord, Sidecar, Toolchain, toolchain_digest
 from fa4_asv.record.store import sidecar_path, write_sidecar
 from tests.support.backfills import MEASURED
-from tests.support.results import FIGURES
+from tests.support.results import BENCHMARKS_TEXT, FIGURES
 
 DAY = 24 * 3600 * 1000
 Groups = Mapping[str, Mapping[str, CaseRecord]]
@@ -56,6 +56,7 @@ def write_pair(
     folder = project.results / machine
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "machine.json").write_text(json.dumps({"machine": machine, "version": 1}))
+    (project.results / "benchmarks.json").write_text(BENCHMARKS_TEXT)
     path = folder / f"{release.commit[:8]}-{environment}.json"
     path.write_text(
         json.dumps(
@@ -63,7 +64,7 @@ def write_pair(
                 "version": 2,
                 "commit_hash": release.commit,
                 "env_name": environment,
-                "date": date or int(release.time.timestamp() * 1000),
+                "date": date or int(release.time.timestamp()) * 1000,
                 "python": "any",
                 "params": {"machine": machine, "python": "any", "flavour": flavour, "toolchain": policy},
                 "requirements": {"flavour": flavour, "toolchain": policy},

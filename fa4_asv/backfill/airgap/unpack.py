@@ -52,7 +52,7 @@ KEPT = (
     "results/*/*.sidecar",
     "history/upstream.json",
     "history/toolchains/*/*/*",
-    ".asv/sweeps/*/*/*.jsonl",
+    ".asv/sweeps/*/*/*.json*",
 )
 PROJECT = "project.tar.gz"
 _BLOCK = 1 << 20

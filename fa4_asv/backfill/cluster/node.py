@@ -27,7 +27,7 @@ from fa4_asv.base.files import only_one, write_atomic
 from fa4_asv.base.processes import end_left, run_bounded
 from fa4_asv.base.project import Project
 from fa4_asv.integrity.staging import stage
-from fa4_asv.record.store import iter_results, read_sidecar, sidecar_path
+from fa4_asv.record.store import iter_results, sound_pairs
 
 # What can be rebuilt and serves every task on a node; the history comes with the sources.
 _KEPT = ("base", "toolchains", "toolchain-locks", "sources", "cache")
@@ -96,12 +96,8 @@ def _check_space(path: Path) -> None:
 def _reasons(staged: Project, machine: str) -> set[str]:
     """Why cases of the staged record are broken or unsupported."""
     found = set()
-    for path in iter_results(staged.results, machine):
-        try:
-            groups = read_sidecar(sidecar_path(path)).groups
-        except Fa4AsvError:
-            continue  # told by the driver, which verifies
-        found |= {record.why for cases in groups.values() for record in cases.values()}
+    for pair in sound_pairs(staged.results, machine):  # the driver verifies, and names what is damaged
+        found |= {record.why for cases in pair.sidecar.groups.values() for record in cases.values()}
     return found
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.files import parse_json
 
 # Whose fault a failure is: the task's, to be tried elsewhere a few times, or the node's, to be left alone.
 FAULTS = ("", "task", "node")
@@ -81,7 +82,7 @@ def _dump(data: dict[str, Any]) -> bytes:
 
 def _load(text: bytes, parcel: str) -> dict[str, Any]:
     try:
-        data = json.loads(text)
+        data = parse_json(text)
         data[parcel] = base64.b64decode(data.get(parcel, ""), validate=True)
     except (ValueError, TypeError, AttributeError) as error:
         raise Fa4AsvError(f"a message of {len(text)} bytes is none of the suite's ({error})") from None

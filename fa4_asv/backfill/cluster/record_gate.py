@@ -24,7 +24,7 @@ from fa4_asv.history.source import lay_source
 from fa4_asv.history.toolchain import Lock, Policy, UnsupportedFlavour
 from fa4_asv.integrity.staging import seed, stage, take
 from fa4_asv.measure.pool import VARIABLE as CORES
-from fa4_asv.record.store import iter_results, read_sidecar, sidecar_path
+from fa4_asv.record.store import all_pairs
 
 # Of the driver's environment, what decides how a task is measured. Indices and passwords stay here.
 _CARRIED = ("FA4_ASV_TOOLCHAIN", "FA4_ASV_TORCHES", "FA4_ASV_OTHERS")
@@ -106,11 +106,11 @@ class Desk:
 
     def _check(self, task: Task, staged: Project) -> None:
         """Raises Fa4AsvError unless all that came is of this task."""
-        paths = list(iter_results(staged.results))
-        if not paths:
-            raise Fa4AsvError("the answer holds no result file")
-        for path in paths:
-            side = read_sidecar(sidecar_path(path))
+        pairs = list(all_pairs(staged.results))
+        if not pairs:
+            raise Fa4AsvError("the answer holds no result file with its sidecar")
+        for pair in pairs:
+            side = pair.sidecar
             said = (
                 side.machine,
                 side.commit,
@@ -121,7 +121,7 @@ class Desk:
             asked = (self._wish.machine, task.commit, task.flavour, self._wish.policy, self._digests[task])
             if said != asked:
                 raise Fa4AsvError(
-                    f"{path.name} is of {' '.join(said)}, asked for was {' '.join(asked)}; refused"
+                    f"{pair.path.name} is of {' '.join(said)}, asked for was {' '.join(asked)}; refused"
                 )
 
     @contextmanager

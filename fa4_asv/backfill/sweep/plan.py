@@ -17,7 +17,8 @@ from fa4_asv.asv_plugin.environment import environment_name
 from fa4_asv.backfill.sweep.engine import Call, Station, Subject
 from fa4_asv.backfill.tasks import current_sidecars
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.files import write_atomic
+from fa4_asv.base.escape import one_line
+from fa4_asv.base.files import read_json, write_atomic
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import GROUPS, SWEEP_SETS
 from fa4_asv.catalog.shapes import SHAPES
@@ -27,7 +28,7 @@ from fa4_asv.history.toolchain import Policy, UnsupportedFlavour, install
 from fa4_asv.measure.runtime import journal
 from fa4_asv.measure.runtime.card import Card
 from fa4_asv.measure.runtime.journal import SWEEP_FILE, YARDSTICK_FILE, Plan, sweeps_folder
-from fa4_asv.record.store import iter_results, read_sidecar, sidecar_path
+from fa4_asv.record.store import sound_pairs
 from fa4_asv.record.turns import YARDSTICKS
 
 # Words of a record that say which sweep and card its rounds come from.
@@ -183,19 +184,24 @@ def _work(wanted: Mapping[Call, frozenset[str]]) -> float:
 def sweep_words(folder: Path, card: Card, seed: int | None, torch: str) -> tuple[dict[str, str], int]:
     """What every record of a card's sweep says, and its seed: those of the sweep that was begun there, if there is one."""
     path = folder / SWEEP_FILE
-    try:
-        begun = json.loads(journal.content_of(path))
-        name, kept = str(begun["sweep"]), int(begun["seed"])
-    except FileNotFoundError:
+    if not path.exists():
         kept = secrets.randbelow(1 << 31) if seed is None else seed
         name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}"
         write_atomic(path, json.dumps({"sweep": name, "seed": kept, "card": card.name}))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise Fa4AsvError(
-            f"{path} cannot be read ({error}); delete it to begin another sweep on this card"
-        ) from None
+    else:
+        name, kept = _begun(path)
     words = {SWEEP: name, CARD: card.digest, CARD_NAME: card.name, TORCH: torch}
     return words, kept if seed is None else seed
+
+
+def _begun(path: Path) -> tuple[str, int]:
+    """Name and seed of the sweep that was begun on a card."""
+    advice = "delete it to begin another sweep on this card"
+    data = read_json(path, advice=advice)
+    try:
+        return str(data["sweep"]), int(data["seed"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise Fa4AsvError(f"{path} cannot be read ({one_line(str(error))}); {advice}") from None
 
 
 def with_yardsticks(station: Station, words: Mapping[str, str], wanted: bool) -> Station:
@@ -211,14 +217,9 @@ def with_yardsticks(station: Station, words: Mapping[str, str], wanted: bool) ->
 
 def refuse_other_kind(project: Project, machine: str, card: Card) -> None:
     """Raises Fa4AsvError where the name's record, or the name itself, is of another kind of card."""
-    for path in iter_results(project.results, machine):
-        try:
-            groups = read_sidecar(sidecar_path(path)).groups
-        except Fa4AsvError:
-            continue
-        names = {
-            record.words.get(CARD_NAME, card.name) for cases in groups.values() for record in cases.values()
-        }
+    for pair in sound_pairs(project.results, machine):
+        records = (record for cases in pair.sidecar.groups.values() for record in cases.values())
+        names = {record.words.get(CARD_NAME, card.name) for record in records}
         if other := names - {card.name}:
             raise Fa4AsvError(
                 f"{machine} holds figures of {sorted(other)[0]}, and this card is {card.name}; name another machine with -m"

@@ -17,7 +17,8 @@ from statistics import median
 from typing import Any
 
 from fa4_asv.base.core_locks import exclusive
-from fa4_asv.base.files import only_one, write_atomic
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.files import only_one, read_json, write_atomic
 from fa4_asv.catalog.benchmarks import GROUPS, Case, Group, key_of, traced_call
 from fa4_asv.measure.benchmark_api import sampled
 from fa4_asv.measure.context import Context
@@ -271,8 +272,8 @@ def _remember(context: Context, group: str, key: str, words: str) -> None:
 def _failed_before(context: Context, group: str, key: str) -> CaseRecord | None:
     path = _verdict_path(context, group, key)
     try:
-        why = json.loads(path.read_text(encoding="utf-8"))["why"]
-    except (OSError, ValueError, KeyError):
+        why = read_json(path)["why"]
+    except (Fa4AsvError, KeyError, TypeError):
         return None
     shown = os.path.relpath(path, context.root)
     return CaseRecord("broken", why=f"{why} (failed before; remove {shown} to try again)")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from statistics import median
 from typing import Any
 
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.files import parse_json, read_bytes
 from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.record.schema import CaseRecord
 from fa4_asv.record.turns import YARDSTICKS
@@ -106,25 +106,10 @@ def _ends_whole(path: Path) -> bool:
 
 def read(path: Path) -> list[Entry]:
     """Every whole line; none where there is no file. Raises Fa4AsvError where it is no journal."""
-    try:
-        lines = content_of(path).split(b"\n")
-    except FileNotFoundError:
+    if not path.exists():
         return []
-    except OSError as error:
-        raise Fa4AsvError(f"cannot read {path}: {error.strerror}") from None
+    lines = read_bytes(path, _LARGEST_FILE, advice="remove it").split(b"\n")
     return [entry for line in lines if line and (entry := _entry(line)) is not None]
-
-
-def content_of(path: Path) -> bytes:
-    """What a file of a sweep holds. Raises OSError, and Fa4AsvError where it is none of a sweep."""
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
-        raise Fa4AsvError(f"{path} cannot be read: it is no file; remove it")
-    if found.st_size > _LARGEST_FILE:
-        raise Fa4AsvError(
-            f"{path} cannot be read: it has more than {_LARGEST_FILE >> 20} MiB, as no file of a sweep; remove it"
-        )
-    return path.read_bytes()
 
 
 def _entry(line: bytes) -> Entry | None:
@@ -132,8 +117,8 @@ def _entry(line: bytes) -> Entry | None:
     if len(line) > _LONGEST_LINE:
         return None
     try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError):
+        entry = parse_json(line)
+    except ValueError:
         return None
     is_ours = isinstance(entry, dict) and isinstance(entry.get("kind"), str) and _is_sound(entry)
     return entry if is_ours else None

@@ -1,0 +1,167 @@
+"""What one record says twice: a figure that was edited everywhere it stands still contradicts what it is made of.
+
+Each function gives one entry per check: "" where it holds, else what is wrong, in one line without the case's name.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fa4_asv.record.explanation import Culprit, Explanation
+from fa4_asv.record.schema import CaseRecord
+
+Cases = Mapping[str, CaseRecord]
+Groups = Mapping[str, Cases]
+
+_BYTES_PER_INSTRUCTION = 16  # of every architecture since sm_70
+_PADDING = "NOP"  # no instruction that is counted
+_WORKSPACE = "workspace"  # the role of what is neither an input nor an output
+_NO_CHECK = {"torch", "checks"}  # words of a card's route that are not what a broken check answered
+
+
+def checks(groups: Groups) -> Iterator[tuple[str, str]]:
+    """Every check of a sidecar by itself: the case, and "" or what is wrong."""
+    for group, of_case in _OF_GROUP.items():
+        cases = groups.get(group, {})
+        whole = any(record.opcodes or record.parts for record in cases.values())
+        for case, record in cases.items():
+            if record.state == "measured":
+                for wrong in of_case(record, whole, groups, case):
+                    yield case, wrong
+
+
+def _kernel(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
+    """Instructions, local loads and stores, and code size against the histogram of opcodes."""
+    opcodes, figures = record.opcodes, record.figures
+    if not opcodes:
+        yield "the sidecar has no opcodes, and has those of other kernels" if whole else ""
+        return
+    count = sum(opcodes.values())
+    yield _same(figures, "instructions", count - opcodes.get(_PADDING, 0), "the opcodes without NOP")
+    yield _same(figures, "local_loads", opcodes.get("LDL", 0), "LDL")
+    yield _same(figures, "local_stores", opcodes.get("STL", 0), "STL")
+    yield _same(
+        figures,
+        "text_bytes",
+        _BYTES_PER_INSTRUCTION * count,
+        f"{count} opcodes of {_BYTES_PER_INSTRUCTION} bytes",
+    )
+
+
+def _same(figures: Mapping[str, int], name: str, expected: int, what: str) -> str:
+    said = figures.get(name, expected)
+    return "" if said == expected else f"{name} is {said}, {what} give {expected}"
+
+
+def _peak(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
+    """The peak against the sum of its parts, and what is neither input nor output against the workspaces."""
+    if not record.parts:
+        yield "the sidecar has no parts of the peak, and has those of other calls" if whole else ""
+        return
+    rest = sum(nbytes for name, nbytes in record.parts.items() if name.partition(" ")[0] == _WORKSPACE)
+    yield _same(record.figures, "peak_bytes", sum(record.parts.values()), "its parts")
+    yield _same(record.figures, "extra_bytes", rest, "the workspaces")
+
+
+def _growth(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
+    """Growth against the peaks of its family, and these against the calls' own records."""
+    peaks = record.parts
+    if not peaks:
+        yield "the sidecar has no peaks of the family, and has those of others" if whole else ""
+        return
+    yield _same(record.figures, "growth_bytes", max(peaks.values()) - min(peaks.values()), "its peaks")
+    arch = case.partition("/")[0]
+    calls = groups.get("memory", {})
+    for name, peak in peaks.items():
+        call = calls.get(f"{arch}/{name}")
+        if call is not None and call.state == "measured":
+            known = call.figures.get("peak_bytes")
+            yield "" if known == peak else f"the peak of {name} is {peak}, its own record says {known}"
+
+
+def _route(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
+    yield _same(record.figures, "broken", len(record.words), "the checks that have a reason")
+    broken, made = record.figures.get("broken", 0), record.figures.get("checks", len(record.words))
+    yield "" if broken <= made else f"broken is {broken} of {made} checks"
+
+
+def _route_of_card(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
+    reasons = len(record.words.keys() - _NO_CHECK)
+    said = record.samples.get("broken", [reasons])
+    yield "" if set(said) == {reasons} else f"broken is {said[0]:g}, {reasons} checks have a reason"
+
+
+_OF_GROUP: dict[str, Callable[[CaseRecord, bool, Groups, str], Iterator[str]]] = {
+    "codegen": _kernel,
+    "memory": _peak,
+    "growth": _growth,
+    "route": _route,
+    "route-card": _route_of_card,
+}
+
+
+Content = tuple[dict[str, int], dict[str, int], str]
+
+
+@dataclass
+class Cubins:
+    """What every record says of each cubin's digest: the same bytes have the same figures wherever they stand."""
+
+    found: dict[str, list[tuple[Content, list[tuple[Path, str]]]]] = field(default_factory=dict)
+
+    def add(self, path: Path, cases: Cases) -> None:
+        for case, record in cases.items():
+            if record.sha256:
+                content = (record.figures, record.opcodes, record.kernel)
+                versions = self.found.setdefault(record.sha256, [])
+                places = next((places for known, places in versions if known == content), None)
+                if places is None:
+                    versions.append((content, [(path, case)]))
+                else:
+                    places.append((path, case))
+
+    def wrong(self) -> Iterator[tuple[Path, str]]:
+        """The files that say something else of a digest than most do; where no version is in most, all of them."""
+        for digest, versions in self.found.items():
+            most = Counter(len(places) for _, places in versions)
+            largest = max(most)
+            for _, places in versions if len(versions) > 1 else ():
+                if len(places) < largest or most[largest] > 1:
+                    for path, case in places:
+                        yield path, f"{case}: cubin {digest:.12} has other figures, opcodes or name elsewhere"
+
+
+def cause_checks(found: Explanation) -> Iterator[tuple[str, str]]:
+    """Every check of an explanation by itself, beside those of reading it (a cause against its corners)."""
+    for case, roles in found.opcodes.items():
+        for name, index in (("base", 0), ("head", 1)):
+            counts = {role: pair[index] for role, pair in roles.items()}
+            verdicts = found.cases.get(case, {})
+            whole = sum(counts.values()) - counts.get("padding", 0)
+            for metric, count, what in (
+                ("instructions", whole, "the roles without padding"),
+                ("local_loads", counts.get("local loads", 0), "the role local loads"),
+                ("local_stores", counts.get("local stores", 0), "the role local stores"),
+            ):
+                if metric in verdicts:
+                    said = getattr(verdicts[metric], name)
+                    wrong = f"{metric} at {name} is {said}, {what} give {count}"
+                    yield case, "" if said == count else wrong
+    for culprit in found.culprits:
+        for case in culprit.cases:
+            causes = {verdict.cause for verdict in found.cases.get(case, {}).values()}
+            causes |= {found.states[case].cause} if case in found.states else set()
+            yield case, _wrong_culprit(culprit, causes)
+
+
+def _wrong_culprit(culprit: Culprit, causes: set[str]) -> str:
+    """A package explains what the toolchain moved, a commit what the source moved."""
+    side = "toolchain" if culprit.kind == "package" else "source"
+    if not causes:
+        return "a culprit is named, and no figure or state that changed"
+    if causes <= {"source", "toolchain"} - {side}:
+        return f"a {culprit.kind} is named, but what moved it is the {causes.pop()}"
+    return ""

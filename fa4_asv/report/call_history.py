@@ -1,0 +1,259 @@
+"""One call of the run-time history: its charts, the steps that are marked on them, every commit with its verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from fa4_asv.compare.along import CONFIDENCE, SEEN
+from fa4_asv.compare.rows import Row
+from fa4_asv.record.turns import YARDSTICKS
+from fa4_asv.report import words
+from fa4_asv.report.charts import Line, lines
+from fa4_asv.report.events import Timeline
+from fa4_asv.report.machines import tflops
+from fa4_asv.report.model import Point
+from fa4_asv.report.multiples import short
+from fa4_asv.report.parts import Cell, Chart, Table
+from fa4_asv.report.parts import Row as TableRow
+from fa4_asv.report.run_time_cells import NAMES, NONE, named, origins_of, place, rate_words, state_of, times
+from fa4_asv.report.swept import (
+    BACKWARD,
+    FASTER,
+    SLOWER,
+    Call,
+    ClockStep,
+    Swept,
+    beside,
+    case_of,
+    css_of,
+    seconds_of,
+    speed,
+)
+
+# The legend, in the order of the palette.
+KEYS = ("FA4", NAMES["cudnn"], "faster than the release before", "slower", NAMES["fa2"])
+SMALL = KEYS[:-1]  # what a small chart shows
+
+
+@dataclass(frozen=True)
+class Glance:
+    """A call's small chart on the page of its machine; `title` leads to its own page."""
+
+    title: Cell
+    chart: Chart
+    note: str
+
+
+@dataclass(frozen=True)
+class CallPart:
+    """A call under one flavour: its charts, the marks on them as links, every commit, the newest first."""
+
+    title: str
+    lead: str
+    charts: Sequence[Chart]
+    marks: Sequence[Cell]
+    table: Table
+
+
+@dataclass(frozen=True)
+class CallPage:
+    """A call on a machine."""
+
+    name: str
+    machine: str
+    title: str
+    words: str
+    parts: Sequence[CallPart]
+
+
+def call_pages(found: Sequence[Swept], timeline: Timeline) -> list[CallPage]:
+    """One per call of one machine, over all of its series."""
+    calls = {call: None for one in found for call in one.calls}
+    machine = found[0].key.machine
+    return [
+        CallPage(
+            call.page(machine),
+            machine,
+            call.title,
+            call.words,
+            [_call_part(one, call, timeline) for one in found if call in one.calls],
+        )
+        for call in sorted(calls, key=lambda call: call.turn)
+    ]
+
+
+# Charts
+
+
+def glances(one: Swept) -> list[Glance]:
+    found = []
+    for call in one.calls:
+        origins = origins_of(one, call)
+        if origins:
+            points = _spanned(one, call, max(origins.values(), key=len))
+            chart = _chart(one, call, points, ("cudnn",), (300, 130))
+            noise = one.noise_of(call)
+            seen = f"; seen from {noise.visible * 100:.1f}\xa0%" if noise and noise.freedom else ""
+            found.append(Glance(Cell(call.title, call.page(one.key.machine)), chart, call.words + seen))
+    return found
+
+
+def _spanned(one: Swept, call: Call, timed: Sequence[Point]) -> list[Point]:
+    """The points of one card, and those without a time between them, where the line has a gap."""
+    first, last = one.points.index(timed[0]), one.points.index(timed[-1])
+    return [point for point in one.points[first : last + 1] if point in timed or not seconds_of(point, call)]
+
+
+def _chart(
+    one: Swept,
+    call: Call,
+    points: Sequence[Point],
+    yardsticks: Sequence[str],
+    size: tuple[int, int],
+    relative: bool = False,
+) -> Chart:
+    """Over the points of one card: seconds, or (`relative`) the time over the newest's; faster and slower steps are marked."""
+    figures = _relative(one, call, points) if relative else [seconds_of(point, call) for point in points]
+    drawn = [Line("FA4", 0, figures)]
+    for name in yardsticks:
+        ratios = [beside(point, call, name) for point in points]
+        known = [
+            seconds and ratio and seconds * ratio for seconds, ratio in zip(figures, ratios, strict=True)
+        ]
+        if any(known):
+            drawn.append(Line(NAMES[name], KEYS.index(NAMES[name]), known))
+    for verdict, colour in ((FASTER, 2), (SLOWER, 3)):
+        marked = [
+            figure if _verdict_at(one, point, call) == verdict else None
+            for point, figure in zip(points, figures, strict=True)
+        ]
+        if any(marked):
+            drawn.append(Line(verdict, colour, marked, marks=True))
+    form: Callable[[float], str] = (lambda value: f"{value:.3f}") if relative else words.seconds
+    newest = short(points[-1].label)
+    title = f"time over that of {newest}" if relative else "seconds"
+    spoken = f"{call.title}, {title}, {short(points[0].label)} to {newest}. {_spoken(drawn, points, form)}"
+    return Chart(title, lines([short(point.label) for point in points], drawn, spoken, form, size))
+
+
+def _relative(one: Swept, call: Call, points: Sequence[Point]) -> list[float | None]:
+    """Time over that of the last of `points`, effects of rounds removed where both are of one sweep."""
+    last = one.behind(points[-1], call)
+    found = [one.behind(point, call) for point in points]
+    return [value / last if value and last else None for value in found]
+
+
+def _verdict_at(one: Swept, point: Point, call: Call) -> str:
+    step = one.step_to(point.commit)
+    row = step.rows.get(call) if step else None
+    return row.verdict if row else ""
+
+
+def _spoken(drawn: Sequence[Line], points: Sequence[Point], form: Callable[[float], str]) -> str:
+    said = []
+    for line in drawn:
+        known = [
+            (short(point.label), value)
+            for point, value in zip(points, line.values, strict=True)
+            if value is not None
+        ]
+        if line.marks:
+            said.append(f"{line.name} in {', '.join(label for label, _ in known)}")
+        elif known:
+            said.append(
+                f"{line.name}: {form(known[0][1])} in {known[0][0]}, {form(known[-1][1])} in {known[-1][0]}"
+            )
+    return "; ".join(said)
+
+
+# A call
+
+
+def _call_part(one: Swept, call: Call, timeline: Timeline) -> CallPart:
+    origins = origins_of(one, call)
+    charts: list[Chart] = []
+    for timed in sorted(origins.values(), key=len, reverse=True):
+        points, size = _spanned(one, call, timed), (420, 180)
+        charts.append(_chart(one, call, points, YARDSTICKS, size))
+        if len(points) > 1:
+            charts.append(_chart(one, call, points, (), size, relative=True))
+    marks = []
+    for step in reversed(one.steps):
+        row = step.rows.get(call)
+        if row and row.effect:
+            said = f"{short(step.after.label)}: {row.verdict} {speed(row)}".rstrip()
+            marks.append(Cell(said, _event(one, step, timeline), css_of(row)))
+    return CallPart(
+        one.key.title, _call_lead(one, call, len(origins)), charts, marks, _history(one, call, timeline)
+    )
+
+
+def _call_lead(one: Swept, call: Call, origins: int) -> str:
+    noise = one.noise_of(call)
+    several = " It was timed by several sweeps or cards: each has its own charts, and releases of two are compared as ratios to a yardstick."
+    end = several if origins > 1 else ""
+    if noise is None or not noise.freedom:
+        return f"No release has two processes, so the noise is unknown.{end}"
+    return (
+        f"Two processes of a release differ by {noise.spread * 100:.2f}\xa0% (one standard deviation), so a change of "
+        f"{noise.visible * 100:.1f}\xa0% is told in {SEEN * 100:.0f}\xa0% of cases. False alarms: {noise.alarms} of {noise.pairs}.{end}"
+    )
+
+
+def _event(one: Swept, step: ClockStep, timeline: Timeline) -> str:
+    """The page of what changed in the kernels at the same step, else that of the release."""
+    for found in timeline.steps:
+        sides = (found.before.commit, found.after.commit) == (step.before.commit, step.after.commit)
+        same = (found.key.flavour, found.key.policy, found.arch) == (
+            one.key.flavour,
+            one.key.policy,
+            one.arch,
+        )
+        if sides and same:
+            return f"events/{found.page}"
+    return place(step.after)
+
+
+def _history(one: Swept, call: Call, timeline: Timeline) -> Table:
+    """Every commit, the newest first."""
+    cards = len(origins_of(one, call)) > 1
+    rows: list[TableRow] = []
+    for point in reversed(one.points):
+        step = one.step_to(point.commit)
+        row = step.rows.get(call) if step else None
+        seconds, record = seconds_of(point, call), case_of(point, call)
+        rate = tflops(seconds, call.shape, call.direction == BACKWARD) if seconds and call.shape else None
+        rows.append(
+            [
+                named(point),
+                words.day(point.date),
+                words.seconds(seconds) if seconds else Cell(state_of(point, call), css="worse"),
+                rate_words(rate),
+                *_verdict_cells(one, step, row, timeline),
+                *(times(beside(point, call, name)) for name in YARDSTICKS),
+                *([record.words.get("card", NONE)[:8] if record and seconds else NONE] if cards else []),
+                Cell(_why(row, record.why if record else ""), css="prose"),
+            ]
+        )
+    head = ["", "date", "seconds", "TFLOP/s", "change", f"{CONFIDENCE * 100:g}\xa0% interval", "verdict"]
+    head += [*(f"against {name}" for name in NAMES.values()), *(["card"] if cards else []), "reason"]
+    return Table(f"{call.title}, {one.key.title}: every release, newest first", head, rows, "wide dated")
+
+
+def _verdict_cells(one: Swept, step: ClockStep | None, row: Row | None, timeline: Timeline) -> list[Cell]:
+    if row is None or step is None:
+        return [Cell(NONE), Cell(NONE), Cell("the first" if step is None else "not run", css="same")]
+    interval = NONE
+    if row.low is not None and row.high is not None:
+        interval = f"{words.percent(1.0, row.low)} to {words.percent(1.0, row.high)}"
+    css = css_of(row)
+    href = _event(one, step, timeline) if row.effect else ""
+    return [Cell(speed(row) or NONE, css=css), Cell(interval), Cell(row.verdict, href, css)]
+
+
+def _why(row: Row | None, why: str) -> str:
+    """Why there is no time; else why the rule cannot tell, where the interval beside it does not say so already."""
+    if why or row is None or row.verdict not in ("unclear", "not comparable"):
+        return why
+    return "" if row.reason == "wide-interval" else row.words.partition(";")[0]

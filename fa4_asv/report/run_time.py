@@ -1,0 +1,385 @@
+"""The run-time history: a page per machine that a sweep was run on, and one per call, from what `swept` holds."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from statistics import fmean
+
+from fa4_asv.compare.along import CONFIDENCE, SEEN
+from fa4_asv.compare.changes import package_changes
+from fa4_asv.compare.false_alarms import rate_interval
+from fa4_asv.compare.noise import AGREED, agreement_among, classes_of, totals
+from fa4_asv.compare.verdicts import RELEVANT
+from fa4_asv.record.formatting import counted
+from fa4_asv.record.turns import YARDSTICKS
+from fa4_asv.report import words
+from fa4_asv.report.call_history import Glance, glances
+from fa4_asv.report.machines import peak_of, tflops
+from fa4_asv.report.model import RELEASES, Point
+from fa4_asv.report.multiples import short
+from fa4_asv.report.parts import Cell, Table
+from fa4_asv.report.parts import Row as TableRow
+from fa4_asv.report.run_time_cells import NAMES, NONE, named, origins_of, rate_words, state_of, times
+from fa4_asv.report.swept import (
+    BACKWARD,
+    DIRECTIONS,
+    FASTER,
+    SLOWER,
+    Call,
+    ClockStep,
+    Rows,
+    Swept,
+    beside,
+    case_of,
+    css_of,
+    reason_of,
+    seconds_of,
+    speed,
+)
+
+_COMPILER = "nvidia-cutlass-dsl"
+_QUIET = Cell("·", css="same", spoken="no change told")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Tables under one heading, in order; `folded` ones open on request."""
+
+    title: str
+    note: str
+    tables: Sequence[Table]
+    folded: Sequence[Table] = ()
+
+
+@dataclass(frozen=True)
+class SweptPage:
+    """A series of a machine: what changed when, what it costs to stay behind, every call."""
+
+    swept: Swept
+    lead: str
+    parts: Sequence[Part]
+    glances: Sequence[Glance]
+
+
+def swept_page(one: Swept, others: Sequence[Swept]) -> SweptPage:
+    """Of a series, with what the `others` say that can be held against it."""
+    parts = [_changed(one), _behind(one), _calls(one), _broken(one), _noise(one), _beside_others(one, others)]
+    return SweptPage(one, _lead(one), [part for part in parts if part.tables], glances(one))
+
+
+def _lead(one: Swept) -> str:
+    points = one.points
+    span = points[0].label if len(points) == 1 else f"{points[0].label} to {points[-1].label}"
+    cards = len({origin.card for origin in one.origins})
+    names = ", ".join(one.said("card name")) or "of unknown name"
+    torch = ", ".join(one.said("torch"))
+    what = "releases" if one.key.history == RELEASES else "commits"
+    several = (
+        f" Each call was timed on one of them, for all {what}." if cards > 1 and _each_on_one(one) else ""
+    )
+    return (
+        f"{len(points)} {what}, {span}, {len(one.calls)} calls; {counted(cards, 'card')} ({names}).{several} "
+        f"{f'cuDNN and FA2 are those of torch {torch}. ' if torch else ''}Each against the one before that was timed here, by the rule for "
+        f"releases of one sweep: faster or slower where the {CONFIDENCE * 100:g}\xa0% interval excludes no change and "
+        f"the change is {RELEVANT * 100:g}\xa0% or more."
+    )
+
+
+def _each_on_one(one: Swept) -> bool:
+    return all(len(origins_of(one, call)) <= 1 for call in one.calls)
+
+
+# When did run time change
+
+
+def _changed(one: Swept) -> Part:
+    note = (
+        "A row per release in which a call was faster, slower or in another state than in the release before. A cell tells the "
+        "largest change of its class, in brackets of how many calls; · where nothing was told: the same within 1\xa0%, or not clear."
+    )
+    tables = [_changed_table(one, direction) for direction in DIRECTIONS if one.of(direction)]
+    return Part("When did run time change?", note, tables, [_verdicts(one)] if one.steps else [])
+
+
+def _changed_table(one: Swept, direction: str) -> Table:
+    kinds = one.kinds(direction)
+    rows: list[TableRow] = []
+    for step in reversed(one.steps):
+        if step.told(direction):
+            cells = [_told_cell(one, step.rows, calls) for calls in kinds.values()]
+            rows.append([named(step.after), words.day(step.after.date), *cells, _compiler(step)])
+    quiet = len(one.steps) - len(rows)
+    if quiet:
+        name = f"{'the other ' if rows else ''}{quiet}"
+        rows.append([Cell(name), "", *([_QUIET] * len(kinds)), ""])
+    return Table(f"{direction}, against the one before", ["", "date", *kinds, _COMPILER], rows, "dated")
+
+
+def _told_cell(one: Swept, rows: Rows, calls: Sequence[Call]) -> Cell:
+    """ "−4.9 % (2)" where two calls of a class are faster; "broken" where one became so."""
+    found = sorted(
+        ((call, rows[call]) for call in calls if call in rows and rows[call].effect),
+        key=lambda each: (-each[1].weight, each[0].turn),
+    )
+    if not found:
+        return _QUIET
+    told = []
+    for verdict in dict.fromkeys(row.verdict for _, row in found):
+        same = [row for _, row in found if row.verdict == verdict]
+        many = f" ({len(same)})" if len(calls) > 1 else ""
+        told.append((speed(same[0]) or verdict.removeprefix("newly ")) + many)
+    effects = {row.effect for _, row in found}
+    css = "mixed" if len(effects) > 1 else css_of(found[0][1])
+    spoken = "; ".join(f"{call.name} {row.verdict}" for call, row in found)
+    return Cell("; ".join(told), found[0][0].page(one.key.machine), css, spoken)
+
+
+def _compiler(step: ClockStep) -> str:
+    old, new = (point.record.sidecar.toolchain.packages for point in (step.before, step.after))
+    moved = package_changes(old, new)
+    if _COMPILER in moved:
+        was, now = moved[_COMPILER]
+        return f"{was or 'absent'} → {now or 'absent'}"
+    return new.get(_COMPILER, NONE) + ("; others moved" if moved else "")
+
+
+def _verdicts(one: Swept) -> Table:
+    """How many calls of every step got which verdict."""
+    names = list(dict.fromkeys((FASTER, SLOWER, "same", "unclear")))
+    names += sorted({row.verdict for step in one.steps for row in step.rows.values()} - set(names))
+    rows: list[TableRow] = []
+    for step in reversed(one.steps):
+        counts = Counter(row.verdict for row in step.rows.values())
+        css = {FASTER: "better", SLOWER: "worse", "newly broken": "worse", "newly working": "better"}
+        cells = [
+            Cell(str(counts[name] or NONE), css=css.get(name, "") if counts[name] else "same")
+            for name in names
+        ]
+        rows.append(
+            [named(step.after), short(step.before.label), words.day(step.after.date), *cells, _compiler(step)]
+        )
+    return Table("Every release: calls by verdict", ["", "against", "date", *names, _COMPILER], rows, "dated")
+
+
+# What it costs to stay behind
+
+
+def _behind(one: Swept) -> Part:
+    newest = short(one.newest.label)
+    note = (
+        f"Time over that of {newest}, the geometric mean over the calls that both have and over the releases of a row, between "
+        f"which nothing was told: 1.05 takes 5\xa0% longer than {newest}. Coloured where it is further from 1 than the smallest change "
+        f"that is seen in {SEEN * 100:.0f}\xa0% of cases in the noisiest call of the class (last row)."
+    )
+    directions = [each for each in DIRECTIONS if one.of(each)] if len(one.points) > 1 else []
+    tables = [_behind_table(one, each, _spans(one, each), "releases") for each in directions]
+    each = [[point] for point in one.points]
+    folded = [_behind_table(one, direction, each, "every release") for direction in directions]
+    return Part("What it costs to stay behind", note, tables, folded)
+
+
+def _spans(one: Swept, direction: str) -> list[list[Point]]:
+    """Neighbours between which no call of a direction was told to differ, together."""
+    found = [[one.points[0]]]
+    for step in one.steps:
+        if step.told(direction):
+            found.append([])
+        found[-1].append(step.after)
+    return found
+
+
+def _behind_table(one: Swept, direction: str, spans: Sequence[Sequence[Point]], what: str) -> Table:
+    kinds = one.kinds(direction)
+    every = {**kinds, "all": one.of(direction)}
+    least = {kind: _least(one, calls) for kind, calls in every.items()}
+    rows: list[TableRow] = [
+        [_span(span), *(_ratio(one, span, calls, least[kind]) for kind, calls in every.items())]
+        for span in reversed(spans)
+    ]
+    seen = [NONE if math.isnan(share) else f"{share * 100:.1f}\xa0%" for share in least.values()]
+    rows.append(["seen from", *seen[:-1], ""])
+    title = f"{direction}, {what}: time over that of {short(one.newest.label)}"
+    return Table(title, ["", *every], rows, "dated")
+
+
+def _span(span: Sequence[Point]) -> Cell:
+    names = [short(point.label) for point in span]
+    return named(span[0]) if len(span) == 1 else Cell(f"{names[0]} to {names[-1]}")
+
+
+def _least(one: Swept, calls: Sequence[Call]) -> float:
+    """The smallest change that is seen in the noisiest of some calls; NaN where one has no spread."""
+    found = [noise.visible if (noise := one.noise_of(call)) else math.nan for call in calls]
+    return math.nan if any(map(math.isnan, found)) else max(found)
+
+
+def _ratio(one: Swept, span: Sequence[Point], calls: Sequence[Call], least: float) -> Cell:
+    """The geometric mean; in brackets of how many calls where some have no time."""
+    logs = {call: [math.log(ratio) for point in span if (ratio := one.behind(point, call))] for call in calls}
+    known = [values for values in logs.values() if values]
+    if not known:
+        states = {record.state for point in span for call in calls if (record := case_of(point, call))}
+        return Cell("broken", css="worse") if "broken" in states else Cell(NONE, spoken="no time")
+    mean = fmean(value for values in known for value in values)
+    css = "same" if math.isnan(least) or abs(mean) <= math.log1p(least) else "worse" if mean > 0 else "better"
+    missing = len(known) < len(calls)
+    return Cell(f"{math.exp(mean):.3f}" + (f" ({len(known)} of {len(calls)})" if missing else ""), css=css)
+
+
+# Every call
+
+
+def _calls(one: Swept) -> Part:
+    point, peak = one.newest, peak_of(one.key.machine)
+    rows: list[TableRow] = []
+    for call in one.calls:
+        seconds = seconds_of(point, call)
+        rate = tflops(seconds, call.shape, call.direction == BACKWARD) if seconds and call.shape else None
+        rows.append(
+            [
+                Cell(call.title, call.page(one.key.machine)),
+                words.seconds(seconds) if seconds else state_of(point, call),
+                rate_words(rate),
+                f"{rate / peak:.0%}" if rate and peak else NONE,
+                *(times(beside(point, call, name)) for name in YARDSTICKS),
+                *_noise_cells(one, call),
+            ]
+        )
+    head = ["call", "seconds", "TFLOP/s", "of peak", *(f"against {name}" for name in NAMES.values())]
+    head += ["spread", "seen from", "false alarms"]
+    note = (
+        "Against cuDNN and FA2: their time over FA4's in the same round, median over the rounds; above 1 FA4 is faster. Spread: "
+        f"between two processes of a release. Seen from: a change that is told in {SEEN * 100:.0f}\xa0% of cases. False alarms: releases whose own two "
+        "processes the rule tells apart, of how many."
+    )
+    table = Table(f"Every call in {point.label}", head, rows, "wide")
+    return Part(f"Every call in {short(point.label)}", note, [table] if rows else [])
+
+
+def _noise_cells(one: Swept, call: Call) -> list[str]:
+    noise = one.noise_of(call)
+    if noise is None or not noise.freedom:
+        return [NONE] * 3
+    return [
+        f"{noise.spread * 100:.2f}\xa0%",
+        f"{noise.visible * 100:.1f}\xa0%",
+        f"{noise.alarms} of {noise.pairs}",
+    ]
+
+
+def _broken(one: Swept) -> Part:
+    """Calls without a time, by neighbours that share a reason."""
+    rows: list[TableRow] = []
+    for call in one.calls:
+        states = [(point, case_of(point, call)) for point in one.points]
+        told = [
+            (point, (record.state, reason_of(record)) if record else ("", "")) for point, record in states
+        ]
+        for (state, why), group in groupby(told, key=lambda each: each[1]):
+            if state in ("broken", "unsupported"):
+                span = [point for point, _ in group]
+                rows.append(
+                    [Cell(call.title, call.page(one.key.machine)), _span(span), Cell(state, css="worse"), why]
+                )
+    table = Table("Calls without a time", ["call", "releases", "state", "reason"], rows)
+    return Part("What does not run", "", [table] if rows else [])
+
+
+# Noise
+
+
+def _noise(one: Swept) -> Part:
+    found = list(one.noise.values())
+    rows: list[TableRow] = [
+        [
+            each.title,
+            str(each.calls),
+            f"{each.median * 100:.2f}\xa0%",
+            f"{each.p90 * 100:.2f}\xa0%",
+            f"{each.noticed} of {each.calls}",
+            *_alarms(each.alarms, each.pairs),
+        ]
+        for each in classes_of(found)
+    ]
+    rows.append(["all", str(len(found)), NONE, NONE, NONE, *_alarms(*totals(found))])
+    head = ["calls", "number", "spread, median", "spread, 90th percentile", "1\xa0% is seen in"]
+    head += ["false alarms", "rate", "95\xa0% interval"]
+    note = (
+        f"Of the whole machine {one.key.machine}. Spread: between the processes of a release. False alarms: the two processes of a "
+        "release compared as if they were two releases, by the spread of the others."
+    )
+    return Part(
+        "How far the clock can be trusted", note, [Table("Noise by the length of a call", head, rows)]
+    )
+
+
+def _alarms(alarms: int, pairs: int) -> list[str]:
+    if not pairs:
+        return [NONE] * 3
+    low, high = rate_interval(alarms, pairs)
+    return [f"{alarms} of {pairs}", _share(alarms / pairs), f"{_share(low)} to {_share(high)}"]
+
+
+def _share(value: float) -> str:
+    return f"{value * 100:.1f}\xa0%"
+
+
+# Other cards
+
+
+def _beside_others(one: Swept, others: Sequence[Swept]) -> Part:
+    """Each other series of the same kind as ratios: never one card's seconds beside another's."""
+    tables = []
+    for other in others:
+        common = [point.label for point in one.points if point.label in {each.label for each in other.points}]
+        if other.key.machine == one.key.machine or not common or other.key.flavour != one.key.flavour:
+            continue
+        tables += [_against_yardsticks(one, other, common[-1]), *_agreement(one, other)]
+    note = (
+        "Seconds of two cards are never compared: only how each stands to cuDNN and FA2 timed in the same round on the same card, and "
+        "each release to the newest that both machines timed."
+    )
+    return Part("Beside other machines, as ratios", note, tables)
+
+
+def _against_yardsticks(one: Swept, other: Swept, label: str) -> Table:
+    sides = [next(point for point in each.points if point.label == label) for each in (one, other)]
+    rows: list[TableRow] = []
+    for call in one.calls:
+        cells = [times(beside(point, call, name)) for name in YARDSTICKS for point in sides]
+        if any(cell.text != NONE for cell in cells):
+            rows.append([Cell(call.title, call.page(one.key.machine)), *cells])
+    machines = (one.key.machine, other.key.machine)
+    head = ["call", *(f"{NAMES[name]}, {machine}" for name in YARDSTICKS for machine in machines)]
+    return Table(
+        f"{label}: time of a yardstick over FA4's on {machines[0]} and {machines[1]}", head, rows, "wide"
+    )
+
+
+def _agreement(one: Swept, other: Swept) -> list[Table]:
+    order = [point.commit for point in one.points]
+    mine, theirs = ([point.record.sidecar for point in each.points] for each in (one, other))
+    common = {point.commit for point in one.points} & {point.commit for point in other.points}
+    if len(common) < 2:
+        return []
+    rows: list[TableRow] = [
+        [
+            each.title,
+            str(each.ratios),
+            f"{each.median * 100:.2f}\xa0%",
+            f"{each.bound * 100:.2f}\xa0%",
+            ", ".join(
+                " ".join(name.replace("-history", "").replace("fa4/", "").split()[:2]) for name in each.beyond
+            )
+            or "none",
+        ]
+        for each in agreement_among(mine, theirs, order)
+    ]
+    head = ["calls", "ratios", "differ by, median", f"at most, in {AGREED * 100:.0f}\xa0%"]
+    head.append("calls of which more than 5\xa0% of the ratios differ by more than 1\xa0%")
+    title = f"Ratios of releases to the newest of both, on {one.key.machine} and {other.key.machine}"
+    return [Table(title, head, rows, "wide")] if rows else []

@@ -1,0 +1,53 @@
+"""Parts that the pages of the run-time history share: names, places, cells."""
+
+from __future__ import annotations
+
+from fa4_asv.record.turns import Origin, origin_of
+from fa4_asv.report import words
+from fa4_asv.report.model import Point
+from fa4_asv.report.multiples import short
+from fa4_asv.report.parts import Cell
+from fa4_asv.report.swept import Call, Swept, case_of, seconds_of
+
+NAMES = {"cudnn": "cuDNN", "fa2": "FA2"}
+NONE = "–"
+
+
+def page_of(machine: str) -> str:
+    return f"run-time-{machine}.html"
+
+
+def place(point: Point) -> str:
+    """Where a release or a commit upstream stands."""
+    return f"releases/{point.release.version}.html" if point.release else words.upstream_commit(point.commit)
+
+
+def named(point: Point) -> Cell:
+    return Cell(
+        short(point.label), place(point), css="message" if point.subject else "", spoken=point.subject
+    )
+
+
+def origins_of(one: Swept, call: Call) -> dict[Origin, list[Point]]:
+    """The points of each sweep and card that timed a call."""
+    found: dict[Origin, list[Point]] = {}
+    for point in one.points:
+        record = case_of(point, call)
+        if record and seconds_of(point, call):
+            found.setdefault(origin_of(record), []).append(point)
+    return found
+
+
+def state_of(point: Point, call: Call) -> str:
+    record = case_of(point, call)
+    return record.state if record else "not run"
+
+
+def rate_words(rate: float | None) -> str:
+    return NONE if not rate else f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+
+
+def times(ratio: float | None) -> Cell:
+    if ratio is None:
+        return Cell(NONE, spoken="not timed")
+    return Cell(f"{ratio:.2f}", css="better" if ratio >= 1.005 else "worse" if ratio < 0.995 else "same")

@@ -1,0 +1,260 @@
+"""What sweeps timed, by machine: the releases of each series, what the rule says of neighbours, and the noise. Pure data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from fa4_asv.catalog.benchmarks import GROUPS
+from fa4_asv.catalog.shapes import CLASSES, SHAPES, SdpaShape, class_of
+from fa4_asv.compare.neighbours import rows_between
+from fa4_asv.compare.noise import CallNoise, noise_among
+from fa4_asv.compare.rows import BETTER, WORSE, Row
+from fa4_asv.compare.sweeps import CallKey, Pools, pools_of
+from fa4_asv.record.schema import SUITE, CaseRecord, Sidecar
+from fa4_asv.record.turns import Origin, is_history, is_of_a_sweep, origin_of, turns_of
+from fa4_asv.report import words
+from fa4_asv.report.machines import arch_of_card
+from fa4_asv.report.model import Key, Model, Point, Series, is_swept
+
+FORWARD, BACKWARD = "forward", "backward"
+DIRECTIONS = (FORWARD, BACKWARD)
+FASTER, SLOWER = "faster", "slower"
+_DETAIL = re.compile(r" ?\([^()]*\)$")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call that sweeps time: its group and its case, as a sidecar names them."""
+
+    group: str
+    case: str
+
+    @property
+    def direction(self) -> str:
+        return BACKWARD if GROUPS[self.group].backward else FORWARD
+
+    @property
+    def name(self) -> str:
+        """The shape's name; that of another backend than FA4 with it."""
+        return self.case.removeprefix("fa4/")
+
+    @property
+    def shape(self) -> SdpaShape | None:
+        return SHAPES.get(self.name)
+
+    @property
+    def kind(self) -> str:
+        """Its column in a table of classes: forwards are told apart by their mask, backwards are not."""
+        one = self.shape
+        if one is None:
+            return "other"
+        masked = self.direction == FORWARD and one.window is None
+        return class_of(one) + ((" causal" if one.causal else " full") if masked else "")
+
+    @property
+    def turn(self) -> tuple[bool, int, int, bool, str]:
+        one = self.shape
+        place = CLASSES.index(class_of(one)) if one and class_of(one) in CLASSES else len(CLASSES)
+        return self.direction == BACKWARD, place, one.head_dim if one else 0, "full" in self.kind, self.case
+
+    @property
+    def title(self) -> str:
+        return f"{self.direction} {self.name}"
+
+    @property
+    def words(self) -> str:
+        """Such as "head dim 128, 16 heads, causal; 4 × 8,192 tokens"."""
+        one = self.shape
+        return f"{words.shape_title(one)}; {one.batch} × {one.seq_len:,} tokens" if one else ""
+
+    def page(self, machine: str) -> str:
+        return f"run-time/{machine}/{words.file_name(f'{self.direction}-{self.name}')}.html"
+
+
+Rows = Mapping[Call, Row]
+
+
+@dataclass(frozen=True)
+class ClockStep:
+    """Two neighbours, and what the rule says of each call that a sweep was asked to time of either."""
+
+    before: Point
+    after: Point
+    rows: Rows
+
+    def told(self, direction: str = "") -> list[tuple[Call, Row]]:
+        """The calls that are faster, slower or in another state, the furthest apart first."""
+        found = [(call, row) for call, row in self.rows.items() if row.effect]
+        found = [each for each in found if direction in ("", each[0].direction)]
+        return sorted(found, key=lambda each: (-each[1].weight, each[0].turn))
+
+
+@dataclass(frozen=True)
+class Swept:
+    """The commits of one series that sweeps were asked to time, oldest first.
+
+    `to_newest` holds, by commit, each call's row against the newest of them; `noise` is the whole machine's.
+    """
+
+    key: Key
+    points: tuple[Point, ...]
+    steps: tuple[ClockStep, ...]
+    to_newest: Mapping[str, Rows]
+    pools: Pools
+    noise: Mapping[CallKey, CallNoise]
+
+    @property
+    def newest(self) -> Point:
+        return self.points[-1]
+
+    @property
+    def calls(self) -> list[Call]:
+        found = {
+            Call(group, case)
+            for point in self.points
+            for group, cases in point.record.sidecar.groups.items()
+            if group in GROUPS and is_history(group)
+            for case in cases
+        }
+        return sorted(found, key=lambda call: call.turn)
+
+    def of(self, direction: str) -> list[Call]:
+        return [call for call in self.calls if call.direction == direction]
+
+    def kinds(self, direction: str) -> dict[str, list[Call]]:
+        """The classes of one direction in the order of their columns, each with its calls."""
+        found: dict[str, list[Call]] = {}
+        for call in self.of(direction):
+            found.setdefault(call.kind, []).append(call)
+        return found
+
+    def step_to(self, commit: str) -> ClockStep | None:
+        return next((step for step in self.steps if step.after.commit == commit), None)
+
+    def noise_of(self, call: Call) -> CallNoise | None:
+        """Of the sweep that timed the newest commit that has a time."""
+        for point in reversed(self.points):
+            record = case_of(point, call)
+            if record and is_of_a_sweep(record):
+                return self.noise.get(CallKey(call.group, call.case, origin_of(record)))
+        return None
+
+    def behind(self, point: Point, call: Call) -> float | None:
+        """Its time over the newest's by the rule: of two cards the ratio of what both are to a yardstick; None where a
+        side has no time."""
+        if point is self.newest:
+            return 1.0 if seconds_of(point, call) else None
+        row = self.to_newest[point.commit].get(call)
+        return 1 / row.ratio if row and row.ratio else None
+
+    @property
+    def origins(self) -> list[Origin]:
+        """Every sweep and card that timed something, sorted."""
+        found = {
+            origin_of(record)
+            for point in self.points
+            for call in self.calls
+            if (record := case_of(point, call)) and is_of_a_sweep(record)
+        }
+        return sorted(found, key=lambda one: (one.sweep, one.card))
+
+    @property
+    def arch(self) -> str:
+        """What its cards are, by their own name or the machine's."""
+        said = (record.words.get("card name", "") for record in self._records())
+        return arch_of_card(next(filter(None, said), "")) or arch_of_card(self.key.machine)
+
+    def said(self, word: str) -> list[str]:
+        """The values of one of a record's words, sorted."""
+        return sorted({record.words.get(word, "") for record in self._records()} - {""})
+
+    def _records(self) -> Iterable[CaseRecord]:
+        found = (case_of(point, call) for point in self.points for call in self.calls)
+        return (record for record in found if record)
+
+
+def case_of(point: Point, call: Call) -> CaseRecord | None:
+    return point.cases(call.group).get(call.case)
+
+
+def seconds_of(point: Point, call: Call) -> float | None:
+    """The median of the rounds."""
+    record = case_of(point, call)
+    turns = turns_of(record) if record and is_of_a_sweep(record) else []
+    return median(turn.seconds for turn in turns) if turns else None
+
+
+def beside(point: Point, call: Call, yardstick: str) -> float | None:
+    """Time of a yardstick over FA4's in the same round, the median of the rounds: above 1 FA4 is faster."""
+    record = case_of(point, call)
+    turns = turns_of(record) if record and is_of_a_sweep(record) else []
+    found = [turn.yardsticks[yardstick] / turn.seconds for turn in turns if yardstick in turn.yardsticks]
+    return median(found) if found else None
+
+
+def reason_of(record: CaseRecord) -> str:
+    """Why nothing was timed, without the detail in brackets at its end, which differs from case to case."""
+    return _DETAIL.sub("", record.why) or record.why
+
+
+def sweeps_of(model: Model) -> list[Swept]:
+    """Every series of every machine of which sweeps timed something, by machine, in the order of the model."""
+    found = []
+    for machine in model.machines:
+        series = [(one, _asked(one)) for one in model.of_machine(machine)]
+        timed = [point.record.sidecar for _, points in series for point in points]
+        noise = {call.key: call for call in noise_among(timed)}
+        if noise:
+            pools = pools_of(timed)
+            found += [_swept(one, points, pools, noise) for one, points in series if points]
+    return found
+
+
+def _asked(series: Series) -> tuple[Point, ...]:
+    return tuple(point for point in series.points if _is_asked(point.record.sidecar))
+
+
+def _is_asked(sidecar: Sidecar) -> bool:
+    return sidecar.suite == SUITE and is_swept(sidecar)
+
+
+def _swept(
+    series: Series, points: tuple[Point, ...], pools: Pools, noise: Mapping[CallKey, CallNoise]
+) -> Swept:
+    pairs = zip(points, points[1:], strict=False)
+    steps = tuple(ClockStep(*pair, _rows(*pair, pools)) for pair in pairs)
+    to_newest = {point.commit: _rows(point, points[-1], pools) for point in points[:-1]}
+    return Swept(series.key, points, steps, to_newest, pools, noise)
+
+
+def _rows(before: Point, after: Point, pools: Pools) -> Rows:
+    return {Call(row.group, row.case): row for row in rows_between(before.record, after.record, pools)}
+
+
+def first_of(found: Sequence[Swept]) -> Swept | None:
+    """The series for the first page: with the newest commit; of several the one with most of them, then the latest sweep."""
+
+    def turn(one: Swept) -> tuple[int, int, str, str]:
+        latest = one.origins[-1].sweep if one.origins else ""
+        return one.newest.date, len(one.points), latest, one.key.machine
+
+    return max(found, key=turn, default=None)
+
+
+def speed(row: Row) -> str:
+    """ "−12.5 %"; "" where there is no ratio."""
+    return words.percent(1.0, row.ratio) if row.ratio else ""
+
+
+def css_of(row: Row) -> str:
+    return {BETTER: "better", WORSE: "worse"}.get(row.effect, "same")
+
+
+def by_machine(found: Sequence[Swept]) -> dict[str, list[Swept]]:
+    machines: dict[str, list[Swept]] = {}
+    for one in found:
+        machines.setdefault(one.key.machine, []).append(one)
+    return machines

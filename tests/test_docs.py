@@ -1,0 +1,103 @@
+"""The pages: links lead somewhere, the index is whole, and every command that is shown has the options that are shown."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urldefrag
+
+import click
+import pytest
+
+from fa4_asv.cli import main
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
+
+
+def anchor(heading: str) -> str:
+    """GitHub's anchor of a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def links(text: str) -> list[str]:
+    return [link for link in LINK.findall(CODE.sub("", text)) if "://" not in link]
+
+
+def dead_links(page: Path) -> Iterator[str]:
+    for link in links(page.read_text(encoding="utf-8")):
+        name, fragment = urldefrag(link)
+        target = (page.parent / name).resolve() if name else page
+        if not target.exists():
+            yield link
+        elif fragment and target.suffix == ".md":
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            if fragment not in map(anchor, headings):
+                yield link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    assert list(dead_links(page)) == []
+
+
+def test_a_dead_link_is_seen(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# A b\n[x](gone.md) [y](#a-b) [z](#c) [w](page.md#c)\n`[v](code.md)`\n")
+    assert list(dead_links(page)) == ["gone.md", "#c", "page.md#c"]
+
+
+def test_the_index_names_every_page() -> None:
+    listed = {urldefrag(link)[0] for link in links((ROOT / "docs" / "index.md").read_text(encoding="utf-8"))}
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"}
+    assert pages <= listed
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 150
+
+
+def commands(text: str) -> list[str]:
+    """What follows `fa4-asv` in every line that calls it."""
+    found = re.findall(r"\b(fa4-asv [a-z].*)$", text, re.MULTILINE)
+    return [line for line in found if "`" not in line]
+
+
+def unknown(line: str) -> list[str]:
+    """Words of a command line that fa4-asv does not know: a command, or an option of it."""
+    words = shlex.split(line.rstrip("\\"), comments=True)[1:]
+    end = next((at for at, word in enumerate(words) if word in ("&&", "|", ">", "--", "...")), len(words))
+    words = words[:end]
+    command: click.Command = main
+    while isinstance(command, click.Group):
+        name = words.pop(0)
+        found = command.get_command(click.Context(command), name)
+        if found is None:
+            return [name]
+        command = found
+    known = {
+        option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
+    }
+    options = [word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)]
+    return [option for option in options if option not in known]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_that_are_shown_exist(page: Path) -> None:
+    lines = commands(page.read_text(encoding="utf-8"))
+    assert [(line, unknown(line)) for line in lines if unknown(line)] == []
+
+
+def test_an_unknown_option_is_seen() -> None:
+    assert commands("    fa4-asv verify\n    X=1 fa4-asv verify -b '^a|b'\n`fa4-asv no` code\n") == [
+        "fa4-asv verify",
+        "fa4-asv verify -b '^a|b'",
+    ]
+    assert unknown("fa4-asv verify --json && fa4-asv history lst   # x") == []
+    assert unknown("fa4-asv verify --jason") == ["--jason"]
+    assert unknown("fa4-asv history lst") == ["lst"]
+    assert unknown("fa4-asv compare a b -m x --no-run") == []

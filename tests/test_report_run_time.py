@@ -1,0 +1,265 @@
+"""The run-time history in the report: from an invented sweep to its pages."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from statistics import fmean
+
+import pytest
+
+from fa4_asv.base.project import Project
+from fa4_asv.compare.false_alarms import rate_interval
+from fa4_asv.compare.noise import noise_of, totals
+from fa4_asv.record.schema import CaseRecord
+from fa4_asv.record.store import iter_results
+from fa4_asv.report.cards import cards_of
+from fa4_asv.report.events import timeline
+from fa4_asv.report.model import load
+from fa4_asv.report.on_the_clock import on_the_clock
+from fa4_asv.report.run_time import swept_page
+from fa4_asv.report.site import pages
+from fa4_asv.report.swept import Call, Swept, by_machine, first_of, sweeps_of
+from tests.support import ROOT
+from tests.support.fake_record import write_pair, write_releases
+from tests.support.results import FIGURES
+from tests.support.sweep_fake import BACKWARD, CALL, FORWARD, LONG, noisy, swept
+
+CARD = "lab-h200"
+OTHER = "lab-h200-2"
+HOSTILE = 'AssertionError: <script>alert("x")</script> & <b>'
+CRASH = CaseRecord("broken", "AcceleratorError: CUDA error: an illegal memory access (guard of fa4)")
+KERNEL = "sm_90/bwd_d128_causal_varlen"
+FAST, SLOW, BROKEN, LAST = 5, 6, 7, 9  # the releases in which something happens: b5 and so on
+MAIN, LONGER, BACK = Call(FORWARD, CALL), Call(FORWARD, LONG), Call(BACKWARD, CALL)
+
+
+def level(number: int, call: Call) -> float:
+    """Log seconds: b5 is 5 % faster at the causal forward, b6 is 3 % slower at the full one."""
+    if call == MAIN:
+        return math.log(1e-3) + (math.log(0.95) if number >= FAST else 0.0)
+    if call == LONGER:
+        return math.log(2e-3) + (math.log(1.03) if number >= SLOW else 0.0)
+    return math.log(4e-3)
+
+
+def record(number: int, call: Call, scale: float = 1.0, card: str = "0123456789ab") -> CaseRecord:
+    taken = noisy(f"{call}{number}", level(number, call) + math.log(scale), spread=0.0005)
+    return swept(
+        taken, {"card": card, "card name": "NVIDIA H200"}, {"cudnn": 1.2e-3 * scale, "fa2": 2e-3 * scale}
+    )
+
+
+def groups(number: int, scale: float = 1.0, card: str = "0123456789ab", why: str = CRASH.why):
+    found = {call: record(number, call, scale, card) for call in (MAIN, LONGER, BACK)}
+    if number == BROKEN:
+        found[BACK] = replace(CRASH, why=why)
+    return {
+        name: {c.case: one for c, one in found.items() if c.group == name} for name in (FORWARD, BACKWARD)
+    }
+
+
+@pytest.fixture
+def clock(project: Project) -> Project:
+    """Nine releases on one card, and kernels: the one that crashes spills less than the one before."""
+    for number, release in enumerate(write_releases(project, LAST), 1):
+        spill = 0 if number >= BROKEN else 272
+        kernel = CaseRecord("measured", figures={**FIGURES, "spill_bytes": spill})
+        write_pair(project, release, {"codegen": {KERNEL: kernel}})
+        write_pair(project, release, groups(number), machine=CARD)
+    return project
+
+
+def model_of(project: Project):
+    return load(project, list(iter_results(project.results)))
+
+
+def made(project: Project) -> dict[str, str]:
+    model = model_of(project)
+    return dict(pages(model, timeline(model, [])))
+
+
+def only(project: Project) -> Swept:
+    (found,) = sweeps_of(model_of(project))
+    return found
+
+
+def texts(cells) -> list[str]:
+    return [cell if isinstance(cell, str) else cell.text for cell in cells]
+
+
+def tables(project: Project) -> dict[str, list[list[str]]]:
+    """The tables on the machine's page, by caption: the head first."""
+    one = only(project)
+    parts = swept_page(one, [one]).parts
+    every = [table for part in parts for table in (*part.tables, *part.folded)]
+    return {table.words: [list(table.head), *map(texts, table.rows)] for table in every}
+
+
+def test_when_run_time_changed_is_one_row_per_release_that_changed_it(clock):
+    found = tables(clock)
+    head, *rows = found["forward, against the one before"]
+    assert head == ["", "date", "d128 causal", "d128 full", "nvidia-cutlass-dsl"]
+    assert [row[0] for row in rows] == ["b6", "b5", "the other 6"]
+    assert rows[0][2:4] == ["·", "+3.0\xa0%"] and rows[1][2:4] == ["−5.0\xa0%", "·"]
+    _, *rows = found["backward, against the one before"]
+    assert [(row[0], row[2]) for row in rows] == [("b8", "working"), ("b7", "broken"), ("the other 6", "·")]
+    head, *rows = found["Every release: calls by verdict"]
+    assert len(rows) == LAST - 1
+    assert dict(zip(head, rows[-4 + 0], strict=True))["faster"] == "1"
+
+
+def test_what_it_costs_to_stay_behind_is_the_geometric_mean_of_what_both_have(clock):
+    head, *rows = tables(clock)["forward, releases: time over that of b9"]
+    assert head == ["", "d128 causal", "d128 full", "all"]
+    by_name = {row[0]: row[1:] for row in rows}
+    assert list(by_name) == ["b6 to b9", "b5", "b1 to b4", "seen from"]
+    one = only(clock)
+    levels = [[math.log(one.behind(point, call)) for point in one.points[:4]] for call in (MAIN, LONGER)]
+    means = [fmean(levels[0]), fmean(levels[1]), fmean(levels[0] + levels[1])]
+    assert by_name["b1 to b4"] == [f"{math.exp(mean):.3f}" for mean in means]
+    causal, full, both = map(float, by_name["b1 to b4"])
+    assert causal == pytest.approx(1 / 0.95, abs=0.002) and full == pytest.approx(1 / 1.03, abs=0.002)
+    assert both == pytest.approx(math.sqrt(causal * full), abs=0.002)
+    _, *rows = tables(clock)["backward, releases: time over that of b9"]
+    assert [row[1] for row in rows if row[0] == "b7"] == ["broken"]
+
+
+def test_noise_and_false_alarms_stand_beside_each_call(clock):
+    calls = noise_of(clock, CARD)
+    alarms, pairs = totals(calls)
+    _, *rows = tables(clock)["Noise by the length of a call"]
+    assert rows[-1][0] == "all" and rows[-1][5] == f"{alarms} of {pairs}"
+    low, high = (f"{edge * 100:.1f}\xa0%" for edge in rate_interval(alarms, pairs))
+    assert rows[-1][7] == f"{low} to {high}" and low != high
+    _, *rows = tables(clock)["Every call in 4.0.0b9"]
+    seen = {row[0]: row[7] for row in rows}
+    for call in calls:
+        title = f"{call.key.group.partition('-')[0]} {call.key.case.removeprefix('fa4/')}"
+        assert seen[title] == f"{call.visible * 100:.1f}\xa0%"
+
+
+def test_a_calls_page_has_every_release_newest_first_with_its_verdict(clock):
+    site = made(clock)
+    page = site[f"run-time/{CARD}/forward-{MAIN.name}.html"]
+    assert page.index("b9</a></th>") < page.index("b5</a></th>") < page.index("b1</a></th>")
+    assert 'class="better"><a href="../../releases/4.0.0b5.html">b5: faster −5.0\xa0%</a>' in page
+    assert page.count("<svg") == 2
+    assert len(re.findall(r'r="3.6"', page)) == 2, "b5 is marked on both charts"
+    back = site[f"run-time/{CARD}/backward-{BACK.name}.html"]
+    assert "illegal memory access" in back
+    # At this step the kernels changed, too: the mark leads to what did.
+    assert 'href="../../events/4.0.0b7-cu13-sm_90.html">b7: newly broken</a>' in back
+    row = next(line for line in page.splitlines() if "b5</a></th>" in line)
+    rate = 4 * 4 * 16 * (8192 * 8193 // 2) * 128
+    shown = float(re.search(r"<td>([\d.]+)\xa0µs</td>", row).group(1)) * 1e-6
+    assert f"<td>{rate / shown / 1e12:,.0f}</td>" in row
+
+
+def test_the_first_page_says_what_the_clock_says(clock):
+    found = on_the_clock(only(clock))
+    assert (found.machine, found.newest.text, found.verdict) == (CARD, "b9", "no change told")
+    assert [cell.text for cell, _ in found.recent] == ["b8", "b7", "b6"]
+    assert found.recent[2][1] == f"1 slower (forward {LONGER.name} +3.0\xa0%)"
+    assert any(
+        "as fast as cuDNN" in sentence and "as fast as FA2" in sentence for sentence in found.sentences
+    )
+    text = made(clock)["index.html"]
+    assert f'On the clock of <a href="run-time-{CARD}.html">{CARD}</a>' in text
+
+
+def test_a_release_whose_kernels_look_better_says_that_it_crashes(clock):
+    """Wherever the release counts as better: its page, the event's, the lists of both, the support map, the first page."""
+    model = model_of(clock)
+    (step,) = (one for one in timeline(model, []).steps if one.after.label == "4.0.0b7")
+    assert [event.better for event in step.events] == [True]
+    site = made(clock)
+    said = f"1 of 3 calls is broken: AcceleratorError: CUDA error: an illegal memory access (backward {BACK.name})"
+    assert said in site["releases/4.0.0b7.html"] and said in site["events/4.0.0b7-cu13-sm_90.html"]
+    assert "is broken" not in site["releases/4.0.0b6.html"]
+    for name in ("index.html", "events.html", "releases.html"):
+        assert site[name].count(f"1 of 3 calls broken on {CARD}") == 1, name
+    assert f"3 calls run on {CARD}" in site["releases.html"]
+    assert (
+        f'<th scope="row">backward {BACK.name}</th><td>broken, {CARD}, cu13</td><td>b7</td>'
+        in site["support.html"]
+    )
+    assert (
+        'calls of these releases are broken, their pages say which: <a href="releases/4.0.0b7.html">b7</a>.'
+        in site["index.html"]
+    )
+
+
+def test_a_step_of_another_architecture_or_flavour_is_not_blamed(clock):
+    model = model_of(clock)
+    cards = cards_of(model, [])
+    (step,) = (one for one in timeline(model, []).steps if one.after.label == "4.0.0b7")
+    assert len(cards.of_step(step)) == 1
+    assert cards.of_step(replace(step, arch="sm_100")) == []
+    assert cards.of_step(replace(step, key=replace(step.key, flavour="cu12"))) == []
+
+
+def test_another_card_is_compared_by_the_yardstick_and_never_by_seconds(clock):
+    """The newest release again on a card that takes twice as long for everything: neither slower nor on one line."""
+    newest = model_of(clock).releases[-1]
+    write_pair(clock, newest, groups(LAST, 2.0, "ba9876543210"), machine=CARD)
+    one = only(clock)
+    assert one.behind(one.points[0], LONGER) == pytest.approx(1 / 1.03, abs=0.01)
+    page = made(clock)[f"run-time/{CARD}/forward-{LONGER.name}.html"]
+    assert page.count("<svg") == 3, (
+        "two of the eight releases on the first card, one of the one on the second"
+    )
+    assert '<th scope="col">card</th>' in page and "ba987654" in page
+    assert 'class="worse">b9' not in page
+    (glance,) = (g for g in swept_page(one, [one]).glances if g.title.text == LONGER.title)
+    assert "b9" not in glance.chart.svg
+
+
+def test_two_machines_stand_beside_each_other_as_ratios_only(clock):
+    for number, release in enumerate(model_of(clock).releases, 1):
+        if number % 2 or number == 8:
+            write_pair(clock, release, groups(number, 2.0), machine=OTHER)
+    found = sweeps_of(model_of(clock))
+    assert list(by_machine(found)) == [CARD, OTHER]
+    assert first_of(found).key.machine == CARD, "of the same newest release the machine with more of them"
+    (part,) = (part for part in swept_page(found[0], found).parts if part.title.startswith("Beside"))
+    yardsticks, agreement = part.tables
+    for row in map(texts, yardsticks.rows):
+        assert row[1] == row[2] and row[3] == row[4], "twice the seconds of everything: the same ratios"
+    assert {"none"} == {texts(row)[-1] for row in agreement.rows}
+    assert not re.search(
+        r"\d\xa0(ms|µs|s)\b", str([texts(row) for table in part.tables for row in table.rows])
+    )
+
+
+def test_foreign_words_are_text_and_never_markup(clock):
+    machine = 'box-h200 "><script>alert(1)'
+    for number, release in enumerate(model_of(clock).releases, 1):
+        write_pair(clock, release, groups(number, why=HOSTILE), machine=machine)
+    site = made(clock)
+    assert f"run-time-{machine}.html" in site
+    for name, text in site.items():
+        assert "<script" not in text, name
+    page = site[f"run-time/{machine}/backward-{BACK.name}.html"]
+    assert "&lt;script&gt;alert(&#34;x&#34;)&lt;/script&gt;" in page
+
+
+def test_the_order_of_the_files_does_not_enter(clock):
+    files = list(iter_results(clock.results))
+    first, second = (load(clock, order) for order in (files, files[::-1]))
+    assert dict(pages(first, timeline(first, []))) == dict(pages(second, timeline(second, [])))
+
+
+def test_one_release_alone_has_a_page_without_verdicts(project):
+    (release,) = write_releases(project, 1)
+    write_pair(project, release, groups(1), machine=CARD)
+    site = made(project)
+    assert "No release before it was timed here." in site["index.html"]
+    assert "the first" in site[f"run-time/{CARD}/forward-{MAIN.name}.html"]
+
+
+def test_no_page_of_the_committed_report_is_over_a_megabyte():
+    sizes = {path.name: path.stat().st_size for path in (ROOT / "html" / "report").rglob("*.html")}
+    assert {name: size for name, size in sizes.items() if size > 1_000_000} == {}
+    assert any(name.startswith("run-time-") for name in sizes)
