@@ -18,10 +18,19 @@ from tests.support.registry_fake import FakeRegistry, sdist
 
 pytest_plugins = [
     f"tests.support.{name}"
-    for name in ("real_checkout", "upstream_fake", "standin_runs", "browser", "backfills", "publishing")
+    for name in (
+        "real_checkout",
+        "upstream_fake",
+        "standin_runs",
+        "browser",
+        "backfills",
+        "publishing",
+        "sound_record",
+    )
 ]
 WORKER = "PYTEST_XDIST_WORKER"  # pytest-xdist's name for one of several processes
-SLOW = {"real_report", "chromium"}  # fixtures that take seconds, the first of them more with each release
+# Fixtures that read the whole record, start a browser or run real asv.
+SLOW = {"real_report", "chromium", "recorded"}
 # How the names of files begin that share a costly fixture: the real checkout, the report of the whole record.
 REAL, SHARED = "test_real", ("test_real", "test_report")
 # A shell's `&` starts its job with SIGINT ignored, and children inherit that: those that tests interrupt must hear it.
