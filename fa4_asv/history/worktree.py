@@ -16,11 +16,9 @@ from pathlib import Path
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import read_text
 from fa4_asv.history.demands import MOST_BYTES as MOST_PYPROJECT
-from fa4_asv.history.repository import CUTE
+from fa4_asv.history.repository import CUTE, MOST_BYTES, MOST_FILES
 from fa4_asv.history.source import note_version
 
-# FA4 of November 2026 has 64 files of 3 MB in all.
-MOST_FILES, MOST_BYTES = 2000, 64 << 20
 _NEEDED = "interface.py"
 
 
