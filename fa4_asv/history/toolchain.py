@@ -247,9 +247,7 @@ def _resolve(key: str, demands: Demands, day: datetime, flavour: str, policy: Po
     try:
         _packages(done.stdout)
     except ValueError as error:
-        raise Fa4AsvError(
-            f"{failed}: what its pyproject.toml resolves to {error}; nothing was kept"
-        ) from None
+        raise Fa4AsvError(f"{failed}: what was resolved {error}; nothing was kept") from None
     return done.stdout
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fa4_asv.base.escape import plain
+from fa4_asv.base.escape import one_line, plain
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import TORCHES, key_of
 from fa4_asv.catalog.kernels import ARCHES
@@ -165,7 +165,7 @@ def render(grid: Grid, console: Console) -> None:
         table.add_row(escape(release), *(escape(cell.verdict) if cell else "" for cell in cells))
     console.print(table)
     for words, where in grid.reasons:
-        console.print(f"  {words}", markup=False, highlight=False)
+        console.print(f"  {one_line(words, 1000)}", markup=False, highlight=False)
         console.print(f"      {where}", markup=False, highlight=False)
 
 
