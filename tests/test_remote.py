@@ -171,6 +171,10 @@ def test_no_program_of_a_clones_configuration_runs(synced, upstream, tmp_path):
     lose_file(upstream, "flash_attn/cute/interface.py")
     with pytest.raises(Fa4AsvError, match="is a partial clone|is not whole"):
         sync_branches(synced, str(upstream), ["main:again"])
+    tip = upstream_fake.git(upstream, "rev-parse", "main")
+    (upstream / ".git" / "objects" / tip[:2] / tip[2:]).unlink()
+    with pytest.raises(Fa4AsvError, match="has no branch 'main~1'"):
+        sync_branches(synced, str(upstream), ["main~1:before"])
     assert not owned.exists()
 
 

@@ -80,6 +80,10 @@ def test_failing_git_removes_nothing(whole, registry, upstream, tmp_path, monkey
         patched.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
         with pytest.raises(Fa4AsvError) as told:
             sync(whole, Registry())
+        with pytest.raises(
+            Fa4AsvError, match="that does not prove that .* is damaged, so nothing was changed"
+        ):
+            damage_of(whole.repository)
         with pytest.raises(Fa4AsvError):
             sync_branches(whole, str(upstream))
     assert str(told.value).isprintable()
