@@ -157,6 +157,7 @@ def test_no_program_of_a_clones_configuration_runs(synced, upstream, tmp_path):
         upstream_fake.git(upstream, "config", name, f"!{run}" if name.startswith("cred") else run)
     for name, value in (
         ("filter.evil.required", "true"),
+        ("core.repositoryFormatVersion", "1"),
         ("extensions.partialClone", "origin"),
         ("remote.origin.url", "ssh://127.0.0.1/x"),
         ("remote.origin.promisor", "true"),
