@@ -173,7 +173,7 @@ def test_a_release_whose_kernels_look_better_says_that_it_crashes(clock):
     """Wherever the release counts as better: its page, the event's, the lists of both, the support map, the first page."""
     model = model_of(clock)
     (step,) = (one for one in timeline(model, []).steps if one.after.label == "4.0.0b7")
-    assert [event.better for event in step.events] == [True]
+    assert [event.effect for event in step.events] == ["better"]
     site = made(clock)
     said = f"1 of 3 calls is broken: AcceleratorError: CUDA error: an illegal memory access (backward {BACK.name})"
     assert said in site["releases/4.0.0b7.html"] and said in site["events/4.0.0b7-cu13-sm_90.html"]
