@@ -7,12 +7,16 @@ ENVIRONMENT = fa4-pyany-flavour$(FLAVOUR)-toolchainday
 QUICK = codegen.*'(fwd|bwd)_d(64|128)_(full|causal)'
 LAST ?= 3
 BIN = .venv/bin
+# Processes that run tests; tests/conftest.py says which tests stay together.
+PROCESSES ?= 2
+PYTEST = $(BIN)/pytest -n $(PROCESSES)
 
-.PHONY: quickstart test publish clean help
+.PHONY: quickstart test fast publish clean help
 
 help:
 	@echo "make quickstart   sync FA4's releases, measure a small set on the last $(LAST), publish the site"
 	@echo "make test         install what tests need, lint, type-check, test"
+	@echo "make fast         the tests that neither compile FA4 nor run asv for long: about a minute"
 	@echo "make publish      make the site from results/"
 	@echo "make clean        remove everything that can be rebuilt"
 
@@ -31,7 +35,11 @@ test: .venv/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/lint-imports
+	$(PYTEST)
+
+fast: .venv/.test
+	$(PYTEST) -m "not slow"
 
 .venv/.suite: requirements/suite.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

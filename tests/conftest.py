@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fa4_asv.base.project import Project
 from fa4_asv.report.site import write_report
-from tests.registry_fake import FakeRegistry, sdist
+from tests.support import ROOT
+from tests.support.registry_fake import FakeRegistry, sdist
 
-pytest_plugins = ["tests.real_checkout", "tests.upstream_fake", "tests.standin_runs", "tests.browser"]
-ROOT = Path(__file__).resolve().parent.parent
+pytest_plugins = [
+    f"tests.support.{name}"
+    for name in ("real_checkout", "upstream_fake", "standin_runs", "browser", "backfills", "publishing")
+]
+WORKER = "PYTEST_XDIST_WORKER"  # pytest-xdist's name for one of several processes
+SLOW = {"real_report", "chromium"}  # fixtures that take seconds, the first of them more with each release
+# How the names of files begin that share a costly fixture: the real checkout, the report of the whole record.
+REAL, SHARED = "test_real", ("test_real", "test_report")
 # A shell's `&` starts its job with SIGINT ignored, and children inherit that: those that tests interrupt must hear it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -48,6 +58,46 @@ def real_report(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_folder() -> Iterator[None]:
+    """A folder of temporary files for each of several processes that run tests: the lock of the cores lies there."""
+    if WORKER in os.environ:
+        # Short: Ray puts sockets below it, and a path of a socket has 107 bytes at most.
+        with tempfile.TemporaryDirectory(prefix="fa4-", ignore_cleanup_errors=True) as folder:
+            os.environ["TMPDIR"] = tempfile.tempdir = folder
+            yield
+    else:
+        yield
+
+
+def group_of(nodeid: str) -> str:
+    """What stays in one process: the tests of a file, or of all files that share a costly fixture."""
+    name = Path(nodeid.partition("::")[0]).name
+    return next((shared for shared in SHARED if name.startswith(shared)), name)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """How `pytest -n` deals the tests out: group by group, in their order."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    config.option.loadscopereorder = False
+    return Groups(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tests first: a broken harness shows in seconds."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    """Fast tests first: a broken harness shows in seconds. One of several processes begins with the longest group."""
+    for item in items:
+        if SLOW & set(item.fixturenames):
+            item.add_marker("slow")
+    several = WORKER in os.environ
+    items.sort(
+        key=lambda item: (
+            not (several and group_of(item.nodeid) == REAL),
+            item.get_closest_marker("slow") is not None,
+        )
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import io
 import json
 import os
@@ -15,7 +14,6 @@ import tarfile
 import time
 import zipfile
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import zstandard
@@ -30,18 +28,7 @@ from fa4_asv.history import toolchain
 from fa4_asv.history.toolchain import Lock, install, packed_packages
 
 ROOT = Path(__file__).parent.parent
-TOOLS = ROOT / "tools"
 RELEASES = ("4.0.0b36", "4.0.0b18")
-
-
-def tool(name: str) -> ModuleType:
-    """A script of tools/ as a module."""
-    spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def lay_made_up(lock: Lock, *where: str) -> None:
@@ -72,29 +59,49 @@ def zip_zstandard(requirements: Path, folder: Path, python: str) -> Path:
     return made
 
 
-@pytest.fixture
-def checkout(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """A committed checkout with a history whose contents do not compress."""
+def made_up(patch: pytest.MonkeyPatch) -> None:
+    """What is laid and installed is a few small files; the history is there."""
+    patch.setattr(contents, "has_history", lambda project: True)
+    patch.setattr(trees, "lay_packages", lay_made_up)
+    patch.setattr(trees, "lay_suite", lay_suite)
+    patch.setattr(trees, "zip_zstandard", zip_zstandard)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `checkout`, committed, its history does not compress, and `pack`, which is made of it.
+
+    Both flavours of two releases are in it, in parts of 1 MiB.
+    """
+    folder = tmp_path_factory.mktemp("template")
+    project = Project(folder / "checkout")
+    project.root.mkdir()
+    shutil.copy(ROOT / "asv.conf.json", project.root)
     shutil.copytree(ROOT / "history", project.root / "history")
     (project.root / ".gitignore").write_text(".asv/\n")
     subprocess.run(["git", "init", "-q"], cwd=project.root, check=True)
     commit_all(project)
     (project.repository / "refs" / "heads").mkdir(parents=True)
     (project.repository / "HEAD").write_bytes(os.urandom(5 << 19))
-    monkeypatch.setattr(contents, "has_history", lambda project: True)
-    monkeypatch.setattr(trees, "lay_packages", lay_made_up)
-    monkeypatch.setattr(trees, "lay_suite", lay_suite)
-    monkeypatch.setattr(trees, "zip_zstandard", zip_zstandard)
+    order = Order(RELEASES, (), ("cu12", "cu13"), python=python_tag(), part=1 << 20)
+    with pytest.MonkeyPatch.context() as patch:
+        made_up(patch)
+        write_pack(project, order, folder / "pack")
+    return folder
+
+
+@pytest.fixture
+def checkout(template: Path, project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A copy of the template's checkout."""
+    shutil.copytree(template / "checkout", project.root, dirs_exist_ok=True, symlinks=True)
+    made_up(monkeypatch)
     return project
 
 
 @pytest.fixture
-def packed(checkout: Project, tmp_path: Path) -> Path:
-    """Both flavours of two releases in parts of 1 MiB."""
-    write_pack(
-        checkout, Order(RELEASES, (), ("cu12", "cu13"), python=python_tag(), part=1 << 20), tmp_path / "pack"
-    )
-    return tmp_path / "pack"
+def packed(template: Path, checkout: Project, tmp_path: Path) -> Path:
+    """A copy of the template's pack."""
+    return shutil.copytree(template / "pack", tmp_path / "pack")
 
 
 def said(capsys: pytest.CaptureFixture[str], code: int) -> str:

@@ -15,8 +15,8 @@ from fa4_asv.compare.along import across, between, pool_of, visible
 from fa4_asv.compare.false_alarms import rate_interval, same_release
 from fa4_asv.compare.round_effects import linked_rounds, round_effects
 from fa4_asv.record.turns import Turn
-from tests.sweep_fake import noisy, turns
-from tests.test_airgap import tool
+from tests.support.sweep_fake import noisy, turns
+from tests.support.tools import tool
 
 S = 1e-4
 # Processes of a: +S, -S; of b the other way round; of c no difference. Sum of squares 4 S^2, 3 pairs, 1 for the effects.

@@ -18,8 +18,8 @@ import pytest
 from fa4_asv.asv_plugin.result_rows import ResultRows
 from fa4_asv.integrity.verify import verify
 from fa4_asv.record.store import read_sidecar
-from tests.real_checkout import ENVIRONMENT, ROOT, asv
-from tests.standin_checkout import Checkout, standin_checkout
+from tests.support.real_checkout import ENVIRONMENT, ROOT, asv
+from tests.support.standin_checkout import Checkout, standin_checkout
 
 pytestmark = pytest.mark.slow
 # In place of compiling: six figures a case, larger from 4.0.0b3 on; one case is refused, one is broken.

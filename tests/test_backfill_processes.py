@@ -15,10 +15,10 @@ from fa4_asv.backfill import tasks as module
 from fa4_asv.backfill.tasks import Attempt, clear_leftovers, missing
 from fa4_asv.base import processes
 from fa4_asv.base.errors import Fa4AsvError
-from tests.test_backfill import CODEGEN, commits, history  # noqa: F401 - a fixture
+from tests.support.backfills import CODEGEN, commits
 
 
-def test_a_killed_backfills_asv_is_ended_and_its_folder_removed(history):  # noqa: F811
+def test_a_killed_backfills_asv_is_ended_and_its_folder_removed(history):
     folder = history.work / "backfill" / "99999-cccccccccccc-cu13"
     folder.mkdir(parents=True)
     left = subprocess.Popen(
@@ -56,7 +56,7 @@ cli.run(["slow"])
         os.kill(int(session.read_text()), 0)
 
 
-def test_a_session_that_is_not_ours_is_left_alone(history):  # noqa: F811
+def test_a_session_that_is_not_ours_is_left_alone(history):
     """Process ids are given away again."""
     folder = history.work / "backfill" / "99999-cccccccccccc-cu13"
     folder.mkdir(parents=True)
@@ -71,7 +71,7 @@ def test_a_session_that_is_not_ours_is_left_alone(history):  # noqa: F811
         other.wait()
 
 
-def test_a_hanging_asv_is_ended(history, monkeypatch):  # noqa: F811
+def test_a_hanging_asv_is_ended(history, monkeypatch):
     monkeypatch.setattr(module, "TASK_TIMEOUT", 0.5)
     command = [shutil.which("sleep"), "60"]
     monkeypatch.setattr(module, "run_bounded", lambda words, *rest: processes.run_bounded(command, *rest))

@@ -17,8 +17,8 @@ from fa4_asv.history.branches import refusal, sync_branches
 from fa4_asv.history.registry import Registry
 from fa4_asv.history.repository import archive_cute, branches, git, resolve
 from fa4_asv.history.sync import sync
-from tests import upstream_fake
-from tests.upstream_fake import commit, lose_file, refs, run_sync
+from tests.support import upstream_fake
+from tests.support.upstream_fake import commit, lose_file, refs, run_sync
 
 
 def test_a_clone_s_commits_stand_beside_the_releases(synced, upstream, tmp_path):

@@ -21,7 +21,7 @@ from fa4_asv.record.explanation import (
     write_explanation,
 )
 from fa4_asv.record.store import sidecar_path, write_sidecar
-from tests.test_results import MEASURED, make
+from tests.support.results import MEASURED, make
 
 BASE = Side("b" * 40, "4.0.0b35", "d0", {"nvidia-cutlass-dsl": "4.8.0", "einops": "0.8.2"})
 HEAD = Side("c" * 40, "4.0.0b36", "d1", {"nvidia-cutlass-dsl": "4.8.1", "einops": "0.8.2"})

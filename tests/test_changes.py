@@ -14,20 +14,11 @@ from rich.console import Console
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.compare.changes import Change, changes_between, recorded, render
-from fa4_asv.history.manifest import Manifest, Release
+from fa4_asv.history.manifest import Manifest
 from fa4_asv.record.schema import CaseRecord
-from fa4_asv.record.store import sidecar_path, write_sidecar
-from tests.test_results import FIGURES, MEASURED, REFUSED, make, result
+from tests.support.results import FIGURES, MEASURED, REFUSED, record_release
 
 GOLDEN = Path(__file__).parent / "golden" / "changes.txt"
-
-
-def record(project, version: str, commit: str, cases, packages) -> Release:
-    path = project.results / "nogpu" / f"{commit[:8]}-fa4-pyany-flavourcu13-toolchainday.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result(commit)))
-    write_sidecar(sidecar_path(path), make(commit, version, version, cases, packages))
-    return Release(version, f"flash_attn_4-{version}.tar.gz", "0" * 64, "2026-03-05T17:56:13Z", commit)
 
 
 @pytest.fixture
@@ -37,9 +28,9 @@ def three(project):
     bigger = replace(MEASURED, figures={**FIGURES, "instructions": 1000, "text_bytes": 16192})
     broken = CaseRecord("broken", "[red]killed[/red] by SIGSEGV")
     releases = (
-        record(project, "4.0.0b1", "a" * 40, {"sm_90/x": clean, "sm_100/y": REFUSED, "sm_90/z": MEASURED}, {"nvidia-cutlass-dsl": "4.4.1", "einops": "0.8"}),
-        record(project, "4.0.0b2", "b" * 40, {"sm_90/x": bigger, "sm_100/y": MEASURED, "sm_90/z": MEASURED}, {"nvidia-cutlass-dsl": "4.4.2"}),
-        record(project, "4.0.0b3", "c" * 40, {"sm_90/x": broken, "sm_100/y": MEASURED, "sm_90/z": MEASURED}, {"nvidia-cutlass-dsl": "4.4.2"}),
+        record_release(project, "4.0.0b1", "a" * 40, {"sm_90/x": clean, "sm_100/y": REFUSED, "sm_90/z": MEASURED}, {"nvidia-cutlass-dsl": "4.4.1", "einops": "0.8"}),
+        record_release(project, "4.0.0b2", "b" * 40, {"sm_90/x": bigger, "sm_100/y": MEASURED, "sm_90/z": MEASURED}, {"nvidia-cutlass-dsl": "4.4.2"}),
+        record_release(project, "4.0.0b3", "c" * 40, {"sm_90/x": broken, "sm_100/y": MEASURED, "sm_90/z": MEASURED}, {"nvidia-cutlass-dsl": "4.4.2"}),
     )  # fmt: skip
     Manifest(releases).save(project.manifest)
     return project

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from tests.ci_fakes import FakeGitHub, archive_of
-from tests.conftest import ROOT
+from tests.support import ROOT
+from tests.support.ci_fakes import FakeGitHub, archive_of
 from tools.ci.comment import JOINER, LARGEST_REPORT, disarm, step
 from tools.ci.steps import main
 
@@ -147,6 +147,8 @@ def test_another_persons_pull_request_gets_no_comment(github, comment):
         (archive_of({"report.md": b"x" * 99})[:-90], "is no zip archive"),
         (archive_of({"report.md": b"xyz"}).replace(b"PK\x03\x04", b"PK\x03\x05"), "cannot be read"),
     ],
+    # An archive holds the time at which it was made: as a name it would differ between the processes of one run.
+    ids=["no archive", "out of the folder", "40 MB", "half", "damaged"],
 )
 def test_a_hostile_archive_is_refused_without_being_unpacked(github, archive, words, tmp_path, comment):
     """Paths out of the folder, 40 MB behind 40 kB, half an archive, a damaged one."""

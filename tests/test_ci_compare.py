@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.ci_fakes import FakeSuite, git
+from tests.support.ci_fakes import FakeSuite, git
 from tools.ci import compare
 from tools.ci.steps import main
 

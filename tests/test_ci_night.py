@@ -10,8 +10,8 @@ import pytest
 
 from fa4_asv.base.project import Project
 from fa4_asv.record.store import sidecar_path
-from tests.ci_fakes import FakeGitHub, FakeSuite, git
-from tests.test_backfill import ENVIRONMENT, commits, history, record  # noqa: F401 - a fixture
+from tests.support.backfills import ENVIRONMENT, commits, record
+from tests.support.ci_fakes import FakeGitHub, FakeSuite, git
 from tools.ci import accept, measure, site
 from tools.ci.steps import main
 
@@ -19,7 +19,7 @@ REPOSITORY, RUN, PAIR = "kernels/fa4-asv", 31, "results/nogpu/{}-" + ENVIRONMENT
 
 
 @pytest.fixture
-def checkout(history, tmp_path, monkeypatch):  # noqa: F811
+def checkout(history, tmp_path, monkeypatch):
     """A repository with one release of three recorded, pushed to a bare one; OUT is empty."""
     record(history, commits(history)[0], "4.0.0b3")
     (history.root / ".gitignore").write_text(".asv/\n")

@@ -10,10 +10,10 @@ import pytest
 
 from fa4_asv.backfill.cluster.node import Answer
 from fa4_asv.cli import run
-from tests.conftest import ROOT
-from tests.test_cluster_drive import PlayedPool
+from tests.support import ROOT
+from tests.support.played_pool import PlayedPool
 
-pytest_plugins = ["tests.cluster_site"]
+pytest_plugins = ["tests.support.cluster_site"]
 WORDS = ["backfill", "--flavour", "cu13", "-b", "^codegen"]
 
 
@@ -41,7 +41,7 @@ class PlayedRay(PlayedPool):
         super().submit(ticket, words[-1].encode(), avoid)
 
     def answered(self, commit, node):
-        from tests.test_cluster_record import answer
+        from tests.support.cluster_site import answer
 
         print("what an engine prints")
         return answer(self.site, self.site.commits.index(commit))

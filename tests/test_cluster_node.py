@@ -20,11 +20,11 @@ from fa4_asv.backfill.cluster.order import Answer, Order
 from fa4_asv.base.project import Project
 from fa4_asv.record.schema import CaseRecord
 from fa4_asv.record.store import iter_results
-from tests.conftest import ROOT
-from tests.test_backfill import record
-from tests.test_compile_pool import until
+from tests.support import ROOT
+from tests.support.backfills import record
+from tests.support.waiting import until
 
-pytest_plugins = ["tests.cluster_site"]
+pytest_plugins = ["tests.support.cluster_site"]
 
 
 def order(site, number=0, timeout=30.0, **variables) -> Order:

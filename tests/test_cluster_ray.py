@@ -13,9 +13,9 @@ import pytest
 
 from fa4_asv.backfill.cluster.order import Answer, Order
 from fa4_asv.integrity.verify import verify
-from tests.conftest import ROOT
+from tests.support import ROOT
 
-pytest_plugins = ["tests.cluster_site"]
+pytest_plugins = ["tests.support.cluster_site"]
 pytestmark = pytest.mark.slow
 # Each wait is for something that takes seconds on an idle machine; a busy one may take a hundred.
 PATIENCE = 150
@@ -45,7 +45,7 @@ def driver(site, cluster, *words: str, timeout: int = PATIENCE) -> subprocess.Po
     command = [
         sys.executable,
         "-m",
-        "tests.cluster_site",
+        "tests.support.cluster_site",
         str(site.template),
         "backfill",
         "--flavour",
@@ -175,7 +175,7 @@ def test_an_unknown_cluster_is_one_line(site, monkeypatch):
     words = [
         sys.executable,
         "-m",
-        "tests.cluster_site",
+        "tests.support.cluster_site",
         str(site.template),
         "backfill",
         "--flavour",

@@ -17,20 +17,10 @@ from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.project import Project
 from fa4_asv.integrity.verify import verify
 from fa4_asv.record.store import iter_results
-from tests.test_backfill import CODEGEN, ENVIRONMENT, record
+from tests.support.backfills import CODEGEN, ENVIRONMENT, record
+from tests.support.cluster_site import answer, zipped
 
-pytest_plugins = ["tests.cluster_site"]
-
-
-def zipped(names: dict[str, bytes], **changed) -> bytes:
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        for name, content in names.items():
-            entry = zipfile.ZipInfo(name)
-            for field, value in changed.items():
-                setattr(entry, field, value)
-            archive.writestr(entry, content)
-    return packed.getvalue()
+pytest_plugins = ["tests.support.cluster_site"]
 
 
 @pytest.mark.parametrize(
@@ -113,15 +103,6 @@ def task(site, number: int = 0, environment: str = "") -> Task:
     return Task(
         site.commits[number], ("4.0.0b3", "4.0.0b4", "4.0.0b10")[number], "cu13", ("codegen",), environment
     )
-
-
-def answer(site, number: int) -> Answer:
-    """What an honest node says of one release."""
-    whole = site.template / "results"
-    names = ["benchmarks.json", "nogpu/machine.json"]
-    names += [f"nogpu/{path.name}" for path in (whole / "nogpu").glob(f"{site.commits[number][:8]}-*")]
-    parcel = zipped({name: (whole / name).read_bytes() for name in names})
-    return Answer(host="far", seconds=2.0, log="asv said\n", results=parcel)
 
 
 def test_an_order_brings_what_is_known_and_what_decides_how_to_measure(site, monkeypatch):

@@ -13,9 +13,8 @@ import pytest
 from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.compare.commits import Commit, Plan
 from fa4_asv.compare.sides import held_against
-from tests.compare_checkout import B15, B20, add_commit, edit, lay, pair
-from tests.conftest import ROOT
-from tests.test_compare_commands import spill
+from tests.support import ROOT
+from tests.support.compare_checkout import B15, B20, add_commit, edit, lay, pair, spill
 
 # asv's marks: worse, better, introduced a failure, fixed one, not to be compared, else nothing.
 MARKS = {"more": "+", "less": "-", "newly broken": "!", "newly working": "*"}

@@ -15,7 +15,18 @@ from fa4_asv.compare import commits
 from fa4_asv.history.repository import git
 from fa4_asv.record.schema import CaseRecord
 from fa4_asv.record.store import read_sidecar, sidecar_path, write_sidecar
-from tests.compare_checkout import B15, B20, PYPROJECT, add_commit, add_release, copy_record, edit, lay, pair
+from tests.support.compare_checkout import (
+    B15,
+    B20,
+    PYPROJECT,
+    add_commit,
+    add_release,
+    copy_record,
+    edit,
+    lay,
+    pair,
+    spill,
+)
 
 NEW = "f" * 40
 CUTE = "flash_attn/cute"
@@ -39,16 +50,6 @@ def refused(capsys, *words: str) -> str:
     code, out, err = asked(capsys, *words)
     assert (code, out, err.count("\n")) == (2, "", 1), (code, out, err)
     return err.removeprefix("fa4-asv: ").strip()
-
-
-def spill(more: int):
-    def change(group: str, key: str, record: CaseRecord) -> CaseRecord:
-        if key != "sm_100/fwd_d128_full" or group != "codegen":
-            return record
-        figures = {**record.figures, "spill_bytes": record.figures["spill_bytes"] + more}
-        return replace(record, figures=figures)
-
-    return change
 
 
 @pytest.mark.parametrize(("more", "code"), [(0, 0), (1, 0), (4, 1), (-4, 0)])

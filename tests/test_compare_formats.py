@@ -17,7 +17,7 @@ from fa4_asv.compare.commits import Commit, Plan
 from fa4_asv.compare.formats import MOST_BYTES, as_json, exit_code, markdown, text
 from fa4_asv.compare.rows import Row
 from fa4_asv.compare.sides import Comparison, held_against
-from tests.conftest import ROOT
+from tests.support import ROOT
 
 GOLDEN = Path(__file__).parent / "golden"
 COMMITS = tuple(

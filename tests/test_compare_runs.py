@@ -15,7 +15,7 @@ from fa4_asv.cli import run
 from fa4_asv.compare.commits import TOOLCHAIN_VARIABLE
 from fa4_asv.record.schema import CaseRecord
 from fa4_asv.record.store import read_sidecar, sidecar_path, write_sidecar
-from tests.compare_checkout import B15, B20, PYPROJECT, add_commit, copy_record, edit, lay, pair
+from tests.support.compare_checkout import B15, B20, PYPROJECT, add_commit, copy_record, edit, lay, pair
 
 CUTE = "flash_attn/cute"
 

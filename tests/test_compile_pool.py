@@ -13,6 +13,7 @@ import pytest
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.measure.pool import Job, LastingWorker, Outcome, Worker, cores, run_jobs
+from tests.support.waiting import until
 
 WORKER = """
 import json, os, signal, sys, time
@@ -112,14 +113,6 @@ def test_workers_are_as_many_as_the_cores_this_process_may_use(monkeypatch):
         monkeypatch.setenv("FA4_ASV_CORES", bad)
         with pytest.raises(Fa4AsvError, match=f"FA4_ASV_CORES is {bad!r}, expected a number of cores"):
             cores()
-
-
-def until(true) -> None:
-    for _ in range(200):
-        if true():
-            return
-        time.sleep(0.1)
-    raise AssertionError("did not happen within 20 s")
 
 
 def test_a_worker_that_ends_slowly_was_not_killed_by_another():

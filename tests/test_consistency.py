@@ -19,8 +19,8 @@ from fa4_asv.integrity.verify import verify
 from fa4_asv.record.explanation import read_explanation
 from fa4_asv.record.schema import CaseRecord, toolchain_digest
 from fa4_asv.record.store import sidecar_path, sound_pairs
-from tests.conftest import ROOT
-from tests.test_verify import DATE, edit, result_file, sound, told  # noqa: F401 - a fixture
+from tests.support import ROOT
+from tests.support.sound_record import DATE, edit, result_file, told
 
 B36 = "d14f663b-fa4-pyany-flavourcu13-toolchainday.json"
 CASE, CALL, FAMILY = "sm_90/fwd_d128_full", "sm_100/bwd_b16_s2048_h16_d128_full", "sm_90/bwd_d128"
@@ -265,14 +265,14 @@ def fault(name: str, text: str | None) -> Callable[[Project], None]:
         ),
     ],
 )
-def test_every_committed_file_that_is_read_is_covered(sound, plant, line):  # noqa: F811
+def test_every_committed_file_that_is_read_is_covered(sound, plant, line):
     plant(sound)
     assert [each for each in told(sound) if line in each], told(sound)
 
 
 @pytest.mark.parametrize("name", ["releases", "upstream"])
 @pytest.mark.parametrize("text", ["[]", "{", '{"format": 1}', "[" * 100_000, '{"format": 2}'])
-def test_damaged_lists_end_every_reader_in_one_line(sound, capsys, name, text):  # noqa: F811
+def test_damaged_lists_end_every_reader_in_one_line(sound, capsys, name, text):
     (sound.root / "history" / f"{name}.json").write_text(text)
     for command in ("verify", "report"):
         with pytest.raises(SystemExit) as ended:
@@ -282,7 +282,7 @@ def test_damaged_lists_end_every_reader_in_one_line(sound, capsys, name, text): 
         assert f"{name}.json is " in line and "restore it from git" in line
 
 
-def test_a_report_without_the_list_of_releases_replaces_nothing(sound, capsys):  # noqa: F811
+def test_a_report_without_the_list_of_releases_replaces_nothing(sound, capsys):
     sound.manifest.unlink()
     old = sound.html / "report" / "index.html"
     old.parent.mkdir(parents=True)
@@ -293,7 +293,7 @@ def test_a_report_without_the_list_of_releases_replaces_nothing(sound, capsys): 
     assert old.read_text().startswith("old")
 
 
-def test_a_machine_whose_folder_cannot_be_listed_is_named(sound, capsys, monkeypatch):  # noqa: F811
+def test_a_machine_whose_folder_cannot_be_listed_is_named(sound, capsys, monkeypatch):
     """Root may list every folder, so the refusal is planted."""
     (sound.results / "h100").mkdir()
     lists = Path.iterdir
@@ -312,7 +312,7 @@ def test_a_machine_whose_folder_cannot_be_listed_is_named(sound, capsys, monkeyp
     assert "refused: results/h100: cannot be read: Permission denied" in capsys.readouterr().err
 
 
-def test_pipes_and_devices_in_the_record_are_named_at_once(sound):  # noqa: F811
+def test_pipes_and_devices_in_the_record_are_named_at_once(sound):
     import os
 
     path = result_file(sound)
@@ -321,7 +321,7 @@ def test_pipes_and_devices_in_the_record_are_named_at_once(sound):  # noqa: F811
     assert [line for line in told(sound) if "it is a pipe or device, expected a file" in line]
 
 
-def test_a_date_of_the_release_is_what_asv_wrote(sound):  # noqa: F811
+def test_a_date_of_the_release_is_what_asv_wrote(sound):
     assert verify(sound) == []
     edit(result_file(sound), lambda data: data.update(date=DATE + 1))
     assert [line for line in told(sound) if f"has date {DATE + 1}, the history says {DATE}" in line]

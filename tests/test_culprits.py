@@ -14,10 +14,10 @@ from fa4_asv.explain.packages import Move, Walk, differing, mixed
 from fa4_asv.history import upstream as upstream_history
 from fa4_asv.history.registry import versions_between
 from fa4_asv.record.explanation import Culprit
-from tests.explain_fake import CASE, NEW, OLD, FakeShop, at, upstream, write_lock
-from tests.explain_fake import synced as synced
-from tests.explain_fake import told as told
-from tests.explain_fake import two as two
+from tests.support.explain_fake import CASE, NEW, OLD, FakeShop, at, upstream, write_lock
+from tests.support.explain_fake import synced as synced
+from tests.support.explain_fake import told as told
+from tests.support.explain_fake import two as two
 
 KEY = "sm_100/fwd_d128_full"
 OTHER = ("sm_100", "fwd_d64_full")

@@ -12,7 +12,7 @@ from fa4_asv.base.uv_command import uv_environment
 from fa4_asv.compare.commits import pins_in
 from fa4_asv.history.demands import demands_of
 from fa4_asv.history.toolchain import Policy, lock_for
-from tests.index_fake import FakeIndex
+from tests.support.index_fake import FakeIndex
 
 DAY = datetime(2026, 5, 1, tzinfo=timezone.utc)
 HEAD = '[project]\nname = "flash-attn-4"\ndynamic = ["version"]\n'

@@ -7,11 +7,11 @@ import shutil
 
 from fa4_asv.backfill.estimates import Estimate, estimate
 from fa4_asv.backfill.tasks import Task, Wish, missing
-from tests.conftest import ROOT
-from tests.test_backfill import CODEGEN, commits, history, record  # noqa: F401 - a fixture
+from tests.support import ROOT
+from tests.support.backfills import CODEGEN, commits, record
 
 
-def test_the_estimate_is_the_median_of_what_was_recorded(history):  # noqa: F811
+def test_the_estimate_is_the_median_of_what_was_recorded(history):
     first, second, third = commits(history)
     tasks = missing(history, [second, third], CODEGEN)
     assert estimate(history, tasks, CODEGEN) == Estimate(None, ("codegen",))
@@ -20,7 +20,7 @@ def test_the_estimate_is_the_median_of_what_was_recorded(history):  # noqa: F811
     assert estimate(history, [], CODEGEN) == Estimate(None, ())
 
 
-def test_what_is_measured_figure_by_figure_is_estimated_by_its_own_duration(history):  # noqa: F811
+def test_what_is_measured_figure_by_figure_is_estimated_by_its_own_duration(history):
     """The real record of a machine with a clock: two releases of it, 200 s and 400 s for compile."""
     box = shutil.copytree(ROOT / "results" / "xeon-2c", history.results / "xeon-2c")
     one, two, *others = sorted(box.glob("*-*.json"))

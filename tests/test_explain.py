@@ -13,12 +13,12 @@ from fa4_asv.explain.corners import corners, explanation, leading, selected
 from fa4_asv.explain.opcodes import OTHER, ROLES, by_role, role_of
 from fa4_asv.record.explanation import Verdict
 from fa4_asv.record.store import read_sidecar, series_sidecars, write_sidecar
-from tests.conftest import ROOT
-from tests.explain_fake import CASE, NEW, OLD, FakeShop, record
-from tests.explain_fake import synced as synced
-from tests.explain_fake import told as told
-from tests.explain_fake import two as two
-from tests.test_results import make
+from tests.support import ROOT
+from tests.support.explain_fake import CASE, NEW, OLD, FakeShop, record
+from tests.support.explain_fake import synced as synced
+from tests.support.explain_fake import told as told
+from tests.support.explain_fake import two as two
+from tests.support.results import make
 
 OTHER_CASE = ("sm_100", "fwd_d64_full")
 

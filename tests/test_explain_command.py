@@ -15,10 +15,10 @@ from fa4_asv.explain.pairs import _ask
 from fa4_asv.integrity.verify import verify
 from fa4_asv.measure.context import Context
 from fa4_asv.record.explanation import read_explanation
-from tests.explain_fake import CASE, NEW, OLD, FakeShop, upstream
-from tests.explain_fake import synced as synced
-from tests.explain_fake import two as two
-from tests.test_results import FIGURES
+from tests.support.explain_fake import CASE, NEW, OLD, FakeShop, upstream
+from tests.support.explain_fake import synced as synced
+from tests.support.explain_fake import two as two
+from tests.support.results import FIGURES
 
 GOLDEN = Path(__file__).parent / "golden"
 ENDS = ["explain", "fa4-v4.0.0b3", "fa4-v4.0.0b10", "--flavour", "cu12", "--arch", "sm_100"]

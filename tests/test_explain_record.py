@@ -7,7 +7,7 @@ import re
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.integrity.explanations import Kept
 from fa4_asv.record.explanation import read_explanation
-from tests.conftest import ROOT
+from tests.support import ROOT
 
 RECORD = ROOT / "results" / "nogpu"
 ROW = re.compile(

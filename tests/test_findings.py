@@ -12,8 +12,8 @@ from fa4_asv.base.project import Project
 from fa4_asv.compare.changes import Record, changes_between, recorded
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.record.explanation import Explanation, read_explanation
-from tests.conftest import ROOT
-from tests.test_airgap import tool
+from tests.support import ROOT
+from tests.support.tools import tool
 
 ROW = re.compile(
     r"^\| (4\.0\.0b\d+) \| (4\.0\.0b\d+) \| (cu1[23]) \| (\S.*) \| (\w+) \| (\w+) \| (\w+) \| ([\w –]+) \|$",

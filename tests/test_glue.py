@@ -25,7 +25,7 @@ from fa4_asv.measure.kernels.worker import CompileTap
 from fa4_asv.measure.pool import Outcome
 from fa4_asv.record.schema import CaseRecord, Sidecar, Toolchain
 from fa4_asv.record.store import iter_results
-from tests.real_checkout import ROOT
+from tests.support.real_checkout import ROOT
 
 
 def context(tmp_path, **changes) -> Context:

@@ -17,8 +17,8 @@ from fa4_asv.history.manifest import Manifest
 from fa4_asv.history.registry import Registry
 from fa4_asv.history.repository import resolve
 from fa4_asv.history.sync import sync
-from tests.registry_fake import FakeRegistry, sdist
-from tests.test_history import refs
+from tests.support.registry_fake import FakeRegistry, sdist
+from tests.support.upstream_fake import refs
 
 
 @pytest.mark.parametrize(

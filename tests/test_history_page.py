@@ -13,8 +13,8 @@ import pytest
 from fa4_asv.base.project import Project
 from fa4_asv.compare.along import visible
 from fa4_asv.compare.policy import BETTER, WORSE
-from tests.conftest import ROOT
-from tests.test_airgap import tool
+from tests.support import ROOT
+from tests.support.tools import tool
 
 MARKED = re.compile(r"<!-- ([\w-]+) -->\n(.*?)\n<!-- end -->", re.S)
 TEXT = (ROOT / "docs" / "history.md").read_text(encoding="utf-8")

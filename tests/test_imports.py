@@ -92,3 +92,11 @@ def test_heavy_packages_stay_in_their_rooms():
         assert name == RAY_IN or "ray" not in tops, name
     for path in (ROOT / "benchmarks").glob("*.py"):
         assert not {other.partition(".")[0] for other in imported(path)} & HEAVY
+
+
+def test_a_test_imports_no_other_test():
+    """What two files need stands in tests/support."""
+    folder = ROOT / "tests"
+    for path in folder.rglob("*.py"):
+        names = {name for name in imported(path) if name.startswith("tests.")}
+        assert not {name for name in names if not f"{name}.".startswith("tests.support.")}, path

@@ -5,16 +5,17 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from pathlib import Path
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from fa4_asv.catalog.shapes import for_cpu  # noqa: E402
-from tests import test_mutants_crash, test_mutants_worse  # noqa: E402
-from tests.mutants import MUTANTS  # noqa: E402
-from tests.standin_runs import BACKWARD, D64, D128, FORWARD, FULL, GQA, LONG, forget  # noqa: E402
+from tests.support.mutants import MUTANTS  # noqa: E402
+from tests.support.standin_runs import BACKWARD, D64, D128, FORWARD, FULL, GQA, LONG, forget  # noqa: E402
 
 
 @pytest.mark.parametrize("one", for_cpu(), ids=lambda one: one.name)
@@ -34,8 +35,8 @@ def test_nothing_of_the_stand_in_is_left_behind(runner):
 
 
 def test_every_mutant_has_its_test():
-    names = [*globals(), *vars(test_mutants_worse), *vars(test_mutants_crash)]
-    tests = {name.removeprefix("test_mutant_") for name in names if name.startswith("test_mutant_")}
+    files = Path(__file__).parent.glob("test_mutants*.py")
+    tests = {name for path in files for name in re.findall(r"^def test_mutant_(\w+)", path.read_text(), re.M)}
     assert tests == set(MUTANTS)
 
 

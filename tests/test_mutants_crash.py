@@ -20,7 +20,8 @@ from fa4_asv.measure import pool  # noqa: E402
 from fa4_asv.measure.pool import Job, Outcome  # noqa: E402
 from fa4_asv.measure.runtime import collect as runtime  # noqa: E402
 from fa4_asv.measure.runtime import worker as runtime_worker  # noqa: E402
-from tests.standin_runs import D64, D128, FULL, ROOT  # noqa: E402
+from tests.support import ROOT  # noqa: E402
+from tests.support.standin_runs import D64, D128, FULL  # noqa: E402
 
 GUILTY = D64
 CALL = f"(guard of fa4 forward {GUILTY})"
@@ -133,6 +134,7 @@ def test_mutant_hangs_behind_others(costs_itself):
 def test_so_it_is_with_real_processes(runner, monkeypatch):
     monkeypatch.setattr(runtime, "run_jobs", pool.run_jobs)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("FA4_ASV_OTHERS", "1000")
     monkeypatch.setenv("PYTHONPATH", f"{runner.folder / 'illegal_access'}:{ROOT}")
     records = runner.together("illegal_access", FULL, GUILTY, D128)
     assert {shape: record.state for shape, record in records.items()} == {

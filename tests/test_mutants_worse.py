@@ -18,8 +18,9 @@ from fa4_asv.measure.runtime import worker as runtime_worker  # noqa: E402
 from fa4_asv.measure.runtime.backends import backend  # noqa: E402
 from fa4_asv.measure.runtime.inputs import make  # noqa: E402
 from fa4_asv.measure.runtime.sampling import Rule  # noqa: E402
-from tests.simulated_clock import WorkTimer  # noqa: E402
-from tests.standin_runs import BACKWARD, D64, D128, FORWARD, ROOT  # noqa: E402
+from tests.support import ROOT  # noqa: E402
+from tests.support.simulated_clock import WorkTimer  # noqa: E402
+from tests.support.standin_runs import BACKWARD, D64, D128, FORWARD  # noqa: E402
 
 # No answer.
 

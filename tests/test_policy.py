@@ -29,8 +29,8 @@ from fa4_asv.report.model import Model, load
 from fa4_asv.report.multiples import short
 from fa4_asv.report.overview import headline
 from fa4_asv.report.totals import history
-from tests.conftest import ROOT
-from tests.fake_record import write_pair, write_releases
+from tests.support import ROOT
+from tests.support.fake_record import write_pair, write_releases
 
 PLAN = Plan(("day",), "each with the toolchain of its release day")
 # (worse figures, their cases, better figures, their cases)

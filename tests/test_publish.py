@@ -20,29 +20,9 @@ from fa4_asv.cli.publish import recover, swap
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.integrity.verify import verify
 from fa4_asv.record.store import sidecar_path
-from tests.conftest import ROOT
-from tests.test_backfill import ENVIRONMENT, commits, history, record  # noqa: F401 - a fixture
-
-
-@pytest.fixture
-def recorded(history):  # noqa: F811
-    """Three releases, each recorded; asv finds the plug-in and the benchmarks where a checkout has them."""
-    for name in ("fa4_asv", "benchmarks"):
-        (history.root / name).symlink_to(ROOT / name)
-    for commit, version in zip(commits(history), ("4.0.0b3", "4.0.0b4", "4.0.0b10"), strict=True):
-        record(history, commit, version)
-    shutil.copy(ROOT / "results" / "benchmarks.json", history.results)
-    return history
-
-
-def path_of(project, number: int) -> Path:
-    return project.results / "nogpu" / f"{commits(project)[number][:8]}-{ENVIRONMENT}.json"
-
-
-def publish(*words: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        run(["publish", *words])
-    return int(ended.value.code or 0)
+from tests.support import ROOT
+from tests.support.backfills import commits
+from tests.support.publishing import path_of, publish
 
 
 def published(project) -> int:

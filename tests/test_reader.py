@@ -28,8 +28,8 @@ from fa4_asv.record.store import (
     sound_pairs,
     write_sidecar,
 )
-from tests.conftest import ROOT
-from tests.test_results import BENCHMARKS_TEXT, make, result
+from tests.support import ROOT
+from tests.support.results import BENCHMARKS_TEXT, make, result
 
 Reader = Callable[[Path], object]
 READERS: dict[str, Reader] = {

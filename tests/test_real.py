@@ -25,7 +25,7 @@ from fa4_asv.measure.driver_stubs import target_environment
 from fa4_asv.measure.kernels.cubin import read_cubin
 from fa4_asv.measure.pool import Job, run_jobs
 from fa4_asv.record.store import load_result, read_sidecar, sidecar_path
-from tests.real_checkout import ROOT, asv, toolchain_of
+from tests.support.real_checkout import ROOT, asv, toolchain_of
 
 pytestmark = pytest.mark.slow
 SPILLS = "codegen.Kernels.track_spill_bytes"

@@ -12,8 +12,8 @@ import pytest
 
 from fa4_asv.integrity.staging import stage
 from fa4_asv.record.store import iter_results
-from tests.conftest import ROOT
-from tests.real_checkout import command
+from tests.support import ROOT
+from tests.support.real_checkout import command
 
 pytestmark = pytest.mark.slow
 

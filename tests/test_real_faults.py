@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from fa4_asv.record.store import load_result, sidecar_path
-from tests.real_checkout import asv, toolchain_of
+from tests.support.real_checkout import asv, toolchain_of
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +46,15 @@ def test_a_failed_build_keeps_the_figures_that_were_there(real, measured):
     content = lock.read_bytes()
     try:
         lock.write_text("damaged\n")
-        done = asv(real.root, "run", "-E", "fa4:same", "-b", "spill.*gqa4'", "fa4-v4.0.0b34..fa4-v4.0.0b36")
+        done = asv(
+            real.root,
+            "run",
+            "-E",
+            "fa4:same",
+            "-b",
+            "spill.*fwd_d128_full_gqa4'",
+            "fa4-v4.0.0b34..fa4-v4.0.0b36",
+        )
     finally:
         lock.write_bytes(content)
     said = done.stdout + done.stderr

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fa4_asv.record.store import read_sidecar, sidecar_path
-from tests.real_checkout import asv
+from tests.support.real_checkout import asv
 
 pytestmark = pytest.mark.slow
 CASE = r"compile.Jit.track_seconds\('sm_90', 'fwd_d128_full'\)"

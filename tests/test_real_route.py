@@ -10,7 +10,7 @@ import pytest
 from fa4_asv.asv_plugin.base_environments import torch_of
 from fa4_asv.measure.route.checks import NAMES
 from fa4_asv.record.store import load_result, read_sidecar, sidecar_path
-from tests.real_checkout import asv, command
+from tests.support.real_checkout import asv, command
 
 pytestmark = pytest.mark.slow
 UNPACK = "ValueError: too many values to unpack (expected 2) (in _fa4.py, _fa4_run_forward)"

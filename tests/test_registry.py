@@ -9,7 +9,7 @@ import pytest
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.history.registry import Registry, index_url
-from tests.registry_fake import FakeRegistry
+from tests.support.registry_fake import FakeRegistry
 
 JSON = "application/vnd.pypi.simple.v1+json"
 

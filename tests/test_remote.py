@@ -17,9 +17,9 @@ from fa4_asv.history.branches import sync_branches
 from fa4_asv.history.repository import git, resolve
 from fa4_asv.history.source import lay_source
 from fa4_asv.history.toolchain import Policy
-from tests import upstream_fake
-from tests.index_fake import FakeIndex
-from tests.upstream_fake import commit, lose_file, refs, run_sync
+from tests.support import upstream_fake
+from tests.support.index_fake import FakeIndex
+from tests.support.upstream_fake import commit, lose_file, refs, run_sync
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from fa4_asv.history.registry import Registry
 from fa4_asv.history.repair import damage_of, repair
 from fa4_asv.history.repository import branches, git, resolve
 from fa4_asv.history.sync import sync
-from tests.upstream_fake import refs
+from tests.support.upstream_fake import refs
 
 GIT = shutil.which("git") or "git"
 

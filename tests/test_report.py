@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,21 +22,12 @@ from fa4_asv.report.machines import machines, peak_of, tflops
 from fa4_asv.report.model import load
 from fa4_asv.report.overview import headline
 from fa4_asv.report.site import explanations, pages, write_report
-from tests.conftest import ROOT
-from tests.fake_record import write_pair, write_releases
-from tests.test_results import FIGURES
+from tests.support import ROOT
+from tests.support.fake_record import HOSTILE, NAME, kernels, write_pair, write_releases
+from tests.support.results import FIGURES
 
 GOLDEN = Path(__file__).parent / "golden" / "report_index.html"
 MEASURED = CaseRecord("measured", figures=FIGURES)
-NAME = "sm_100/fwd_d128_full"
-HOSTILE = 'AssertionError: <script>alert("x")</script> & <b>'
-
-
-def kernels(**figures: int) -> dict[str, dict[str, CaseRecord]]:
-    """Three kernels, one with other figures; one that FA4 refuses in hostile words."""
-    changed = replace(MEASURED, figures={**FIGURES, **figures})
-    cases = {NAME: changed, "sm_90/fwd_d128_full": MEASURED, "sm_100/bwd_d128_full": MEASURED}
-    return {"codegen": {**cases, "sm_90/bwd_d256_full": CaseRecord("unsupported", HOSTILE)}}
 
 
 @pytest.fixture

@@ -8,13 +8,15 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import Browser, Route
 
-from tests.browser import Watched, violations, watched
-from tests.test_backfill import history  # noqa: F401 - a fixture
-from tests.test_publish import publish, recorded  # noqa: F401 - a fixture
+from tests.support.browser import Watched, violations, watched
+from tests.support.publishing import publish
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Route
 
 SHORT = ("index.html", "support.html", "reading.html", "route.html")
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
@@ -130,7 +132,7 @@ def test_pictures_of_both_schemes_and_a_phone(real_report, chromium, tmp_path):
 
 
 @pytest.fixture
-def served(recorded) -> Iterator[tuple[Path, str]]:  # noqa: F811
+def served(recorded) -> Iterator[tuple[Path, str]]:
     """asv's site of a small record, with the report below it: its folder and its address."""
     # asv's page asks for a graph of every benchmark that is listed, recorded or not.
     path = recorded.results / "benchmarks.json"

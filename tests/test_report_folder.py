@@ -10,9 +10,8 @@ from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.cli import run
 from fa4_asv.report import site
 from fa4_asv.report.site import write_report
-from tests.conftest import ROOT
-from tests.fake_record import write_pair, write_releases
-from tests.test_report import kernels
+from tests.support import ROOT
+from tests.support.fake_record import kernels, write_pair, write_releases
 
 
 @pytest.fixture

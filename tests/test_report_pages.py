@@ -19,8 +19,8 @@ from fa4_asv.report.model import Model, load
 from fa4_asv.report.overview import headline, largest
 from fa4_asv.report.site import pages
 from fa4_asv.report.totals import history
-from tests.fake_record import Groups, write_pair, write_releases
-from tests.test_results import FIGURES
+from tests.support.fake_record import Groups, write_pair, write_releases
+from tests.support.results import FIGURES
 
 MEASURED = CaseRecord("measured", figures=FIGURES)
 REFUSED = CaseRecord("unsupported", "no head_dim 256")

@@ -8,11 +8,11 @@ from fa4_asv.asv_plugin.publisher import link_from
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.record.explanation import Explanation, Side, write_explanation
 from fa4_asv.record.store import sidecar_path
-from tests.test_backfill import history  # noqa: F401 - a fixture
-from tests.test_publish import commits, path_of, publish, recorded  # noqa: F401 - a fixture
+from tests.support.backfills import commits
+from tests.support.publishing import path_of, publish
 
 
-def test_publishing_makes_the_report_linked_there_and_back(recorded, capsys):  # noqa: F811
+def test_publishing_makes_the_report_linked_there_and_back(recorded, capsys):
     """Another machine's files appear, a broken one is refused by name, an explanation is shown."""
     old, new = (Side(commit, "", "d1", {}) for commit in commits(recorded)[:2])
     found = Explanation("cu13", old, new, threads=("https://github.com/Dao-AILab/flash-attention/issues/1",))

@@ -21,10 +21,10 @@ from fa4_asv.report.on_the_clock import on_the_clock
 from fa4_asv.report.run_time import swept_page
 from fa4_asv.report.site import pages
 from fa4_asv.report.swept import Call, Swept, by_machine, first_of, sweeps_of
-from tests.conftest import ROOT
-from tests.fake_record import write_pair, write_releases
-from tests.sweep_fake import BACKWARD, CALL, FORWARD, LONG, noisy, swept
-from tests.test_results import FIGURES
+from tests.support import ROOT
+from tests.support.fake_record import write_pair, write_releases
+from tests.support.results import FIGURES
+from tests.support.sweep_fake import BACKWARD, CALL, FORWARD, LONG, noisy, swept
 
 CARD = "lab-h200"
 OTHER = "lab-h200-2"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.record.schema import FORMAT, SUITE, CaseRecord, Sidecar, Toolchain, toolchain_digest
+from fa4_asv.record.schema import CaseRecord
 from fa4_asv.record.store import (
     is_number,
     iter_results,
@@ -21,70 +21,7 @@ from fa4_asv.record.store import (
     sidecar_path,
     write_sidecar,
 )
-
-FIGURES = {
-    "spill_bytes": 16,
-    "local_loads": 2,
-    "local_stores": 1,
-    "instructions": 900,
-    "text_bytes": 14592,
-    "registers": 168,
-}
-MEASURED = CaseRecord(
-    "measured",
-    "",
-    FIGURES,
-    "ab" * 32,
-    "FlashAttentionForwardSm90",
-    # They make the figures: 900 instructions, and with NOP 14,592 bytes of 16 an instruction.
-    {"HGMMA.64x128x16": 8, "IMAD": 889, "LDL": 2, "NOP": 12, "STL": 1},
-)
-# asv's list of benchmarks, as short as one can be.
-BENCHMARKS_TEXT = json.dumps(
-    {
-        "version": 2,
-        "codegen.Kernels.track_registers": {
-            "name": "codegen.Kernels.track_registers",
-            "param_names": ["arch", "case"],
-            "params": [["'sm_90'", "'sm_100'"], ["'x'", "'y'"]],
-            "type": "track",
-            "unit": "registers",
-            "version": "1",
-            "code": "",
-        },
-    }
-)
-REFUSED = CaseRecord("unsupported", "AssertionError: <b>head_dim</b> 256 \u2014 not on sm_100")
-
-
-def make(commit="c" * 40, release="4.0.0b36", digest="", cases=None, packages=None) -> Sidecar:
-    packages = packages or {"nvidia-cutlass-dsl": "4.8.1"}
-    toolchain = Toolchain("day", "cu13", digest or toolchain_digest("cu13", packages), packages)
-    groups = {"codegen": cases or {"sm_90/fwd_d128_full": MEASURED, "sm_100/bwd_d256_full": REFUSED}}
-    return Sidecar(
-        FORMAT, SUITE, "nogpu", commit, "fa4-pyany-flavourcu13-toolchainday", release, toolchain, groups
-    )
-
-
-def result(commit="c" * 40, **changes):
-    data = {
-        "version": 2,
-        "commit_hash": commit,
-        "env_name": "fa4-pyany-flavourcu13-toolchainday",
-        "date": 1,
-        "python": "any",
-        "params": {"machine": "nogpu"},
-        "requirements": {"flavour": "cu13", "toolchain": "day"},
-        "result_columns": ["result", "params", "version"],
-        "results": {
-            "codegen.Kernels.track_spill_bytes": [
-                [16, math.nan, None, 0],
-                [["'sm_90'", "'sm_100'"], ["'a'", "'b'"]],
-                "1",
-            ]
-        },
-    }
-    return {**data, **changes}
+from tests.support.results import MEASURED, make, result
 
 
 def test_a_sidecar_survives_a_round_trip_in_the_same_bytes(tmp_path):

@@ -16,7 +16,7 @@ from fa4_asv.cli import main
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.record.schema import CaseRecord
 from fa4_asv.record.store import read_sidecar, sidecar_path, write_sidecar
-from tests.test_changes import record
+from tests.support.results import record_release
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -44,7 +44,7 @@ def routes(project):
     }
     releases = []
     for version, commit, cases in (("4.0.0b18", "a" * 40, old), ("4.0.0b19", "b" * 40, new)):
-        releases.append(record(project, version, commit, {}, {"nvidia-cutlass-dsl": "4.4.1"}))
+        releases.append(record_release(project, version, commit, {}, {"nvidia-cutlass-dsl": "4.4.1"}))
         (path,) = (project.results / "nogpu").glob(f"{commit[:8]}-*.json")
         side = sidecar_path(path)
         write_sidecar(side, replace(read_sidecar(side), groups={"route": cases}))

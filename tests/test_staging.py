@@ -13,12 +13,12 @@ from fa4_asv.base.project import Project
 from fa4_asv.integrity.staging import seed, stage, take
 from fa4_asv.integrity.verify import verify
 from fa4_asv.record.store import iter_results, sidecar_path
-from tests.test_backfill import ENVIRONMENT, commits, history, record  # noqa: F401 - a fixture
-from tests.test_results import BENCHMARKS_TEXT
+from tests.support.backfills import ENVIRONMENT, commits, record
+from tests.support.results import BENCHMARKS_TEXT
 
 
 @pytest.fixture
-def recorded(history):  # noqa: F811
+def recorded(history):
     """Two of three releases recorded."""
     for commit, version in zip(commits(history), ("4.0.0b3", "4.0.0b4"), strict=False):
         record(history, commit, version)

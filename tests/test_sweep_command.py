@@ -1,5 +1,5 @@
 """`fa4-asv sweep` through real asv: recorded, gone on with after kills, nothing lost, nothing twice. The releases are the
-stand-in's; what times them is tests/sweep_worker.py, and once the real worker with a clock that counts work."""
+stand-in's; what times them is tests/support/sweep_worker.py, and once the real worker with a clock that counts work."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ pytest.importorskip("torch")
 from fa4_asv.measure.runtime import journal  # noqa: E402
 from fa4_asv.record.schema import CaseRecord  # noqa: E402
 from fa4_asv.record.store import iter_results, load_result, read_sidecar, sidecar_path  # noqa: E402
-from tests.real_checkout import ROOT, asv, command  # noqa: E402
-from tests.standin_checkout import Checkout, standin_checkout  # noqa: E402
-from tests.standin_runs import D128  # noqa: E402
+from tests.support.real_checkout import ROOT, asv, command  # noqa: E402
+from tests.support.standin_checkout import Checkout, standin_checkout  # noqa: E402
+from tests.support.standin_runs import D128  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +46,7 @@ class Sweeps:
 
     def environment(self, machine: str, real: bool, **more: str) -> dict[str, str]:
         """Nobody but the real worker imports torch: that takes seconds."""
-        worker = "-m counting_worker" if real else f"-S -E {ROOT / 'tests' / 'sweep_worker.py'}"
+        worker = "-m counting_worker" if real else f"-S -E {ROOT / 'tests' / 'support' / 'sweep_worker.py'}"
         ours = {
             "WORKER": worker,
             "NEEDED": "import asv_runner",

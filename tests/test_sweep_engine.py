@@ -22,8 +22,9 @@ from fa4_asv.measure import pool
 from fa4_asv.measure.runtime import journal
 from fa4_asv.measure.runtime.card import Card
 from fa4_asv.measure.runtime.journal import YARDSTICK_FILE, Plan
+from tests.support import ROOT
 
-WORKER = str(Path(__file__).with_name("sweep_worker.py"))
+WORKER = str(ROOT / "tests" / "support" / "sweep_worker.py")
 FULL, CAUSAL = "b2_s256_h4_d64_full", "b2_s256_h4_d64_causal"
 CALLS = [
     Call(f"{direction}-history-cpu", ("fa4", shape))

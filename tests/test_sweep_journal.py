@@ -15,34 +15,7 @@ from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.measure.runtime import journal
 from fa4_asv.measure.runtime.journal import Plan
 from fa4_asv.record.schema import CaseRecord
-
-FORWARD, BACKWARD = "forward-history/fa4/b1_s256", "backward-history/fa4/b1_s256"
-WORDS = {"sweep": "one", "card": "a" * 12, "card name": "NVIDIA H100"}
-PASSED = CaseRecord(
-    "measured", samples={"first_seconds": [0.5], "peak_bytes": [1024]}, words={"error out": "0.1"}
-)
-
-
-def session(processes: int = 2, rounds: int = 2, **words: str) -> dict[str, Any]:
-    return {"kind": "session", "processes": processes, "rounds": rounds, "words": WORDS | words}
-
-
-def first(call: str = FORWARD, record: CaseRecord = PASSED, at: float = 1.0) -> dict[str, Any]:
-    return {"kind": "first", "call": call, "record": record.to_json(), "at": at}
-
-
-def one_round(slot: int, number: int, call: str = FORWARD, **changed: Any) -> dict[str, Any]:
-    """Round `number` over all releases: three samples of about 1 ms, none twice."""
-    seconds = [1e-3 + number * 1e-5 + sample * 1e-6 for sample in range(3)]
-    found = {
-        "kind": "round",
-        "call": call,
-        "slot": int(slot),
-        "process": int(slot),
-        "round": number,
-        "order": 3,
-    }
-    return found | {"at": 2.0, "seconds": seconds, "control": 1e-4, "words": {}, "why": ""} | changed
+from tests.support.journals import BACKWARD, FORWARD, WORDS, first, one_round, session
 
 
 def whole(call: str = FORWARD) -> list[dict[str, Any]]:

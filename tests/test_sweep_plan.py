@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fa4_asv.backfill.sweep import plan as planning
-from fa4_asv.backfill.sweep.engine import Call, Subject
-from fa4_asv.backfill.sweep.plan import Target, known_calls, stations
+from fa4_asv.backfill.sweep.engine import Call
+from fa4_asv.backfill.sweep.plan import known_calls, stations
 from fa4_asv.backfill.sweep.record import unrecorded
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.project import Project
@@ -24,15 +23,9 @@ from fa4_asv.measure.runtime import journal
 from fa4_asv.measure.runtime.card import Card
 from fa4_asv.measure.runtime.journal import Plan
 from fa4_asv.record.schema import CaseRecord
-from fa4_asv.record.store import sidecar_path, write_sidecar
-from tests.test_results import make
-from tests.test_sweep_journal import first, one_round, session
+from tests.support.journals import first, one_round, session
+from tests.support.sweep_targets import CALLS, FILES, MACHINE, recorded, target
 
-MACHINE = "box"
-ENVIRONMENT = "fa4-py3.11-flavourcu13-toolchainday"
-COMMITS = {"x": "a" * 40, "y": "b" * 40}
-FILES = {name: f"{commit[:12]}-{ENVIRONMENT}.jsonl" for name, commit in COMMITS.items()}
-CALLS = planning.calls_of_sets(["history"], ())
 ONE, OTHER = Card(0, "NVIDIA H100", "GPU-1", 81559), Card(1, "NVIDIA H100", "GPU-2", 81559)
 ABSENT = Card(0, "NVIDIA H100", "GPU-3", 81559)
 
@@ -156,28 +149,6 @@ def checkout(tmp_path) -> Project:
 SWEPT = CaseRecord("measured", samples={"seconds": [1e-3]}, words={"card": ONE.digest, "card name": ONE.name})
 
 
-def recorded(project: Project, name: str, cases: dict[str, CaseRecord], version: str = "1") -> None:
-    """A sidecar of a commit beside a result file of the groups' benchmarks in `version`."""
-    path = project.results / MACHINE / f"{COMMITS[name][:8]}-{ENVIRONMENT}.json"
-    stems = {GROUPS[key.partition("/")[0]].benchmark("seconds") for key in cases}
-    rows = {stem: [[None], [["'fa4'"], ["'shape'"]], version, None] for stem in stems}
-    result = {
-        "version": 2,
-        "commit_hash": COMMITS[name],
-        "env_name": ENVIRONMENT,
-        "date": 1,
-        "python": "3.11",
-    }
-    result |= {"params": {"machine": MACHINE}, "requirements": {}, "env_vars": {}, "durations": {}}
-    result |= {"result_columns": ["result", "params", "version", "samples"], "results": rows}
-    path.write_text(json.dumps(result))
-    sidecar = replace(make(commit=COMMITS[name]), environment=ENVIRONMENT, machine=MACHINE)
-    groups = {key.partition("/")[0]: {} for key in cases}
-    for key, record in cases.items():
-        groups[key.partition("/")[0]][key.partition("/")[2]] = record
-    write_sidecar(sidecar_path(path), replace(sidecar, groups=groups))
-
-
 def written(project: Project, card: Card, file: str, lines: list[dict]) -> None:
     for line in lines:
         journal.append(journal.sweeps_folder(project.work, MACHINE) / card.digest / file, line)
@@ -230,11 +201,6 @@ def test_what_is_broken_in_a_journal_is_asked_again_only_on_request(checkout):
     written(checkout, ONE, FILES["x"], lines)
     assert set(known_calls(checkout, MACHINE, Plan(2, 2))) == {call.key for call in CALLS[:2]}
     assert known_calls(checkout, MACHINE, Plan(2, 2), retry_broken=True) == {}
-
-
-def target(name: str) -> Target:
-    subject = Subject(name, FILES[name], "python", (), "")
-    return Target(COMMITS[name], name, "cu13", ENVIRONMENT, subject)
 
 
 def test_what_journals_hold_and_the_record_lacks_is_to_be_recorded(checkout):

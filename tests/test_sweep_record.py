@@ -18,8 +18,8 @@ from fa4_asv.compare.sweeps import calls_of, pools_of, sidecars_of
 from fa4_asv.integrity.figures import wrong_turns
 from fa4_asv.record.schema import CaseRecord
 from fa4_asv.record.turns import turns_of
-from tests.fake_record import write_pair, write_releases
-from tests.sweep_fake import BACKWARD, CALL, FORWARD, LONG, add_groups, noisy, swept, turns
+from tests.support.fake_record import write_pair, write_releases
+from tests.support.sweep_fake import BACKWARD, CALL, FORWARD, LONG, add_groups, noisy, swept, turns
 
 LEVEL = math.log(1e-3)
 

@@ -23,8 +23,8 @@ from fa4_asv.history.sync import sync
 from fa4_asv.measure.runtime import card as cards_of
 from fa4_asv.measure.runtime.card import Card, cards, strangers
 from fa4_asv.record.schema import CaseRecord
-from tests.conftest import ROOT
-from tests.test_sweep_plan import CALLS, recorded, target
+from tests.support import ROOT
+from tests.support.sweep_targets import CALLS, recorded, target
 
 H100 = "0, NVIDIA H100 80GB HBM3, GPU-1, 81559, 4"
 H200 = "0, NVIDIA H200, GPU-9, 143771, 4"

@@ -13,7 +13,7 @@ from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.measure.runtime import clocks
 from fa4_asv.measure.runtime.clocks import NvmlReader, Reading, SmiReader, clock_reader, reasons_in_words
 from fa4_asv.measure.runtime.timing import CONTROL_BURST, FLUSH, CpuTimer, CudaTimer, measure
-from tests.simulated_clock import SimulatedCard, SimulatedCuda
+from tests.support.simulated_clock import SimulatedCard, SimulatedCuda
 
 
 def test_bursts_controls_and_rests_take_turns():

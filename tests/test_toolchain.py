@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
-
 import pytest
 
 from fa4_asv.base.errors import Fa4AsvError
@@ -21,10 +19,7 @@ from fa4_asv.history.toolchain import (
     lock_for,
     read_lock,
 )
-
-DAY = datetime(2026, 5, 1, tzinfo=timezone.utc)
-PYPROJECT = '[project]\nname = "flash-attn-4"\nversion = "1"\ndependencies = ["nvidia-cutlass-dsl>=4.4"]\n'
-LOCK = "# comment\nnvidia-cutlass-dsl==4.6.0.dev0\napache-tvm-ffi==0.1.13.post3\n"
+from tests.support.toolchains import DAY, LOCK, PYPROJECT
 
 
 def test_the_policy_is_the_day_unless_pinned(monkeypatch):

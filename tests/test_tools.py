@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 from fa4_asv.base.machine import python_tag
 from fa4_asv.record.schema import CaseRecord
-from tests.conftest import ROOT
-from tests.fake_record import write_pair, write_releases
-from tests.test_airgap import tool
+from tests.support import ROOT
+from tests.support.fake_record import write_pair, write_releases
+from tests.support.tools import tool
 
 
 def test_after_a_kill_the_report_is_compared_byte_by_byte_and_asvs_pages_by_name(project):

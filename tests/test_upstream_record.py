@@ -25,16 +25,16 @@ from fa4_asv.history.toolchain import Policy, keep_lock, lock_for
 from fa4_asv.integrity.provenance import note
 from fa4_asv.integrity.verify import verify
 from fa4_asv.record.store import iter_results, read_sidecar, sidecar_path
-from tests.conftest import ROOT
-from tests.test_backfill import CODEGEN, asv_that, history, record  # noqa: F401 - a fixture
-from tests.test_toolchain import DAY, LOCK, PYPROJECT
-from tests.upstream_fake import make_upstream
+from tests.support import ROOT
+from tests.support.backfills import CODEGEN, asv_that, record
+from tests.support.toolchains import DAY, LOCK, PYPROJECT
+from tests.support.upstream_fake import make_upstream
 
 EVIL = "<b>faster</b> [red]$(x)[/red]"
 
 
 @pytest.fixture
-def beside(history, upstream):  # noqa: F811
+def beside(history, upstream):
     """Releases and upstream's main in one history, nothing recorded."""
     sync_branches(history, str(upstream))
     return history
@@ -178,7 +178,7 @@ def test_the_site_is_made_with_and_without_upstream(elsewhere, upstream, capsys)
     assert index["params"]["branch"] == ["releases", "main"]
 
 
-def test_a_configured_branch_that_is_not_here_is_left_out(history, tmp_path):  # noqa: F811
+def test_a_configured_branch_that_is_not_here_is_left_out(history, tmp_path):
     conf = Config.load("asv.conf.json")
     assert conf.branches == ["releases", "main"]
     assert branches_here(history, conf.branches) == ["releases"]

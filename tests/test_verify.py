@@ -7,7 +7,6 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -18,10 +17,10 @@ from fa4_asv.integrity.figures import disagreement, is_repeated
 from fa4_asv.integrity.verify import verify
 from fa4_asv.record.schema import CaseRecord
 from fa4_asv.record.store import Value, sidecar_path, write_sidecar
-from tests.test_results import BENCHMARKS_TEXT, FIGURES, MEASURED, REFUSED, make, result
+from tests.support.results import BENCHMARKS_TEXT, FIGURES, MEASURED, REFUSED, make, result
+from tests.support.sound_record import DATE, edit, result_file, told
 
 COMMIT = "c" * 40
-DATE = 1772733373000  # in ms, the day of the release below
 BROKEN = CaseRecord("broken", "killed by SIGSEGV")
 COLUMNS = ["result", "params", "version", "samples"]
 
@@ -49,22 +48,6 @@ def sound(project):
     release = Release("4.0.0b36", "flash_attn_4-4.0.0b36.tar.gz", "0" * 64, "2026-03-05T17:56:13Z", COMMIT)
     Manifest((release,)).save(project.manifest)
     return project
-
-
-def result_file(project) -> Path:
-    return project.results / "nogpu" / "cccccccc-fa4-pyany-flavourcu13-toolchainday.json"
-
-
-def edit(path: Path, change: Callable[[dict], object]) -> None:
-    data = json.loads(path.read_text())
-    change(data)
-    path.write_text(json.dumps(data))
-
-
-def told(project) -> list[str]:
-    lines = [f"{problem.path.name}: {problem.what}" for problem in verify(project)]
-    assert not any("\n" in line for line in lines)
-    return lines
 
 
 def test_a_sound_record_has_no_problems(sound):

@@ -9,7 +9,7 @@ import pytest
 
 from fa4_asv.integrity.verify import verify
 from fa4_asv.record.store import sidecar_path
-from tests.conftest import ROOT
+from tests.support import ROOT
 
 NAME = "d14f663b-fa4-py3.11-flavourcu13-toolchainday.json"
 

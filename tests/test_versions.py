@@ -20,7 +20,7 @@ from fa4_asv.measure.memory import collect as memory
 from fa4_asv.measure.route import collect as route
 from fa4_asv.measure.runtime import collect as runtime
 from fa4_asv.record.schema import CaseRecord
-from tests.conftest import ROOT
+from tests.support import ROOT
 
 
 @pytest.fixture

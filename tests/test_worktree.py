@@ -25,8 +25,8 @@ from fa4_asv.history.repository import CUTE
 from fa4_asv.measure.runtime import card, journal
 from fa4_asv.measure.runtime.card import CONTEXT_MIB, INPUTS_MIB, Card, cpu_card
 from fa4_asv.measure.runtime.journal import Plan
-from tests.conftest import ROOT
-from tests.worktree_fake import FORWARD, lay_base, lay_tree, use_fakes
+from tests.support import ROOT
+from tests.support.worktree_fake import FORWARD, lay_base, lay_tree, use_fakes
 
 CPU = ("--set", "cpu", "-m", "box", "-b", FORWARD)
 
@@ -278,7 +278,7 @@ def test_what_a_kill_leaves_is_cleared_by_the_next_run(checkout, capsys, tmp_pat
     tree = lay_tree(tmp_path / "mine", "hangs")
     words = ("compare", "main", "--worktree", str(tree), *CPU, "--processes", "3")
     killed = subprocess.Popen(
-        [sys.executable, "-m", "tests.worktree_fake", *words],
+        [sys.executable, "-m", "tests.support.worktree_fake", *words],
         cwd=checkout.root,
         env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
         stderr=subprocess.DEVNULL,

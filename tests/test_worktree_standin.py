@@ -9,10 +9,11 @@ import pytest
 
 pytest.importorskip("torch")
 
-from tests.mutants import MUTANTS, lay  # noqa: E402
-from tests.real_checkout import command  # noqa: E402
-from tests.standin_checkout import COUNTING_WORKER, Checkout, standin_checkout  # noqa: E402
+from tests.support.mutants import MUTANTS, lay  # noqa: E402
+from tests.support.real_checkout import command  # noqa: E402
+from tests.support.standin_checkout import COUNTING_WORKER, Checkout, standin_checkout  # noqa: E402
 
+pytestmark = pytest.mark.slow
 BACKWARD = r"^backward.*'b1_s256_h2_d128_causal'"
 
 

@@ -1,28 +1,31 @@
 """A checkout whose runs are stood in for, for tests of the cluster: in this process, or as a driver of its own.
 
-    python -m tests.cluster_site TEMPLATE backfill --ray ADDRESS ...
+    python -m tests.support.cluster_site TEMPLATE backfill --ray ADDRESS ...
 
 is `fa4-asv` with those stand-ins.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from fa4_asv.backfill.cluster import drive, record_gate
+from fa4_asv.backfill.cluster.order import Answer
 from fa4_asv.base.project import Project
 from fa4_asv.cli import backfill, run
 from fa4_asv.record.schema import toolchain_digest
-from tests.test_backfill import commits, history, record  # noqa: F401 - a fixture
+from tests.support import ROOT
+from tests.support.backfills import commits, record
 
-ROOT = Path(__file__).resolve().parent.parent
-STAND_IN = ROOT / "tests" / "asv_stand_in.py"
+STAND_IN = ROOT / "tests" / "support" / "asv_stand_in.py"
 BACKFILL = ["backfill", "--flavour", "cu13", "-b", "^codegen"]
 
 
@@ -89,13 +92,33 @@ def make_site(project: Project, folder: Path) -> Site:
 
 
 @pytest.fixture
-def site(history, tmp_path, monkeypatch) -> Site:  # noqa: F811
+def site(history, tmp_path, monkeypatch) -> Site:
     """Three releases, nothing recorded; what nodes run is stood in for."""
     made = make_site(history, tmp_path)
     for (module, name), value in stand_in(made.template).items():
         monkeypatch.setattr(module, name, value)
     shutil.rmtree(history.work / "sources", ignore_errors=True)
     return made
+
+
+def zipped(names: dict[str, bytes], **changed) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, content in names.items():
+            entry = zipfile.ZipInfo(name)
+            for field, value in changed.items():
+                setattr(entry, field, value)
+            archive.writestr(entry, content)
+    return packed.getvalue()
+
+
+def answer(site, number: int) -> Answer:
+    """What an honest node says of one release."""
+    whole = site.template / "results"
+    names = ["benchmarks.json", "nogpu/machine.json"]
+    names += [f"nogpu/{path.name}" for path in (whole / "nogpu").glob(f"{site.commits[number][:8]}-*")]
+    parcel = zipped({name: (whole / name).read_bytes() for name in names})
+    return Answer(host="far", seconds=2.0, log="asv said\n", results=parcel)
 
 
 if __name__ == "__main__":

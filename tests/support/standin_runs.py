@@ -21,12 +21,11 @@ from fa4_asv.measure.runtime import sampling, timing
 from fa4_asv.measure.runtime import worker as runtime_worker
 from fa4_asv.measure.runtime.collect import next_record
 from fa4_asv.record.schema import CaseRecord
-from tests.mutants import MUTANTS, lay
+from tests.support.mutants import MUTANTS, lay
 
 FORWARD, BACKWARD = False, True
 D64, D128 = "b2_s256_h4_d64_causal", "b1_s256_h2_d128_causal"
 FULL, GQA, LONG = "b2_s256_h4_d64_full", "b1_s256_h4kv2_d128_causal_fp16", "b1_s4352_h1_d64_causal"
-ROOT = Path(__file__).resolve().parent.parent
 _STANDIN = ("flash_attn", "cutlass")
 
 

@@ -13,16 +13,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from tests.support import ROOT
 from tools.ci import artifact
 
 if TYPE_CHECKING:
     import pytest  # slow to import, and the stand-in of `gh` starts anew for each call
 
-ROOT = Path(__file__).resolve().parent.parent
 GH = """#!{python}
 import sys
 sys.path.insert(0, {root!r})
-from tests.ci_fakes import respond
+from tests.support.ci_fakes import respond
 code, data = respond({folder!r}, sys.argv[1:], sys.stdin.buffer.read() if "--input" in sys.argv else b"")
 sys.stdout.buffer.write(data)
 sys.exit(code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -13,7 +14,8 @@ from fa4_asv.catalog.benchmarks import GROUPS, key_of
 from fa4_asv.history.manifest import Manifest, Release
 from fa4_asv.record.schema import FORMAT, SUITE, CaseRecord, Sidecar, Toolchain, toolchain_digest
 from fa4_asv.record.store import sidecar_path, write_sidecar
-from tests.test_results import BENCHMARKS_TEXT
+from tests.support.backfills import MEASURED
+from tests.support.results import BENCHMARKS_TEXT, FIGURES
 
 DAY = 24 * 3600 * 1000
 Groups = Mapping[str, Mapping[str, CaseRecord]]
@@ -116,3 +118,14 @@ def _value(record: CaseRecord | None, metric: str) -> float | None:
     if record.state == "broken":
         return None
     return median(record.samples[metric]) if metric in record.samples else record.figures[metric]
+
+
+NAME = "sm_100/fwd_d128_full"
+HOSTILE = 'AssertionError: <script>alert("x")</script> & <b>'
+
+
+def kernels(**figures: int) -> dict[str, dict[str, CaseRecord]]:
+    """Three kernels, one with other figures; one that FA4 refuses in hostile words."""
+    changed = replace(MEASURED, figures={**FIGURES, **figures})
+    cases = {NAME: changed, "sm_90/fwd_d128_full": MEASURED, "sm_100/bwd_d128_full": MEASURED}
+    return {"codegen": {**cases, "sm_90/bwd_d256_full": CaseRecord("unsupported", HOSTILE)}}

@@ -13,8 +13,8 @@ import pytest
 
 from fa4_asv.base.project import Project
 from fa4_asv.record.store import read_sidecar, sidecar_path
+from tests.support import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = "fa4-pyany-flavourcu13-toolchainday"
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from fa4_asv.base.project import Project
 from fa4_asv.history.manifest import Manifest, Release
 from fa4_asv.history.repository import git
+from fa4_asv.record.schema import CaseRecord
 from fa4_asv.record.store import read_sidecar, sidecar_path, write_sidecar
-from tests.conftest import ROOT
+from tests.support import ROOT
 
 B15, B20 = "28b648d397912d7dc534c2b55c1ae52bf656e413", "8c78acd6e0dfae2584fca7484e2f65a367e3c937"
 DAY = "fa4-pyany-flavourcu13-toolchainday"
@@ -89,3 +90,13 @@ def add_commit(project: Project, branch: str, subject: str, files: dict[str, str
         lines += [f"M 644 inline {path}", f"data {len(text.encode())}", text]
     git(project.repository, "fast-import", "--quiet", "--force", stdin="\n".join([*lines, ""]).encode())
     return git(project.repository, "rev-parse", f"refs/heads/{branch}").decode().strip()
+
+
+def spill(more: int):
+    def change(group: str, key: str, record: CaseRecord) -> CaseRecord:
+        if key != "sm_100/fwd_d128_full" or group != "codegen":
+            return record
+        figures = {**record.figures, "spill_bytes": record.figures["spill_bytes"] + more}
+        return replace(record, figures=figures)
+
+    return change

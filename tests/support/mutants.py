@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-STANDIN = Path(__file__).resolve().parent / "standin"
+STANDIN = Path(__file__).resolve().parent.parent / "standin"
 INTERFACE = Path("flash_attn") / "cute" / "interface.py"
 
 Edit = tuple[str, str]

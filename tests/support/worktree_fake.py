@@ -15,7 +15,7 @@ from fa4_asv.backfill.sweep import engine, worktree
 from fa4_asv.base.project import Project
 from fa4_asv.cli import worktree as command
 from fa4_asv.history.repository import CUTE
-from tests.compare_checkout import PYPROJECT, add_commit
+from tests.support.compare_checkout import PYPROJECT, add_commit
 
 WORKER = """
 import json, os, random, re, sys, time

@@ -10,9 +10,9 @@ pytest.importorskip("torch")
 
 from fa4_asv.integrity.figures import is_repeated  # noqa: E402
 from fa4_asv.record.schema import CaseRecord  # noqa: E402
-from tests.real_checkout import asv, command  # noqa: E402
-from tests.standin_checkout import MACHINE, Checkout, standin_checkout  # noqa: E402
-from tests.standin_runs import D128  # noqa: E402
+from tests.support.real_checkout import asv, command  # noqa: E402
+from tests.support.standin_checkout import MACHINE, Checkout, standin_checkout  # noqa: E402
+from tests.support.standin_runs import D128  # noqa: E402
 
 pytestmark = pytest.mark.slow
 

@@ -16,9 +16,9 @@ from fa4_asv.history.repository import git, resolve
 from fa4_asv.history.source import Source, lay_source
 from fa4_asv.history.sync import sync
 from fa4_asv.record.schema import CaseRecord
-from tests.conftest import ROOT
-from tests.registry_fake import FakeRegistry
-from tests.test_results import FIGURES
+from tests.support import ROOT
+from tests.support.registry_fake import FakeRegistry
+from tests.support.results import FIGURES
 
 # Bytes spilled, or words why the kernel cannot be compiled.
 Spills = Callable[[Source, dict[str, str], str], "int | str"]
