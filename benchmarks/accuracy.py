@@ -10,7 +10,6 @@ class _Errors:
 
     params = [["fa4", "fa4-sdpa"], [shape.name for shape in for_accuracy()], list(KINDS)]
     param_names = ["backend", "shape", "kind"]
-    version = GROUPS["accuracy-forward"].version
     timeout = 3600
 
 
@@ -21,6 +20,8 @@ class _OnCpu(_Errors):
 class Forward(_Errors):
     """Error of the output."""
 
+    version = GROUPS["accuracy-forward"].version
+
     def track_out(self, backend, shape, kind):
         return sample("accuracy-forward", backend, shape, kind, metric="out")
 
@@ -29,6 +30,8 @@ class Forward(_Errors):
 
 class Backward(_Errors):
     """Errors of the gradients."""
+
+    version = GROUPS["accuracy-backward"].version
 
     def track_dq(self, backend, shape, kind):
         return sample("accuracy-backward", backend, shape, kind, metric="dq")
@@ -45,6 +48,8 @@ class Backward(_Errors):
 class ForwardCpu(_OnCpu):
     """Error of the output, of what runs on a CPU."""
 
+    version = GROUPS["accuracy-forward-cpu"].version
+
     def track_out(self, backend, shape, kind):
         return sample("accuracy-forward-cpu", backend, shape, kind, metric="out")
 
@@ -53,6 +58,8 @@ class ForwardCpu(_OnCpu):
 
 class BackwardCpu(_OnCpu):
     """Errors of the gradients, of what runs on a CPU."""
+
+    version = GROUPS["accuracy-backward-cpu"].version
 
     def track_dq(self, backend, shape, kind):
         return sample("accuracy-backward-cpu", backend, shape, kind, metric="dq")

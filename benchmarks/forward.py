@@ -7,7 +7,6 @@ from fa4_asv.measure.runtime.collect import sample
 
 class _Timed:
     param_names = ["backend", "shape"]
-    version = GROUPS["forward"].version
     # The first figure of a round waits for the whole class.
     timeout = 3600
 
@@ -15,6 +14,7 @@ class _Timed:
 class Core(_Timed):
     """FA4 at what every commit is timed at."""
 
+    version = GROUPS["forward"].version
     params = [["fa4"], [shape.name for shape in core()]]
 
     def track_seconds(self, backend, shape):
@@ -27,6 +27,7 @@ class Core(_Timed):
 class Further(_Timed):
     """FA4 at the other sets."""
 
+    version = GROUPS["forward-further"].version
     params = [["fa4"], list(names(further(), backward=False))]
 
     def track_seconds(self, backend, shape):
@@ -38,6 +39,7 @@ class Further(_Timed):
 class Yardsticks(_Timed):
     """What FA4 is held against, and its route through SDPA."""
 
+    version = GROUPS["forward-yardsticks"].version
     params = [list(YARDSTICKS), list(YARD_SHAPES)]
 
     def track_seconds(self, backend, shape):
@@ -49,6 +51,7 @@ class Yardsticks(_Timed):
 class Cpu(_Timed):
     """PyTorch's own attention on a CPU, the same way as on a card."""
 
+    version = GROUPS["forward-cpu"].version
     params = [["fa4", "fa2", "math"], [shape.name for shape in for_cpu()]]
 
     def track_seconds(self, backend, shape):
@@ -61,6 +64,7 @@ class Cpu(_Timed):
 class History(_Timed):
     """FA4 from release to release: what `fa4-asv sweep` takes in turns; a plain run takes one round."""
 
+    version = GROUPS["forward-history"].version
     params = [["fa4"], [shape.name for shape in history()]]
 
     def track_seconds(self, backend, shape):
@@ -72,6 +76,7 @@ class History(_Timed):
 class HistoryMore(_Timed):
     """The rest of the core set, the same way."""
 
+    version = GROUPS["forward-history-more"].version
     params = [["fa4"], [shape.name for shape in history_more()]]
 
     def track_seconds(self, backend, shape):
@@ -83,6 +88,7 @@ class HistoryMore(_Timed):
 class HistoryCpu(_Timed):
     """On a CPU, where only a stand-in of FA4 runs."""
 
+    version = GROUPS["forward-history-cpu"].version
     params = [["fa4"], [shape.name for shape in for_cpu()]]
 
     def track_seconds(self, backend, shape):

@@ -155,7 +155,9 @@ def test_a_damaged_history_is_built_anew_and_says_what_is_lost(synced, upstream,
         pack.unlink()
     with pytest.raises(SystemExit):
         run(["history", "sync"])
-    assert "built anew; sync its branches again: main" in capsys.readouterr().err
+    assert (
+        "is built anew\nbranches that were not whole in it; sync them again: main" in capsys.readouterr().err
+    )
     assert resolve(synced, "fa4-v4.0.0b4") == before
 
 

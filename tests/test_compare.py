@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fa4_asv.catalog.benchmarks import GROUPS
-from fa4_asv.compare.rows import BETTER, NEITHER, WORSE, Measured, Row, compare
+from fa4_asv.compare.policy import BETTER, NEITHER, WORSE
+from fa4_asv.compare.rows import Measured, Row, compare
 from fa4_asv.compare.verdicts import NOT_COMPARABLE
 from fa4_asv.record.schema import STATES, CaseRecord
 

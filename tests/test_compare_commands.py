@@ -52,8 +52,9 @@ def refused(capsys, *words: str) -> str:
     return err.removeprefix("fa4-asv: ").strip()
 
 
-@pytest.mark.parametrize(("more", "code"), [(0, 0), (1, 1), (-1, 0)])
-def test_a_pull_request_that_adds_one_spill_is_exit_1(checkout, capsys, more, code):
+@pytest.mark.parametrize(("more", "code"), [(0, 0), (1, 0), (4, 1), (-4, 0)])
+def test_a_pull_request_that_adds_a_spilled_register_is_exit_1(checkout, capsys, more, code):
+    """4 bytes to 120; one byte is less than 1 %, which is listed and does not count."""
     add_release(checkout, "4.0.0b99", NEW)
     base = copy_record(checkout, B20, B15)
     edit(base, spill(8))

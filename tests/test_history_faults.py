@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import tarfile
+import tracemalloc
 
 import pytest
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.cli import run
+from fa4_asv.history.commits import load_commits
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.history.registry import Registry
 from fa4_asv.history.repository import resolve
@@ -40,6 +43,106 @@ def test_a_link_in_an_archive_is_refused(project, registry):
     registry.add("4.0.0b9", "2026-05-01T00:00:00Z", packed.getvalue())
     with pytest.raises(Fa4AsvError, match="no plain file; refused"):
         sync(project, Registry())
+
+
+TOP = "flash_attn_4-4.0.0b9"
+
+
+def packed(*members: tuple[tarfile.TarInfo | str, bytes]) -> bytes:
+    """A .tar.gz of these members, as small as gzip makes it."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz", format=tarfile.PAX_FORMAT) as archive:
+        for member, content in members:
+            info = tarfile.TarInfo(member) if isinstance(member, str) else member
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return packed.getvalue()
+
+
+def claiming(kind: bytes, size: int) -> bytes:
+    """An archive whose one header says that `size` bytes follow; 80 MB of zeros do."""
+    info = tarfile.TarInfo(f"{TOP}/x.py")
+    info.type, info.size = kind, size
+    return gzip.compress(info.tobuf(tarfile.GNU_FORMAT) + bytes(80 << 20), 1)
+
+
+def chained(count: int) -> bytes:
+    """Headers that each announce a long name of the next."""
+    link = tarfile.TarInfo("././@LongLink")
+    link.type, link.size = tarfile.GNUTYPE_LONGNAME, 1
+    return gzip.compress((link.tobuf(tarfile.GNU_FORMAT) + b"x".ljust(512, b"\0")) * count)
+
+
+ARCHIVES = {
+    "empty": (lambda: packed(), "holds no pyproject.toml with Python files: it is no FA4; refused"),
+    "a folder only": (lambda: packed((folder_of(TOP), b"")), "holds no pyproject.toml"),
+    "no Python": (
+        lambda: packed((f"{TOP}/pyproject.toml", b"x")),
+        "holds no pyproject.toml with Python files",
+    ),
+    "no pyproject": (lambda: packed((f"{TOP}/x.py", b"x")), "holds no pyproject.toml with Python files"),
+    "no archive": (lambda: b"x" * 1000, "is no readable archive"),
+    "nothing at all": (lambda: b"", "is no readable archive|holds no pyproject.toml"),
+    "gzip of no archive": (lambda: gzip.compress(b"x" * 5000), "is no readable archive"),
+    "half of one": (lambda: sdist("4.0.0b9")[:-40], "is no readable archive"),
+    "a file of 80 MB": (lambda: claiming(tarfile.REGTYPE, 80 << 20), "unpacks to more than 64 MiB; refused"),
+    "a folder that has a size": (lambda: claiming(tarfile.DIRTYPE, 80 << 20), "holds no pyproject.toml"),
+    "a long name of 3 GB": (
+        lambda: claiming(tarfile.GNUTYPE_LONGNAME, 3 << 30),
+        "unpacks to more than 64 MiB",
+    ),
+    "a pax header of 3 GB": (lambda: claiming(tarfile.XHDTYPE, 3 << 30), "unpacks to more than 64 MiB"),
+    "3000 files": (
+        lambda: packed(*((f"{TOP}/{i}.py", b"") for i in range(3000))),
+        "holds more than 2000 files",
+    ),
+    "3000 folders": (
+        lambda: packed(*((folder_of(f"{TOP}/{i}"), b"") for i in range(3000))),
+        "more than 2000 files",
+    ),
+    "5000 headers in a chain": (lambda: chained(5000), "is no readable archive|holds more than 2000 files"),
+    "a name that is no UTF-8": (
+        lambda: packed((f"{TOP}/\udcff.py", b"x")),
+        r"'\\udcff.py', which is no name|udcff",
+    ),
+    "a name with a line end": (
+        lambda: packed((f"{TOP}/a\nb.py", b"x")),
+        r"a\\nb.py', which is no name of text",
+    ),
+    "a name that steers": (lambda: packed((f"{TOP}/\x1b[31m.py", b"x")), r"x1b.*which is no name of text"),
+    "git's own folder": (lambda: packed((f"{TOP}/.git/config", b"x")), "a folder of git's own"),
+    "a device": (lambda: packed((device(), b"")), "no plain file; refused"),
+}
+
+
+def folder_of(name: str) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type = tarfile.DIRTYPE
+    return info
+
+
+def device() -> tarfile.TarInfo:
+    info = tarfile.TarInfo(f"{TOP}/null")
+    info.type = tarfile.CHRTYPE
+    return info
+
+
+@pytest.mark.parametrize("kind", ARCHIVES)
+def test_an_archive_that_is_no_release_is_one_line_and_is_not_recorded(project, registry, kind):
+    make, words = ARCHIVES[kind]
+    sync(project, Registry())
+    before, manifest = refs(project), project.manifest.read_bytes()
+    registry.add("4.0.0b9", "2026-05-01T00:00:00Z", make())
+    tracemalloc.start()
+    try:
+        with pytest.raises(Fa4AsvError, match=words) as told:
+            sync(project, Registry())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert str(told.value).isprintable()
+    assert peak < 300 << 20
+    assert (refs(project), project.manifest.read_bytes()) == (before, manifest)
 
 
 def fault_corrupt(fake: FakeRegistry) -> None:
@@ -124,3 +227,28 @@ def test_a_hand_edited_manifest_is_noticed(project, registry):
     project.manifest.write_text(text.replace(commit, "f" * 40))
     with pytest.raises(Fa4AsvError, match="the manifest records ffff"):
         sync(project, Registry())
+
+
+def test_a_folder_or_an_unreadable_file_in_place_of_the_lists_is_one_line(project, registry, monkeypatch):
+    """Mode 000 stops everybody but root, who runs tests in containers: then open refuses."""
+    sync(project, Registry())
+    project.upstream.mkdir()
+    with pytest.raises(Fa4AsvError, match=r"upstream.json cannot be read: it is a folder"):
+        load_commits(project.upstream)
+    content = project.manifest.read_bytes()
+    project.manifest.unlink()
+    project.manifest.mkdir()
+    with pytest.raises(Fa4AsvError, match=r"releases.json cannot be read: it is a folder"):
+        sync(project, Registry())
+    project.manifest.rmdir()
+    project.manifest.write_bytes(content)
+
+    def refused(path: object, *words: object, **more: object) -> int:
+        if str(path).endswith("releases.json"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *words, **more)
+
+    real = os.open
+    monkeypatch.setattr(os, "open", refused)
+    with pytest.raises(Fa4AsvError, match=r"releases.json cannot be read: Permission denied"):
+        Manifest.load(project.manifest)

@@ -12,7 +12,7 @@ import pytest
 
 from fa4_asv.base.project import Project
 from fa4_asv.compare.along import visible
-from fa4_asv.compare.rows import BETTER, WORSE
+from fa4_asv.compare.policy import BETTER, WORSE
 from tests.support import ROOT
 from tests.support.tools import tool
 

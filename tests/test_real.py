@@ -12,10 +12,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from fa4_asv.base.machine import find_tool
 from fa4_asv.base.project import Project
+from fa4_asv.history.demands import demands_of, tomllib
 from fa4_asv.history.manifest import Manifest
+from fa4_asv.history.repository import read_file
 from fa4_asv.history.source import lay_source
 from fa4_asv.history.toolchain import Policy
 from fa4_asv.measure.driver_stubs import target_environment
@@ -33,12 +36,32 @@ def test_the_real_registry_gives_the_committed_history(real):
     assert Manifest.load(real.manifest).releases[: len(committed)] == committed
 
 
-def test_a_toolchain_of_the_day_resolves_to_the_committed_lock(real, tmp_path):
-    committed = ROOT / "history" / "toolchains" / "day" / "cu13" / "4.0.0b36.txt"
-    release = next(r for r in Manifest.load(real.manifest).releases if r.version == "4.0.0b36")
+@pytest.mark.parametrize(("version", "flavour"), [("4.0.0b36", "cu13"), ("4.0.0b20", "cu12")])
+def test_a_toolchain_of_the_day_resolves_to_the_committed_lock(real, tmp_path, version, flavour):
+    committed = ROOT / "history" / "toolchains" / "day" / flavour / f"{version}.txt"
+    release = next(r for r in Manifest.load(real.manifest).releases if r.version == version)
     source = lay_source(real, release.commit)
     afresh = Project(tmp_path)
-    assert source.lock(afresh, "cu13", Policy("day")).path.read_bytes() == committed.read_bytes()
+    assert source.lock(afresh, flavour, Policy("day")).path.read_bytes() == committed.read_bytes()
+
+
+def test_what_uv_is_given_is_what_each_release_demands(real):
+    """The requirements of every release, compared with its pyproject.toml by packaging's own reading of both."""
+    releases = Manifest.load(real.manifest).releases
+    assert len(releases) >= 33
+    for release in releases:
+        text = read_file(real, release.commit, "flash_attn/cute/pyproject.toml")
+        table = tomllib.loads(text)["project"]
+        extras = table.get("optional-dependencies", {})
+        found = demands_of(text, release.version)
+        for flavour, lines in (
+            ("cu12", table["dependencies"]),
+            ("cu13", table["dependencies"] + extras.get("cu13", [])),
+        ):
+            given = [Requirement(line) for line in found.of_flavour(flavour).splitlines()]
+            assert given == [Requirement(line) for line in lines], release.version
+        assert (found.cu13 is None) == ("cu13" not in extras)
+        assert found.python == "3.10"
 
 
 def test_figures_and_reasons_of_a_run_agree(measured):

@@ -11,10 +11,14 @@ import time
 import pytest
 
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.project import Project
 from fa4_asv.history import remote
 from fa4_asv.history.branches import sync_branches
-from fa4_asv.history.repository import resolve
+from fa4_asv.history.repository import git, resolve
+from fa4_asv.history.source import lay_source
+from fa4_asv.history.toolchain import Policy
 from tests.support import upstream_fake
+from tests.support.index_fake import FakeIndex
 from tests.support.upstream_fake import commit, lose_file, refs, run_sync
 
 
@@ -130,6 +134,153 @@ def test_neither_hooks_nor_submodules_of_the_source_run(synced, upstream, tmp_pa
     owned.unlink(missing_ok=True)
     assert sync_branches(synced, str(upstream)).branches[0].commits == 6
     assert not owned.exists()
+
+
+def test_no_program_of_a_clones_configuration_runs(synced, upstream, tmp_path):
+    """Filters, a ssh command that a lazy fetch would start, helpers of every kind: git in a clone obeys its .git/config."""
+    owned = tmp_path / "owned"
+    (upstream / ".gitattributes").write_text("*.py filter=evil diff=evil\n")
+    path = upstream / "flash_attn" / "cute" / "interface.py"
+    path.write_text("VERSION = 'dirty'\n")
+    run = f"touch {owned}"
+    for name in ("filter.evil.clean", "filter.evil.smudge", "filter.evil.process", "diff.evil.textconv"):
+        upstream_fake.git(upstream, "config", name, run)
+    for name in (
+        "core.sshCommand",
+        "core.gitProxy",
+        "core.pager",
+        "core.editor",
+        "core.alternateRefsCommand",
+    ):
+        upstream_fake.git(upstream, "config", name, run)
+    for name in ("diff.external", "gpg.program", "credential.helper", "uploadpack.packObjectsHook"):
+        upstream_fake.git(upstream, "config", name, f"!{run}" if name.startswith("cred") else run)
+    for name, value in (
+        ("filter.evil.required", "true"),
+        ("core.repositoryFormatVersion", "1"),
+        ("extensions.partialClone", "origin"),
+        ("remote.origin.url", "ssh://127.0.0.1/x"),
+        ("remote.origin.promisor", "true"),
+        ("url.ext::touch /x .insteadOf", "https://"),
+        ("protocol.allow", "always"),
+        ("alias.status", f"!{run}"),
+    ):
+        upstream_fake.git(upstream, "config", name, value)
+    owned.unlink(missing_ok=True)
+    done = sync_branches(synced, str(upstream))
+    assert (done.branches[0].commits, done.dirty) == (5, True)
+    lose_file(upstream, "flash_attn/cute/interface.py")
+    with pytest.raises(Fa4AsvError, match="is a partial clone|is not whole"):
+        sync_branches(synced, str(upstream), ["main:again"])
+    tip = upstream_fake.git(upstream, "rev-parse", "main")
+    (upstream / ".git" / "objects" / tip[:2] / tip[2:]).unlink()
+    with pytest.raises(Fa4AsvError, match="has no branch 'main~1'"):
+        sync_branches(synced, str(upstream), ["main~1:before"])
+    assert not owned.exists()
+
+
+def test_a_filter_that_cannot_be_switched_off_is_not_asked(synced, upstream, tmp_path):
+    owned = tmp_path / "owned"
+    (upstream / ".gitattributes").write_text("*.py filter=a=b\n")
+    (upstream / "flash_attn" / "cute" / "interface.py").write_text("VERSION = 'dirty'\n")
+    upstream_fake.git(upstream, "config", "filter.a=b.clean", f"touch {owned}")
+    assert sync_branches(synced, str(upstream)).dirty is False
+    assert not owned.exists()
+
+
+def test_a_rewritten_address_starts_no_helper(synced, tmp_path, monkeypatch):
+    """`insteadOf` is the person's own, and still no remote helper may come of it."""
+    owned = tmp_path / "owned"
+    (tmp_path / "gitconfig").write_text(
+        f'[url "ext::touch {owned} "]\n\tinsteadOf = https://evil.invalid/\n[protocol]\n\tallow = always\n'
+    )
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    with pytest.raises(Fa4AsvError, match="transport 'ext' not allowed"):
+        sync_branches(synced, "https://evil.invalid/x")
+    assert not owned.exists()
+
+
+# What other tools read of a folder they work in. None of it is obeyed, all of it is laid out as it was committed.
+FOREIGN = {
+    ".gitattributes": "*.py export-ignore\n* text eol=crlf ident working-tree-encoding=UTF-16 export-subst filter=evil\n",
+    "interface.py": "VERSION = 'evil'\n# $Id$ $Format:%H$\n",
+    "asv.conf.json": '{"version": 1, "repo": "/nowhere", "plugins": ["evil"]}\n',
+    "uv.toml": 'index-url = "http://127.0.0.1:9"\n',
+    "pip.conf": "[global]\nindex-url = http://127.0.0.1:9\n",
+    "sitecustomize.py": "raise SystemExit('evil')\n",
+    "evil.pth": "import evil\n",
+    ".env": "UV_DEFAULT_INDEX=http://127.0.0.1:9\n",
+    ".python-version": "2.7\n",
+    "setup.py": "raise SystemExit('evil')\n",
+    "setup.cfg": "[easy_install]\nindex_url = http://127.0.0.1:9\n",
+    ".gitmodules": '[submodule "x"]\n\tpath = x\n\turl = ext::touch /x\n',
+    ".config/git/attributes": "* export-ignore\n",
+}
+
+
+def test_a_commits_own_files_for_other_tools_are_laid_out_and_not_obeyed(synced, upstream, monkeypatch):
+    cute = upstream / "flash_attn" / "cute"
+    for name, text in FOREIGN.items():
+        (cute / name).parent.mkdir(parents=True, exist_ok=True)
+        (cute / name).write_text(text)
+    (cute / "link.py").symlink_to("/etc/passwd")
+    (upstream / "asv.conf.json").write_text(FOREIGN["asv.conf.json"])
+    quiet = ["-c", "core.attributesFile=/dev/null"]
+    for path in (*FOREIGN, "link.py", "pyproject.toml"):
+        content = b"/etc/passwd" if path == "link.py" else (cute / path).read_bytes()
+        blob = upstream_fake.git(upstream, "hash-object", "-w", "--no-filters", "--stdin", stdin=content)
+        mode = "120000" if path == "link.py" else "100644"
+        upstream_fake.git(
+            upstream, "update-index", "--add", "--cacheinfo", f"{mode},{blob},flash_attn/cute/{path}"
+        )
+    upstream_fake.git(upstream, *quiet, "commit", "-q", "-m", "evil", day=6)
+    sync_branches(synced, str(upstream))
+    source = lay_source(synced, resolve(synced, "main"))
+    laid = {
+        path.relative_to(source.folder / "flash_attn" / "cute").as_posix(): path.read_text()
+        for path in (source.folder / "flash_attn" / "cute").rglob("*")
+        if path.is_file()
+    }
+    assert laid == {**FOREIGN, "pyproject.toml": upstream_fake.PYPROJECT}
+    assert sorted(path.name for path in source.folder.iterdir()) == [
+        "flash_attn",
+        f"flash_attn_4-0+g{source.commit[:10]}.dist-info",
+    ], "what stands beside the package is ours: no sitecustomize, no .pth, no entry point"
+    with FakeIndex() as index:
+        index.add("nvidia-cutlass-dsl", "4.6.2")
+        monkeypatch.setenv("UV_DEFAULT_INDEX", index.url)
+        monkeypatch.setenv("UV_CACHE_DIR", str(synced.root / "cache"))
+        index_fake_free(monkeypatch)
+        lock = source.lock(synced, "cu12", Policy("day"))
+    assert lock.packages == {"nvidia-cutlass-dsl": "4.6.2"}
+    assert Project.find(source.folder).root == synced.root
+
+
+def index_fake_free(monkeypatch) -> None:
+    for name in ("UV_FIND_LINKS", "UV_INDEX", "UV_NO_INDEX", "UV_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("name", ["..", ".git"])
+def test_a_tree_that_leads_out_of_its_folder_is_not_laid_out(synced, name):
+    def write(kind: str, text: bytes) -> bytes:
+        return git(
+            synced.repository, "hash-object", "-t", kind, "-w", "--literally", "--stdin", stdin=text
+        ).strip()
+
+    blob = bytes.fromhex(write("blob", b"x").decode())
+    inner = bytes.fromhex(write("tree", b"100644 evil.py\0" + blob).decode())
+    for folder in (name, "cute", "flash_attn"):
+        inner = bytes.fromhex(write("tree", f"40000 {folder}\0".encode() + inner).decode())
+    person = b"A <a@b> 1780000000 +0000"
+    made = write(
+        "commit", b"tree %s\nauthor %s\ncommitter %s\n\nevil\n" % (inner.hex().encode(), person, person)
+    )
+    with pytest.raises(
+        Fa4AsvError, match=f"holds a file named '{name}/evil.py'; its sources are not laid out"
+    ):
+        lay_source(synced, made.decode())
+    assert not list(synced.root.parent.rglob("evil.py"))
 
 
 @pytest.fixture

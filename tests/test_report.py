@@ -85,7 +85,7 @@ def test_the_newest_release_is_judged_and_swapping_the_sides_inverts_it(small):
     top = headline(model, timeline(model, []))
     assert (top.label, top.before, top.verdict) == ("4.0.0b3", "4.0.0b2", "worse")
     assert top.sentences == [
-        "Worse: 1 kernel or call; most of all fwd_d128_full on sm_100, cu13: instructions 900 → 990 (+10.0\xa0%)."
+        "Worse: 1 figure of 1 case (cu13); most of all fwd_d128_full on sm_100, cu13: instructions 900 → 990 (+10.0\xa0%)."
     ]
     first, second, third = (release for release in model.releases)
     write_pair(small, second, kernels(instructions=990), compiler="4.8.0")

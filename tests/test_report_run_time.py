@@ -9,6 +9,7 @@ from statistics import fmean
 
 import pytest
 
+from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.project import Project
 from fa4_asv.compare.false_alarms import rate_interval
 from fa4_asv.compare.noise import noise_of, totals
@@ -173,7 +174,7 @@ def test_a_release_whose_kernels_look_better_says_that_it_crashes(clock):
     """Wherever the release counts as better: its page, the event's, the lists of both, the support map, the first page."""
     model = model_of(clock)
     (step,) = (one for one in timeline(model, []).steps if one.after.label == "4.0.0b7")
-    assert [event.better for event in step.events] == [True]
+    assert [event.effect for event in step.events] == ["better"]
     site = made(clock)
     said = f"1 of 3 calls is broken: AcceleratorError: CUDA error: an illegal memory access (backward {BACK.name})"
     assert said in site["releases/4.0.0b7.html"] and said in site["events/4.0.0b7-cu13-sm_90.html"]
@@ -234,15 +235,20 @@ def test_two_machines_stand_beside_each_other_as_ratios_only(clock):
 
 
 def test_foreign_words_are_text_and_never_markup(clock):
-    machine = 'box-h200 "><script>alert(1)'
+    machine = "box-h200"
     for number, release in enumerate(model_of(clock).releases, 1):
         write_pair(clock, release, groups(number, why=HOSTILE), machine=machine)
     site = made(clock)
-    assert f"run-time-{machine}.html" in site
     for name, text in site.items():
         assert "<script" not in text, name
     page = site[f"run-time/{machine}/backward-{BACK.name}.html"]
     assert "&lt;script&gt;alert(&#34;x&#34;)&lt;/script&gt;" in page
+
+
+def test_a_machine_whose_name_is_markup_is_refused_before_any_page(clock):
+    write_pair(clock, model_of(clock).releases[0], groups(1), machine='box-h200 "><script>alert(1)')
+    with pytest.raises(Fa4AsvError, match="with markup or control characters"):
+        made(clock)
 
 
 def test_the_order_of_the_files_does_not_enter(clock):

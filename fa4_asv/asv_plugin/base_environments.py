@@ -15,13 +15,13 @@ from pathlib import Path
 
 from asv import util
 from asv.console import log
-from uv import find_uv_bin
 
 from fa4_asv.asv_plugin import selection
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import only_one
 from fa4_asv.base.machine import NOGPU, python_tag
 from fa4_asv.base.project import Project
+from fa4_asv.base.uv_command import uv_command, uv_environment
 from fa4_asv.catalog.benchmarks import GROUPS, TORCHES
 
 VARIABLE = "FA4_ASV_TORCHES"
@@ -147,8 +147,8 @@ class Bases:
             # torches by uv: they bring gigabytes of CUDA libraries, which uv keeps once and links.
             if further:
                 steps = [
-                    [find_uv_bin(), "venv", "--quiet", "--python", sys.executable, str(folder)],
-                    [find_uv_bin(), "pip", "install", "--quiet", "--python", str(python), "-r", str(wanted)],
+                    uv_command("venv", "--quiet", "--python", sys.executable, str(folder)),
+                    uv_command("pip", "install", "--quiet", "--python", str(python), "-r", str(wanted)),
                 ]
             else:
                 steps = [
@@ -180,7 +180,7 @@ def _is_whole(folder: Path, pins: str) -> bool:
 
 def _step(command: list[str], timeout: float) -> None:
     try:
-        util.check_call(command, timeout=timeout)
+        util.check_call(command, timeout=timeout, env=uv_environment())
     except (util.ProcessError, OSError) as error:
         words = str(getattr(error, "stderr", "") or error).strip().splitlines()[-1]
         raise util.UserError(f"cannot make the base environment with torch: {words}") from None

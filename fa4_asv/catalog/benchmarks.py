@@ -34,8 +34,9 @@ class Group:
 
     `exact` figures are the same wherever they are made and stand under machine `nogpu`; others belong
     to the machine whose clock measured them. `device` ("cuda", "cpu"), `backward` and `what` are those of run-time
-    groups: what one process measures of a case, see measure/runtime/worker.py. `version` is what its benchmarks tell
-    asv: what an older one recorded means something else, and is missing. Classes of one file share it where they share a base.
+    groups: what one process measures of a case, see measure/runtime/worker.py. `version` is the only
+    version number of its benchmarks: asv is told it, and the caches of measured records and of refused answers have it in their
+    key. Raise it when cases, inputs, stand-ins, guard or what is read or timed change meaning; what an older one recorded is missing then.
     """
 
     name: str
@@ -90,6 +91,10 @@ _STANDARD = {
     "d192_128": standard(192, 128),
     "d256": standard(256),
 }
+
+# Of traced memory and of its growth, which are read from the same traces. Measured peaks are held against them as
+# well (`untraced_bytes`): raise the version of `allocated`, too.
+_TRACE_VERSION = "1"
 
 # What is traced: direction, then the shape. Full attention stands for causal: a mask allocates nothing.
 TRACED: dict[str, tuple[bool, SdpaShape]] = {
@@ -248,12 +253,14 @@ _GROUPS = (
             "extra_bytes": ("bytes", "memory beyond inputs and outputs"),
         },
         tuple((arch, name) for arch in ARCHES for name in TRACED),
+        version=_TRACE_VERSION,
     ),
     Group(
         "growth",
         "memory.Growth.track_",
         {"growth_bytes": ("bytes", "growth of peak memory with the sequence")},
         tuple((arch, family) for arch in ARCHES for family in FAMILIES),
+        version=_TRACE_VERSION,
     ),
     Group(
         "route",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 import threading
@@ -70,7 +71,28 @@ def run(arguments: list[str] | None = None) -> Any:
         # Slurm, systemd and `timeout` end a command so: as on Ctrl-C, what it started ends with it.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return main(args=arguments, prog_name="fa4-asv")
+        try:
+            return main(args=arguments, prog_name="fa4-asv")
+        finally:
+            if sys.stdout is not None:  # closed by `>&-`
+                sys.stdout.flush()  # here, where what goes wrong can be told
     except Fa4AsvError as error:
         click.echo(f"fa4-asv: {error}", err=True)
         sys.exit(error.exit_code)
+    except BrokenPipeError:  # of `fa4-asv list | head`: the reader has enough
+        _write_no_more()
+        sys.exit(1)
+    except OSError as error:
+        _write_no_more()
+        what = f"cannot use {error.filename}" if error.filename else "cannot write the output"
+        click.echo(f"fa4-asv: {what}: {error.strerror or error}", err=True)
+        sys.exit(2)
+
+
+def _write_no_more() -> None:
+    """What stands in stdout's buffer goes nowhere: at the end Python would try once more, and say so."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - os.devnull is no path of ours
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import click
 from rich.console import Console
@@ -11,7 +12,15 @@ from rich.console import Console
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.project import Project
-from fa4_asv.compare.changes import changes_between, recorded, render, render_figures, toolchain_changes
+from fa4_asv.compare.changes import (
+    Record,
+    counts,
+    exact_changes,
+    recorded,
+    render,
+    render_figures,
+    toolchain_changes,
+)
 from fa4_asv.compare.neighbours import Step, render_steps, steps_json, steps_of
 from fa4_asv.history.manifest import Manifest
 
@@ -29,7 +38,7 @@ from fa4_asv.history.manifest import Manifest
 def changes(
     flavour: str, policy: str, last: int, limit: int, figures: bool, as_json: bool, machine: str
 ) -> None:
-    """What changed between recorded releases: in the compiled kernels, or in the run time on a machine.
+    """What changed between recorded releases: figures that need no GPU, or the run time on a machine.
 
     With --machine, each release that a sweep timed there is compared with the one before: faster, slower,
     same or unclear. docs/verdicts.md has the rule.
@@ -55,19 +64,33 @@ def changes(
         return
     if len(records) < 2:
         raise Fa4AsvError(f"{len(records)} recorded release(s) of this series; a comparison needs two")
-    pairs = [
-        {
-            "before": before.release,
-            "after": after.release,
-            "toolchain": toolchain_changes(before, after),
-            "changes": [
-                {"case": c.case, "metric": c.metric, "before": c.before, "after": c.after, "change": c.change}
-                for c in changes_between(before, after)
-            ],
-        }
-        for before, after in zip(records, records[1:], strict=False)
-    ]
+    pairs = [_json(before, after) for before, after in zip(records, records[1:], strict=False)]
     click.echo(json.dumps(pairs, indent=1))
+
+
+def _json(before: Record, after: Record) -> dict[str, Any]:
+    """Every change between two neighbours; `worse` and `better` count figures, as `fa4-asv compare` does."""
+    found = exact_changes(before, after)
+    worse, better = counts(found)
+    return {
+        "before": before.release,
+        "after": after.release,
+        "toolchain": toolchain_changes(before, after),
+        "worse": worse.figures,
+        "better": better.figures,
+        "changes": [
+            {
+                "group": change.group,
+                "case": change.case,
+                "metric": change.metric,
+                "before": change.before,
+                "after": change.after,
+                "change": change.change,
+                "effect": change.effect,
+            }
+            for change in found
+        ],
+    }
 
 
 def _on_the_clock(steps: Sequence[Step], limit: int, as_json: bool) -> None:

@@ -92,9 +92,11 @@ def _sync_releases(project: Project, quiet: bool) -> dict[str, Any]:
         click.echo(f"{done.total} releases in the history, {done.fetched} fetched now")
         for version in done.yanked:
             click.echo(f"{version} is yanked on the registry; it stays in the history with that label")
+    if done.damage:
+        click.echo(f"the history was damaged ({done.damage}) and is built anew", err=True)
     if done.lost:
         names = ", ".join(done.lost)
-        click.echo(f"the history was damaged and is built anew; sync its branches again: {names}", err=True)
+        click.echo(f"branches that were not whole in it; sync them again: {names}", err=True)
     return {"releases": done.total, "fetched": done.fetched, "yanked": done.yanked}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,8 +13,9 @@ from rich.table import Table
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.machine import NOGPU
 from fa4_asv.catalog.benchmarks import GROUPS
-from fa4_asv.catalog.metrics import METRICS
+from fa4_asv.compare import policy
 from fa4_asv.history.manifest import Manifest
+from fa4_asv.record.formatting import counted
 from fa4_asv.record.schema import CaseRecord, Sidecar
 from fa4_asv.record.store import all_pairs, series_of
 
@@ -32,7 +33,10 @@ def weight(before: float | None, after: float | None, metric: str = "") -> float
 
 @dataclass(frozen=True)
 class Change:
-    """One metric of one case that differs between two releases, or a state that does."""
+    """One metric of one case that differs between two releases, or (metric "state") its state does.
+
+    `states` are those of the case before and after, `words` the reason of the later one where they differ.
+    """
 
     before_release: str
     release: str
@@ -42,6 +46,14 @@ class Change:
     after: int | None
     words: str = ""
     group: str = "codegen"
+    states: tuple[str, str] = ("measured", "measured")
+
+    @property
+    def effect(self) -> str:
+        """Worse, better or neither, as the policy says."""
+        if self.before is None or self.after is None:
+            return policy.effect_of_states(*self.states)
+        return policy.effect_of_figures(self.metric, self.before, self.after)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -57,7 +69,7 @@ class Change:
     def change(self) -> str:
         """Percent, or words where a percentage says nothing."""
         if self.before is None or self.after is None:
-            return self.words
+            return " -> ".join(self.states) + (f": {self.words}" if self.words else "")
         if self.before == 0:
             return "new"
         if self.after == 0:
@@ -96,7 +108,35 @@ def changes_between(before: Record, after: Record, group: str = "codegen") -> li
     found: list[Change] = []
     for case in sorted(old.keys() & new.keys()):
         found += case_changes(before.release, after.release, case, old[case], new[case], group)
-    return sorted(found, key=lambda change: (-change.weight, change.case, change.metric))
+    return _largest_first(one for one in found if _means_the_same(before, after, one))
+
+
+def exact_changes(before: Record, after: Record) -> list[Change]:
+    """The same of all exact groups together."""
+    groups = [group.name for group in GROUPS.values() if group.exact]
+    return _largest_first(change for name in groups for change in changes_between(before, after, name))
+
+
+def _largest_first(changes: Iterable[Change]) -> list[Change]:
+    return sorted(changes, key=lambda change: (-change.weight, change.case, change.metric))
+
+
+def _means_the_same(before: Record, after: Record, change: Change) -> bool:
+    if change.metric == "state":
+        return True
+    return is_comparable(before.versions, after.versions, GROUPS[change.group].benchmark(change.metric))
+
+
+def is_comparable(before: Mapping[str, str], after: Mapping[str, str], benchmark: str) -> bool:
+    """Whether both sides measured with the same version of a benchmark; an unknown version is no difference."""
+    versions = {side[benchmark] for side in (before, after) if side.get(benchmark)}
+    return len(versions) < 2
+
+
+def counts(changes: Iterable[Change]) -> tuple[policy.Count, policy.Count]:
+    """Worse, and better."""
+    effects = [(change.key, change.effect) for change in changes]
+    return policy.count_of(effects, policy.WORSE), policy.count_of(effects, policy.BETTER)
 
 
 def case_changes(
@@ -106,8 +146,7 @@ def case_changes(
     if "not run" in (old.state, new.state):
         return []
     if old.state != new.state:
-        words = f"{old.state} -> {new.state}" + (f": {new.why}" if new.why else "")
-        return [Change(was, now, case, "state", None, None, words, group)]
+        return [Change(was, now, case, "state", None, None, new.why, group, (old.state, new.state))]
     return [
         Change(was, now, case, metric, old.figures[metric], new.figures[metric], "", group)
         for metric in GROUPS[group].metrics
@@ -115,9 +154,14 @@ def case_changes(
     ]
 
 
-def _run_cases(record: Record) -> set[str]:
-    cases = record.sidecar.groups.get("codegen", {})
-    return {case for case, found in cases.items() if found.state != "not run"}
+def _run_cases(record: Record) -> set[tuple[str, str]]:
+    groups = {name: record.sidecar.groups.get(name, {}) for name, group in GROUPS.items() if group.exact}
+    return {
+        (name, case)
+        for name, cases in groups.items()
+        for case, found in cases.items()
+        if found.state != "not run"
+    }
 
 
 def toolchain_changes(before: Record, after: Record) -> list[str]:
@@ -140,28 +184,37 @@ def render(records: Sequence[Record], console: Console, limit: int = 12) -> None
     if len(records) < 2:
         raise Fa4AsvError(f"{len(records)} recorded release(s) of this series; a comparison needs two")
     for before, after in zip(records, records[1:], strict=False):
-        found = changes_between(before, after)
+        found = exact_changes(before, after)
         shared = _run_cases(before) & _run_cases(after)
+        worse, better = counts(found)
         console.print(f"[bold]{escape(before.release)} -> {escape(after.release)}[/bold]: ", end="")
         console.print(
-            f"{len(found)} figures changed in {len({c.case for c in found})} of {len(shared)} kernels"
+            f"{counted(len(found), 'figure')} changed in {len({c.key for c in found})} of {len(shared)} cases; "
+            f"{_count(worse)} worse, {_count(better)} better"
         )
         packages = toolchain_changes(before, after)
         console.print(f"  toolchain: {escape(', '.join(packages)) if packages else 'the same'}")
         if not found:
             continue
-        table = Table("arch", "kernel", "metric", "before", "after", "change")
-        table.columns[1].no_wrap = True  # a case's name is what a person types next
-        for column in table.columns[3:]:
+        table = Table("case", "metric", "before", "after", "change", "effect")
+        table.columns[0].no_wrap = True  # a case's name is what a person types next
+        for column in table.columns[2:5]:
             column.justify = "right"
         for change in found[:limit]:
-            arch, _, case = change.case.partition("/")
-            title = METRICS[change.metric][1] if change.metric in METRICS else change.metric
+            metrics = GROUPS[change.group].metrics
+            title = metrics[change.metric][1] if change.metric in metrics else change.metric
             sides = ["" if side is None else f"{side:,}" for side in (change.before, change.after)]
-            table.add_row(escape(arch), escape(case), title, *sides, escape(change.change))
+            table.add_row(escape(change.case), title, *sides, escape(change.change), change.effect)
         console.print(table)
         if len(found) > limit:
             console.print(f"  and {len(found) - limit} more (--limit)")
+
+
+def _count(found: policy.Count) -> str:
+    """ "4 figures of 2 cases", or "none"."""
+    if not found.figures:
+        return "none"
+    return f"{counted(found.figures, 'figure')} of {counted(found.cases, 'case')}"
 
 
 def render_figures(records: Sequence[Record], console: Console, limit: int = 16) -> None:

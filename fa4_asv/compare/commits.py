@@ -7,19 +7,14 @@ the source did, so both get HEAD's, unless the commits between them changed the 
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass
 from typing import Any
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.project import Project
+from fa4_asv.history.demands import project_table
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.history.repository import CUTE, git, read_file, resolve, tree_of
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 TOOLCHAIN_VARIABLE = "FA4_ASV_TOOLCHAIN"
 # Upstream's "Add fake tensor mode support for compile-only test passes" of 2026-03-03; every release is newer.
@@ -125,9 +120,5 @@ def pins_in(text: str, name: str) -> dict[str, Any]:
 
     Raises Fa4AsvError, which calls whose it is by `name`.
     """
-    try:
-        found = tomllib.loads(text)["project"]
-        names = ("requires-python", "dependencies", "optional-dependencies")
-        return {name: found.get(name) for name in names}
-    except (tomllib.TOMLDecodeError, KeyError, AttributeError) as error:
-        raise Fa4AsvError(f"the pyproject.toml of {name} cannot be read: {error}") from None
+    found = project_table(text, name)
+    return {name: found.get(name) for name in ("requires-python", "dependencies", "optional-dependencies")}

@@ -15,9 +15,20 @@ from rich.table import Table
 from rich.text import Text
 
 from fa4_asv.base.escape import code, one_line
+from fa4_asv.compare import policy
 from fa4_asv.compare.rows import Row
 from fa4_asv.compare.sides import Comparison, Side
-from fa4_asv.compare.words import Line, by_metric, headline, line_of, origin, others, packages, toolchain
+from fa4_asv.compare.words import (
+    Line,
+    by_metric,
+    headline,
+    line_of,
+    origin,
+    others,
+    packages,
+    toolchain,
+    without_effect,
+)
 from fa4_asv.record.formatting import counted
 from fa4_asv.record.schema import SUITE
 
@@ -29,8 +40,8 @@ _WORDS = 160  # of a reason in a table
 
 
 def exit_code(found: Sequence[Comparison]) -> int:
-    """0 nothing worse, 1 something worse."""
-    return int(any(each.worse for each in found))
+    """The policy's, over all flavours."""
+    return policy.exit_code(row.effect for each in found for row in each.rows)
 
 
 # Text
@@ -55,6 +66,7 @@ def _parts(found: Comparison) -> list[tuple[str, list[Row]]]:
         ("Worse", found.worse),
         ("Better", found.better),
         ("Neither worse nor better; docs/verdicts.md says what to do", others(found)),
+        ("Changes too small, or not judged", without_effect(found)),
     ]
 
 

@@ -15,7 +15,8 @@ from fa4_asv.base.escape import one_line
 from fa4_asv.base.project import Project
 from fa4_asv.compare.changes import Record, recorded, toolchain_changes
 from fa4_asv.compare.formats import row_json, table
-from fa4_asv.compare.rows import BETTER, WORSE, Measured, Row, compare
+from fa4_asv.compare.policy import BETTER, WORSE
+from fa4_asv.compare.rows import Measured, Row, compare
 from fa4_asv.compare.sweeps import Pools, pools_of, sidecars_of
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.record.turns import HISTORY

@@ -12,29 +12,15 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from fa4_asv.catalog.benchmarks import CHILDREN, GROUPS, SAMPLES, Group
-from fa4_asv.compare.changes import weight
+from fa4_asv.compare import policy
+from fa4_asv.compare.changes import is_comparable, weight
+from fa4_asv.compare.policy import NEITHER
 from fa4_asv.compare.sweeps import Pools, judged
 from fa4_asv.compare.verdicts import NOT_COMPARABLE, Round, Verdict, verdict
 from fa4_asv.record.schema import CaseRecord
 from fa4_asv.record.turns import is_of_a_sweep
 
 Groups = Mapping[str, Mapping[str, CaseRecord]]
-
-WORSE, BETTER, NEITHER = "worse", "better", ""
-# A verdict's effect where it does not depend on what was before.
-_EFFECTS = {"more": WORSE, "slower": WORSE, "less": BETTER, "faster": BETTER}
-# Before and after of a case's state: what is said, and what it means for who merges it.
-_STATES = {
-    ("measured", "unsupported"): ("newly unsupported", WORSE),
-    ("measured", "broken"): ("newly broken", WORSE),
-    ("unsupported", "broken"): ("newly broken", WORSE),
-    ("unsupported", "measured"): ("newly supported", BETTER),
-    ("broken", "measured"): ("newly working", BETTER),
-    # A refusal in words instead of a failure.
-    ("broken", "unsupported"): ("newly unsupported", BETTER),
-}
-# Errors that differ by less are not told apart: another order of rounding moves them that far.
-ERROR_ALIKE = 0.1
 
 
 @dataclass(frozen=True)
@@ -129,9 +115,10 @@ def _case(
         for metric in metrics:
             yield _figure(group, case, metric, (old, new), sides)
     elif old and new and old.state != new.state:
-        said, effect = _STATES[old.state, new.state]
+        change = policy.STATES[old.state, new.state]
         why = new.why or (f"was: {old.why}" if old.why else "")
-        yield Row(group.name, case, "", said, f"{old.state}-to-{new.state}", effect, words=why)
+        reason = f"{old.state}-to-{new.state}"
+        yield Row(group.name, case, "", change.name, reason, change.effect, words=why)
     elif new:
         yield Row(group.name, case, "", NOT_COMPARABLE, f"both-{new.state}", words=new.why)
 
@@ -158,9 +145,10 @@ def _figure(
     sides: tuple[Measured, Measured],
 ) -> Row:
     """Two measured cases: one metric of them."""
-    versions = [side.versions.get(group.benchmark(metric), "") for side in sides]
-    if all(versions) and versions[0] != versions[1]:
-        words = f"versions {versions[0]} and {versions[1]} of {group.benchmark(metric)}: measure both again"
+    name = group.benchmark(metric)
+    if not is_comparable(sides[0].versions, sides[1].versions, name):
+        versions = " and ".join(side.versions[name] for side in sides)
+        words = f"versions {versions} of {name}: measure both again"
         return Row(group.name, case, metric, NOT_COMPARABLE, "benchmark-version", words=words)
     if not group.exact:
         return _sampled(group, case, metric, *records, {**sides[0].pools, **sides[1].pools})
@@ -169,8 +157,24 @@ def _figure(
         return _lacking(group, case, metric, base, head)
     said = "equal" if base == head else "more" if head > base else "less"
     same = records[0].sha256 and records[0].sha256 == records[1].sha256
-    reason = "same-cubin" if same else "exact"
-    effect, words = _EFFECTS.get(said, NEITHER), _checks(group, *records)
+    return _exact(group, case, metric, (said, "same-cubin" if same else "exact"), base, head, records)
+
+
+def _exact(
+    group: Group,
+    case: str,
+    metric: str,
+    found: tuple[str, str],
+    base: float,
+    head: float,
+    records: tuple[CaseRecord, CaseRecord],
+) -> Row:
+    """The row of two figures that no clock measured, with a verdict and its reason; the policy says what it means."""
+    said, reason = found
+    effect = policy.effect_of_figures(metric, base, head) if said in ("more", "less") else NEITHER
+    if said in ("more", "less") and not effect:
+        reason = policy.reason_without_effect(metric)
+    words = _checks(group, *records)
     return Row(group.name, case, metric, said, reason, effect, base, head, ratio(base, head), words=words)
 
 
@@ -207,33 +211,19 @@ def _sampled(group: Group, case: str, metric: str, old: CaseRecord, new: CaseRec
             centres = [record.samples.get("centre", []) for record in (old, new)]
             return _clocked(group, case, metric, judged(pools, group.name, case, old, new), *centres)
         return _timed(group, case, metric, old, new)
-    said, reason = _counted(base, head, alike=group.what == "errors")
-    was, now = median(base), median(head)
-    effect = _EFFECTS.get(said, NEITHER)
-    return Row(
-        group.name,
-        case,
-        metric,
-        said,
-        reason,
-        effect,
-        was,
-        now,
-        ratio(was, now),
-        words=_checks(group, old, new),
-    )
+    found = _counted(base, head, metric if group.what == "errors" else "")
+    return _exact(group, case, metric, found, median(base), median(head), (old, new))
 
 
-def _counted(base: Sequence[float], head: Sequence[float], alike: bool) -> tuple[str, str]:
+def _counted(base: Sequence[float], head: Sequence[float], error: str) -> tuple[str, str]:
     """Bytes, checks and errors of a card: exact where every process said the same, else by their ranges.
 
-    `alike` is for errors: rounding in another order moves them a little either way.
+    `error` is the metric of an error, "" of others: rounding in another order moves errors a little either way.
     """
     constant = len(set(base)) == len(set(head)) == 1
     if constant and base[0] == head[0]:
         return "equal", "exact"
-    low, high = sorted((median(base), median(head)))
-    if alike and high <= low * (1 + ERROR_ALIKE):
+    if error and not policy.is_large(error, median(base), median(head)):
         return "same", "errors-alike"
     reason = "exact" if constant else "ranges-apart"
     if min(head) > max(base):
@@ -273,7 +263,7 @@ def _clocked(
         metric,
         found.name,
         found.code,
-        _EFFECTS.get(found.name, NEITHER),
+        policy.effect_of_verdict(found.name),
         median(base),
         median(head),
         change,

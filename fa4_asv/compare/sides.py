@@ -13,7 +13,8 @@ from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.compare.changes import package_changes
 from fa4_asv.compare.commits import Commit, Plan
-from fa4_asv.compare.rows import BETTER, WORSE, Measured, Row, compare
+from fa4_asv.compare.policy import BETTER, WORSE
+from fa4_asv.compare.rows import Measured, Row, compare
 from fa4_asv.compare.sweeps import Pools, pools_of, sidecars_of
 from fa4_asv.record.schema import SUITE, Sidecar
 from fa4_asv.record.store import all_pairs, iter_results, sidecar_path, sound_pairs

@@ -1,6 +1,6 @@
 """Whether two commits differ, from the centres of several fresh processes on either side.
 
-The rule is fixed before anything runs: CONFIDENCE, RELEVANT and NOTICED stand here, and
+The rule is fixed before anything runs: CONFIDENCE and NOTICED stand here, RELEVANT in `policy`, and
 tools/sampler_power.py computes how often it is wrong. Standard library only.
 """
 
@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import fmean
 
+from fa4_asv.compare.policy import SMALLEST_TIME
+
 CONFIDENCE = 0.99  # of the interval: at most 1 % of unchanged points are called faster or slower
-RELEVANT = 0.005  # a change counts from here, and a verdict needs it as well as the interval
+RELEVANT = SMALLEST_TIME  # a change counts from here, and a verdict needs it as well as the interval
 NOTICED = 0.01  # the change that "same" rules out
 MIN_ROUNDS = 3  # a side: the interval of two processes is 25 times their spread
 NOT_COMPARABLE = "not comparable"

@@ -6,12 +6,14 @@ from collections import Counter
 from dataclasses import dataclass
 
 from fa4_asv.catalog.benchmarks import GROUPS
+from fa4_asv.compare.policy import BETTER, NEITHER, WORSE, count_of
 from fa4_asv.compare.rows import Row
 from fa4_asv.compare.sides import Comparison, Side
 from fa4_asv.compare.verdicts import NOT_COMPARABLE
 from fa4_asv.record.formatting import counted
 
 NEWS = ("newly broken", "newly unsupported", "newly working", "newly supported", "new", "gone")
+_CHANGED = ("more", "less")
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,14 @@ def change(row: Row) -> str:
 
 def headline(found: Comparison) -> str:
     """The summary in a sentence."""
-    if not found.worse:
+    worse = count_of((((row.group, row.case), row.effect) for row in found.rows), WORSE)
+    if not worse.figures:
         start = "Nothing is worse"
     else:
-        start = f"{counted(len(found.worse), 'figure')} of {counted(_cases(found.worse), 'case')} worse"
+        start = f"{counted(worse.figures, 'figure')} of {counted(worse.cases, 'case')} worse"
     rest = [f"{len(found.better)} better"]
+    if small := without_effect(found):
+        rest.append(f"{counted(len(small), 'change')} too small or not judged")
     counts = found.counts
     rest += [
         f"{counts[name]} {name}" for name in ("equal", "same", "unclear", NOT_COMPARABLE) if counts[name]
@@ -83,16 +88,12 @@ def headline(found: Comparison) -> str:
     return ", ".join([start, *rest]) + (f"; of cases: {', '.join(states)}" if states else "")
 
 
-def _cases(rows: list[Row]) -> int:
-    return len({(row.group, row.case) for row in rows})
-
-
 def by_metric(found: Comparison) -> list[tuple[str, int, int, int]]:
     """(figure, worse, better, neither) for each metric, in the order of the table of groups."""
     tallies: dict[str, Counter[str]] = {}
     for row in found.rows:
         tallies.setdefault(title(row) if row.metric else "state of a case", Counter())[row.effect] += 1
-    return [(name, tally["worse"], tally["better"], tally[""]) for name, tally in tallies.items()]
+    return [(name, tally[WORSE], tally[BETTER], tally[NEITHER]) for name, tally in tallies.items()]
 
 
 def origin(side: Side) -> str:
@@ -119,5 +120,11 @@ def packages(found: Comparison) -> str:
 
 def others(found: Comparison) -> list[Row]:
     """The rows that are neither worse nor better but say more than "equal": news, unclear, not comparable."""
-    dull = ("equal", "same")
+    dull = ("equal", "same", *_CHANGED)
     return [row for row in found.rows if not row.effect and row.verdict not in dull]
+
+
+def without_effect(found: Comparison) -> list[Row]:
+    """The changes that are neither worse nor better, the furthest apart first."""
+    rows = [row for row in found.rows if not row.effect and row.verdict in _CHANGED]
+    return sorted(rows, key=lambda row: -row.weight)

@@ -15,7 +15,9 @@ from pathlib import Path
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.project import Project
 from fa4_asv.history import remote as theirs
+from fa4_asv.history.objects import borrow, copy_objects, missing_objects
 from fa4_asv.history.remote import Remote
+from fa4_asv.history.repair import damage_of, repair
 from fa4_asv.history.repository import (
     CUTE,
     NO_HISTORY,
@@ -24,7 +26,6 @@ from fa4_asv.history.repository import (
     has_history,
     history_lock,
     move_refs,
-    repair,
     scratch_repository,
 )
 
@@ -67,6 +68,10 @@ def sync_branches(project: Project, source: str, wanted: Sequence[str] = (), eve
         raise Fa4AsvError(NO_HISTORY)
     with history_lock(project):
         repair(project)
+        if damage := damage_of(project.repository):
+            raise Fa4AsvError(
+                f"the history is damaged ({damage}); `fa4-asv history sync` builds it anew and keeps the branches that are whole"
+            )
         chosen, left_out = _choose(project, found, wanted, every)
         aside = scratch_repository(project)
         try:
@@ -84,7 +89,7 @@ def sync_branches(project: Project, source: str, wanted: Sequence[str] = (), eve
         finally:
             shutil.rmtree(aside, ignore_errors=True)
         done = tuple(_told(project, name, old.get(name, ""), tip) for name, tip in tips.items())
-        move_refs(project, [f"update {_HEADS}{name} {tip}" for name, tip in tips.items()])
+        move_refs(project.repository, [f"update {_HEADS}{name} {tip}" for name, tip in tips.items()])
     return Fetched(done, left_out, theirs.is_dirty(found))
 
 
@@ -150,30 +155,13 @@ def _holds_fa4(aside: Path, found: Remote, tip: str) -> bool:
 def _copy(project: Project, aside: Path, found: Remote, tips: Sequence[str], have: Sequence[str]) -> None:
     """Write what `tips` reach and the history lacks into it, without the files that FA4 does not need."""
     try:
-        missing = _missing(aside, tips)
+        missing = missing_objects(aside, tips)
     except Fa4AsvError as error:
         raise Fa4AsvError(_lacking(found, str(error))) from None
     if missing:
         raise Fa4AsvError(_lacking(found, f"{missing} objects of {CUTE} are missing"))
-    with (aside / "objects" / "info" / "alternates").open("a") as alternates:
-        alternates.write(f"{project.repository / 'objects'}\n")
-    only = git(aside, "hash-object", "-w", "--stdin", stdin=f"/{CUTE}/\n".encode()).decode().strip()
-    options = ["--revs", "--quiet", "--stdout", f"--filter=sparse:oid={only}", "--missing=allow-any"]
-    # What is new first. A file that moved into flash_attn/cute is new there, but not to git: then all.
-    for known in (have, ()):
-        revisions = "\n".join([*tips, *(f"^{tip}" for tip in known), ""])
-        pack = git(aside, "pack-objects", *options, stdin=revisions.encode())
-        if any(pack[8:12]):  # the number of objects
-            git(project.repository, "index-pack", "--stdin", stdin=pack)
-        if not _missing(project.repository, tips):
-            return
-
-
-def _missing(repository: Path, tips: Sequence[str]) -> int:
-    """How many objects of flash_attn/cute are not there, over the whole history of `tips`."""
-    words = "\n".join([*tips, "--", CUTE, ""]).encode()
-    listed = git(repository, "rev-list", "--objects", "--missing=print", "--stdin", stdin=words)
-    return sum(line.startswith(b"?") for line in listed.splitlines())
+    borrow(aside, project.repository)
+    copy_objects(aside, project.repository, tips, have)
 
 
 def _lacking(found: Remote, words: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -38,7 +39,7 @@ class Commit:
 
 def load_commits(path: Path) -> dict[str, Commit]:
     """By hash, oldest first; empty where there is no file. Raises Fa4AsvError when it cannot be read."""
-    if not path.is_file():
+    if not os.path.lexists(path):  # what is there and is no file is told below
         return {}
     data = read_json(path, advice=RESTORE)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -57,7 +58,7 @@ class Manifest:
     @classmethod
     def load(cls, path: Path) -> Manifest:
         """Empty where there is no file. Raises Fa4AsvError when it cannot be read."""
-        if not path.is_file():
+        if not os.path.lexists(path):  # what is there and is no file is told below
             return cls()
         data = read_json(path, advice=RESTORE)
         try:

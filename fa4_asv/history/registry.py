@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import requests
@@ -21,10 +21,15 @@ from pypi_simple import (
 )
 
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.escape import one_line
+from fa4_asv.history.download import Limits, limited_session
 from fa4_asv.history.manifest import PROJECT, Release
 
 # The index variables of this project, pip and uv, in that order.
 INDEX_VARIABLES = ("FA4_ASV_INDEX_URL", "PIP_INDEX_URL", "UV_DEFAULT_INDEX")
+# FA4's first commit is of 2025-06. What enters the manifest stays in it, so an impossible day must not.
+_FIRST_DAY = datetime(2025, 1, 1, tzinfo=timezone.utc)
+_CLOCKS_DIFFER = timedelta(days=1)
 
 
 def index_url() -> str:
@@ -48,8 +53,8 @@ def _said_clearly(doing: str, project: str = PROJECT) -> Iterator[None]:
         raise Fa4AsvError(
             f"no network while {doing} ({type(error).__name__}); try again, nothing was lost"
         ) from None
-    except (requests.RequestException, UnsupportedRepoVersionError, ValueError) as error:
-        words = re.sub(r"//[^/@\s]+@", "//", " ".join(str(error).split()))[:200]
+    except (requests.RequestException, UnsupportedRepoVersionError, ValueError, RecursionError) as error:
+        words = re.sub(r"//[^/@\s]+@", "//", one_line(str(error), 10_000))[:200]
         raise Fa4AsvError(f"the registry failed while {doing}: {words}") from None
     except OSError as error:  # the disk: what requests raises is caught above
         raise Fa4AsvError(f"failed while {doing}: {error.strerror or error}; nothing was changed") from None
@@ -61,7 +66,7 @@ def versions_between(name: str, old: str, new: str, day: datetime) -> list[str]:
     Prereleases too, but not what was uploaded after `day` or was yanked. Raises Fa4AsvError.
     """
     with _said_clearly(f"listing {name}", name):
-        page = PyPISimple(index_url()).get_project_page(name, timeout=60)
+        page = PyPISimple(index_url(), session=limited_session(Limits())).get_project_page(name)
     low, high = sorted((Version(old), Version(new)))
     found = set()
     for package in page.packages:
@@ -75,11 +80,26 @@ def versions_between(name: str, old: str, new: str, day: datetime) -> list[str]:
     return [str(version) for version in sorted(found, reverse=Version(old) > Version(new))]
 
 
+def _upload_time(filename: str, given: datetime) -> str:
+    """UTC as ISO 8601, to the microsecond. Raises Fa4AsvError for a day on which no release can have been uploaded."""
+    last = datetime.now(timezone.utc) + _CLOCKS_DIFFER
+    try:
+        uploaded = given.astimezone(timezone.utc)
+    except (OverflowError, ValueError):  # the last hours of the year 9999
+        uploaded = datetime.max.replace(tzinfo=timezone.utc)
+    if not _FIRST_DAY <= uploaded <= last:
+        raise Fa4AsvError(
+            f"the registry says that {filename} was uploaded on {given:%Y-%m-%d}, expected a day from {_FIRST_DAY:%Y-%m-%d} "
+            f"to {last:%Y-%m-%d}; use another index, or set this machine's clock"
+        )
+    return uploaded.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
 class Registry:
     """One session with the registry."""
 
-    def __init__(self) -> None:
-        self._client = PyPISimple(index_url())
+    def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
+        self._client = PyPISimple(index_url(), session=limited_session(limits))
         self._packages: dict[str, DistributionPackage] = {}
 
     def releases(self) -> list[Release]:
@@ -88,7 +108,7 @@ class Registry:
         Versions below 4 are a placeholder of the name and are left out.
         """
         with _said_clearly(f"listing {PROJECT}"):
-            page = self._client.get_project_page(PROJECT, timeout=60)
+            page = self._client.get_project_page(PROJECT)
         found = [release for package in page.packages if (release := self._release(package))]
         if not found:
             raise Fa4AsvError(f"the registry lists no sdist of {PROJECT} 4 or later")
@@ -99,22 +119,32 @@ class Registry:
         if not package.filename.endswith(".tar.gz") or package.version is None:
             return None
         try:
-            if Version(package.version).major < 4:
-                return None
+            version = Version(package.version)
         except InvalidVersion:
             return None
+        if version.major < 4:
+            return None
+        # Both become names: of a tag, a folder, a file.
+        expected = f"flash_attn_4-{version}.tar.gz"
+        if package.version != str(version) or package.filename.replace("-", "_") != expected.replace(
+            "-", "_"
+        ):
+            raise Fa4AsvError(
+                f"the registry lists {package.filename[:80]!a}, expected {expected}; "
+                f"{INDEX_VARIABLES[0]} names another index"
+            )
         sha256 = package.digests.get("sha256", "")
         if package.upload_time is None:
             raise Fa4AsvError(
                 f"the registry gives no upload-time for {package.filename}: a release needs its day; "
                 f"{INDEX_VARIABLES[0]} names another index"
             )
-        if not sha256:
+        if not re.fullmatch("[0-9a-f]{64}", sha256):
             raise Fa4AsvError(f"the registry gives no sha256 for {package.filename}; it cannot be checked")
-        uploaded = package.upload_time.astimezone(timezone.utc).isoformat(timespec="microseconds")
-        yanked = (package.yanked_reason or "yanked") if package.is_yanked else ""
+        yanked = one_line(package.yanked_reason or "yanked") if package.is_yanked else ""
         self._packages[package.version] = package
-        return Release(package.version, package.filename, sha256, uploaded.replace("+00:00", "Z"), "", yanked)
+        uploaded = _upload_time(package.filename, package.upload_time)
+        return Release(package.version, package.filename, sha256, uploaded, "", yanked)
 
     def download(self, release: Release, folder: Path) -> Path:
         """The sdist of `release` in `folder`, checked against the manifest's sha256. Raises Fa4AsvError."""
@@ -124,7 +154,7 @@ class Registry:
         path = folder / Path(release.sdist).name
         with _said_clearly(f"downloading {release.sdist}"):
             # verify: ours below, against the manifest and not against what the registry says today
-            self._client.download_package(package, path, verify=False, timeout=60)
+            self._client.download_package(package, path, verify=False)
         got = hashlib.sha256(path.read_bytes()).hexdigest()
         if got != release.sha256:
             path.unlink()

@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.escape import one_line
 from fa4_asv.history.repository import git
 
 _SCHEMES = ("https", "ssh", "git", "file")
@@ -69,7 +70,7 @@ def _without_password(words: str) -> str:
 def _git_directory(path: Path, shown: str) -> Path:
     """Raises Fa4AsvError where there is none that can serve, in git's own judgement of whom to trust."""
     try:
-        found = _as_the_person("-C", str(path), "rev-parse", "--git-common-dir", ceiling=path.parent)
+        found = _in_clone(path, "rev-parse", "--git-common-dir", ceiling=path.parent)
     except Fa4AsvError as error:
         if "not installed" in str(error):
             raise
@@ -93,13 +94,20 @@ def _shallow(shown: str) -> str:
     return f"{shown} is a shallow clone, and ranges need the whole history; run `git fetch --unshallow` there"
 
 
-def _as_the_person(*arguments: str, ceiling: Path | None = None) -> bytes:
+def _in_clone(path: str | Path, *arguments: str, ceiling: Path | None = None) -> bytes:
+    """Output of git in somebody's clone, see `_as_the_person`. Nothing is fetched, whatever the clone is configured to."""
+    return _as_the_person("-C", str(path), *arguments, ceiling=ceiling, protocols=("none",))
+
+
+def _as_the_person(
+    *arguments: str, ceiling: Path | None = None, protocols: Sequence[str] = _SCHEMES
+) -> bytes:
     """Output of git under the person's configuration, without prompts. Raises Fa4AsvError with its last line."""
     environment = {
         name: value for name, value in os.environ.items() if name.removeprefix("GIT_") not in _LOCAL
     }
-    environment |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", "GIT_ALLOW_PROTOCOL": ":".join(_SCHEMES)}
-    environment |= {"GIT_CEILING_DIRECTORIES": str(ceiling)} if ceiling else {}
+    environment |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", "GIT_ALLOW_PROTOCOL": ":".join(protocols)}
+    environment |= {"GIT_NO_LAZY_FETCH": "1"} | ({"GIT_CEILING_DIRECTORIES": str(ceiling)} if ceiling else {})
     quiet = ["-c", f"core.hooksPath={os.devnull}", "-c", "core.fsmonitor=false", "-c", "gc.auto=0"]
     command = ["git", *quiet, "--no-optional-locks", *arguments]
     try:
@@ -109,17 +117,16 @@ def _as_the_person(*arguments: str, ceiling: Path | None = None) -> bytes:
     if done.returncode != 0:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
         said = next((line for line in lines if line.startswith(("fatal:", "ERROR:"))), lines[-1])
-        raise Fa4AsvError(_without_password(said))
+        raise Fa4AsvError(_without_password(one_line(said)))
     return done.stdout
 
 
 def refs_of(remote: Remote) -> tuple[str, dict[str, str]]:
     """The default branch ("" where HEAD is detached), and the hash behind every ref. Raises Fa4AsvError."""
     if remote.folder:  # `ls-remote` would ask for trust once more, and by another name
-        at = ("-C", remote.address)
-        listed = _as_the_person(*at, "for-each-ref", "--format=%(objectname)\t%(refname)")
+        listed = _in_clone(remote.address, "for-each-ref", "--format=%(objectname)\t%(refname)")
         try:
-            head = _as_the_person(*at, "symbolic-ref", "--quiet", "HEAD")
+            head = _in_clone(remote.address, "symbolic-ref", "--quiet", "HEAD")
         except Fa4AsvError:  # detached
             head = b""
     else:
@@ -138,9 +145,7 @@ def commit_in(remote: Remote, words: str) -> str:
     if not remote.folder:
         return ""
     try:
-        found = _as_the_person(
-            "-C", remote.address, "rev-parse", "--verify", "--end-of-options", f"{words}^{{commit}}"
-        )
+        found = _in_clone(remote.address, "rev-parse", "--verify", "--end-of-options", f"{words}^{{commit}}")
     except Fa4AsvError:
         return ""
     return found.decode().strip()
@@ -172,6 +177,28 @@ def is_dirty(remote: Remote) -> bool:
         return False
     options = ["--porcelain", "--untracked-files=no", "--ignore-submodules=all"]
     try:
-        return bool(_as_the_person("-C", remote.address, "status", *options))
+        settings = [word for name in _filters(remote) for word in ("-c", f"{name}=")]
+        if any(word.count("=") > 1 for word in settings):  # no way to switch that filter off
+            return False
+        return bool(_in_clone(remote.address, *settings, "status", *options))
     except Fa4AsvError:  # a bare repository has no work tree
         return False
+
+
+def _filters(remote: Remote) -> list[str]:
+    """The programs that a clone's own configuration would have run on its files to compare them. A person's own, such as
+    those of git-lfs, are not among them."""
+    try:
+        words = (
+            "config",
+            "--show-scope",
+            "--null",
+            "--name-only",
+            "--get-regexp",
+            r"^filter\..*\.(clean|process|required)$",
+        )
+        parts = os.fsdecode(_in_clone(remote.address, *words)).split("\0")
+    except Fa4AsvError:  # there is none
+        return []
+    pairs = zip(parts[::2], parts[1::2], strict=False)
+    return [name for scope, name in pairs if scope in ("local", "worktree")]

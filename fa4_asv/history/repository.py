@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import shutil
 import subprocess
-import tarfile
 import tempfile
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -15,6 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.escape import one_line
 from fa4_asv.base.files import only_one
 from fa4_asv.base.project import Project
 
@@ -25,10 +24,25 @@ _BUSY = "another `fa4-asv history sync` is running here; wait for it"
 NO_HISTORY = "no FA4 history here yet; run `fa4-asv history sync` first"
 
 
-def git(folder: Path, *arguments: str, stdin: bytes | None = None) -> bytes:
-    """Output of a git command in `folder`. Raises Fa4AsvError with git's last line.
+# FA4 of November 2026 has 64 files of 3 MB in all.
+MOST_FILES, MOST_BYTES = 2000, 64 << 20
+_LARGEST_FILE = 16 << 20
 
-    A person's own configuration is left out: hooks, signing or another hash would change the history.
+
+class GitFailed(Fa4AsvError):
+    """Git ended with `code` (negative: by a signal); `words` are all that it said."""
+
+    def __init__(self, command: str, code: int, words: str) -> None:
+        lines = words.strip().splitlines()
+        super().__init__(f"git {command} failed: {one_line(lines[-1]) if lines else code}")
+        self.code, self.words = code, words
+
+
+def git(folder: Path, *arguments: str, stdin: bytes | None = None) -> bytes:
+    """Output of a git command in `folder`. Raises GitFailed, an Fa4AsvError with git's last line.
+
+    A person's own configuration is left out: hooks, signing or another hash would change the history. Nothing is
+    fetched and no hook is run, whatever the repository's own configuration says.
     """
     # Inside a git hook GIT_INDEX_FILE, GIT_OBJECT_DIRECTORY and others point at the hook's repository.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
@@ -37,16 +51,20 @@ def git(folder: Path, *arguments: str, stdin: bytes | None = None) -> bytes:
         "GIT_CONFIG_GLOBAL": os.devnull,
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_DIR": str(folder),
+        "GIT_ALLOW_PROTOCOL": "none",
+        "GIT_NO_LAZY_FETCH": "1",
+        "LC_ALL": "C",
     }
     # The history is ours even where another user made the folder (a shared machine, a container).
-    command = ["git", "-c", "safe.directory=*", "-c", f"core.attributesFile={os.devnull}", *arguments]
+    nowhere = (f"core.attributesFile={os.devnull}", f"core.hooksPath={os.devnull}")
+    settings = ("safe.directory=*", "core.fsmonitor=false", *nowhere)
+    command = ["git", *(word for setting in settings for word in ("-c", setting)), *arguments]
     try:
         done = subprocess.run(command, input=stdin, capture_output=True, env=environment)
     except FileNotFoundError:
         raise Fa4AsvError("git is not installed; the history is a git repository") from None
     if done.returncode != 0:
-        words = done.stderr.decode(errors="replace").strip().splitlines()
-        raise Fa4AsvError(f"git {arguments[0]} failed: {words[-1] if words else done.returncode}")
+        raise GitFailed(arguments[0], done.returncode, done.stderr.decode(errors="replace"))
     return done.stdout
 
 
@@ -54,24 +72,6 @@ def history_lock(project: Project) -> AbstractContextManager[None]:
     """Held by whoever changes the history. Raises Fa4AsvError where another one does."""
     project.work.mkdir(parents=True, exist_ok=True)
     return only_one(project.work / "history.lock", _BUSY)
-
-
-def repair(project: Project) -> None:
-    """Remove what a killed sync left: lock files and packs it did not finish; a folder that is no repository."""
-    git(project.work, "--version")  # no git at all must not look like a damaged repository
-    for left in project.work.glob(".history.*"):
-        shutil.rmtree(left, ignore_errors=True)
-    if not project.repository.is_dir():
-        return
-    try:
-        git(project.repository, "rev-parse", "--is-bare-repository")
-        git(project.repository, "for-each-ref", "--count=1")
-    except Fa4AsvError:
-        shutil.rmtree(project.repository)
-        return
-    for pattern in ("**/*.lock", "objects/pack/tmp_*", "objects/??/tmp_obj_*", "fast_import_crash_*"):
-        for left in project.repository.glob(pattern):
-            left.unlink()
 
 
 def create(project: Project) -> None:
@@ -91,11 +91,11 @@ def scratch_repository(project: Project) -> Path:
     return aside
 
 
-def move_refs(project: Project, lines: Sequence[str]) -> None:
+def move_refs(repository: Path, lines: Sequence[str]) -> None:
     """All of `lines` ("update REF HASH", "delete REF") in one transaction, synced to the disk."""
     words = "\n".join(["start", *lines, "prepare", "commit", ""])
-    git(project.repository, "update-ref", "--stdin", stdin=words.encode())
-    handle = os.open(project.repository, os.O_RDONLY)
+    git(repository, "update-ref", "--stdin", stdin=words.encode())
+    handle = os.open(repository, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -171,6 +171,8 @@ def read_file(project: Project, commit: str, path: str) -> str:
     """Text (UTF-8) of `path`, relative to the commit's root. Raises Fa4AsvError when it is not there."""
     found = resolve(project, commit)
     try:
+        if int(git(project.repository, "cat-file", "-s", f"{found}:{path}")) > _LARGEST_FILE:
+            raise Fa4AsvError("too large")
         return git(project.repository, "cat-file", "blob", f"{found}:{path}").decode()
     except (Fa4AsvError, UnicodeDecodeError):
         raise Fa4AsvError(f"commit {found[:12]} has no text file {path}") from None
@@ -195,12 +197,14 @@ def archive_cute(project: Project, commit: str, folder: Path) -> None:
     """
     if folder.is_dir():
         return
-    tar = git(project.repository, "archive", "--format=tar", tree_of(project, commit))
+    files = _files_of(project, commit)
     aside = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-        _unpack(tar, aside)
+        for name, content in files:
+            (aside / name).parent.mkdir(parents=True, exist_ok=True)
+            (aside / name).write_bytes(content)
         aside.chmod(0o755)
         aside.rename(folder)
     except OSError as error:
@@ -212,13 +216,43 @@ def archive_cute(project: Project, commit: str, folder: Path) -> None:
             shutil.rmtree(aside, ignore_errors=True)
 
 
-def _unpack(tar: bytes, folder: Path) -> None:
-    """Plain files of git's tar below `folder`."""
-    with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
-        for member in archive.getmembers():
-            target = (folder / member.name).resolve()
-            if not target.is_relative_to(folder.resolve()) or not member.isfile():
-                continue  # upstream's links lead out of the sub-tree and are no Python
-            target.parent.mkdir(parents=True, exist_ok=True)
-            content = archive.extractfile(member)
-            target.write_bytes(content.read() if content else b"")
+def _files_of(project: Project, commit: str) -> list[tuple[str, bytes]]:
+    """(path below flash_attn/cute, content) of a commit's plain files, byte by byte as they were committed.
+
+    `git archive` would obey a commit's .gitattributes: leave files out, or write them otherwise. Links and submodules
+    are left out: they lead out of the sub-tree and are no Python. Raises Fa4AsvError for what is no FA4.
+    """
+    listing = git(project.repository, "ls-tree", "-r", "-z", "-l", tree_of(project, commit))
+    names: list[str] = []
+    blobs: list[str] = []
+    size = 0
+    for line in os.fsdecode(listing).split("\0")[:-1]:
+        head, _, name = line.partition("\t")
+        mode, _, blob, length = head.split()
+        if mode not in ("100644", "100755"):
+            continue
+        if any(part in ("", ".", "..") or part.lower() == ".git" for part in name.split("/")):
+            raise Fa4AsvError(
+                f"commit {commit[:12]} holds a file named {name!a}; its sources are not laid out"
+            )
+        names.append(name)
+        blobs.append(blob)
+        size += int(length)
+        if len(names) > MOST_FILES or size > MOST_BYTES:
+            raise Fa4AsvError(
+                f"{CUTE} of commit {commit[:12]} has more than {MOST_FILES} files or {MOST_BYTES >> 20} MiB; "
+                "FA4 has 64 of 3 MB"
+            )
+    return list(zip(names, _contents(project.repository, blobs), strict=True))
+
+
+def _contents(repository: Path, blobs: Sequence[str]) -> list[bytes]:
+    """The content of each blob, in one call of git."""
+    answer = git(repository, "cat-file", "--batch", stdin="".join(f"{blob}\n" for blob in blobs).encode())
+    found, start = [], 0
+    for _ in blobs:
+        end = answer.index(b"\n", start)
+        length = int(answer[start:end].split()[2])
+        found.append(answer[end + 1 : end + 1 + length])
+        start = end + 1 + length + 1
+    return found

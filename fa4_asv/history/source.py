@@ -9,9 +9,10 @@ from datetime import datetime
 from pathlib import Path
 
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.files import write_atomic
+from fa4_asv.base.files import read_text, write_atomic
 from fa4_asv.base.project import Project
 from fa4_asv.history import repository
+from fa4_asv.history.demands import MOST_BYTES
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.history.toolchain import Lock, Policy, lock_for
 
@@ -31,13 +32,13 @@ class Source:
         if policy.as_of:
             lock = lay_source(project, policy.as_of).lock(project, flavour, Policy("day"))
             return replace(lock, policy=policy.name)
-        try:
-            pyproject = (self.folder / repository.CUTE / "pyproject.toml").read_text(encoding="utf-8")
-        except FileNotFoundError:
+        path = self.folder / repository.CUTE / "pyproject.toml"
+        if not path.exists():
             raise Fa4AsvError(
                 f"commit {self.commit[:12]} has no {repository.CUTE}/pyproject.toml, so nothing says which toolchain "
                 "it needs: FA4 is a package since 2025-07-01 (de2ce8f3)"
-            ) from None
+            )
+        pyproject = read_text(path, MOST_BYTES, "this commit cannot be measured")
         key = self.release or self.commit
         return lock_for(project, key, pyproject, self.day, flavour, policy, committed=bool(self.release))
 

@@ -7,76 +7,94 @@ the next sync completes it.
 
 from __future__ import annotations
 
+import gzip
+import io
+import os
 import shutil
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.escape import one_line
 from fa4_asv.base.project import Project
 from fa4_asv.history.manifest import Manifest, Release
 from fa4_asv.history.registry import Registry
-from fa4_asv.history.repository import BRANCH, CUTE, branches, create, git, history_lock, move_refs, repair
+from fa4_asv.history.repair import OURS, damage_of, put_in_place, repair, rescue_branches
+from fa4_asv.history.repository import (
+    BRANCH,
+    CUTE,
+    MOST_FILES,
+    create,
+    git,
+    history_lock,
+    move_refs,
+    scratch_repository,
+)
 
 # Part of every hash: never change.
 _IDENTITY = "fa4-asv history <history@fa4-asv.invalid>"
 _MAX_BYTES = 64 << 20  # an sdist unpacks to 3 MB; a bomb is refused long before it hurts
+# What tarfile, gzip and zlib raise on bytes that are no archive.
+_UNREADABLE = (tarfile.TarError, zlib.error, EOFError, OSError, ValueError, OverflowError, RecursionError)
 
 Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
 class Synced:
-    """What a sync did; `lost` are upstream's branches that went with a damaged history."""
+    """What a sync did; `damage` is what was wrong with a history that was built anew, and `lost` are upstream's branches
+    that were not whole in it."""
 
     total: int
     fetched: int
     yanked: tuple[str, ...]
+    damage: str = ""
     lost: tuple[str, ...] = ()
 
 
 def sync(project: Project, registry: Registry, progress: Progress = lambda *_: None) -> Synced:
     """Bring history and manifest up to the registry. Raises Fa4AsvError; then nothing has changed."""
+    lost: list[str] = []
     with history_lock(project):
-        had = _branches(project)
         repair(project)
         recorded = Manifest.load(project.manifest)
         manifest = recorded.extended(registry.releases())
-        present = _present(project)
-        if not project.repository.is_dir():
+        if not os.path.lexists(project.repository):
             create(project)
-        built, fetched = _build(project, registry, manifest, present, progress)
-        if built != recorded:
-            built.save(project.manifest)
-        _move_refs(project, built)
+        damage = damage_of(project.repository)
+        if not damage:
+            built, fetched = _bring(project.repository, project, registry, manifest, progress)
+        else:
+            aside = scratch_repository(project)
+            try:
+                git(aside, "symbolic-ref", "HEAD", BRANCH)
+                built, fetched = _bring(aside, project, registry, manifest, progress)
+                lost = rescue_branches(project, aside)
+                put_in_place(project, aside)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
     yanked = tuple(release.version for release in built.releases if release.yanked)
-    return Synced(len(built.releases), fetched, yanked, tuple(sorted(had - _branches(project))))
+    return Synced(len(built.releases), fetched, yanked, damage, tuple(lost))
 
 
-def _branches(project: Project) -> set[str]:
-    try:
-        return set(branches(project))
-    except Fa4AsvError:  # there is no repository, or what is there is none
-        return set()
-
-
-def _present(project: Project) -> set[str]:
-    """Releases that are whole in the repository: those that a ref reaches. Upstream's branches never are."""
-    if not project.repository.is_dir():
-        return set()
-    ours = ("--tags", "--glob=refs/fa4-asv")
-    try:
-        git(project.repository, "rev-list", "--quiet", "--objects", *ours)
-        return set(git(project.repository, "rev-list", *ours).decode().split())
-    except Fa4AsvError:  # a commit, tree or file is missing: build anew
-        shutil.rmtree(project.repository)
-        return set()
+def _bring(
+    repository: Path, project: Project, registry: Registry, manifest: Manifest, progress: Progress
+) -> tuple[Manifest, int]:
+    """The releases of `manifest` into `repository`: objects, then the manifest's file, then the refs."""
+    present = set(git(repository, "rev-list", *OURS).decode().split())
+    built, fetched = _build(repository, registry, manifest, present, progress)
+    if built != Manifest.load(project.manifest):
+        built.save(project.manifest)
+    _move_refs(repository, built)
+    return built, fetched
 
 
 def _build(
-    project: Project, registry: Registry, manifest: Manifest, present: set[str], progress: Progress
+    repository: Path, registry: Registry, manifest: Manifest, present: set[str], progress: Progress
 ) -> tuple[Manifest, int]:
     """Write the commits that are missing; no ref moves. The manifest with every hash."""
     parent, fetched, done = "", 0, []
@@ -86,7 +104,7 @@ def _build(
             if release.commit not in present:
                 progress(fetched, missing, f"fetching {release.sdist}")
                 archive = registry.download(release, Path(scratch))
-                commit = _import(project, release, _members(archive, release), parent)
+                commit = _import(repository, release, _members(archive, release), parent)
                 archive.unlink()
                 if release.commit and commit != release.commit:
                     raise Fa4AsvError(
@@ -103,34 +121,66 @@ def _build(
 
 def _members(path: Path, release: Release) -> list[tuple[str, bytes]]:
     """(path below the sdist's top folder, content), sorted. Raises Fa4AsvError on an unsafe archive."""
-    top = release.sdist.removesuffix(".tar.gz")
-    found, size = [], 0
     try:
-        with tarfile.open(path, "r:gz") as archive:
-            for member in archive:
-                name = PurePosixPath(member.name)
-                if name.is_absolute() or ".." in name.parts or name.parts[:1] != (top,):
-                    raise Fa4AsvError(f"{release.sdist} holds {member.name!r}, outside of {top}/; refused")
-                if member.isdir():
-                    continue
-                if not member.isfile():
-                    raise Fa4AsvError(
-                        f"{release.sdist} holds {member.name!r}, which is no plain file; refused"
-                    )
-                size += member.size
-                if size > _MAX_BYTES:
-                    raise Fa4AsvError(f"{release.sdist} unpacks to more than {_MAX_BYTES >> 20} MiB; refused")
-                inner = "/".join(name.parts[1:])
-                # The build's leavings; the sources are upstream's.
-                if ".egg-info/" not in inner:
-                    content = archive.extractfile(member)
-                    found.append((inner, content.read() if content else b""))
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise Fa4AsvError(f"{release.sdist} is no readable archive: {error}") from None
+        with gzip.open(path) as unpacked, tarfile.open(fileobj=_Limited(unpacked), mode="r|") as archive:
+            found = _plain_files(archive, release)
+    except _TooLarge:
+        raise Fa4AsvError(f"{release.sdist} unpacks to more than {_MAX_BYTES >> 20} MiB; refused") from None
+    except _UNREADABLE as error:
+        raise Fa4AsvError(f"{release.sdist} is no readable archive: {one_line(str(error), 200)}") from None
+    names = {name for name, _ in found}
+    if "pyproject.toml" not in names or not any(name.endswith(".py") for name in names):
+        raise Fa4AsvError(f"{release.sdist} holds no pyproject.toml with Python files: it is no FA4; refused")
     return sorted(found)
 
 
-def _import(project: Project, release: Release, members: list[tuple[str, bytes]], parent: str) -> str:
+def _plain_files(archive: tarfile.TarFile, release: Release) -> list[tuple[str, bytes]]:
+    """Each is read where it stands: the archive is a stream. Raises Fa4AsvError on what no sdist of FA4 holds."""
+    top = release.sdist.removesuffix(".tar.gz")
+    found = []
+    for number, member in enumerate(archive):
+        if number >= MOST_FILES:
+            raise Fa4AsvError(f"{release.sdist} holds more than {MOST_FILES} files; refused")
+        name = PurePosixPath(member.name)
+        if name.is_absolute() or ".." in name.parts or name.parts[:1] != (top,):
+            raise Fa4AsvError(f"{release.sdist} holds {member.name[:80]!a}, outside of {top}/; refused")
+        if not str(name).isprintable():  # no UTF-8, or a control character
+            raise Fa4AsvError(
+                f"{release.sdist} holds {member.name[:80]!a}, which is no name of text; refused"
+            )
+        if ".git" in (part.lower() for part in name.parts):
+            raise Fa4AsvError(f"{release.sdist} holds {member.name[:80]!a}, a folder of git's own; refused")
+        if member.isdir():
+            continue
+        if not member.isfile():
+            raise Fa4AsvError(f"{release.sdist} holds {member.name[:80]!a}, which is no plain file; refused")
+        inner = "/".join(name.parts[1:])
+        # The build's leavings; the sources are upstream's.
+        if inner and ".egg-info/" not in inner:
+            content = archive.extractfile(member)
+            found.append((inner, content.read() if content else b""))
+    return found
+
+
+class _TooLarge(Exception):
+    """More came out of an archive than any sdist of FA4 holds."""
+
+
+class _Limited(io.RawIOBase):
+    """A stream that ends in _TooLarge. A header may claim any size, and what is skipped is unpacked, too."""
+
+    def __init__(self, stream: gzip.GzipFile) -> None:
+        self._stream, self._left = stream, _MAX_BYTES
+
+    def read(self, size: int = -1) -> bytes:
+        content = self._stream.read(size if 0 <= size <= self._left else self._left + 1)
+        self._left -= len(content)
+        if self._left < 0:
+            raise _TooLarge
+        return content
+
+
+def _import(repository: Path, release: Release, members: list[tuple[str, bytes]], parent: str) -> str:
     """Write one commit by fast-import; its hash. The ref it needs is its own and is removed by the move."""
     when = f"{int(release.time.timestamp())} +0000"
     message = f"flash-attn-4 {release.version}\n\nsdist {release.sdist}\nsha256 {release.sha256}\n".encode()
@@ -145,13 +195,13 @@ def _import(project: Project, release: Release, members: list[tuple[str, bytes]]
         # Modes are forced: some sdists carry 0600 and 0664.
         stream += [f'M 100644 inline "{quoted}"\ndata {len(content)}\n'.encode(), content, b"\n"]
     stream += [b"done\n"]
-    git(project.repository, "fast-import", "--quiet", "--force", "--date-format=raw", stdin=b"".join(stream))
-    return git(project.repository, "rev-parse", temporary).decode().strip()
+    git(repository, "fast-import", "--quiet", "--force", "--date-format=raw", stdin=b"".join(stream))
+    return git(repository, "rev-parse", temporary).decode().strip()
 
 
-def _move_refs(project: Project, manifest: Manifest) -> None:
+def _move_refs(repository: Path, manifest: Manifest) -> None:
     """Branch and tags at once; then the temporary refs go."""
     lines = [f"update {BRANCH} {manifest.releases[-1].commit}"]
     lines += [f"update refs/tags/{release.tag} {release.commit}" for release in manifest.releases]
-    left = git(project.repository, "for-each-ref", "--format=%(refname)", "refs/fa4-asv").decode().split()
-    move_refs(project, [*lines, *(f"delete {name}" for name in left)])
+    left = git(repository, "for-each-ref", "--format=%(refname)", "refs/fa4-asv").decode().split()
+    move_refs(repository, [*lines, *(f"delete {name}" for name in left)])

@@ -22,25 +22,25 @@ from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
-from uv import find_uv_bin
 
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.files import RESTORE, link_tree, only_one, read_text, write_atomic
+from fa4_asv.base.escape import one_line
+from fa4_asv.base.files import link_tree, only_one, read_text, write_atomic
 from fa4_asv.base.machine import python_tag
 from fa4_asv.base.project import Project
+from fa4_asv.base.uv_command import uv_command, uv_environment
+from fa4_asv.history.demands import Demands, demands_of
 from fa4_asv.history.repository import resolve
 from fa4_asv.record.schema import toolchain_digest
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 FLAVOURS = ("cu12", "cu13")
 OVERRIDE_VARIABLE = "FA4_ASV_TOOLCHAIN"
-_LARGEST_LOCK = 64 << 10
-# One lock serves every Python and Linux: resolved for the oldest, installed by any.
-_RESOLVE_FOR = ("--python-version", "3.10", "--python-platform", "x86_64-manylinux_2_28")
+# One lock serves every Linux, and every Python from the oldest that a commit supports on.
+_PLATFORM = "x86_64-manylinux_2_28"
+_MOST_BYTES = 64 << 10  # of a lock; FA4's have 600
+_NEEDED = "nvidia-cutlass-dsl"
+# Locks of commits that are not recorded yet, below a checkout's work folder.
+_CACHED = "toolchain-locks"
 
 
 class UnsupportedFlavour(Fa4AsvError):
@@ -109,23 +109,32 @@ class Lock:
 
 
 def read_lock(path: Path, flavour: str, policy: str) -> Lock:
-    """Raises Fa4AsvError when a line is anything but `name==version`."""
+    """Raises Fa4AsvError when it cannot be read, or a line is anything but `name==version`."""
+    if _CACHED in path.parts:
+        advice = "delete it and it is resolved again"
+    else:
+        advice = f"it is a committed file: restore it with `git checkout -- {path}`"
+    try:
+        packages = _packages(read_text(path, _MOST_BYTES, advice))
+    except ValueError as error:
+        raise Fa4AsvError(f"{path} {error}; {advice}") from None
+    return Lock(path, flavour, policy, packages)
+
+
+def _packages(text: str) -> dict[str, str]:
+    """Raises ValueError saying what is no lock."""
     packages = {}
-    for line in read_text(path, _LARGEST_LOCK).splitlines():
+    for line in text.splitlines():
         line = line.strip()
         if not line or line.startswith("#"):
             continue
-        name, separator, version = line.partition("==")
-        if (
-            not separator
-            or not re.fullmatch(r"[A-Za-z0-9._-]+", name)
-            or not re.fullmatch(r"[\w.+!-]+", version)
-        ):
-            raise Fa4AsvError(f"{path} is damaged at {line!r:.60}; {RESTORE}")
-        packages[name] = version
-    if "nvidia-cutlass-dsl" not in packages:
-        raise Fa4AsvError(f"{path} names no nvidia-cutlass-dsl; {RESTORE}")
-    return Lock(path, flavour, policy, packages)
+        found = re.fullmatch(r"([A-Za-z0-9._-]+)==([A-Za-z0-9_.+!-]+)", line)
+        if not found:
+            raise ValueError(f"is damaged at {line[:80]!a}")
+        packages[found[1]] = found[2]
+    if _NEEDED not in packages:
+        raise ValueError(f"names no {_NEEDED}")
+    return packages
 
 
 def lock_for(
@@ -146,7 +155,7 @@ def lock_for(
     """
     path = project.locks / policy.name / flavour / f"{key}.txt"
     if not committed and not path.is_file():
-        path = project.work / "toolchain-locks" / policy.name / flavour / f"{key}.txt"
+        path = project.work / _CACHED / policy.name / flavour / f"{key}.txt"
     of_the_day = partial(lock_for, project, key, pyproject, day, flavour, Policy("day"), committed)
     return _lock_at(path, key, pyproject, day, flavour, policy, of_the_day)
 
@@ -171,11 +180,12 @@ def _lock_at(
     of_the_day: Callable[[], Lock],
 ) -> Lock:
     """The lock file `path`, resolved first if there is none. `of_the_day` gives what a policy with pins begins with."""
-    if flavour == "cu13" and not _extras(pyproject, key) & {"cu13"}:
+    demands = demands_of(pyproject, key)
+    if flavour == "cu13" and demands.cu13 is None:
         raise UnsupportedFlavour(f"{key} has no cu13 extra: its toolchain is CUDA 12 only")
     if not path.is_file():
         pins = _constraints(of_the_day(), policy) if policy.overrides else ""
-        lines = _resolve(key, pyproject, day, flavour, policy, pins)
+        lines = _resolve(key, demands, day, flavour, policy, pins)
         head = f"# {key}, flavour {flavour}, policy {policy.name}, as of {day:%Y-%m-%dT%H:%M:%SZ}, without torch and numpy\n"
         write_atomic(path, head + lines)
     lock = read_lock(path, flavour, policy.name)
@@ -200,14 +210,6 @@ def keep_lock(project: Project, key: str, flavour: str, policy: str, packages: d
         )
 
 
-def _extras(pyproject: str, key: str) -> set[str]:
-    try:
-        project = tomllib.loads(pyproject)["project"]
-        return set(project.get("optional-dependencies", {}))
-    except (tomllib.TOMLDecodeError, KeyError) as error:
-        raise Fa4AsvError(f"the pyproject.toml of {key} cannot be read: {error}") from None
-
-
 def _constraints(day: Lock, policy: Policy) -> str:
     """Pins of everything that is not overridden; a package's own parts (-libs-...) go with it."""
     names = tuple(pin.name for pin in policy.overrides)
@@ -215,46 +217,71 @@ def _constraints(day: Lock, policy: Policy) -> str:
     return "\n".join(kept)
 
 
-def _resolve(key: str, pyproject: str, day: datetime, flavour: str, policy: Policy, pins: str) -> str:
-    """`name==version` lines by uv. Raises Fa4AsvError with uv's reason."""
+def _resolve(key: str, demands: Demands, day: datetime, flavour: str, policy: Policy, pins: str) -> str:
+    """`name==version` lines by uv. Raises Fa4AsvError with uv's reason, or when they are no toolchain of FA4's."""
+    extra = "[cu13]" if flavour == "cu13" else ""
+    overrides = [
+        f"{pin.name}{extra if pin.name == _NEEDED else ''}{pin.specifier}" for pin in policy.overrides
+    ]
+    files = {
+        "requirements.txt": demands.of_flavour(flavour),
+        "--excludes": "torch\nnumpy\n",
+        "--constraints": pins,
+        "--overrides": "\n".join(overrides),
+    }
+    # An override is newer than the day by intent; the other packages are pinned then.
+    until = [] if policy.overrides else ["--exclude-newer", f"{day:%Y-%m-%dT%H:%M:%SZ}"]
+    failed = f"no toolchain for {key} ({flavour}, {policy.name})"
     with tempfile.TemporaryDirectory(prefix="fa4-lock-") as folder:
-        work = Path(folder)
-        (work / "pyproject.toml").write_text(pyproject, encoding="utf-8")
-        (work / "exclude.txt").write_text("torch\nnumpy\n")
-        (work / "constrain.txt").write_text(pins)
-        extra = "[cu13]" if flavour == "cu13" else ""
-        overrides = [
-            f"{pin.name}{extra if pin.name == 'nvidia-cutlass-dsl' else ''}{pin.specifier}"
-            for pin in policy.overrides
-        ]
-        (work / "override.txt").write_text("\n".join(overrides))
-        command = [find_uv_bin(), "pip", "compile", "pyproject.toml", *_RESOLVE_FOR]
-        # Nothing of what a commit asks for is executed by resolving it.
-        # Nor is another Python fetched for it: this one answers for the oldest.
-        command += [
-            "--no-build",
-            "--no-python-downloads",
-            "--no-sources",
-            "--no-header",
-            "--no-annotate",
-            "--quiet",
-            "--excludes",
-            "exclude.txt",
-        ]
-        command += ["--prerelease", "if-necessary-or-explicit", "--constraints", "constrain.txt"]
-        command += ["--overrides", "override.txt"]
-        command += ["--extra", "cu13"] if flavour == "cu13" else []
-        # An override is newer than the day by intent; the other packages are pinned then.
-        command += [] if policy.overrides else ["--exclude-newer", f"{day:%Y-%m-%dT%H:%M:%SZ}"]
-        done = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=300)
+        arguments = []
+        for name, text in files.items():
+            path = Path(folder, name.lstrip("-"))
+            path.write_text(text, encoding="utf-8")
+            arguments += [name, str(path)] if name.startswith("--") else [str(path)]
+        nowhere = Path(folder, "empty")
+        nowhere.mkdir()
+        command = uv_command("pip", "compile", *arguments, *_how_to_resolve(demands), *until)
+        done = _called(command, 300, nowhere)
     if done.returncode != 0:
-        raise Fa4AsvError(f"no toolchain for {key} ({flavour}, {policy.name}): {_reason(done.stderr)}")
+        raise Fa4AsvError(f"{failed}: {_reason(done.stderr)}")
+    try:
+        _packages(done.stdout)
+    except ValueError as error:
+        raise Fa4AsvError(f"{failed}: what was resolved {error}; nothing was kept") from None
     return done.stdout
+
+
+def _how_to_resolve(demands: Demands) -> list[str]:
+    # Nothing of what a commit asks for is executed by resolving it: no build, no other interpreter than this one,
+    # which answers for the oldest.
+    words = ["--python", sys.executable, "--python-version", demands.python, "--python-platform", _PLATFORM]
+    words += ["--no-build", "--no-python-downloads", "--no-sources"]
+    words += ["--no-header", "--no-annotate", "--quiet", "--prerelease", "if-necessary-or-explicit"]
+    return words
+
+
+def _called(
+    command: list[str], seconds: float, folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """uv, ended and said in one line. Raises Fa4AsvError where it takes longer."""
+    try:
+        return subprocess.run(
+            command,
+            cwd=folder,
+            env=uv_environment(),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+            stdin=subprocess.DEVNULL,
+        )
+    except subprocess.TimeoutExpired:
+        raise Fa4AsvError(f"uv took longer than {seconds:.0f} s and was ended; try again") from None
 
 
 def _reason(stderr: str) -> str:
     """uv's message in one line; the usual causes named."""
-    words = " ".join(re.sub(r"[×│├╰▶─╭╯]", " ", stderr).split())
+    words = one_line(re.sub(r"[×│├╰▶─╭╯]", " ", stderr), 10_000)
     if "upload" in words and "date" in words:
         return "the registry serves no upload times, which a toolchain of the day needs; use another index"
     if re.search(r"dns error|[Cc]onnection refused|error sending request|Failed to fetch", words):
@@ -319,7 +346,7 @@ def _fill(folder: Path, lock: Lock, base: Path, packed: Path) -> None:
 
 
 def _uv(lock: Lock, *arguments: str) -> None:
-    done = subprocess.run([find_uv_bin(), *arguments], capture_output=True, text=True, timeout=1800)
+    done = _called(uv_command(*arguments), 1800)
     if done.returncode != 0:
         raise Fa4AsvError(
             f"cannot install the toolchain {lock.path.name} ({lock.flavour}): {_reason(done.stderr)}"

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.history.repository import CUTE
+from fa4_asv.base.files import read_text
+from fa4_asv.history.demands import MOST_BYTES as MOST_PYPROJECT
+from fa4_asv.history.repository import CUTE, MOST_BYTES, MOST_FILES
 from fa4_asv.history.source import note_version
 
-# FA4 of November 2026 has 64 files of 3 MB in all.
-MOST_FILES, MOST_BYTES = 2000, 64 << 20
 _NEEDED = "interface.py"
 
 
@@ -33,12 +33,12 @@ class Tree:
     @property
     def pyproject(self) -> str:
         """What says which toolchain it needs. Raises Fa4AsvError where there is none."""
-        try:
-            return (self.folder / CUTE / "pyproject.toml").read_text(encoding="utf-8")
-        except (FileNotFoundError, UnicodeDecodeError):
+        path = self.folder / CUTE / "pyproject.toml"
+        if not path.exists():
             raise Fa4AsvError(
                 f"{self.name!r} has no {CUTE}/pyproject.toml, so nothing says which toolchain it needs"
-            ) from None
+            )
+        return read_text(path, MOST_PYPROJECT, "correct it in the checkout")
 
 
 def copy_tree(checkout: Path, folder: Path) -> Tree:

@@ -12,17 +12,21 @@ from pathlib import Path
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import read_json, write_atomic
+from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.measure.context import Context
 from fa4_asv.record.schema import CaseRecord
 
 Records = dict[str, CaseRecord]
 
 
-def cache_path(context: Context, kind: str, version: str, *parts: str) -> Path:
-    """Where records of `kind` stand: keyed by protocol version, source tree, flavour, toolchain and parts."""
-    words = (version, context.tree, context.flavour, context.digest, *parts)
+def cache_path(context: Context, group: str, *parts: str) -> Path:
+    """Where records of an exact group are kept: keyed by its version, source tree, flavour, toolchain and parts.
+
+    The version is the one that its benchmarks tell asv, so that none of the two can be raised alone.
+    """
+    words = (GROUPS[group].version, context.tree, context.flavour, context.digest, *parts)
     key = hashlib.sha256("\0".join(words).encode()).hexdigest()
-    return Path(context.root) / ".asv" / "cache" / kind / key[:2] / f"{key}.json"
+    return Path(context.root) / ".asv" / "cache" / group / key[:2] / f"{key}.json"
 
 
 def read_cache(path: Path) -> Records | None:

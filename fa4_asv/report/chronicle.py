@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.history.manifest import Release
 from fa4_asv.report import words
-from fa4_asv.report.events import JUDGED, Event, Step, Timeline
+from fa4_asv.report.events import Event, Step, Timeline
 from fa4_asv.report.model import UPSTREAM, Model, Point, Series
 from fa4_asv.report.multiples import short
 from fa4_asv.report.overview import steps_table
@@ -93,9 +93,9 @@ def _figures(series: Series, point: Point) -> list[Table]:
 
 
 def step_table(step: Step) -> Table:
-    """Every change of a step, the largest first; states above figures."""
+    """Every change of a step: those with an effect first, the largest first; states above figures."""
     events = sorted(
-        step.events, key=lambda e: (not e.relevant, -e.change.weight, e.change.case, e.change.metric)
+        step.events, key=lambda e: (not e.effect, -e.change.weight, e.change.case, e.change.metric)
     )
     return Table(
         "Every figure that changed",
@@ -121,18 +121,16 @@ def _event_row(event: Event) -> Row:
     change = event.change
     unit = words.unit_of(change.group, change.metric)
     if change.before is None or change.after is None:
-        was, _, now = change.words.partition(" -> ")
-        cells: list[Cell | str] = [was, now, "–"]
+        was, now = change.states
+        cells: list[Cell | str] = [was, now + (f": {change.words}" if change.words else ""), "–"]
     else:
         cells = [words.figure(change.before, unit), words.figure(change.after, unit), change.change]
-    judged = change.metric == "state" or change.metric in JUDGED
-    css = "" if event.better is None or not judged else "better" if event.better else "worse"
     name = Cell(event.kernel, spoken=words.case_title(event.kernel) if change.group == "codegen" else "")
     return [
         name,
         words.metric_title(change.group, change.metric),
         *cells[:2],
-        Cell(str(cells[2]), css=css),
+        Cell(str(cells[2]), css=event.effect),
         event.cause,
     ]
 

@@ -7,24 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fa4_asv.catalog.benchmarks import GROUPS
-from fa4_asv.compare.changes import Change, changes_between, package_changes
+from fa4_asv.compare.changes import Change, exact_changes, package_changes
+from fa4_asv.compare.policy import Count, count_of
 from fa4_asv.record.explanation import Explanation, Verdict
 from fa4_asv.report import words
 from fa4_asv.report.model import Key, Model, Point, Series
 
-# From here on a change is worth a word on the first page; below it is kept and counted.
-RELEVANT = 0.01
-# Metrics by which a release is called better or worse. Registers say little of kernels that redistribute them;
-# code size follows the instructions.
-JUDGED = (
-    "spill_bytes",
-    "local_loads",
-    "local_stores",
-    "instructions",
-    "peak_bytes",
-    "growth_bytes",
-    "broken",
-)
 UNEXPLAINED = "not yet explained"
 UNKNOWN = "unknown"  # explained as far as it can be: a cross pair does not compile
 SOURCE, TOOLCHAIN = "source", "toolchain"
@@ -46,12 +34,9 @@ class Event:
         return words.kernel_of(self.change.group, self.change.case)
 
     @property
-    def better(self) -> bool | None:
-        """Less is better; a state that became measured is; None for one that says neither."""
-        if self.change.before is None or self.change.after is None:
-            was, _, now = self.change.words.partition(" -> ")
-            return True if now == "measured" else False if was == "measured" else None
-        return self.change.after < self.change.before
+    def effect(self) -> str:
+        """Worse, better or neither, as `compare.policy` says."""
+        return self.change.effect
 
     @property
     def weight(self) -> tuple[bool, float, str]:
@@ -63,15 +48,6 @@ class Event:
         """In brackets; "" for a state and for what was zero."""
         before, after = self.change.before, self.change.after
         return f" ({words.percent(before, after)})" if before and after is not None else ""
-
-    @property
-    def relevant(self) -> bool:
-        before, after = self.change.before, self.change.after
-        if before is None or after is None:
-            return True
-        if self.change.metric not in JUDGED:
-            return False
-        return abs(after - before) >= RELEVANT * max(before, 1)
 
 
 @dataclass(frozen=True)
@@ -97,8 +73,8 @@ class Step:
 
     @property
     def weight(self) -> float:
-        """The largest relevant change, as a ratio; how a timeline chooses what to tell first."""
-        return max((one.change.weight for one in self.events if one.relevant and one.weight[0]), default=0.0)
+        """The largest change with an effect, as a ratio; how a timeline chooses what to tell first."""
+        return max((one.change.weight for one in self.events if one.effect and one.weight[0]), default=0.0)
 
     @property
     def packages(self) -> list[str]:
@@ -110,10 +86,15 @@ class Step:
         """Each cause and how many figures it moved, the commonest first."""
         return sorted(Counter(one.cause for one in self.events).items(), key=lambda pair: (-pair[1], pair[0]))
 
-    def of(self, metric: str, better: bool) -> list[Event]:
-        """The changes of one metric in one direction, the largest first."""
-        found = [one for one in self.events if one.change.metric == metric and one.better is better]
+    def of(self, group: str, metric: str, effect: str) -> list[Event]:
+        """The changes of one metric with an effect (or without, NEITHER), the largest first."""
+        wanted = (group, metric, effect)
+        found = [one for one in self.events if (one.change.group, one.change.metric, one.effect) == wanted]
         return sorted(found, key=lambda one: one.weight, reverse=True)
+
+    def count(self, effect: str) -> Count:
+        """How many figures, of how many cases, have an effect."""
+        return count_of(((one.change.key, one.effect) for one in self.events), effect)
 
 
 @dataclass(frozen=True)
@@ -152,12 +133,7 @@ def _groups(series: Series) -> set[str]:
 
 def steps_between(key: Key, before: Point, after: Point, found: Explanation | None = None) -> list[Step]:
     """A step an architecture; none where nothing changed."""
-    changes = [
-        change
-        for name, group in GROUPS.items()
-        if group.exact
-        for change in changes_between(before.record, after.record, name)
-    ]
+    changes = exact_changes(before.record, after.record)
     events = [Event(change, _cause(before, after, change, found)) for change in changes]
     return [
         Step(key, arch, before, after, tuple(one for one in events if one.arch == arch), found)

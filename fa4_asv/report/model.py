@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -150,12 +150,8 @@ def load(project: Project, files: Iterable[Path]) -> Model:
         branch = note.branch if note and note.branch != _MAIN else ""
         key = Key(sidecar.machine, history, chain.flavour, chain.policy, sidecar.environment, branch)
         label = release.version if release else sidecar.commit[:8]
-        # A release's commit is dated by its upload, so that its result file need not be read for it: only where a sweep
-        # timed something, whose verdicts ask for the versions of the benchmarks.
-        result = None if release and not is_swept(sidecar) else load_result(path)
-        date = int(release.time.timestamp() * 1000) if release else result.date if result else 0
-        record = Record(label, sidecar, result.versions if result else {})
-        found.setdefault(key, []).append(Point(record, date, release, note))
+        date, versions = _date_and_versions(path, release, sidecar)
+        found.setdefault(key, []).append(Point(Record(label, sidecar, versions), date, release, note))
     series = [
         Series(key, tuple(sorted(points, key=lambda p: (order.get(p.commit, -1), *p.turn))))
         for key, points in found.items()
@@ -169,6 +165,19 @@ def load(project: Project, files: Iterable[Path]) -> Model:
 def is_swept(sidecar: Sidecar) -> bool:
     """Whether a sweep was asked to time something of it."""
     return any(is_history(group) and cases for group, cases in sidecar.groups.items())
+
+
+def _date_and_versions(
+    path: Path, release: Release | None, sidecar: Sidecar
+) -> tuple[int, Mapping[str, str]]:
+    """A commit's date in ms, and the versions of its benchmarks where figures are compared: exact ones, and a sweep's.
+
+    Of other releases the result file, which holds all samples, need not be read: its date is the upload's.
+    """
+    if release and sidecar.machine != NOGPU and not is_swept(sidecar):
+        return int(release.time.timestamp() * 1000), {}
+    result = load_result(path)
+    return int(release.time.timestamp() * 1000) if release else result.date, result.versions
 
 
 def seconds_of(record: CaseRecord | None) -> float | None:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from fa4_asv.compare.rows import BETTER, WORSE, Row
+from fa4_asv.compare.policy import BETTER, WORSE
+from fa4_asv.compare.rows import Row
 from fa4_asv.record.formatting import counted
 from fa4_asv.record.turns import YARDSTICKS
 from fa4_asv.report.multiples import short

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fa4_asv.catalog.benchmarks import GROUPS, TORCHES
 from fa4_asv.catalog.kernels import ARCHES
 from fa4_asv.compare.changes import package_changes
+from fa4_asv.compare.policy import BETTER, NEITHER, UNCHANGED, WORSE, count_of, is_judged, overall
+from fa4_asv.record.formatting import counted
 from fa4_asv.report import words
-from fa4_asv.report.events import JUDGED, UNEXPLAINED, Event, Step, Timeline
+from fa4_asv.report.events import UNEXPLAINED, Event, Step, Timeline
 from fa4_asv.report.model import Model, Point, Series
 from fa4_asv.report.multiples import short
 from fa4_asv.report.parts import Cell, Row, Table
 from fa4_asv.report.route_table import Pair, pair_of
-
-_JUDGED_GROUPS = ("codegen", "memory", "growth", "route")
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,8 @@ def headline(model: Model, timeline: Timeline) -> Headline | None:
 
 
 def verdict(steps: Sequence[Step]) -> str:
-    """ "better", "worse", "mixed" or "no relevant change", by the changes of 1 % or more."""
-    relevant = [event for step in steps for event in step.events if event.relevant]
-    up = any(event.better for event in relevant)
-    down = any(event.better is False for event in relevant)
-    return "mixed" if up and down else "better" if up else "worse" if down else "no relevant change"
+    """ "better", "worse", "mixed" or "no relevant change", as `compare.policy` says."""
+    return overall(event.effect for step in steps for event in step.events)
 
 
 def _moved(series: Sequence[Series]) -> list[str]:
@@ -70,20 +67,29 @@ def _moved(series: Sequence[Series]) -> list[str]:
 
 
 def _sentences(steps: Sequence[Step]) -> list[str]:
-    """One a direction: how many kernels, and the largest change."""
+    """One per direction: how many figures and cases of each flavour, and the largest change."""
     found = []
-    for better, lead in ((True, "Better"), (False, "Worse")):
-        events = [(step, e) for step in steps for e in step.events if e.relevant and e.better is better]
+    for effect in (BETTER, WORSE):
+        events = [(step, e) for step in steps for e in step.events if e.effect == effect]
         if events:
             step, top = max(events, key=lambda pair: pair[1].weight)
-            cases = {(s.arch, e.kernel) for s, e in events}
-            more = words.change(top.change)
-            kernels = "kernel or call" if len(cases) == 1 else "kernels or calls"
             found.append(
-                f"{lead}: {len(cases)} {kernels}; most of all {top.kernel} on {step.arch}, {step.key.title}: "
-                f"{more}{top.percent}."
+                f"{effect.capitalize()}: {_counts(events)}; most of all {top.kernel} on {step.arch}, "
+                f"{step.key.title}: {words.change(top.change)}{top.percent}."
             )
     return found
+
+
+def _counts(events: Sequence[tuple[Step, Event]]) -> str:
+    """As `fa4-asv compare` counts: "4 figures of 2 cases (cu13), 1 figure of 1 case (cu12)"."""
+    by_title: dict[str, list[Event]] = {}
+    for step, event in events:
+        by_title.setdefault(step.key.title, []).append(event)
+    told = []
+    for title, found in by_title.items():
+        number = count_of(((one.change.key, one.effect) for one in found), found[0].effect)
+        told.append(f"{counted(number.figures, 'figure')} of {counted(number.cases, 'case')} ({title})")
+    return ", ".join(told)
 
 
 def why(steps: Sequence[Step]) -> str:
@@ -99,9 +105,9 @@ def why(steps: Sequence[Step]) -> str:
 def _table(series: Sequence[Series], steps: Sequence[Step]) -> Table:
     columns = [(arch, one) for arch in ARCHES for one in series]
     rows: list[Row] = []
-    for name in _JUDGED_GROUPS:
-        for metric, (_, title) in GROUPS[name].metrics.items():
-            if metric in JUDGED:
+    for name, group in GROUPS.items():
+        for metric, (_, title) in group.metrics.items() if group.exact else ():
+            if is_judged(metric):
                 cells = [_cell(arch, one, name, metric, steps) for arch, one in columns]
                 if any(cell.text != "–" for cell in cells):
                     rows.append([title, *cells])
@@ -118,19 +124,26 @@ def _cell(arch: str, series: Series, group: str, metric: str, steps: Sequence[St
     cases &= series.measured[-2].cases(group).keys()
     if not cases:
         return Cell("–", spoken="not recorded")
-    if group == "route":
-        return _route_cell(series, sorted(cases))
     step = next((one for one in steps if one.key == series.key and one.arch == arch), None)
-    up, down = (step.of(metric, better) if step else [] for better in (True, False))
-    if step is None or not up + down:
+    if group == "route":
+        return _route_cell(series, sorted(cases), step)
+    found = {effect: step.of(group, metric, effect) if step else [] for effect in (BETTER, WORSE, NEITHER)}
+    if step is None or not any(found.values()):
         return Cell(f"all {len(cases)} same", css="same")
     told = [
-        f"{len(found)} of {len(cases)} {word}{found[0].percent}"
-        for found, word in ((up, "better"), (down, "worse"))
-        if found
+        f"{len(found[effect])} of {len(cases)} {effect}{found[effect][0].percent}"
+        for effect in (BETTER, WORSE)
+        if found[effect]
     ]
-    css = "better" if not down else "worse" if not up else "mixed"
+    if found[NEITHER]:
+        told.append(f"{len(found[NEITHER])} of {len(cases)} changed too little")
+    css = _css(effect for effect, events in found.items() if events)
     return Cell(", ".join(told), f"events/{step.page}", css)
+
+
+def _css(effects: Iterable[str]) -> str:
+    found = overall(effects)
+    return "same" if found == UNCHANGED else found
 
 
 def _pair(point: Point, series: Series, case: str) -> Pair | None:
@@ -139,9 +152,9 @@ def _pair(point: Point, series: Series, case: str) -> Pair | None:
     return pair_of(point.label, series.key.flavour, point.cases("route"), torch, arch)
 
 
-def _route_cell(series: Series, cases: Sequence[str]) -> Cell:
+def _route_cell(series: Series, cases: Sequence[str], step: Step | None) -> Cell:
     """What each torch makes of it now: that nothing changed does not say that it works."""
-    told, moved = [], []
+    told = []
     for case in cases:
         was, now = (_pair(point, series, case) for point in series.measured[-2:])
         if now is None:
@@ -149,8 +162,8 @@ def _route_cell(series: Series, cases: Sequence[str]) -> Cell:
         told.append(f"torch {now.torch}: {now.verdict}")
         if was and was.verdict != now.verdict:
             told[-1] += f", before: {was.verdict}"
-            moved.append("better" if now.verdict == "yes" else "worse" if was.verdict == "yes" else "mixed")
-    css = "same" if not moved else moved[0] if len(set(moved)) == 1 else "mixed"
+    events = step.events if step else ()
+    css = _css(one.effect for one in events if one.change.group == "route" and one.change.case in cases)
     return Cell("; ".join(told), "route.html", css)
 
 
@@ -191,14 +204,13 @@ def largest(timeline: Timeline, limit: int = 12) -> Table:
 def steps_table(steps: Sequence[Step], caption: str) -> Table:
     rows: list[Row] = []
     for step in steps:
-        relevant = [event for event in step.events if event.relevant]
         rows.append(
             [
                 Cell(_named(step), f"events/{step.page}", css="message" if step.after.subject else ""),
                 step.key.title,
                 step.arch,
                 str(step.kernels),
-                *(_top(relevant, better) for better in (True, False)),
+                *(_top(step.events, effect) for effect in (BETTER, WORSE)),
                 "; ".join(step.packages) or "the same",
                 ", ".join(cause for cause, _ in step.causes) or UNEXPLAINED,
             ]
@@ -221,9 +233,9 @@ def _named(step: Step) -> str:
     return f"{short(step.after.label)} {subject}" if subject else short(step.after.label)
 
 
-def _top(events: Sequence[Event], better: bool) -> Cell | str:
-    found = [event for event in events if event.better is better]
+def _top(events: Sequence[Event], effect: str) -> Cell | str:
+    found = [event for event in events if event.effect == effect]
     if not found:
         return "–"
     top = max(found, key=lambda one: one.weight)
-    return Cell(f"{top.kernel}: {words.change(top.change)}{top.percent}", css="better" if better else "worse")
+    return Cell(f"{top.kernel}: {words.change(top.change)}{top.percent}", css=effect)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fa4_asv.base.escape import plain
+from fa4_asv.base.escape import one_line, plain
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import TORCHES, key_of
 from fa4_asv.catalog.kernels import ARCHES
@@ -30,23 +30,27 @@ class Pair:
     record: CaseRecord
 
     @property
-    def verdict(self) -> str:
-        """ "yes", "forward only", "partly (1 of 21)", "no (13 of 21)": of the checks, how many are broken.
-
-        "no" where not one dense forward works; "broken" where the checks never ended.
-        """
+    def drives(self) -> str:
+        """ "yes", "forward only", "partly", "no" (not one dense forward works), or a state without figures:
+        "broken" where the checks never ended."""
         if self.record.state != "measured":
             return self.record.state
-        words, count = self.record.words, self.record.figures["broken"]
-        if not count:
+        words = self.record.words
+        if not self.record.figures["broken"]:
             return "yes"
-        of = f"({count} of {self.record.figures.get('checks', '?')})"
         if {"forward_full", "forward_causal"} <= words.keys():
-            return f"no {of}"
+            return "no"
         after = {name for name in words if name.startswith("backward") or name == "deterministic"}
         if words.keys() == after and {"backward_full", "backward_causal"} <= after:
             return "forward only"
-        return f"partly {of}"
+        return "partly"
+
+    @property
+    def verdict(self) -> str:
+        """The same with how many of the checks are broken, such as "partly (1 of 21)" or "no (13 of 21)"."""
+        if self.drives not in ("partly", "no"):
+            return self.drives
+        return f"{self.drives} ({self.record.figures['broken']} of {self.record.figures.get('checks', '?')})"
 
     @property
     def reasons(self) -> dict[str, list[str]]:
@@ -165,7 +169,7 @@ def render(grid: Grid, console: Console) -> None:
         table.add_row(escape(release), *(escape(cell.verdict) if cell else "" for cell in cells))
     console.print(table)
     for words, where in grid.reasons:
-        console.print(f"  {words}", markup=False, highlight=False)
+        console.print(f"  {one_line(words, 1000)}", markup=False, highlight=False)
         console.print(f"      {where}", markup=False, highlight=False)
 
 

@@ -13,6 +13,7 @@ from fa4_asv.compare.along import CONFIDENCE, SEEN
 from fa4_asv.compare.changes import package_changes
 from fa4_asv.compare.false_alarms import rate_interval
 from fa4_asv.compare.noise import AGREED, agreement_among, classes_of, totals
+from fa4_asv.compare.policy import UNCHANGED, overall
 from fa4_asv.compare.verdicts import RELEVANT
 from fa4_asv.record.formatting import counted
 from fa4_asv.record.turns import YARDSTICKS
@@ -154,15 +155,20 @@ def _verdicts(one: Swept) -> Table:
     rows: list[TableRow] = []
     for step in reversed(one.steps):
         counts = Counter(row.verdict for row in step.rows.values())
-        css = {FASTER: "better", SLOWER: "worse", "newly broken": "worse", "newly working": "better"}
         cells = [
-            Cell(str(counts[name] or NONE), css=css.get(name, "") if counts[name] else "same")
+            Cell(str(counts[name] or NONE), css=_effect_of(step, name) if counts[name] else "same")
             for name in names
         ]
         rows.append(
             [named(step.after), short(step.before.label), words.day(step.after.date), *cells, _compiler(step)]
         )
     return Table("Every release: calls by verdict", ["", "against", "date", *names, _COMPILER], rows, "dated")
+
+
+def _effect_of(step: ClockStep, verdict: str) -> str:
+    """What the calls with a verdict are: worse, better, mixed, or "" where the verdict has no effect."""
+    found = overall(row.effect for row in step.rows.values() if row.verdict == verdict)
+    return "" if found == UNCHANGED else found
 
 
 # What it costs to stay behind

@@ -16,6 +16,7 @@ from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.catalog.kernels import ARCHES
+from fa4_asv.compare.policy import is_judged
 from fa4_asv.integrity.staging import is_verified
 from fa4_asv.integrity.verify import Problem, sound_files, verify
 from fa4_asv.record.explanation import Explanation, read_explanation
@@ -23,7 +24,7 @@ from fa4_asv.report import chronicle, multiples, words
 from fa4_asv.report.call_history import KEYS, SMALL, call_pages
 from fa4_asv.report.cards import Cards, beside_releases, beside_steps, broken_table, cards_of, clocked
 from fa4_asv.report.compile_times import compile_seconds
-from fa4_asv.report.events import JUDGED, Step, Timeline, timeline
+from fa4_asv.report.events import Step, Timeline, timeline
 from fa4_asv.report.machines import machines
 from fa4_asv.report.model import Model, Point, load
 from fa4_asv.report.on_the_clock import on_the_clock
@@ -262,13 +263,10 @@ def _place(point: Point) -> str:
 
 
 def _metrics() -> list[tuple[str, list[tuple[str, str, bool]]]]:
-    """Of each group without a card: its figures, their units, and whether less is called better."""
+    """Of each group without a card: its figures, their units, and whether they are judged."""
     found: dict[str, list[tuple[str, str, bool]]] = {}
     for group in GROUPS.values():
-        metrics = [
-            (title, unit, name in JUDGED or name == "seconds")
-            for name, (unit, title) in group.metrics.items()
-        ]
+        metrics = [(title, unit, is_judged(name)) for name, (unit, title) in group.metrics.items()]
         found.setdefault(group.name, metrics)
     return [(name, metrics) for name, metrics in found.items() if not GROUPS[name].device]
 

@@ -134,6 +134,5 @@ def route_tables(series: Sequence[Series]) -> list[tuple[Table, Table | None]]:
 def _verdict(pair: Pair | None) -> Cell:
     if pair is None:
         return Cell("–", spoken="not recorded")
-    text = pair.verdict
-    css = "better" if text == "yes" else "worse" if text.startswith("no") or text == "broken" else "mixed"
-    return Cell(text, css=css)
+    css = {"yes": "better", "no": "worse", "broken": "worse"}.get(pair.drives, "mixed")
+    return Cell(pair.verdict, css=css)

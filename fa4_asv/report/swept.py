@@ -11,7 +11,8 @@ from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.catalog.shapes import CLASSES, SHAPES, SdpaShape, class_of
 from fa4_asv.compare.neighbours import rows_between
 from fa4_asv.compare.noise import CallNoise, noise_among
-from fa4_asv.compare.rows import BETTER, WORSE, Row
+from fa4_asv.compare.policy import BETTER, WORSE
+from fa4_asv.compare.rows import Row
 from fa4_asv.compare.sweeps import CallKey, Pools, pools_of
 from fa4_asv.record.schema import SUITE, CaseRecord, Sidecar
 from fa4_asv.record.turns import Origin, is_history, is_of_a_sweep, origin_of, turns_of

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fa4_asv.catalog.kernels import ARCHES
+from fa4_asv.compare.policy import BETTER, WORSE
 from fa4_asv.record.formatting import counted
 from fa4_asv.report import words
 from fa4_asv.report.charts import Line, bars, lines
@@ -26,14 +27,12 @@ def _moves(points: Sequence[Point], series: Series, timeline: Timeline) -> Panel
     counts: dict[str, list[int]] = {label: [0, 0] for label in labels}
     for step in timeline.steps:
         if step.key == series.key and step.after.label in counts:
-            for better in (True, False):
-                counts[step.after.label][not better] += len(
-                    {e.change.case for e in step.events if e.relevant and e.better is better}
-                )
+            for at, effect in enumerate((BETTER, WORSE)):
+                counts[step.after.label][at] += step.count(effect).cases
     up = [float(counts[label][0]) for label in labels]
     down = [-float(counts[label][1]) for label in labels]
     short_labels = [short(label) for label in labels]
-    title = f"Kernels and calls that changed by 1 % or more, {series.key.title}"
+    title = f"Kernels and calls better or worse than one release before, {series.key.title}"
     most = sorted(labels, key=lambda label: -sum(counts[label]))[:3]
     spoken = f"{title}. Most in {', '.join(short(label) for label in most if sum(counts[label]))}"
     svg = bars(short_labels, [Line("better", 0, up), Line("worse", 1, down)], spoken, (420, 150))

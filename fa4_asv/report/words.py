@@ -62,9 +62,9 @@ def metric_title(group: str, metric: str) -> str:
 
 
 def change(one: Change) -> str:
-    """What changed, such as "spill (stack frame) 0 → 112"; a state's words as they are."""
+    """What changed, such as "spill (stack frame) 0 → 112" or "measured → broken: killed"."""
     if one.before is None or one.after is None:
-        return one.words.replace("->", "→")
+        return " → ".join(one.states) + (f": {one.words}" if one.words else "")
     unit = unit_of(one.group, one.metric)
     return f"{metric_title(one.group, one.metric)} {figure(one.before, unit)} → {figure(one.after, unit)}"
 

@@ -6,7 +6,8 @@ FORK is a checkout of flash-attention with its whole history, OUT the folder tha
 report.md, report.json and the pull request's number. The comparison is with the merge base, so that what
 happened on the target branch meanwhile is nobody's fault.
 
-Exit code: that of `fa4-asv compare`, 0 nothing worse, 1 something worse, 2 could not compare.
+Exit code: that of `fa4-asv compare`, 0 nothing worse, 1 something worse (fa4_asv/compare/policy.py says what is), 2 could
+not compare.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from fa4_asv.compare.policy import NOTHING_WORSE, SOMETHING_WORSE
 from tools.ci.steps import COMMIT, FOLDER, NUMBER, Refused, benchmarks, call, main, setting, summary
 
 FA4_ASV = [sys.executable, "-m", "fa4_asv"]
@@ -85,7 +87,7 @@ def step() -> int:
         report.write_text(without_report(words), encoding="utf-8")
         code = code or 2
     summary(report.read_text(encoding="utf-8", errors="replace"))
-    return code if code in (0, 1) else 2
+    return code if code in (NOTHING_WORSE, SOMETHING_WORSE) else 2
 
 
 if __name__ == "__main__":

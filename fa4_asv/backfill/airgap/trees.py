@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from packaging.version import Version
-from uv import find_uv_bin
 
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.uv_command import uv_command, uv_environment
 from fa4_asv.history.toolchain import Lock, lay_packages, packed_packages
 
 ZSTANDARD = "zstandard"
@@ -76,8 +76,8 @@ def zip_zstandard(requirements: Path, folder: Path, python: str) -> Path:
 
 
 def _install(arguments: list[str]) -> None:
-    command = [find_uv_bin(), "pip", "install", "--quiet", "--no-deps", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
+    command = uv_command("pip", "install", "--quiet", "--no-deps", *arguments)
+    done = subprocess.run(command, env=uv_environment(), capture_output=True, text=True, timeout=1800)
     if done.returncode:
         words = " ".join(done.stderr.split()) or "no words"
         raise Fa4AsvError(f"cannot collect the suite's packages: {words[:400]}")

@@ -25,8 +25,6 @@ from fa4_asv.measure.pool import Job, Outcome, cores, run_jobs
 from fa4_asv.measure.progress import progress
 from fa4_asv.record.schema import CaseRecord
 
-# Raised when cases, stand-ins or the reading of cubins change meaning; also the benchmarks' version.
-VERSION = "1"
 # A kernel takes 1-9 s, four times that under the oldest DSLs; a call has up to four kernels.
 CALL_TIMEOUT = 180.0
 
@@ -53,7 +51,7 @@ def known(context: Context, wanted: Sequence[tuple[str, ...]]) -> tuple[Records,
     records: Records = {}
     missing = []
     for arch, call in dict.fromkeys((arch, CASES[name].call.name) for arch, name in wanted):
-        cached = read_cache(cache_path(context, "codegen", VERSION, arch, call))
+        cached = read_cache(cache_path(context, "codegen", arch, call))
         if cached is None:
             missing.append((arch, call))
         else:
@@ -69,7 +67,7 @@ def _compile(context: Context, calls: Sequence[tuple[str, str]], processes: int)
     def finished(outcome: Outcome) -> None:
         arch, _, call = outcome.key.partition("/")
         found = _records_of(context, arch, call, outcome, cubins)
-        write_cache(cache_path(context, "codegen", VERSION, arch, call), found)
+        write_cache(cache_path(context, "codegen", arch, call), found)
         records.update(found)
         done[0] += 1
         progress(context, f"compiled {done[0]}/{len(calls)} calls, last {outcome.key}")

@@ -20,8 +20,6 @@ from fa4_asv.measure.pool import Job, Outcome, run_jobs
 from fa4_asv.measure.progress import progress
 from fa4_asv.record.schema import CaseRecord
 
-# Raised when the trace changes meaning; also the benchmarks' version.
-VERSION = "1"
 # A case takes milliseconds, the first of a process a second or two; nothing is compiled.
 CASE_TIMEOUT = 60.0
 
@@ -38,7 +36,7 @@ def measure(context: Context, wanted: Sequence[tuple[str, ...]]) -> Records:
     records: Records = {}
     missing: dict[str, list[str]] = {}
     for arch, name in dict.fromkeys(wanted):
-        cached = read_cache(cache_path(context, "memory", VERSION, arch, name))
+        cached = read_cache(cache_path(context, "memory", arch, name))
         if cached is None:
             missing.setdefault(arch, []).append(name)
         else:
@@ -93,7 +91,7 @@ def _trace_arch(context: Context, arch: str, names: Sequence[str]) -> Records:
 
     def finished(outcome: Outcome) -> None:
         found = {key_of((arch, outcome.key)): _record(outcome)}
-        write_cache(cache_path(context, "memory", VERSION, arch, outcome.key), found)
+        write_cache(cache_path(context, "memory", arch, outcome.key), found)
         records.update(found)
         progress(context, f"traced {len(records)}/{len(names)} cases of {arch}")
 

@@ -15,8 +15,6 @@ from fa4_asv.measure.driver_stubs import target_environment
 from fa4_asv.measure.pool import Job, Outcome, cores, run_jobs
 from fa4_asv.record.schema import CaseRecord
 
-# Raised when a check is added or changes meaning; also the benchmark's version.
-VERSION = "1"
 # The checks take a second; importing torch and a cold DSL up to a minute.
 TIMEOUT = 240.0
 
@@ -30,7 +28,7 @@ def measure(context: Context, wanted: Sequence[tuple[str, ...]], processes: int 
     for torch, arch in wanted:
         if torch not in context.torches:
             continue
-        cached = read_cache(cache_path(context, "route", VERSION, torch, arch))
+        cached = read_cache(cache_path(context, "route", torch, arch))
         if cached is None:
             missing.append((torch, arch))
         else:
@@ -46,7 +44,7 @@ def _ask(context: Context, pairs: Sequence[tuple[str, str]], processes: int) -> 
     def finished(outcome: Outcome) -> None:
         torch, _, arch = outcome.key.partition("/")
         found = {outcome.key: _record(torch, outcome)}
-        write_cache(cache_path(context, "route", VERSION, torch, arch), found)
+        write_cache(cache_path(context, "route", torch, arch), found)
         records.update(found)
 
     jobs = [

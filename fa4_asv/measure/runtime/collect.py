@@ -31,8 +31,6 @@ from fa4_asv.measure.runtime.journal import sweeps_folder
 from fa4_asv.measure.runtime.sampling import two_modes
 from fa4_asv.record.schema import CaseRecord
 
-# Raised when inputs, guard or timing change meaning, with the version of the groups that they measure.
-VERSION = "1"
 # Of each question: the guard with a compile of every kernel of the call, or at most 5 s of GPU time.
 CASE_TIMEOUT = 300.0
 GUARDS = 8  # processes at once, each with a context and a few tensors of up to a GiB on the card
@@ -260,7 +258,8 @@ def record_of_outcome(outcome: Outcome, asked: dict[str, Any]) -> CaseRecord:
 
 
 def _verdict_path(context: Context, group: str, key: str) -> Path:
-    words = (VERSION, context.commit, context.environment, context.digest, context.machine, group, key)
+    version = GROUPS[group].version
+    words = (version, context.commit, context.environment, context.digest, context.machine, group, key)
     name = hashlib.sha256("\0".join(words).encode()).hexdigest()[:24]
     return Path(context.root) / ".asv" / "guard" / f"{name}.json"
 
