@@ -25,6 +25,7 @@ from fa4_asv.backfill.sweep import plan as planning
 from fa4_asv.backfill.sweep.plan import Target
 from fa4_asv.backfill.tasks import commits_of
 from fa4_asv.base.project import Project
+from fa4_asv.measure.runtime import kernel_cache
 
 # What each process runs. It gets calls as JSON, a line a question, and answers seconds.
 WORKER = """
@@ -78,11 +79,8 @@ class Process:
 
     def __init__(self, target: Target, cache: str) -> None:
         subject = target.subject
-        variables = {
-            "PYTHONPATH": os.pathsep.join(subject.path),
-            "FLASH_ATTENTION_CUTE_DSL_CACHE_ENABLED": "1",
-            "FLASH_ATTENTION_CUTE_DSL_CACHE_DIR": str(Path(cache) / Path(subject.cache).name),
-        }
+        variables = dict(kernel_cache.variables(Path(cache) / Path(subject.cache).name))
+        variables["PYTHONPATH"] = os.pathsep.join(subject.path)
         self.target = target
         self._process = subprocess.Popen(
             [subject.python, "-c", WORKER],

@@ -22,9 +22,9 @@ from typing import Any
 
 from fa4_asv.catalog.benchmarks import GROUPS, Case, key_of
 from fa4_asv.measure.pool import Job, LastingWorker, Outcome
-from fa4_asv.measure.runtime import journal
+from fa4_asv.measure.runtime import journal, kernel_cache
 from fa4_asv.measure.runtime.card import Card
-from fa4_asv.measure.runtime.collect import record_of_outcome
+from fa4_asv.measure.runtime.collect import payload_of, record_of_outcome
 from fa4_asv.measure.runtime.journal import Entry, Plan
 
 # Seconds that one question may take. The guard of a backward compiles up to nine kernels beside other compiles; 15 s seen.
@@ -46,16 +46,7 @@ class Call:
         return f"{self.group}/{key_of(self.case)}"
 
     def payload(self, what: str, **more: Any) -> dict[str, Any]:
-        group = GROUPS[self.group]
-        backend, shape = self.case[:2]
-        return {
-            "what": what,
-            "device": group.device,
-            "backward": group.backward,
-            "backend": backend,
-            "shape": shape,
-            **more,
-        }
+        return payload_of(GROUPS[self.group], self.case, what) | more
 
 
 @dataclass(frozen=True)
@@ -145,12 +136,9 @@ class Seat:
 
     def _environment(self) -> tuple[tuple[str, str], ...]:
         card = self.station.card
-        visible = {} if card.uuid == "cpu" else {"CUDA_VISIBLE_DEVICES": card.uuid}
-        cache = {
-            "FLASH_ATTENTION_CUTE_DSL_CACHE_ENABLED": "1",
-            "FLASH_ATTENTION_CUTE_DSL_CACHE_DIR": self.subject.cache,
-        }
-        return tuple({"PYTHONPATH": os.pathsep.join(self.subject.path), **visible, **cache}.items())
+        visible = () if card.uuid == "cpu" else (("CUDA_VISIBLE_DEVICES", card.uuid),)
+        path = ("PYTHONPATH", os.pathsep.join(self.subject.path))
+        return (path, *visible, *kernel_cache.variables(self.subject.cache))
 
     def close(self) -> None:
         self._worker.close()

@@ -25,7 +25,7 @@ from fa4_asv.catalog.shapes import SHAPES
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.history.source import lay_source, refuse_shadow
 from fa4_asv.history.toolchain import Policy, UnsupportedFlavour, install
-from fa4_asv.measure.runtime import journal
+from fa4_asv.measure.runtime import journal, kernel_cache
 from fa4_asv.measure.runtime.card import Card
 from fa4_asv.measure.runtime.journal import SWEEP_FILE, YARDSTICK_FILE, Plan, sweeps_folder
 from fa4_asv.record.store import sound_pairs
@@ -97,7 +97,7 @@ def _lay(project: Project, base: Path, commit: str, flavour: str) -> Target | st
     python = install(project, lock, base)
     refuse_shadow(python, source.folder)
     environment = environment_name(flavour, policy.name)
-    cache = kernel_cache(project, lock.digest)
+    cache = str(kernel_cache.folder_of(project.work, lock.digest))
     path = (str(source.folder), str(project.root))
     file = journal.journal_path(Path(), commit, environment).name
     return Target(
@@ -105,15 +105,14 @@ def _lay(project: Project, base: Path, commit: str, flavour: str) -> Target | st
     )
 
 
-def kernel_cache(project: Project, digest: str) -> str:
-    """The folder of FA4's compiled kernels under a toolchain."""
-    return str(project.work / "cache" / "fa4-kernels" / digest)
-
-
 def yardstick_subject(project: Project, base: Path) -> Subject:
     """PyTorch's own attention: one more process, over the base environment, without FA4."""
     return Subject(
-        "yardsticks", YARDSTICK_FILE, str(base), (str(project.root),), kernel_cache(project, "none")
+        "yardsticks",
+        YARDSTICK_FILE,
+        str(base),
+        (str(project.root),),
+        str(kernel_cache.folder_of(project.work, "none")),
     )
 
 

@@ -18,7 +18,7 @@ from statistics import median
 
 from fa4_asv.asv_plugin.environment import environment_name
 from fa4_asv.backfill.sweep.engine import Call, Engine, Station, Subject, Tell
-from fa4_asv.backfill.sweep.plan import calls_of_sets, kernel_cache
+from fa4_asv.backfill.sweep.plan import calls_of_sets
 from fa4_asv.backfill.sweep.spent import GUARD, IMPORT, LOAD, TURN
 from fa4_asv.base.machine import python_tag
 from fa4_asv.base.project import Project
@@ -28,7 +28,7 @@ from fa4_asv.compare.sides import Comparison, Side, refuse_unusable
 from fa4_asv.history.source import Source, lay_source, refuse_shadow
 from fa4_asv.history.toolchain import Lock, Policy, install, lock_of_tree
 from fa4_asv.history.worktree import Tree, differing
-from fa4_asv.measure.runtime import journal
+from fa4_asv.measure.runtime import journal, kernel_cache
 from fa4_asv.measure.runtime.card import Card, loaders, refuse_full, room
 from fa4_asv.measure.runtime.journal import Entry, Plan
 from fa4_asv.record.formatting import counted
@@ -135,7 +135,7 @@ def _laid(project: Project, commit: Commit, lock: Lock, folder: Path, side: str,
     python = install(project, lock, base)
     refuse_shadow(python, folder)
     path = (str(folder), str(project.root))
-    cache = kernel_cache(project, lock.digest)
+    cache = str(kernel_cache.folder_of(project.work, lock.digest))
     return _Laid(commit, lock, Subject(side, f"{side}.jsonl", str(python), path, cache))
 
 

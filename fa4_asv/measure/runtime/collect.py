@@ -25,7 +25,7 @@ from fa4_asv.measure.context import Context
 from fa4_asv.measure.memory.collect import measure as measure_traced
 from fa4_asv.measure.pool import Job, Outcome, cores, run_jobs
 from fa4_asv.measure.progress import progress
-from fa4_asv.measure.runtime import journal
+from fa4_asv.measure.runtime import journal, kernel_cache
 from fa4_asv.measure.runtime.fatal import is_out_of_memory
 from fa4_asv.measure.runtime.journal import sweeps_folder
 from fa4_asv.measure.runtime.sampling import two_modes
@@ -142,7 +142,7 @@ def _ask(
     answers: Records = {}
     surroundings = environment(context)
     jobs = [
-        Job(key, _payload(group, case, what), command, surroundings, CASE_TIMEOUT, again=True)
+        Job(key, payload_of(group, case, what), command, surroundings, CASE_TIMEOUT, again=True)
         for key, case in cases.items()
     ]
     asked = {job.key: job.payload for job in jobs}
@@ -181,15 +181,10 @@ def beside_traced(context: Context, group: Group, records: Records) -> Records:
 
 def environment(context: Context) -> tuple[tuple[str, str], ...]:
     """Of a collecting process: FA4's disk cache on, so that no round compiles what another has compiled."""
-    # FA4's key knows its sources and the compiler's version, but not the CUDA flavour: a cache for each toolchain.
-    cache = Path(context.root) / ".asv" / "cache" / "fa4-kernels" / context.digest
-    return (
-        ("FLASH_ATTENTION_CUTE_DSL_CACHE_ENABLED", "1"),
-        ("FLASH_ATTENTION_CUTE_DSL_CACHE_DIR", str(cache)),
-    )
+    return kernel_cache.variables(kernel_cache.folder_of(Path(context.root) / ".asv", context.digest))
 
 
-def _payload(group: Group, case: Case, what: str) -> dict[str, Any]:
+def payload_of(group: Group, case: Case, what: str) -> dict[str, Any]:
     """What the worker is asked: a group's cases say more or less, the rest is the group's."""
     job: dict[str, Any] = {
         "what": what or group.what,
