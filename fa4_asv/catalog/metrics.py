@@ -1,4 +1,4 @@
-"""The figures of a compiled kernel: what they are called and in which unit."""
+"""The figures of a compiled kernel: what they are called and in which unit; and which calls are short."""
 
 from __future__ import annotations
 
@@ -11,3 +11,6 @@ METRICS = {
     "text_bytes": ("bytes", "code size"),
     "registers": ("registers", "registers"),
 }
+
+# Seconds. Longer calls bring a Hopper card to its power limit: they rest longer, and their noise is told apart.
+SHORT_CALL = 2.5e-3

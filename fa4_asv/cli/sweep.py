@@ -31,7 +31,7 @@ from fa4_asv.base.files import write_atomic
 from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import SWEEP_SETS
-from fa4_asv.compare.noise import SHORT
+from fa4_asv.catalog.metrics import SHORT_CALL
 from fa4_asv.history.toolchain import FLAVOURS
 from fa4_asv.measure.pool import cores as cores_here
 from fa4_asv.measure.runtime.card import Card, cards, cpu_card, loaders, refuse_busy, refuse_full
@@ -215,8 +215,8 @@ def _tell_sight(found: Sequence[Sight], added: float, progress: Progress) -> Non
         numbers = f"{one.seconds * 1e3:8.3f} {one.added:+9.2%} {one.verdict:>8} {one.visible:8.2%}"
         progress.note(f"  {one.call:<62} {numbers}")
     for words, chosen in (
-        ("below 2.5 ms", [one for one in found if one.seconds < SHORT]),
-        ("longer", [one for one in found if one.seconds >= SHORT]),
+        (f"below {SHORT_CALL * 1e3:g} ms", [one for one in found if one.seconds < SHORT_CALL]),
+        ("longer", [one for one in found if one.seconds >= SHORT_CALL]),
     ):
         seen = sum(one.verdict == "slower" for one in chosen)
         progress.note(f"{words}: seen in {seen} of {len(chosen)} calls")

@@ -38,7 +38,9 @@ class SimulatedCard:
 
         return call
 
-    def burst(self, call: Callable[[], object], calls: int) -> Burst:
+    def burst(
+        self, call: Callable[[], object], calls: int, wake: Callable[[], object] | None = None
+    ) -> Burst:
         begin, seconds = self.now, []
         for _ in range(calls):
             start = self.now
@@ -122,7 +124,9 @@ class WorkTimer:
         self._random, self._within = random.Random(seed), within
         self._luck = math.exp(self._random.gauss(0, between))
 
-    def burst(self, call: Callable[[], object], calls: int) -> Burst:
+    def burst(
+        self, call: Callable[[], object], calls: int, wake: Callable[[], object] | None = None
+    ) -> Burst:
         seconds = []
         for _ in range(calls):
             if call in self._work:
