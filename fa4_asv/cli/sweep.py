@@ -181,13 +181,14 @@ def _run(asked: Asked, progress: Progress) -> tuple[list[str], dict[str, float]]
     took = {"sources and toolchains": time.monotonic() - begin}
     known = planning.known_calls(project, asked.machine, asked.plan, options["retry_broken"])
     files = [target.subject.file for target in targets]
+    beside = int(options["yardsticks"]) + int(asked.added > 0)  # processes beside those of the commits
     stations = [
-        replace(station, loaders=loaders(station.card, len(targets) + 2))
+        replace(station, loaders=loaders(station.card, len(targets) + beside))
         for station in planning.stations(project, asked.machine, chosen, asked.calls, files, known)
     ]
     for card in chosen:
         if card.uuid != "cpu":
-            refuse_full(card, len(targets) + 1)
+            refuse_full(card, len(targets) + beside)
     with exclusive(progress.note, whole=True):
         took |= _measure(asked, stations, targets, base, progress)
     begin = time.monotonic()

@@ -42,6 +42,8 @@ class SimulatedCard:
         self, call: Callable[[], object], calls: int, wake: Callable[[], object] | None = None
     ) -> Burst:
         begin, seconds = self.now, []
+        if wake:
+            wake()
         for _ in range(calls):
             start = self.now
             call()

@@ -115,7 +115,7 @@ def measure(
     """
     pace, quiet = pace or Pace(), beside or timer
     wake = control if pace.control_wakes else None
-    counts = counts or _counts(call, quiet, control, pace)
+    counts = counts or _counts(call, quiet, control, pace, rest)
     if pace.control_wakes:
         first = quiet.burst(call, 1, wake)
         rest(pace.rest_of(first, first.busy))
@@ -144,18 +144,35 @@ def measure(
     return Timing(samples, centre, _words(samples, beside_samples, bursts, counts.call), counts)
 
 
-def _counts(call: Call, timer: Timer, control: Call | None, pace: Pace) -> Counts:
+def _counts(
+    call: Call, timer: Timer, control: Call | None, pace: Pace, rest: Callable[[float], object]
+) -> Counts:
+    """How many of each fill a burst. Where the control wakes, the card rests after every burst of this, too."""
+    wake = control if pace.control_wakes else None
+    calm = rest if pace.control_wakes else _no_rest
     return Counts(
-        _warm(call, timer, pace.burst, pace),
-        _warm(control, timer, pace.control_burst, pace) if control else 0,
+        _warm(call, timer, pace.burst, pace, wake, calm),
+        _warm(control, timer, pace.control_burst, pace, wake, calm) if control else 0,
     )
 
 
-def _warm(call: Call, timer: Timer, aim: float, pace: Pace) -> int:
+def _no_rest(_seconds: float) -> None:
+    pass
+
+
+def _warm(
+    call: Call,
+    timer: Timer,
+    aim: float,
+    pace: Pace,
+    wake: Call | None,
+    rest: Callable[[float], object],
+) -> int:
     """How many calls fill a burst of `aim` seconds, after enough of them that all is loaded."""
     count = 1
     for done in range(1, MOST_WARM_UPS + 1):
-        burst = timer.burst(call, count)
+        burst = timer.burst(call, count, wake)
+        rest(pace.rest_of(burst, burst.busy))
         hidden = 2 * burst.exposed <= count
         seconds = median(burst.seconds)
         count = max(1, min(pace.most_calls, round(aim / seconds))) if seconds > 0 else pace.most_calls
