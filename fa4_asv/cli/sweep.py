@@ -210,6 +210,11 @@ def _with_added(station: Station, asked: Asked) -> Station:
 
 def _tell_sight(found: Sequence[Sight], added: float, progress: Progress) -> None:
     """A row a call, and how often the added work was seen; beside the progress, since stdout may be JSON."""
+    if not found:
+        progress.note(
+            "--added-work: all calls are recorded already, so none was timed; name a new machine with -m"
+        )
+        return
     progress.note(f"{added:.1%} of work added to the newest commit:")
     progress.note(f"  {'call':<62} {'ms':>8} {'measured':>9} {'verdict':>8} {'visible':>8}")
     for one in sorted(found, key=lambda each: each.seconds):
