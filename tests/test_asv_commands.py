@@ -345,6 +345,16 @@ def publish(place: Place) -> None:
     assert index["params"]["branch"] == ["releases"], "no selector for a branch that is not here"
     assert (place.root / "html" / "report" / "index.html").is_file()
     assert [line for line in place.changed() if not line.startswith("?? html/")] == []
+    site = {path: path.read_bytes() for path in (place.root / "html").rglob("*") if path.is_file()}
+    (place.root / "results" / "benchmarks.json").write_text("{")
+    assert "Error parsing JSON" in place.asv("publish", code=1)
+    assert site == {path: path.read_bytes() for path in (place.root / "html").rglob("*") if path.is_file()}
+    held = place.root / "held"
+    held.mkdir()
+    (held / "thesis.tex").write_text("mine")
+    assert "held holds thesis.tex but no site of asv" in place.asv("publish", "--html-dir", "held", code=1)
+    assert (held / "thesis.tex").read_text() == "mine"
+    shutil.rmtree(held)
 
 
 @row("asv preview")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,7 @@ def _save_sidecar(results: ResultRows, path: Path, context: Context, before: dic
     merged = merge(old, continue_rounds(results, old, _sidecar(context)))
     keep_known(results, merged)
     forget_wrong(results, merged)
+    leave_unmeasured(results, merged, context.select)
     if merged != there:
         write_sidecar(path, merged)
     project = Project(Path(context.root))
@@ -148,6 +150,20 @@ def forget_wrong(results: ResultRows, sidecar: Sidecar) -> None:
         if cell.record.state == "broken" and cell.metric not in cell.record.figures:
             results.rows[cell.name]["result"][cell.index] = None
             results.set_samples(cell.name, cell.index, None, {})
+
+
+def leave_unmeasured(results: ResultRows, sidecar: Sidecar, select: Sequence[str]) -> None:
+    """A case that is new in the list and was never measured is n/a: where `select` leaves it out, asv writes "failed"."""
+    for name in results.rows:
+        found = group_of(name)
+        if found is None:
+            continue
+        group, metric = found
+        records, values = sidecar.groups.get(group.name, {}), results.rows[name]["result"]
+        for index, case in results.cases(name):
+            unknown = values[index] is None and (key_of(case) or group.only_case) not in records
+            if unknown and metric not in group.selected_metrics(case, select):
+                values[index] = math.nan
 
 
 @dataclass(frozen=True)
