@@ -142,7 +142,7 @@ def test_another_machines_times_appear_with_rates_and_shares(small, capsys):
     row = next(row for row in machine.measured[0].tables[0].rows if row[0] == "b32_s1024_h16_d128_full")
     rate = 4 * 32 * 16 * 1024 * 1024 * 128 / 1e-3 / 1e12
     assert tflops(1e-3, SHAPES["b32_s1024_h16_d128_full"], backward=False) == pytest.approx(rate)
-    assert row[1:6] == ["fa4", "1\xa0ms", f"{rate:,.0f}", f"{rate / 989.5:.0%}", "0.5 (dq gaussian)"]
+    assert row[1:6] == ["fa4", "1\xa0ms", f"{rate:,.0f}", f"{rate / 989.5:.0%}", "0.25 (dq gaussian)"]
     assert peak_of("someones-laptop") is None
     assert report("--json") == 0
     assert json.loads(capsys.readouterr().out)["refused"] == []
