@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -24,9 +23,9 @@ from fa4_asv.report.overview import headline
 from fa4_asv.report.site import explanations, pages, write_report
 from tests.support import ROOT
 from tests.support.fake_record import HOSTILE, NAME, kernels, write_pair, write_releases
+from tests.support.golden import assert_golden
 from tests.support.results import FIGURES
 
-GOLDEN = Path(__file__).parent / "golden" / "report_index.html"
 MEASURED = CaseRecord("measured", figures=FIGURES)
 
 
@@ -57,7 +56,7 @@ def report(*words: str) -> int:
 
 
 def test_the_first_page_to_the_last_byte(small):
-    assert made(small)["index.html"] == GOLDEN.read_text(encoding="utf-8")
+    assert_golden("report_index.html", made(small)["index.html"])
 
 
 def test_neither_clock_nor_hash_seed_nor_folder_enters(small, tmp_path):
