@@ -16,6 +16,7 @@ from fa4_asv.asv_plugin.reconcile import (
     keep_added,
     keep_known,
     leave_unmeasured,
+    share_parameters,
     without_removed,
 )
 from fa4_asv.asv_plugin.result_rows import ResultRows
@@ -318,6 +319,7 @@ def test_a_new_case_that_a_selection_leaves_out_has_not_failed(select, missing):
     codegen = GROUPS["codegen"]
     name, cases = codegen.benchmark("registers"), ("fwd_d64_full", "new")
     known = {f"{arch}/fwd_d64_full": CaseRecord("broken", why="crash") for arch in ("sm_90", "sm_100")}
+    known["sm_100/new"] = CaseRecord("not run", why="not selected")  # as the run that left it out says
     toolchain = Toolchain("day", "cu13", "x", {})
     sidecar = Sidecar(1, "1", "nogpu", "c", "e", "r", toolchain, {"codegen": known})
     params = [["'sm_90'", "'sm_100'"], [repr(case) for case in cases]]
@@ -326,9 +328,42 @@ def test_a_new_case_that_a_selection_leaves_out_has_not_failed(select, missing):
     keys = [f"{arch}/{case}" for arch in ("sm_90", "sm_100") for case in cases]
     values = dict(zip(keys, results.rows[name]["result"], strict=True))
     failed = {key for key, value in values.items() if value is None}
-    assert failed == known.keys() | missing
+    assert failed == {"sm_90/fwd_d64_full", "sm_100/fwd_d64_full"} | missing
     for key, value in values.items():
         assert not disagreement(value, known.get(key), "registers") or key in missing
+
+
+def test_benchmarks_of_a_group_share_its_cases():
+    """A run of one metric knows the new case "b"; the other metrics get it, with what the sidecar has of it."""
+    codegen, nan = GROUPS["codegen"], float("nan")
+    spills, registers, text = map(codegen.benchmark, ("spill_bytes", "registers", "text_bytes"))
+    old, new = [["'sm_90'"], ["'a'", "'c'"]], [["'sm_90'"], ["'a'", "'b'", "'c'"]]
+    results = rows(
+        **{
+            spills: {"result": [1, 8, 3], "params": new, "version": "1"},
+            registers: {"result": [64, None], "params": old, "version": "1", "samples": [[1.0], None]},
+            text: {"result": [7, 7], "params": old, "version": "0"},
+            "other.track": {"result": [5], "params": [["1"]], "version": "1"},
+        }
+    )
+    known = {
+        "sm_90/a": CaseRecord("measured", figures={"spill_bytes": 1, "registers": 64}),
+        "sm_90/b": CaseRecord("measured", figures={"spill_bytes": 8, "registers": 32}),
+        "sm_90/c": CaseRecord("broken", why="crash"),
+    }
+    toolchain = Toolchain("day", "cu13", "x", {})
+    sidecar = Sidecar(1, "1", "nogpu", "c", "e", "r", toolchain, {"codegen": known})
+    share_parameters(results)
+    assert results.rows[registers]["samples"] == [[1.0], None, None]
+    keep_known(results, sidecar)
+    assert results.rows[registers]["result"] == [64, 32, None]
+    assert results.rows[registers]["params"] == new
+    assert results.rows[text]["params"] == old, "figures of another version are left alone"
+    results.rows[spills] |= {"result": [1, nan], "params": [["'sm_90'"], ["'a'", "'d'"]]}
+    share_parameters(results)
+    assert results.rows[spills]["params"] == [["'sm_90'"], ["'a'", "'d'"]], (
+        "a case that is gone is not dropped"
+    )
 
 
 def test_a_time_that_could_not_be_taken_again_stays_and_a_wrong_one_goes():
