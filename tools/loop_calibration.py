@@ -24,8 +24,8 @@ from loop_cubins import Cubins, Kernels, compile_missing
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.metrics import METRICS
 from fa4_asv.compare.policy import BETTER, NEITHER, SMALLEST_TIME, WORSE, effect_of_figures, overall
+from fa4_asv.measure.kernels.flow import NotUnderstood
 from fa4_asv.measure.kernels.loops import KernelLoops
-from fa4_asv.measure.kernels.sass import NotUnderstood
 from fa4_asv.record.schema import CaseRecord
 
 SMALLEST = (0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05)  # thresholds to choose from
@@ -66,7 +66,11 @@ class Pair:
 def by_policy(pair: Pair) -> str:
     """Today's rule: every judged figure of every kernel of the call; NEITHER where they differ."""
     sides = [(pair.old.record, pair.new.record), *pair.around]
-    return _one(effect_of_figures(name, old.figures[name], new.figures[name]) for old, new in sides for name in METRICS)
+    return _one(
+        effect_of_figures(name, old.figures[name], new.figures[name])
+        for old, new in sides
+        for name in METRICS
+    )
 
 
 def by_loops(pair: Pair, smallest: float) -> str:
@@ -175,7 +179,9 @@ def main_kernels(history: History, swept: Swept, cubins: Cubins) -> Iterator[Pai
         for step in swept.steps:
             change = _kernel_change(swept, step, call)
             if change is not None and noise and _other_code(history, *step, call, most=1):
-                clock = NEITHER if abs(change) < max(SMALLEST_TIME, noise) else WORSE if change > 0 else BETTER
+                clock = (
+                    NEITHER if abs(change) < max(SMALLEST_TIME, noise) else WORSE if change > 0 else BETTER
+                )
                 yield _pair(history, cubins, step, call, clock, change)
 
 
@@ -217,7 +223,10 @@ _HEAD = "rule | judged on | threshold | agree | disagree | silent | agrees | spe
 
 def tables(pairs: Sequence[Pair]) -> list[str]:
     """Both rules on both halves, on all changes and on those of LARGE and more."""
-    halves = {"even betas": [one for one in pairs if one.even], "odd betas": [one for one in pairs if not one.even]}
+    halves = {
+        "even betas": [one for one in pairs if one.even],
+        "odd betas": [one for one in pairs if not one.even],
+    }
     rows = []
     for name, half in halves.items():
         other = next(those for title, those in halves.items() if title != name)
@@ -247,8 +256,7 @@ def listed(pairs: Sequence[Pair], smallest: float) -> list[str]:
             _words(pair),
         )
         for pair in pairs
-        if pair.clock
-        and (abs(pair.change) >= LARGE or by_loops(pair, smallest) not in (NEITHER, pair.clock))
+        if pair.clock and (abs(pair.change) >= LARGE or by_loops(pair, smallest) not in (NEITHER, pair.clock))
     ]
     return table("release | call | clock | whole kernels | loops | instructions of a turn", rows)
 
@@ -281,10 +289,15 @@ def main() -> None:
     project = Project.find()
     history, cubins = load(project), Cubins(options.folder)
     if options.compile:
-        compile_missing(project, cubins, wanted(history), FLAVOUR, ARCH, lambda words: print(words, flush=True))
+        compile_missing(
+            project, cubins, wanted(history), FLAVOUR, ARCH, lambda words: print(words, flush=True)
+        )
     for title, pairs in (
         ("Calls, h200-sxm", list(pairs_of(history, history.first, cubins))),
-        ("Main kernels of backwards, by the profiler, h200-sxm", list(main_kernels(history, history.first, cubins))),
+        (
+            "Main kernels of backwards, by the profiler, h200-sxm",
+            list(main_kernels(history, history.first, cubins)),
+        ),
         ("Calls, h200-sxm-2", list(pairs_of(history, history.second, cubins))),
     ):
         smallest = chosen(pairs)

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from fa4_asv.base.core_locks import shared
-from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import read_text, write_atomic
 from fa4_asv.base.machine import find_tool
 from fa4_asv.base.project import Project
@@ -63,7 +62,12 @@ class Cubins:
 
 
 def compile_missing(
-    project: Project, cubins: Cubins, wanted: Sequence[tuple[str, Kernels]], flavour: str, arch: str, tell: Tell
+    project: Project,
+    cubins: Cubins,
+    wanted: Sequence[tuple[str, Kernels]],
+    flavour: str,
+    arch: str,
+    tell: Tell,
 ) -> None:
     """Have a cubin of every digest in `wanted` (release, kernels), one process at a time, the first releases first."""
     commits = {release.version: release.commit for release in Manifest.load(project.manifest).releases}
@@ -71,7 +75,9 @@ def compile_missing(
         calls = {CASES[name].call.name for name, digest in kernels.items() if not cubins.has(digest)}
         if calls:
             tell(f"{release}: compiling {len(calls)} calls ({flavour}, {arch})")
-            _compile(project, cubins, lay_source(project, commits[release]), sorted(calls), (flavour, arch), tell)
+            _compile(
+                project, cubins, lay_source(project, commits[release]), sorted(calls), (flavour, arch), tell
+            )
 
 
 def _compile(
@@ -100,7 +106,13 @@ def _compile(
         )
         command = (str(python), "-m", "fa4_asv.measure.kernels.worker")
         jobs = [
-            Job(call, {"call": call, "into": f"{scratch}/{call}", "around": True}, command, environment, _TIMEOUT)
+            Job(
+                call,
+                {"call": call, "into": f"{scratch}/{call}", "around": True},
+                command,
+                environment,
+                _TIMEOUT,
+            )
             for call in calls
         ]
         with shared(tell):

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fa4_asv.measure.kernels.sass import NotUnderstood
-
 Edges = Sequence[Sequence[int]]
+
+
+class NotUnderstood(Exception):
+    """Why the shape of this code gives no figures; the words stand in their place."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def _body(tail: int, header: int, before: dict[int, list[int]]) -> set[int]:
 def _refuse_other_circles(after: Edges, order: list[int], back: set[tuple[int, int]]) -> None:
     """Without the edges back to a header no circle may be left."""
     forward = [[to for to in following if (block, to) not in back] for block, following in enumerate(after)]
-    left = {block: 0 for block in order}
+    left = dict.fromkeys(order, 0)
     for block in order:
         for to in forward[block]:
             left[to] += 1

@@ -14,8 +14,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from fa4_asv.measure.kernels.flow import Loop, dominators, natural_loops
-from fa4_asv.measure.kernels.sass import Function, Graph, Instruction, NotUnderstood, functions, graph_of
+from fa4_asv.measure.kernels.flow import Loop, NotUnderstood, dominators, natural_loops
+from fa4_asv.measure.kernels.sass import Function, Graph, Instruction, functions, graph_of
 
 MATRIX, EXP2, TENSOR_MEMORY = "matrix", "exp2", "tensor memory"
 # HGMMA, QGMMA (sm_90), UTCHMMA, UTCQMMA, UTCOMMA (sm_100), HMMA, QMMA (mma.sync), IMMA and so on.

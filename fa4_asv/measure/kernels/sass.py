@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from fa4_asv.measure.kernels.flow import NotUnderstood
+
 # .text.NAME: opens a function; /*offset*/ [@predicate] OPCODE[.MODIFIER...] operands ; with braces around pairs
 _SECTION = re.compile(r"^\.text\.(\S+):$")
 _LABEL = re.compile(r"^(\.L_[A-Za-z0-9_]+|\$\S+):$")
@@ -25,10 +27,6 @@ _ALWAYS = {"", "PT", "UPT"}
 _INDIRECT = {"BRX", "BRXU", "JMX", "JMXU"}
 _ENDS = {"EXIT", "RET", "KILL"}
 MOST_INSTRUCTIONS = 200_000  # FA4's largest kernel has 12,000
-
-
-class NotUnderstood(Exception):
-    """Why no graph can be made of this code; the words stand in the record in place of a figure."""
 
 
 @dataclass(frozen=True)
@@ -144,17 +142,22 @@ def _place_of(function: Function, branch: Instruction, target: str = "") -> int:
     target = target or (branch.targets[0] if len(branch.targets) == 1 else "")
     place = function.labels.get(target)
     if place is None or place >= len(function.instructions):
-        raise NotUnderstood(f"{branch.opcode} to {target or branch.operands or 'nowhere'}: no label of this kernel")
+        raise NotUnderstood(
+            f"{branch.opcode} to {target or branch.operands or 'nowhere'}: no label of this kernel"
+        )
     return place
 
 
 def _refuse_far_join(function: Function, place: int) -> None:
     """A BSYNC goes on at the label of its BSSY: the next instruction, in all that compilers were seen to write."""
     barrier = function.instructions[place].operands
-    for one in function.instructions:
-        if one.opcode == "BSSY" and one.operands.partition(",")[0].strip() == barrier:
-            if _place_of(function, one) == place + 1:
-                return
+    joins = [
+        one
+        for one in function.instructions
+        if one.opcode == "BSSY" and one.operands.partition(",")[0].strip() == barrier
+    ]
+    if place + 1 in (_place_of(function, one) for one in joins):
+        return
     raise NotUnderstood(f"BSYNC {barrier} does not stand before the label of its BSSY")
 
 
