@@ -10,15 +10,30 @@ kernels. Thresholds are chosen on the steps to even betas and judged on those to
 from __future__ import annotations
 
 import argparse
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import combinations
 from pathlib import Path
 from statistics import pstdev
 
 from history_codegen import kernels_of
-from history_record import ARCH, FLAVOUR, LARGE, Call, History, Release, Swept, load, shape_of, short, table
+from history_record import (
+    ARCH,
+    FLAVOUR,
+    LARGE,
+    MACHINE,
+    SECOND,
+    Call,
+    History,
+    Release,
+    Swept,
+    load,
+    shape_of,
+    short,
+    table,
+)
 from loop_cubins import Cubins, Kernels, compile_missing
 
 from fa4_asv.base.project import Project
@@ -34,22 +49,16 @@ _NOISE = 3.0  # standard deviations of a kernel's time between neighbours with t
 
 
 @dataclass(frozen=True)
-class Kernel:
-    """A kernel as both rules see it."""
-
-    record: CaseRecord
-    loops: KernelLoops
-
-
-@dataclass(frozen=True)
 class Pair:
-    """A call's main kernel in two releases. `clock` is BETTER, WORSE, NEITHER (the same); `change` is that of time."""
+    """What a call runs in two releases: `records` of its kernels and `loops` of the main one, the older release first.
+
+    `clock` is BETTER, WORSE or NEITHER (the same); `change` is that of time.
+    """
 
     release: Release
     call: Call
-    old: Kernel
-    new: Kernel
-    around: tuple[tuple[CaseRecord, CaseRecord], ...]
+    records: tuple[tuple[CaseRecord, CaseRecord], ...]
+    loops: tuple[KernelLoops, KernelLoops]
     clock: str
     change: float
 
@@ -59,44 +68,34 @@ class Pair:
 
     @property
     def masked(self) -> bool:
-        """Whether all blocks of keys are cut by the mask: a window of one block."""
+        """Whether the mask cuts all blocks of keys, so that the loop without it never runs: a window of one block."""
         return shape_of(self.call).window is not None
 
 
 def by_policy(pair: Pair) -> str:
     """Today's rule: every judged figure of every kernel of the call; NEITHER where they differ."""
-    sides = [(pair.old.record, pair.new.record), *pair.around]
     return _one(
         effect_of_figures(name, old.figures[name], new.figures[name])
-        for old, new in sides
+        for old, new in pair.records
         for name in METRICS
     )
 
 
 def by_loops(pair: Pair, smallest: float) -> str:
     """Accesses to spilled values inside loops, and the instructions of a turn; NEITHER where they differ or are not known."""
-    spills = _effect(pair.old.loops.spills_inside, pair.new.loops.spills_inside, 0)
+    old, new = (side.spills_inside for side in pair.loops)
+    spills = _effect(old, new, 0)
     return _one((spills, _turns(pair, smallest)))
 
 
 def _turns(pair: Pair, smallest: float) -> str:
     try:
-        old, new = (side.loops.main(pair.masked) for side in (pair.old, pair.new))
+        old, new = (side.main(pair.masked) for side in pair.loops)
     except NotUnderstood:
         return NEITHER
     if old.products != new.products:
         return NEITHER  # a turn does other work: its instructions say nothing
     return _effect(old.instructions, new.instructions, smallest)
-
-
-def by_loops_else_policy(pair: Pair, smallest: float) -> str:
-    """Loops; today's rule where no loop is understood."""
-    try:
-        for side in (pair.old, pair.new):
-            side.loops.main(pair.masked)
-    except NotUnderstood:
-        return by_policy(pair)
-    return by_loops(pair, smallest)
 
 
 def _effect(old: int, new: int, smallest: float) -> str:
@@ -160,78 +159,97 @@ def judged(pairs: Iterable[Pair], smallest: float) -> Agreement:
 
 
 def chosen(pairs: Sequence[Pair]) -> float:
-    """The threshold with the best score; the largest of several, which speaks least of what it has not seen."""
-    return max(SMALLEST, key=lambda smallest: (judged(pairs, smallest).score, smallest))
+    """The threshold with the best score; of several the smallest, which speaks most."""
+    return max(SMALLEST, key=lambda smallest: (judged(pairs, smallest).score, -smallest))
 
 
-def pairs_of(history: History, swept: Swept, cubins: Cubins) -> Iterator[Pair]:
-    """Neighbours of which the clock tells anything, and whose machine code is not the same."""
+def neighbours(history: History, swept: Swept, cubins: Cubins) -> Iterator[Pair]:
+    """Neighbouring releases of which the clock tells anything, and whose machine code is not the same."""
     for step in swept.steps:
         for call, row in swept.rows(*step).items():
-            if row.verdict in CLOCKED and row.ratio is not None and _other_code(history, *step, call):
+            if row.verdict in CLOCKED and row.ratio is not None and _changed(history, step, kernels_of(call)):
                 yield _pair(history, cubins, step, call, CLOCKED[row.verdict], row.ratio - 1)
 
 
-def main_kernels(history: History, swept: Swept, cubins: Cubins) -> Iterator[Pair]:
-    """The same of the main kernels of backwards, by the profiler."""
-    for call in swept.calls:
-        noise = _noise(history, swept, call)
-        for step in swept.steps:
-            change = _kernel_change(swept, step, call)
-            if change is not None and noise and _other_code(history, *step, call, most=1):
-                clock = (
-                    NEITHER if abs(change) < max(SMALLEST_TIME, noise) else WORSE if change > 0 else BETTER
-                )
-                yield _pair(history, cubins, step, call, clock, change)
+def all_pairs(history: History, swept: Swept, cubins: Cubins) -> Iterator[Pair]:
+    """Any two kinds of machine code of a main kernel, each by the newest release that has it; no two pairs are independent."""
+    rows = cache(swept.rows)
+    for call in filter(kernels_of, swept.calls):
+        newest = {history.code(name, kernels_of(call)[0]).sha256: name for name in swept.records}
+        for step in combinations(sorted(newest.values(), key=list(swept.records).index), 2):
+            row = rows(*step).get(call)
+            if row and row.verdict in CLOCKED and row.ratio is not None:
+                yield _pair(history, cubins, step, call, CLOCKED[row.verdict], row.ratio - 1)
 
 
-def _noise(history: History, swept: Swept, call: Call) -> float:
-    """How far the time of a main kernel moves between neighbours whose machine code is the same; 0 where none are."""
-    moves = [
-        change
-        for step in swept.steps
-        if (change := _kernel_change(swept, step, call)) is not None
-        and kernels_of(call)
-        and not _other_code(history, *step, call, most=1)
-    ]
-    return _NOISE * pstdev(moves) if len(moves) > 1 else 0.0
+PARTS = {"main": slice(0, 1), "pre": slice(1, 2), "post": slice(2, None)}  # of kernels_of a backward
 
 
-def _kernel_change(swept: Swept, step: tuple[Release, Release], call: Call) -> float | None:
-    sides = [(swept.case(name, call).samples or {}).get("kernel main") for name in step]
-    return math.expm1(math.log(sides[1][0] / sides[0][0])) if sides[0] and sides[1] else None
+def profiled(history: History, swept: Swept, cubins: Cubins, part: str) -> Iterator[Pair]:
+    """Neighbouring releases by the profiler's time of a part of a backward, where its noise is known."""
+    for call in filter(kernels_of, swept.calls):
+        kernels, moves = kernels_of(call)[PARTS[part]], _moves(swept, call, part)
+        still = [change for step, change in moves.items() if not _changed(history, step, kernels)]
+        least = max(SMALLEST_TIME, _NOISE * pstdev(still)) if len(still) > 1 else None
+        for step, change in moves.items():
+            if least is not None and _changed(history, step, kernels):
+                clock = NEITHER if abs(change) < least else WORSE if change > 0 else BETTER
+                yield _pair(history, cubins, step, call, clock, change, part)
 
 
-def _other_code(history: History, before: Release, after: Release, call: Call, most: int = 9) -> bool:
-    """Whether one of a call's first `most` kernels is other machine code; not where they are not watched."""
-    kernels = kernels_of(call)[:most]
-    return any(history.code(before, name).sha256 != history.code(after, name).sha256 for name in kernels)
+def _moves(swept: Swept, call: Call, part: str) -> dict[tuple[Release, Release], float]:
+    """How the time of a part changed from one release to the next, where both have one."""
+    found = {}
+    for step in swept.steps:
+        old, new = ((swept.case(name, call).samples or {}).get(f"kernel {part}") for name in step)
+        if old and new:
+            found[step] = new[0] / old[0] - 1
+    return found
+
+
+def _changed(history: History, step: tuple[Release, Release], kernels: Sequence[str]) -> bool:
+    """Whether a watched kernel is other machine code."""
+    return any(len({history.code(name, kernel).sha256 for name in step}) > 1 for kernel in kernels)
 
 
 def _pair(
-    history: History, cubins: Cubins, step: tuple[Release, Release], call: Call, clock: str, change: float
+    history: History,
+    cubins: Cubins,
+    step: tuple[Release, Release],
+    call: Call,
+    clock: str,
+    change: float,
+    part: str = "",
 ) -> Pair:
-    main, *around = kernels_of(call)
-    sides = [history.code(release, main) for release in step]
-    old, new = (Kernel(record, cubins.loops(record.sha256)) for record in sides)
-    others = tuple((history.code(step[0], name), history.code(step[1], name)) for name in around)
-    return Pair(step[1], call, old, new, others, clock, change)
+    """`part` of a backward alone, or ("") all kernels of a call."""
+    kernels = kernels_of(call)[PARTS[part]] if part else kernels_of(call)
+    records = tuple((history.code(step[0], name), history.code(step[1], name)) for name in kernels)
+    old, new = (
+        cubins.loops(one.sha256) if part in ("", "main") else KernelLoops(why=NO_LOOP) for one in records[0]
+    )
+    return Pair(step[1], call, records, (old, new), clock, change)
 
 
+NO_LOOP = "pre- and postprocess have no iteration loop"
 _HEAD = "rule | judged on | threshold | agree | disagree | silent | agrees | speaks | speaks of what stayed the same"
 
 
-def tables(pairs: Sequence[Pair]) -> list[str]:
-    """Both rules on both halves, on all changes and on those of LARGE and more."""
-    halves = {
+def halves(pairs: Sequence[Pair]) -> list[str]:
+    """Both rules on each half of the releases, the threshold chosen on the other; all changes, and those of LARGE and more."""
+    sides = {
         "even betas": [one for one in pairs if one.even],
         "odd betas": [one for one in pairs if not one.even],
     }
     rows = []
-    for name, half in halves.items():
-        other = next(those for title, those in halves.items() if title != name)
+    for name, half in sides.items():
+        other = next(those for title, those in sides.items() if title != name)
         rows += _rows(name, half, chosen(other))
     return table(_HEAD, rows, 2)
+
+
+def whole(pairs: Sequence[Pair], smallest: float) -> list[str]:
+    """Both rules on all pairs, with a threshold that was chosen elsewhere."""
+    return table(_HEAD, _rows("all", pairs, smallest), 2)
 
 
 def _rows(name: str, half: Sequence[Pair], smallest: float) -> list[tuple[str, ...]]:
@@ -263,10 +281,10 @@ def listed(pairs: Sequence[Pair], smallest: float) -> list[str]:
 
 def _words(pair: Pair) -> str:
     try:
-        old, new = (side.loops.main(pair.masked) for side in (pair.old, pair.new))
+        old, new = (side.main(pair.masked) for side in pair.loops)
     except NotUnderstood as why:
         return str(why)
-    spills = [side.loops.spills_inside for side in (pair.old, pair.new)]
+    spills = [side.spills_inside for side in pair.loops]
     more = f", spills {spills[0]} -> {spills[1]}" if spills[0] != spills[1] else ""
     other = ", another tile" if old.products != new.products else ""
     return f"{old.instructions} -> {new.instructions}{more}{other}"
@@ -292,16 +310,28 @@ def main() -> None:
         compile_missing(
             project, cubins, wanted(history), FLAVOUR, ARCH, lambda words: print(words, flush=True)
         )
-    for title, pairs in (
-        ("Calls, h200-sxm", list(pairs_of(history, history.first, cubins))),
-        (
-            "Main kernels of backwards, by the profiler, h200-sxm",
-            list(main_kernels(history, history.first, cubins)),
-        ),
-        ("Calls, h200-sxm-2", list(pairs_of(history, history.second, cubins))),
-    ):
-        smallest = chosen(pairs)
-        print("\n".join([f"\n{title}: {len(pairs)} pairs\n", *tables(pairs), "", *listed(pairs, smallest)]))
+    show(history, cubins)
+
+
+def show(history: History, cubins: Cubins) -> None:
+    first = list(neighbours(history, history.first, cubins))
+    smallest = chosen(first)
+    _print(
+        f"Neighbouring releases, {MACHINE}: {len(first)} pairs",
+        [*halves(first), "", *listed(first, smallest)],
+    )
+    others = {
+        f"The second machine, {SECOND}": neighbours(history, history.second, cubins),
+        f"Any two kinds of machine code, {MACHINE}": all_pairs(history, history.first, cubins),
+        **{f"Kernel {part} of backwards": profiled(history, history.first, cubins, part) for part in PARTS},
+    }
+    for title, found in others.items():
+        pairs = list(found)
+        _print(f"{title}: {len(pairs)} pairs, threshold chosen above on all", whole(pairs, smallest))
+
+
+def _print(title: str, lines: Sequence[str]) -> None:
+    print("\n".join((f"\n{title}\n", *lines)))
 
 
 if __name__ == "__main__":
