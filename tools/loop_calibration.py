@@ -308,7 +308,7 @@ def main() -> None:
     history, cubins = load(project), Cubins(options.folder)
     if options.compile:
         compile_missing(
-            project, cubins, wanted(history), FLAVOUR, ARCH, lambda words: print(words, flush=True)
+            project, cubins, wanted(history), (FLAVOUR, ARCH), lambda words: print(words, flush=True)
         )
     show(history, cubins)
 

@@ -30,6 +30,7 @@ from fa4_asv.measure.pool import Job, Outcome, run_jobs
 _TIMEOUT = 180.0  # of one call
 _MOST_BYTES = 64 << 20  # of a disassembly; FA4's have 0.5 MB
 Kernels = Mapping[str, str]  # case of the catalog: its recorded digest
+Target = tuple[str, str]  # flavour, architecture
 Tell = Callable[[str], None]
 
 
@@ -62,22 +63,16 @@ class Cubins:
 
 
 def compile_missing(
-    project: Project,
-    cubins: Cubins,
-    wanted: Sequence[tuple[str, Kernels]],
-    flavour: str,
-    arch: str,
-    tell: Tell,
+    project: Project, cubins: Cubins, wanted: Sequence[tuple[str, Kernels]], target: Target, tell: Tell
 ) -> None:
-    """Have a cubin of every digest in `wanted` (release, kernels), one process at a time, the first releases first."""
+    """Have every digest in `wanted` (release, kernels), one process at a time; what does not compile is told and left out."""
     commits = {release.version: release.commit for release in Manifest.load(project.manifest).releases}
     for release, kernels in wanted:
         calls = {CASES[name].call.name for name, digest in kernels.items() if not cubins.has(digest)}
         if calls:
-            tell(f"{release}: compiling {len(calls)} calls ({flavour}, {arch})")
-            _compile(
-                project, cubins, lay_source(project, commits[release]), sorted(calls), (flavour, arch), tell
-            )
+            tell(f"{release}: compiling {len(calls)} calls ({', '.join(target)})")
+            source = lay_source(project, commits[release])
+            _compile(project, cubins, source, sorted(calls), target, tell)
 
 
 def _compile(
@@ -85,7 +80,7 @@ def _compile(
     cubins: Cubins,
     source: Source,
     calls: Iterable[str],
-    target: tuple[str, str],
+    target: Target,
     tell: Tell,
 ) -> None:
     flavour, arch = target
