@@ -367,6 +367,70 @@ def test_nothing_is_read_from_no_text():
     assert read_loops("") == KernelLoops(why="no loop holds matrix instructions, exp2 or tensor memory")
 
 
+def test_what_follows_an_exit_of_some_threads_is_reached():
+    assert only("@P0 EXIT", *OUT_OF_LINE).instructions == 8
+    assert "no loop" in read_loops(sass("EXIT", *OUT_OF_LINE)).why
+
+
+def test_spills_of_a_subroutine_are_outside_of_loops():
+    callee = ("$helper:", "LDL R1, [R2]", "RET.REL.NODEC R4 `(kernel)")
+    found = read_loops(sass("CALL.REL.NOINC `($helper)", *OUT_OF_LINE, *callee))
+    assert found.spills_outside == 1
+
+
+@pytest.mark.parametrize(("selects", "masked"), [(0, False), (1, False), (2, True)])
+def test_a_turn_is_masked_with_one_select_for_two_exp2(selects, masked):
+    lines = (
+        ".L_a:",
+        WAIT,
+        PRODUCT,
+        *["MUFU.EX2 R3, R3"] * 4,
+        *["FSEL R3, R4, -INF , P3"] * selects,
+        "@P1 BRA `(.L_a)",
+        "EXIT",
+    )
+    assert only(*lines).masked == masked
+
+
+def test_registers_are_known_only_where_they_are_asked_for_once():
+    asked = "USETMAXREG.DEALLOC.CTAPOOL 0x18"
+    assert only(asked, *OUT_OF_LINE).registers == 24
+    assert only(asked, "USETMAXREG.TRY_ALLOC.CTAPOOL UP0, 0xf0", *OUT_OF_LINE).registers == 0
+
+
+def test_only_imad_mov_is_a_move_and_only_ex2_makes_an_iteration():
+    lines = (
+        ".L_a:",
+        WAIT,
+        PRODUCT,
+        "IMAD R1, R2, R3, R4",
+        "IMAD.MOV.U32 R1, RZ, RZ, R2",
+        "MOV R1, R2",
+        "@P1 BRA `(.L_a)",
+        "EXIT",
+    )
+    assert only(*lines).moves == 2
+    assert "no loop" in read_loops(sass(".L_a:", WAIT, "MUFU.RCP R1, R2", "@P1 BRA `(.L_a)", "EXIT")).why
+
+
+def test_a_long_loop_that_polls_is_no_spin():
+    work = ["FADD R1, R1, R2"] * 14
+    lines = (
+        ".L_turn:",
+        WAIT,
+        PRODUCT,
+        ".L_spin:",
+        WAIT,
+        *work,
+        "@!P0 BRA `(.L_spin)",
+        "@P1 BRA `(.L_turn)",
+        "EXIT",
+    )
+    assert only(*lines).why == ""
+    lines = (*lines[:5], "FADD R1, R1, R2", *lines[5:])
+    assert only(*lines).why == "an inner loop whose number of turns is not in the code"
+
+
 # Graphs by hand: block -> the blocks that follow it.
 def test_dominators_of_a_diamond_with_a_loop_behind():
     after = [(1, 2), (3,), (3,), (4,), (3, 5), ()]

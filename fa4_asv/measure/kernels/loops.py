@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from fa4_asv.measure.kernels.flow import Loop, NotUnderstood, dominators, natural_loops
 from fa4_asv.measure.kernels.sass import Function, Graph, Instruction, functions, graph_of
@@ -75,7 +75,6 @@ class KernelLoops:
     loops: tuple[LoopFigures, ...] = ()
     spills_outside: int = 0
     why: str = ""
-    notes: tuple[str, ...] = field(default=())
 
     def main(self, masked: bool = False) -> LoopFigures:
         """The loop that stands for the kernel; `masked`: the one that applies the mask.
@@ -124,24 +123,19 @@ def _loops_of(function: Function) -> tuple[list[LoopFigures], int]:
     every = natural_loops(graph.after, graph.roots)
     chosen = _iterations(graph, every)
     reached = dominators(graph.after, graph.roots)
-    found = [_figures(graph, loop, role, every, reached) for role, loop in chosen]
-    covered = frozenset[int]().union(*(loop.blocks for _, loop in chosen))
+    found = [_figures(graph, loop, every, reached) for loop in chosen]
+    covered = frozenset[int]().union(*(loop.blocks for loop in chosen))
     return found, _spills(graph.instructions(reached.keys() - covered))
 
 
-def _iterations(graph: Graph, every: Sequence[Loop]) -> list[tuple[str, Loop]]:
-    """(role, loop): the innermost loop of each role that waits, in the order of the code."""
-    found = []
-    for role in (MATRIX, EXP2, TENSOR_MEMORY):
-        able = [loop for loop in every if role in _work(graph, loop) and _waits(graph, loop, every)]
-        found += [
-            (_role(graph, loop), loop)
-            for loop in able
-            if not any(other.blocks < loop.blocks for other in able)
-        ]
-    once = {loop.header: (role, loop) for role, loop in reversed(found)}
-    apart = [pair for pair in once.values() if not _holds_another(pair, once.values())]
-    return sorted(apart, key=lambda pair: pair[1].header)
+def _iterations(graph: Graph, every: Sequence[Loop]) -> list[Loop]:
+    """The innermost loops that do any of the work and wait, in the order of the code.
+
+    A loop over tiles holds the iteration loops of all of its warps: what it does itself, it does once per tile.
+    """
+    able = [loop for loop in every if _work(graph, loop) and _waits(graph, loop)]
+    found = [loop for loop in able if not any(other.blocks < loop.blocks for other in able)]
+    return sorted(found, key=lambda loop: loop.header)
 
 
 def _work(graph: Graph, loop: Loop) -> set[str]:
@@ -162,14 +156,9 @@ def _role(graph: Graph, loop: Loop) -> str:
     return next(role for role in (MATRIX, EXP2, TENSOR_MEMORY) if role in work)
 
 
-def _waits(graph: Graph, loop: Loop, every: Sequence[Loop]) -> bool:
-    """Whether a turn waits for others: an unrolled product over the head dim, one that does not, is no iteration."""
+def _waits(graph: Graph, loop: Loop) -> bool:
+    """Whether a turn waits for others: a product unrolled over the head dim, a loop that does not, is no iteration."""
     return any(one.opcode in _WAITS for one in graph.instructions(loop.blocks))
-
-
-def _holds_another(pair: tuple[str, Loop], others: Iterable[tuple[str, Loop]]) -> bool:
-    """A loop over tiles holds the iteration loops of all of its warps; what it does itself it does once per tile."""
-    return any(other.blocks < pair[1].blocks for _, other in others)
 
 
 def is_matrix(one: Instruction) -> bool:
@@ -177,7 +166,7 @@ def is_matrix(one: Instruction) -> bool:
 
 
 def _figures(
-    graph: Graph, loop: Loop, role: str, every: Sequence[Loop], above: dict[int, frozenset[int]]
+    graph: Graph, loop: Loop, every: Sequence[Loop], above: dict[int, frozenset[int]]
 ) -> LoopFigures:
     inner = [one for one in every if one.blocks < loop.blocks]
     spins = [one for one in inner if _is_spin(graph, one)]
@@ -189,7 +178,7 @@ def _figures(
     exp2 = sum(one.opcode == "MUFU" and "EX2" in one.modifiers for one in turn)
     return LoopFigures(
         kernel=graph.function.name,
-        role=role,
+        role=_role(graph, loop),
         masked=bool(exp2) and 2 * counts["FSEL"] >= exp2,
         instructions=len(turn),
         waiting=len(_without_padding(graph, loop.blocks - taken)),
@@ -256,7 +245,7 @@ def _not_counted(
 def _is_spin(graph: Graph, loop: Loop) -> bool:
     """A short loop that asks whether it may go on, and does nothing else."""
     held = graph.instructions(loop.blocks)
-    return any(map(_asks, held)) and len(held) <= _MOST_OF_A_SPIN and not _work(graph, loop)
+    return any(map(_asks, held)) and len(held) <= _MOST_OF_A_SPIN
 
 
 def _asks(one: Instruction) -> bool:

@@ -21,8 +21,6 @@ _INSTRUCTION = re.compile(
 _TARGET = re.compile(r"`\(([^)]+)\)")
 # What nvdisasm writes behind an indirect branch whose table it has found: all that it may jump to.
 _TABLE = re.compile(r'\(\*"BRANCH_TARGETS ([^"]+)"\*\)')
-# Branches that are taken or not by more than the predicate in front of them.
-_CONDITIONAL = {"DIV", "CONV", "U", "ANY", "ALL"}
 _ALWAYS = {"", "PT", "UPT"}
 _INDIRECT = {"BRX", "BRXU", "JMX", "JMXU"}
 _ENDS = {"EXIT", "RET", "KILL"}
@@ -128,7 +126,7 @@ def _jump(function: Function, place: int) -> tuple[tuple[int, ...], bool]:
 def _may_fall_through(branch: Instruction) -> bool:
     """Predicates stand before the opcode, or as an operand before the target (BRA.U UP0, `(label))."""
     before = branch.operands.partition("`")[0].replace(" ", "").strip(",").lstrip("~!")
-    return branch.guarded or before not in _ALWAYS or bool(_CONDITIONAL & set(branch.modifiers))
+    return branch.guarded or before not in _ALWAYS
 
 
 def _table_of(function: Function, branch: Instruction) -> tuple[int, ...]:
