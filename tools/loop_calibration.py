@@ -36,6 +36,7 @@ from history_record import (
 )
 from loop_cubins import Cubins, Kernels, compile_missing
 
+from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.metrics import METRICS
 from fa4_asv.compare.policy import BETTER, NEITHER, SMALLEST_TIME, WORSE, effect_of_figures, overall
@@ -304,9 +305,17 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where disassembled kernels are kept")
     parser.add_argument("--compile", action="store_true", help="compile what the folder lacks first")
     options = parser.parse_args()
+    try:
+        run(options.folder, options.compile)
+    except Fa4AsvError as error:
+        parser.exit(2, f"{error}\n")
+
+
+def run(folder: Path, compile_first: bool) -> None:
+    """Print the tables. Raises Fa4AsvError where the folder lacks a kernel, or one cannot be compiled."""
     project = Project.find()
-    history, cubins = load(project), Cubins(options.folder)
-    if options.compile:
+    history, cubins = load(project), Cubins(folder)
+    if compile_first:
         compile_missing(
             project, cubins, wanted(history), (FLAVOUR, ARCH), lambda words: print(words, flush=True)
         )
