@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 
 from fa4_asv.compare.policy import BETTER, NEITHER, WORSE
-from fa4_asv.measure.kernels.loops import MATRIX, KernelLoops, LoopFigures
+from fa4_asv.measure.kernels.loops import KernelLoops
 from fa4_asv.record.schema import CaseRecord
 from tests.support import ROOT
+from tests.support.loops import loops, turn
 from tests.support.tools import tool
 
 DENSE = ("forward-history", "fa4/b4_s8192_h16_d128_causal")
@@ -30,36 +31,11 @@ def tools(monkeypatch):
     return tool("loop_calibration")
 
 
-def turn(instructions: int, masked: bool = False, products: int = 8, spills: int = 0) -> LoopFigures:
-    return LoopFigures(
-        kernel="kernel",
-        role=MATRIX,
-        masked=masked,
-        instructions=instructions,
-        waiting=0,
-        products={"HGMMA.64x128x16": products},
-        local_loads=spills,
-        local_stores=0,
-        mufu=64,
-        exp2=64,
-        ffma=64,
-        fsel=64 if masked else 0,
-        moves=0,
-        barriers=0,
-        conversions=32,
-        registers=240,
-    )
-
-
 def pair(
     tools, old: KernelLoops, new: KernelLoops, call=DENSE, clock=BETTER, change=-0.05, release="4.0.0b20"
 ):
     record = CaseRecord("measured", figures=FIGURES)
     return tools.Pair(release, call, ((record, record),), (old, new), clock, change)
-
-
-def loops(*found: LoopFigures) -> KernelLoops:
-    return KernelLoops(found)
 
 
 def test_a_turn_counts_from_the_threshold_on_and_swapping_the_sides_inverts_it(tools):

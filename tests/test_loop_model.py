@@ -8,8 +8,8 @@ from fa4_asv.catalog.shapes import shape
 from fa4_asv.measure.kernels.flow import NotUnderstood
 from fa4_asv.measure.kernels.loops import KernelLoops
 from tests.support import ROOT
+from tests.support.loops import loops, turn
 from tests.support.tools import tool
-from tests.test_loop_calibration import loops, turn
 
 SM = 132 * 1.7e9
 

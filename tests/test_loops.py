@@ -7,21 +7,7 @@ import pytest
 from fa4_asv.measure.kernels.flow import NotUnderstood, dominators, natural_loops
 from fa4_asv.measure.kernels.loops import EXP2, MATRIX, TENSOR_MEMORY, KernelLoops, read_loops
 from fa4_asv.measure.kernels.sass import functions, graph_of
-
-PRODUCT = "HGMMA.64x128x16.F32.BF16 R24, gdesc[UR4], R24"
-WAIT = "SYNCS.PHASECHK.TRANS64.TRYWAIT P0, [UR4], R2"
-
-
-def sass(*lines: str, kernel: str = "kernel") -> str:
-    """`nvdisasm -c` text: a line that ends in a colon is a label, every other an instruction."""
-    text, offset = [f".text.{kernel}:"], 0
-    for line in lines:
-        if line.endswith(":"):
-            text.append(line)
-        else:
-            text.append(f"        /*{offset:04x}*/                   {line} ;")
-            offset += 16
-    return "\n".join(text)
+from tests.support.loops import BLACKWELL, IN_LINE, OUT_OF_LINE, PRODUCT, WAIT, sass
 
 
 def only(*lines: str):
@@ -29,55 +15,6 @@ def only(*lines: str):
     found = read_loops(sass(*lines))
     assert not found.why and len(found.loops) == 1, found
     return found.loops[0]
-
-
-# A turn of 8 instructions: a wait that is tried once, the product, the work on its result, the branch back. The spin
-# stands behind the kernel, with an instruction before it and a branch back behind it, as compilers write it.
-OUT_OF_LINE = (
-    "MOV R1, 0x1",
-    ".L_turn:",
-    WAIT,
-    "@!P0 BRA `(.L_slow)",
-    ".L_ready:",
-    PRODUCT,
-    "MUFU.EX2 R3, R4",
-    "FFMA R3, R3, R4, R5",
-    "F2FP.BF16.F32.PACK_AB R6, R3, R3",
-    "NOP",
-    "IMAD.MOV.U32 R7, RZ, RZ, R6",
-    "@P1 BRA `(.L_turn)",
-    "EXIT",
-    ".L_slow:",
-    "UMOV UR5, 0x1",
-    ".L_spin:",
-    WAIT,
-    "@!P0 NANOSLEEP.SYNCS 0x989680",
-    "@!P0 BRA `(.L_spin)",
-    "BRA `(.L_ready)",
-    ".L_end:",
-    "BRA `(.L_end)",
-    "NOP",
-    "NOP",
-)
-# The same turn with its spin in line.
-IN_LINE = (
-    "MOV R1, 0x1",
-    ".L_turn:",
-    WAIT,
-    "@P0 BRA `(.L_ready)",
-    ".L_spin:",
-    WAIT,
-    "@!P0 NANOSLEEP.SYNCS 0x989680",
-    "@!P0 BRA `(.L_spin)",
-    ".L_ready:",
-    PRODUCT,
-    "MUFU.EX2 R3, R4",
-    "FFMA R3, R3, R4, R5",
-    "F2FP.BF16.F32.PACK_AB R6, R3, R3",
-    "IMAD.MOV.U32 R7, RZ, RZ, R6",
-    "@P1 BRA `(.L_turn)",
-    "EXIT",
-)
 
 
 @pytest.mark.parametrize(("lines", "waiting"), [(OUT_OF_LINE, 5), (IN_LINE, 3)])
@@ -162,39 +99,6 @@ def test_a_product_unrolled_in_a_loop_that_waits_for_nothing_is_no_iteration():
     assert [(one.role, one.products) for one in found.loops] == [(MATRIX, {"UTCHMMA": 1})]
     assert found.loops[0].why == "an inner loop whose number of turns is not in the code"
     assert found.loops[0].slots_per_product is None
-
-
-BLACKWELL = (
-    "@P0 BRA `(.L_softmax)",
-    "USETMAXREG.DEALLOC.CTAPOOL 0x38",
-    ".L_issue:",
-    WAIT,
-    "UTCQMMA gdesc[UR6], tmem[UR8]",
-    "@P1 BRA `(.L_issue)",
-    "EXIT",
-    ".L_softmax:",
-    "@P2 BRA `(.L_rescale)",
-    "USETMAXREG.TRY_ALLOC.CTAPOOL UP0, 0xc0",
-    ".L_masked:",
-    WAIT,
-    "LDTM.x32 R4, tmem[UR4]",
-    "FSEL R3, R4, -INF , P3",
-    "MUFU.EX2 R3, R3",
-    "MUFU.EX2 R4, R4",
-    "@P1 BRA `(.L_masked)",
-    ".L_main:",
-    WAIT,
-    "LDTM.x32 R4, tmem[UR4]",
-    "MUFU.EX2 R3, R3",
-    "@P1 BRA `(.L_main)",
-    "EXIT",
-    ".L_rescale:",
-    WAIT,
-    "LDTM.x32 R4, tmem[UR4]",
-    "STTM.x32 tmem[UR4], R4",
-    "@P1 BRA `(.L_rescale)",
-    "EXIT",
-)
 
 
 def test_each_role_of_warps_has_its_loops_and_the_mask_its_own():
