@@ -57,10 +57,15 @@ def kept(real, tmp_path_factory):
     """What the record names, compiled; and its digests."""
     tools = tool("loop_cubins")
     cubins, digests = tools.Cubins(tmp_path_factory.mktemp("loops")), {}
-    for release, arch, kernel in HAND:
-        digests[release, arch, kernel] = _recorded(release)[f"{arch}/{kernel}"].sha256
-        wanted = [(release, {kernel: digests[release, arch, kernel]})]
-        tools.compile_missing(real, cubins, wanted, ("cu13", arch), print)
+    for release, arch in dict.fromkeys((release, arch) for release, arch, _ in HAND):
+        recorded = _recorded(release)
+        kernels = {
+            kernel: recorded[f"{arch}/{kernel}"].sha256
+            for of, at, kernel in HAND
+            if (of, at) == (release, arch)
+        }
+        digests |= {(release, arch, kernel): digest for kernel, digest in kernels.items()}
+        tools.compile_missing(real, cubins, [(release, kernels)], ("cu13", arch), print)
     return cubins, digests
 
 
