@@ -10,8 +10,9 @@ import pytest
 
 from fa4_asv.base.project import Project
 from fa4_asv.record.store import sidecar_path
-from tests.support.backfills import ENVIRONMENT, commits, record
+from tests.support.backfills import ENVIRONMENT, PACKAGES, as_asv_writes, commits, record, write_lock
 from tests.support.ci_fakes import FakeGitHub, FakeSuite, git
+from tests.support.results import MEASURED
 from tools.ci import accept, measure, site
 from tools.ci.steps import main
 
@@ -21,7 +22,10 @@ REPOSITORY, RUN, PAIR = "kernels/fa4-asv", 31, "results/nogpu/{}-" + ENVIRONMENT
 @pytest.fixture
 def checkout(history, tmp_path, monkeypatch):
     """A repository with one release of three recorded, pushed to a bare one; OUT is empty."""
-    record(history, commits(history)[0], "4.0.0b3")
+    record(history, commits(history)[0], "4.0.0b3", MEASURED)
+    as_asv_writes(history)
+    for version in ("4.0.0b3", "4.0.0b4"):
+        write_lock(history, version, PACKAGES)
     (history.root / ".gitignore").write_text(".asv/\n")
     git(history.root, "init", "--quiet", "--initial-branch", "main")
     git(history.root, "add", ".")
@@ -125,9 +129,9 @@ def github(tmp_path, monkeypatch, checkout) -> FakeGitHub:
 
 def pair_of(project: Project, number: int, tmp_path: Path) -> dict[str, bytes]:
     """An artifact that holds a sound pair of the release `number` (0: 4.0.0b3)."""
-    path = record(
-        Project(tmp_path / f"night{number}"), commits(project)[number], ("4.0.0b3", "4.0.0b4")[number]
-    )
+    night = Project(tmp_path / f"night{number}")
+    path = record(night, commits(project)[number], ("4.0.0b3", "4.0.0b4")[number], MEASURED)
+    as_asv_writes(night)
     stem = PAIR.format(path.name[:8])
     return {f"{stem}.json": path.read_bytes(), f"{stem}.sidecar": sidecar_path(path).read_bytes()}
 
@@ -216,9 +220,9 @@ def test_an_unsound_or_oversized_pair_is_refused(checkout, github, tmp_path, cap
     good = pair_of(checkout, 1, tmp_path)
     (stem,) = {name.rpartition(".")[0] for name in good}
     for files, words in [
-        ({f"{stem}.json": good[f"{stem}.json"]}, "has no sidecar"),
+        ({f"{stem}.json": good[f"{stem}.json"]}, "has only one of its two files"),
         (good | {f"{stem}.sidecar": b"::add-mask::\n{"}, "is not JSON"),
-        (spoil(good, commits(checkout)[1].encode(), b"f" * 40), "unsound"),
+        (spoil(good, commits(checkout)[1].encode(), b"f" * 40), "is not in the history"),
         ({f"results/nogpu/{number:08x}-x.json": b"" for number in range(2001)}, "at most 2000"),
         (good | {f"{stem}.json": b"0" * (4 * 2**20 + 1)}, "more than 4194304 bytes"),
     ]:
@@ -237,7 +241,7 @@ def test_a_recorded_figure_is_never_replaced(checkout, github, tmp_path, capsys)
     assert other != recorded
     leave(github, other)
     assert run(accept.step) == 2
-    assert "recorded figures would be replaced" in capsys.readouterr().out
+    assert "is recorded as 16, what arrives says 17" in capsys.readouterr().out
     assert not git(checkout.root, "status", "--porcelain")
 
 
