@@ -265,11 +265,7 @@ ADDITIONS = {
     "kernels without digests": (of_record(without("sha256")), "lacks what its figures are made of"),
     "kernels without opcodes": (of_record(without("opcodes")), "lacks what its figures are made of"),
     "samples": (of_record(lambda r: r.update(samples={"registers": [168.0]})), "lacks what its figures are"),
-    "figures that contradict": (registers(1, CASE), ""),
 }  # fmt: skip
-del ADDITIONS[
-    "figures that contradict"
-]  # nothing in a pair by itself says it: `fa4-asv audit` compiles it anew
 
 
 @pytest.mark.parametrize(("change", "words"), CHANGES.values(), ids=CHANGES.keys())
@@ -302,14 +298,8 @@ def test_the_hostile_edits_are_refused_by_this_rule_alone(recorded, staged):
         seen += [name] if verify(staged, arriving=True) else []
         for path, text in zip(pair_of(staged, 0), keep, strict=True):
             path.write_text(text)
-    assert seen == [
-        "a benchmark left out",
-        "date 0",
-        "another date",
-        "another toolchain",
-        "the release",
-    ] or set(seen) < set(CHANGES), seen
-    assert "a figure of another version" not in seen and "a digest" not in seen
+    assert len(seen) < len(CHANGES) / 2
+    assert not {"a figure of another version", "a figure", "a digest", "a note"} & set(seen)
 
 
 def test_what_is_missing_is_added_and_the_rest_keeps_every_byte(recorded, staged):
