@@ -194,31 +194,38 @@ def _is_whole(group: str, record: CaseRecord) -> bool:
 
 def _toolchain(pair: Pair, project: Project) -> Iterator[str]:
     """The packages against the committed lock; without packages the flavour must be one that the commit does not have."""
-    side, chain = pair.sidecar, pair.sidecar.toolchain
+    chain = pair.sidecar.toolchain
     if chain.flavour not in FLAVOURS or not is_policy(chain.policy):
         return  # said by _names; no path is made of them
-    release = Manifest.load(project.manifest).by_commit(side.commit)
-    key = release.version if release else side.commit
-    path = project.locks / chain.policy / chain.flavour / f"{key}.txt"
-    if not chain.packages and path.is_file():
-        yield f"names no packages, though {path.relative_to(project.root)} does"
-    elif not chain.packages:
-        yield from _unsupported(pair, project, key)
+    path = _lock(pair, project)
+    if not chain.packages:
+        yield from without_packages(pair, project)
     elif not path.is_file():
         yield f"has no committed lock {path.relative_to(project.root)} to hold its toolchain against"
     elif read_lock(path, chain.flavour, chain.policy).packages != chain.packages:
         yield f"has other packages than {path.relative_to(project.root)}"
 
 
-def _unsupported(pair: Pair, project: Project, key: str) -> Iterator[str]:
-    chain = pair.sidecar.toolchain
+def _lock(pair: Pair, project: Project) -> Path:
+    side = pair.sidecar
+    release = Manifest.load(project.manifest).by_commit(side.commit)
+    key = release.version if release else side.commit
+    return project.locks / side.toolchain.policy / side.toolchain.flavour / f"{key}.txt"
+
+
+def without_packages(pair: Pair, project: Project) -> Iterator[str]:
+    """What is wrong with a pair that names no packages: only a flavour that the commit does not have has none."""
+    chain, path = pair.sidecar.toolchain, _lock(pair, project)
+    if path.is_file():
+        yield f"names no packages, though {path.relative_to(project.root)} does"
+        return
     try:
-        demands = demands_of(read_file(project, pair.sidecar.commit, f"{CUTE}/pyproject.toml"), key)
+        demands = demands_of(read_file(project, pair.sidecar.commit, f"{CUTE}/pyproject.toml"), path.stem)
     except Fa4AsvError as error:
         yield f"names no packages, and {error}"
         return
     if chain.flavour != "cu13" or demands.cu13 is not None:
-        yield f"names no packages, though {key} has the flavour {chain.flavour}"
+        yield f"names no packages, though {path.stem} has the flavour {chain.flavour}"
     elif any(record.state != "unsupported" for _, record in _cases(pair)):
         yield f"names no packages, and has other states than unsupported for flavour {chain.flavour}"
 
