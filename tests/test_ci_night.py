@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ from fa4_asv.record.store import sidecar_path
 from tests.support.backfills import ENVIRONMENT, PACKAGES, as_asv_writes, commits, record, write_lock
 from tests.support.ci_fakes import FakeGitHub, FakeSuite, git
 from tests.support.results import MEASURED
-from tools.ci import accept, measure, site
+from tools.ci import accept, audit, measure, site
 from tools.ci.steps import main
 
 REPOSITORY, RUN, PAIR = "kernels/fa4-asv", 31, "results/nogpu/{}-" + ENVIRONMENT
@@ -269,3 +270,39 @@ def test_a_refused_file_costs_itself_and_is_told(tmp_path, monkeypatch, capsys):
     suite.ready(history="sys.exit(2)")
     assert run(site.step) == 2
     assert [words[0] for words in suite.calls] == ["history", "publish"] * 2 + ["history"]
+
+
+# The audit.
+
+FOUND = {
+    "seed": 7,
+    "files": {"checked": 3, "of": 73, "left_out": 177},
+    "cases": {"codegen": {"checked": 36, "of": 6862, "chance_of_finding_1_percent": 0.3}},
+    "differences": [
+        {"file": "results/nogpu/x.sidecar", "group": "codegen", "case": "sm_90/a", "what": "registers"}
+    ],
+    "not_checked": [],
+}
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_an_audit_is_told_on_the_runs_page(tmp_path, monkeypatch, capsys, code):
+    suite = FakeSuite(tmp_path / "suite", monkeypatch, audit)
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary"))
+    found = FOUND if code else {**FOUND, "differences": []}
+    suite.ready(audit=f"print({json.dumps(found)!r}); sys.exit({code})")
+    monkeypatch.setenv("MINUTES", "15")
+    assert run(audit.step) == code
+    assert suite.calls == [["history", "sync", "--quiet"], ["audit", "--minutes", "15", "--json"]]
+    page = (tmp_path / "summary").read_text()
+    assert "seed 7" in page and "codegen: 36 of 6862 made anew" in page
+    assert ("results/nogpu/x.sidecar: codegen sm_90/a: registers" in page) == bool(code)
+    assert json.loads(capsys.readouterr().out) == found
+
+
+def test_an_audit_that_cannot_be_done_is_red(tmp_path, monkeypatch, capsys):
+    suite = FakeSuite(tmp_path / "suite", monkeypatch, audit)
+    for command, words in (("audit", "could not be audited"), ("history", "could not be synced")):
+        suite.ready(**{command: "sys.exit(2)"})
+        assert run(audit.step) == 2
+        assert words in capsys.readouterr().out
