@@ -383,6 +383,14 @@ def test_a_recorded_pair_that_lost_its_half_is_not_filled_up(recorded, staged):
         accept(staged, recorded)
 
 
+def test_the_machine_is_described_before_anything_is_taken(recorded, staged):
+    (recorded.results / "nogpu" / "machine.json").unlink()
+    with pytest.raises(
+        Fa4AsvError, match=r"results/nogpu has no machine.json; commit the record so far first"
+    ):
+        accept(staged, recorded)
+
+
 def test_a_commit_on_a_branch_has_the_date_that_git_says(recorded, staged):
     """Also where it is in no list yet, as a stranger's `date: 0` would have it."""
     commit = commits(recorded)[2]

@@ -253,7 +253,7 @@ def test_a_sound_record_is_equal(audit):
     assert code == 0, text
     lines = text.splitlines()
     assert lines[0] == "seed 5"
-    assert lines[1].startswith("4.0.0b36 cu13 day: 144 calls, 16 families, 2 routes, 12 kernels (")
+    assert lines[1].startswith("4.0.0b36 cu13 day: 12 kernels, 144 calls, 16 families, 2 routes (")
     assert (
         "codegen: 94 of 94 kernels made anew; 1 % of wrong ones would be found with a chance of 100 %" in text
     )
@@ -386,7 +386,7 @@ def test_the_seed_fixes_the_draws_and_no_case_comes_twice(pairs):
 
 def test_the_first_draw_covers_every_benchmark_and_the_others_are_of_all_files(pairs):
     first, later = Counter[bool](), Counter[str]()
-    for seed in range(300):
+    for seed in range(60):
         draws = Draws(pairs, seed, (TORCH,))
         draw = draws.next()
         assert draw is not None and draw.cases.keys() == set(EXACT), "codegen, memory, growth and route"
@@ -395,7 +395,7 @@ def test_the_first_draw_covers_every_benchmark_and_the_others_are_of_all_files(p
         second = draws.next()
         assert second is not None
         later[second.pair.sidecar.toolchain.policy + " " + second.pair.sidecar.release] += 1
-    assert first == {True: 300}, "upstream's commits hold a few kernels only"
+    assert first == {True: 60}, "upstream's commits hold a few kernels only"
     assert any(name == "day " for name in later), "but they are drawn, too"
     assert any(name.startswith("nvidia") for name in later)
 

@@ -20,7 +20,7 @@ from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.escape import one_line
 from fa4_asv.base.machine import NOGPU, find_tool
 from fa4_asv.base.project import Project
-from fa4_asv.history.source import lay_source, refuse_shadow
+from fa4_asv.history.source import Source, lay_source, refuse_shadow
 from fa4_asv.history.toolchain import Lock, install, read_lock
 from fa4_asv.measure.context import VARIABLE, Context
 from fa4_asv.record.schema import CaseRecord, Sidecar
@@ -47,26 +47,30 @@ class Anew:
         python = install(self.project, lock, self.base)
         refuse_shadow(python, source.folder)
         with tempfile.TemporaryDirectory(prefix="fa4-audit-", ignore_cleanup_errors=True) as scratch:
-            context = Context(
-                root=scratch,
-                machine=NOGPU,
-                environment=_POLICY,
-                commit=source.commit,
-                tree=source.tree,
-                release=source.release,
-                flavour=lock.flavour,
-                policy=_POLICY,
-                digest=lock.digest,
-                packages=lock.packages,
-                source=str(source.folder),
-                spool="",
-                cuobjdump=find_tool("cuobjdump") or "cuobjdump",
-                nvdisasm=find_tool("nvdisasm") or "nvdisasm",
-                terminal=self.terminal,
-                torches={self.torch: str(python)},
-            )
+            context = self._context(source, lock, scratch, {self.torch: str(python)})
             with shared(lambda _: None):  # here: the process looks for locks in its own folder
                 return _ask(python, self.project, context, cases)
+
+    def _context(self, source: Source, lock: Lock, scratch: str, torches: dict[str, str]) -> Context:
+        """`scratch` stands for the checkout, so that its cache of figures is empty."""
+        return Context(
+            root=scratch,
+            machine=NOGPU,
+            environment=_POLICY,
+            commit=source.commit,
+            tree=source.tree,
+            release=source.release,
+            flavour=lock.flavour,
+            policy=_POLICY,
+            digest=lock.digest,
+            packages=lock.packages,
+            source=str(source.folder),
+            spool="",
+            cuobjdump=find_tool("cuobjdump") or "cuobjdump",
+            nvdisasm=find_tool("nvdisasm") or "nvdisasm",
+            terminal=self.terminal,
+            torches=torches,
+        )
 
 
 def lock_of(project: Project, side: Sidecar) -> Lock:

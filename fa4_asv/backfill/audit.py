@@ -67,7 +67,9 @@ class Audit:
         if not has_history(project):
             raise Fa4AsvError(NO_HISTORY)
         pairs = list(all_pairs(project.results, NOGPU))
-        here = [pair for pair in pairs if _is_here(project, pair.sidecar.commit)]
+        commits = {pair.sidecar.commit for pair in pairs}
+        present = {commit for commit in commits if _is_here(project, commit)}
+        here = [pair for pair in pairs if pair.sidecar.commit in present]
         packed = [pair for pair in here if pair.sidecar.toolchain.packages]
         if not packed:
             raise Fa4AsvError("no recorded file is of a commit that is here; run `fa4-asv history sync`")

@@ -57,22 +57,27 @@ class Draws:
 
     def next(self, kernels: int = PER_DRAW) -> Draw | None:
         """The next draw, of at most `kernels` kernels; None when every case was drawn."""
-        lacking = {group for group, count in self.population.items() if count} - self.covered
-        open_pairs = [pair for pair in self.pairs if any(self.left[pair.path].values())]
-        if not open_pairs:
+        candidates = self._candidates()
+        if not candidates:
             return None
-        held = [sum(bool(self.left[pair.path][group]) for group in lacking) for pair in open_pairs]
-        best = [pair for pair, count in zip(open_pairs, held, strict=True) if count == max(held)]
-        weights = [max(1, len(self.left[pair.path][KERNELS])) for pair in best]
-        (pair,) = self._random.choices(best, weights)
+        weights = [max(1, len(self.left[pair.path][KERNELS])) for pair in candidates]
+        (pair,) = self._random.choices(candidates, weights)
         left = self.left[pair.path]
         chosen = self._random.sample(left[KERNELS], min(kernels, len(left[KERNELS])))
-        cases = {group: tuple(left[group]) for group in EXACT if group != KERNELS and left[group]}
-        cases |= {KERNELS: tuple(chosen)} if chosen else {}
-        self.left[pair.path] = {group: [] for group in EXACT}
-        self.left[pair.path][KERNELS] = [case for case in left[KERNELS] if case not in chosen]
+        drawn = {**left, KERNELS: chosen}
+        self.left[pair.path] = {
+            group: [case for case in left[group] if case not in drawn[group]] for group in left
+        }
+        cases = {group: tuple(keys) for group, keys in drawn.items() if keys}
         self.covered |= cases.keys()
         return Draw(pair, cases)
+
+    def _candidates(self) -> list[Pair]:
+        """The files that still have a case; while benchmarks are not covered, those that hold most of these."""
+        lacking = {group for group, count in self.population.items() if count} - self.covered
+        left = [pair for pair in self.pairs if any(self.left[pair.path].values())]
+        held = [sum(bool(self.left[pair.path][group]) for group in lacking) for pair in left]
+        return [pair for pair, count in zip(left, held, strict=True) if count == max(held)]
 
 
 def recorded_cases(pair: Pair, torches: Sequence[str] = ()) -> dict[str, list[str]]:
