@@ -292,12 +292,28 @@ def test_an_audit_is_told_on_the_runs_page(tmp_path, monkeypatch, capsys, code):
     found = FOUND if code else {**FOUND, "differences": []}
     suite.ready(audit=f"print({json.dumps(found)!r}); sys.exit({code})")
     monkeypatch.setenv("MINUTES", "15")
+    monkeypatch.setenv("SOURCE", "https://example.org/fa4")
     assert run(audit.step) == code
-    assert suite.calls == [["history", "sync", "--quiet"], ["audit", "--minutes", "15", "--json"]]
+    assert suite.calls == [
+        ["history", "sync", "--quiet"],
+        ["history", "sync", "--quiet", "--source", "https://example.org/fa4"],
+        ["audit", "--minutes", "15", "--json"],
+    ]
     page = (tmp_path / "summary").read_text()
     assert "seed 7" in page and "codegen: 36 of 6862 made anew" in page
     assert ("results/nogpu/x.sidecar: codegen sm_90/a: registers" in page) == bool(code)
     assert json.loads(capsys.readouterr().out) == found
+
+
+def test_an_audit_without_upstream_goes_on_and_says_so(tmp_path, monkeypatch, capsys):
+    suite = FakeSuite(tmp_path / "suite", monkeypatch, audit)
+    monkeypatch.setenv("SOURCE", "https://example.org/fa4")
+    suite.ready(history="sys.exit(2 if '--source' in words else 0)", audit=f"print({json.dumps(FOUND)!r})")
+    assert run(audit.step) == 0
+    assert "::warning::upstream's branch could not be synced" in capsys.readouterr().out
+    for value in ("ext::sh -c id", "https://x/$(id)", "--all"):
+        monkeypatch.setenv("SOURCE", value)
+        assert run(audit.step) == 2
 
 
 def test_an_audit_that_cannot_be_done_is_red(tmp_path, monkeypatch, capsys):
