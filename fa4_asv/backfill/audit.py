@@ -21,7 +21,8 @@ from fa4_asv.record.schema import Sidecar
 from fa4_asv.record.store import Pair, all_pairs, sidecar_path
 
 MINUTE = 60.0
-_WORTH_A_FILE = 3  # kernels: for fewer no further environment is built when the time is nearly over
+_IN_TIME = 20  # kernels per draw where the time is short: fewer environments for as many kernels
+_WORTH_A_FILE = 5  # kernels: for fewer no further environment is built when the time is nearly over
 
 
 class Maker(Protocol):
@@ -98,14 +99,16 @@ class Audit:
             yield Checked(found.draw, found.counts, found.findings, found.why, time.monotonic() - started)
 
     def _next(self, limit: Limit, spent: float, number: int) -> Draw | None:
-        """At least one; then as many kernels as the limit allows, judged by the seconds per kernel so far."""
-        kernels = self.checked[KERNELS]
-        left = limit.kernels - kernels
-        if limit.minutes:
-            pace = spent / max(kernels, 1)
-            left = int((limit.minutes * MINUTE - spent) / pace) if number else PER_DRAW
-            left = 0 if left < _WORTH_A_FILE else left
-        return self.draws.next(min(PER_DRAW, left)) if left > 0 else None
+        """At least one; then as many kernels as the limit allows."""
+        if limit.kernels:
+            left = limit.kernels - self.checked[KERNELS]
+            return self.draws.next(min(PER_DRAW, left)) if left > 0 else None
+        if not number:
+            return self.draws.next(_IN_TIME)
+        # A draw costs a third for its environment and processes, two thirds for its kernels.
+        share = (limit.minutes * MINUTE - spent) / (spent / number)
+        kernels = min(_IN_TIME, int(_IN_TIME * (1.5 * share - 0.5)))
+        return self.draws.next(kernels) if kernels >= _WORTH_A_FILE else None
 
     def _check(self, maker: Maker, draw: Draw) -> Checked:
         try:

@@ -47,9 +47,9 @@ def audit(
     """Compile a random sample of the record anew and compare: figures, digests of cubins, states.
 
     `verify` holds the record against itself; only this finds a file that was edited in all places at once.
-    No cache of figures is used. Files are drawn by chance, in proportion to their kernels. Of each, 12 kernels
-    are compiled, and all its memory traces and its route (of the torch at hand) are made as well, so that an
-    environment is built once for many cases. Whether a toolchain is installed here plays no part in the draw.
+    No cache of figures is used. Files are drawn by chance, in proportion to their kernels. Of each, 10 kernels
+    (20 with --minutes) are compiled, so that an environment is built once for many cases. All its memory
+    traces are made as well, and of the first and every fourth file the route (of the torch at hand). Whether a toolchain is installed here plays no part in the draw.
     The first file is drawn among those that hold every benchmark; later ones among all. Commits that are not
     in the history here cannot be drawn; they are counted.
 
