@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -233,7 +234,7 @@ ADDITIONS = {
     "figures of a clock": (timed, "has figures of compile.Import.track_seconds"),
     "a group that nobody knows": (
         lambda _, s: s["groups"].update(evil={"x": {"state": "broken"}}),
-        "has records of 'evil'",
+        "has records of 'evil', which is no group of exact",
     ),
     "date 0": (of_result(date=0), "has date 0, the history says"),
     "a commit that is not in the history": (
@@ -330,6 +331,13 @@ def test_a_flavour_that_a_commit_does_not_have_is_taken_as_such(recorded, staged
     """Its own pyproject.toml in the history says so, not the artifact."""
     edit(staged, 1, no_packages)
     (recorded.locks / "day" / "cu13" / "4.0.0b4.txt").unlink()
+
+    def absent(*_: object) -> str:
+        raise Fa4AsvError("the commit has no such file")
+
+    monkeypatch.setattr(acceptance, "read_file", absent)
+    with pytest.raises(Fa4AsvError, match="names no packages, and the commit has no such file"):
+        accept(staged, recorded)
     texts = [PYPROJECT + "[project.optional-dependencies]\ncu13 = []\n", PYPROJECT]
     monkeypatch.setattr(acceptance, "read_file", lambda *_: texts[0])
     with pytest.raises(Fa4AsvError, match="names no packages, though 4.0.0b4 has the flavour cu13"):
@@ -342,13 +350,16 @@ def test_a_flavour_that_a_commit_does_not_have_is_taken_as_such(recorded, staged
     assert set(accept(staged, recorded)) == set(pair_of(recorded, 1))
 
 
-def test_a_version_raised_in_our_own_table_is_measured_anew(recorded, staged, monkeypatch):
-    from dataclasses import replace
-
-    raised = {**GROUPS, "codegen": replace(GROUPS["codegen"], version="2")}
+@pytest.fixture
+def raised(recorded, staged, monkeypatch):
+    """Our own table has version 2 of the kernels now."""
+    groups = {**GROUPS, "codegen": replace(GROUPS["codegen"], version="2")}
     for module in (benchmarks, acceptance, additions):
-        monkeypatch.setattr(module, "GROUPS", raised)
-    monkeypatch.setattr(benchmarks, "_GROUPS", tuple(raised.values()))
+        monkeypatch.setattr(module, "GROUPS", groups)
+    monkeypatch.setattr(benchmarks, "_GROUPS", tuple(groups.values()))
+
+
+def test_a_version_raised_in_our_own_table_is_measured_anew(recorded, staged, raised):
     for path in pair_of(staged, 1):
         path.unlink()
     refused(recorded, staged, 0, version("2", SPILL), "is recorded as|version of")
@@ -360,14 +371,8 @@ def test_a_version_raised_in_our_own_table_is_measured_anew(recorded, staged, mo
     assert load_result(pair_of(recorded, 0)[0]).figures[key] == 200
 
 
-def test_the_old_version_stays_where_it_is_not_measured_anew(recorded, staged, monkeypatch):
+def test_the_old_version_stays_where_it_is_not_measured_anew(recorded, staged, raised):
     """A night that had no time for it brings it as it is recorded."""
-    from dataclasses import replace
-
-    raised = {**GROUPS, "codegen": replace(GROUPS["codegen"], version="2")}
-    for module in (benchmarks, acceptance, additions):
-        monkeypatch.setattr(module, "GROUPS", raised)
-    monkeypatch.setattr(benchmarks, "_GROUPS", tuple(raised.values()))
     for path in pair_of(staged, 1):
         path.unlink()
     kept = [(path, path.read_bytes()) for path in pair_of(staged, 0)]
@@ -432,6 +437,14 @@ def test_a_backfill_changes_no_exact_figure_either(recorded, staged):
     with pytest.raises(Fa4AsvError, match="registers'] is recorded as 168.*raise its version"):
         take(staged, recorded)
     assert bytes_of(recorded) == before
+
+
+def test_a_backfill_may_measure_one_metric_of_a_raised_version(recorded, staged, raised):
+    edit(
+        staged, 0, lambda result, _: result["results"]["codegen.Kernels.track_registers"].__setitem__(2, "2")
+    )
+    edit(staged, 0, registers(200))
+    assert set(pair_of(recorded, 0)) <= set(take(staged, recorded))
 
 
 def test_a_backfill_may_retry_what_is_broken(recorded, staged):
