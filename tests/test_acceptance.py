@@ -245,8 +245,9 @@ ADDITIONS = {
     "packages beside the lock's": (packages(evil="1"), "has other packages than history/toolchains/day/cu13/4.0.0b4.txt"),
     "no packages": (no_packages, "names no packages, though history/toolchains/day/cu13/4.0.0b4.txt does"),
     "a policy without a lock": (series("toolchain", "night"), "has no committed lock history/toolchains/night"),
-    "a policy that leads out": (series("toolchain", "../../evil"), "which are none of this suite"),
-    "a flavour that nobody knows": (series("flavour", "cu14"), "which are none of this suite"),
+    "a policy that leads out": (series("toolchain", "../../evil"), "which name no toolchain"),
+    "a flavour that leads out": (series("flavour", ".."), "which name no toolchain"),
+    "a flavour that nobody knows": (series("flavour", "cu14"), "has no committed lock history/toolchains/day/cu14"),
     "the series under another name": (
         lambda result, sidecar: (result.update(env_name="fa4-x"), sidecar.update(environment="fa4-x")),
         "has environment 'fa4-x', expected",
@@ -409,6 +410,13 @@ def test_a_commit_on_a_branch_has_the_date_that_git_says(recorded, staged):
     path.write_text(json.dumps(data | {"date": 0}))
     found = [problem.what for problem in verify(staged, arriving=True) if problem.path == path]
     assert found == ["has date 0, the history says 1776847397000; restore it from git"]
+
+
+def test_verify_makes_no_path_of_a_stranger_s_words(staged):
+    """A cluster's node may name any policy; a lock would be kept under it."""
+    edit(staged, 1, series("toolchain", "../../evil"))
+    (what,) = {each.what for each in verify(staged, arriving=True) if "name no toolchain" in each.what}
+    assert what.startswith("says flavour 'cu13' and policy '../../evil'")
 
 
 def test_the_whole_record_as_an_artifact_is_refused_nowhere(recorded):

@@ -23,7 +23,7 @@ from fa4_asv.history.commits import load_commits
 from fa4_asv.history.demands import demands_of
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.history.repository import CUTE, commit_date, read_file
-from fa4_asv.history.toolchain import FLAVOURS, is_policy, read_lock
+from fa4_asv.history.toolchain import can_name_locks, read_lock
 from fa4_asv.integrity.additions import changes, is_kept
 from fa4_asv.integrity.staging import take
 from fa4_asv.record.descriptions import MACHINE_FILE
@@ -111,8 +111,8 @@ def refusals(pair: Pair, old: Pair | None, project: Project) -> Iterator[str]:
 def _names(pair: Pair) -> Iterator[str]:
     """Machine, environment and series: one name for each, or the same release would stand there twice."""
     result, chain = pair.result, pair.sidecar.toolchain
-    if chain.flavour not in FLAVOURS or not is_policy(chain.policy):
-        yield f"is of flavour {chain.flavour!r} and policy {chain.policy!r}, which are none of this suite"
+    if not can_name_locks(chain.flavour, chain.policy):
+        yield f"is of flavour {chain.flavour!r} and policy {chain.policy!r}, which name no toolchain"
         return
     series = {"flavour": chain.flavour, "toolchain": chain.policy}
     expected = {
@@ -195,7 +195,7 @@ def _is_whole(group: str, record: CaseRecord) -> bool:
 def _toolchain(pair: Pair, project: Project) -> Iterator[str]:
     """The packages against the committed lock; without packages the flavour must be one that the commit does not have."""
     chain = pair.sidecar.toolchain
-    if chain.flavour not in FLAVOURS or not is_policy(chain.policy):
+    if not can_name_locks(chain.flavour, chain.policy):
         return  # said by _names; no path is made of them
     path = _lock(pair, project)
     if not chain.packages:

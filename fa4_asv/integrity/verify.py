@@ -15,7 +15,7 @@ from fa4_asv.base.project import Project
 from fa4_asv.history.commits import load_commits
 from fa4_asv.history.manifest import Manifest, Release
 from fa4_asv.history.repository import commit_date, git
-from fa4_asv.history.toolchain import FLAVOURS, is_policy, read_lock
+from fa4_asv.history.toolchain import can_name_locks, read_lock
 from fa4_asv.integrity import explanations
 from fa4_asv.integrity.consistency import Cubins, checks
 from fa4_asv.integrity.figures import AGAIN, POOLED, is_repeated, wrong_figures
@@ -241,8 +241,8 @@ def _toolchain(sidecar: Sidecar, known: Known) -> Iterator[str]:
     digest = toolchain_digest(chain.flavour, chain.packages) if chain.packages else ""
     if digest != chain.digest:
         yield f"says toolchain {chain.digest!r}, but its packages are those of {digest!r}; {AGAIN}"
-    if chain.flavour not in FLAVOURS or not is_policy(chain.policy):
-        yield f"says flavour {chain.flavour!r} and policy {chain.policy!r}, which are none of this suite; {AGAIN}"
+    if not can_name_locks(chain.flavour, chain.policy):
+        yield f"says flavour {chain.flavour!r} and policy {chain.policy!r}, which name no toolchain; {AGAIN}"
         return  # no path is made of them
     path = known.lock_of(sidecar)
     locked = known.packages.get(path)
