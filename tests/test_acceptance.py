@@ -436,6 +436,36 @@ def test_the_environment_is_called_as_asv_calls_it():
         assert environment_name(flavour, policy) == name
 
 
+def relabelled(result: dict[str, Any], _: dict[str, Any]) -> None:
+    result["results"][SPILL][2] = "2"
+
+
+def in_result_alone(result: dict[str, Any], _: dict[str, Any]) -> None:
+    values, index = place(result, SPILL, CASE)
+    values[index] = 17
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (packages(nvidia_cutlass_dsl="4.8.0"), "toolchain['digest'] is recorded as"),
+        (in_result_alone, f"{SPILL}(sm_90, fwd_d128_full) is recorded as 16, what arrives says 17"),
+        (relabelled, f'version of {SPILL}(sm_90, bwd_d128_causal) is recorded as "1", what arrives says "2"'),
+    ],
+)
+def test_each_half_of_a_pair_is_compared_by_itself(recorded, staged, change, line):
+    """Where `verify` or the locks see it as well, they need not."""
+    edit(staged, 0, change)
+    name = pair_of(recorded, 0)[0].name
+    old, new = (
+        next(all_pairs(project.results, "nogpu", lambda path: path.name == name))
+        for project in (recorded, staged)
+    )
+    assert any(each.startswith(line) for each in additions.changes(old, new)), list(
+        additions.changes(old, new)
+    )
+
+
 # A staged checkout of our own.
 
 
