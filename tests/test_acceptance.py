@@ -36,7 +36,7 @@ Edit = Callable[[dict[str, Any], dict[str, Any]], object]
 
 
 @pytest.fixture
-def recorded(history) -> Project:
+def known(history) -> Project:
     """The first release recorded: one case refused, one broken, one not run; toolchains of all committed."""
     states = {
         CASE: MEASURED,
@@ -59,11 +59,11 @@ def recorded(history) -> Project:
 
 
 @pytest.fixture
-def staged(recorded, tmp_path) -> Project:
+def staged(known, tmp_path) -> Project:
     """An artifact that says what is recorded, and one more release."""
-    arrived = stage(recorded, tmp_path / "staged")
-    shutil.copytree(recorded.results / "nogpu", arrived.results / "nogpu")
-    record(arrived, commits(recorded)[1], "4.0.0b4", MEASURED)
+    arrived = stage(known, tmp_path / "staged")
+    shutil.copytree(known.results / "nogpu", arrived.results / "nogpu")
+    record(arrived, commits(known)[1], "4.0.0b4", MEASURED)
     as_asv_writes(arrived)
     return arrived
 
@@ -271,13 +271,13 @@ ADDITIONS = {
 
 
 @pytest.mark.parametrize(("change", "words"), CHANGES.values(), ids=CHANGES.keys())
-def test_what_is_recorded_never_changes(recorded, staged, change, words):
-    refused(recorded, staged, 0, change, words)
+def test_what_is_recorded_never_changes(known, staged, change, words):
+    refused(known, staged, 0, change, words)
 
 
 @pytest.mark.parametrize(("change", "words"), ADDITIONS.values(), ids=ADDITIONS.keys())
-def test_what_is_new_is_held_against_our_own_tables(recorded, staged, change, words):
-    refused(recorded, staged, 1, change, words)
+def test_what_is_new_is_held_against_our_own_tables(known, staged, change, words):
+    refused(known, staged, 1, change, words)
 
 
 def refused(project: Project, staged: Project, number: int, change: Edit, words: str) -> None:
@@ -291,7 +291,7 @@ def refused(project: Project, staged: Project, number: int, change: Edit, words:
     assert bytes_of(project) == before
 
 
-def test_the_hostile_edits_are_refused_by_this_rule_alone(recorded, staged):
+def test_the_hostile_edits_are_refused_by_this_rule_alone(known, staged):
     """`verify` finds nothing in most of them: without the rule they would be taken."""
     seen = []
     for name, (change, _) in CHANGES.items():
@@ -304,55 +304,55 @@ def test_the_hostile_edits_are_refused_by_this_rule_alone(recorded, staged):
     assert not {"a figure of another version", "a figure", "a digest", "a note"} & set(seen)
 
 
-def test_what_is_missing_is_added_and_the_rest_keeps_every_byte(recorded, staged):
-    before = bytes_of(recorded)
-    assert accept(staged, recorded) == list(reversed(pair_of(recorded, 1)))
-    after = bytes_of(recorded)
+def test_what_is_missing_is_added_and_the_rest_keeps_every_byte(known, staged):
+    before = bytes_of(known)
+    assert accept(staged, known) == list(reversed(pair_of(known, 1)))
+    after = bytes_of(known)
     assert {path: each for path, each in after.items() if path in before} == before
-    assert verify(recorded) == []
+    assert verify(known) == []
 
 
-def test_a_case_that_was_not_run_is_added_to_a_recorded_release(recorded, staged):
+def test_a_case_that_was_not_run_is_added_to_a_recorded_release(known, staged):
     edit(staged, 0, put(NEW, 0, MEASURED.to_json()))
     edit(staged, 0, lambda result, _: [r.__setitem__(3, 9) for r in result["results"].values()])
-    assert set(accept(staged, recorded)) == {*pair_of(recorded, 0), *pair_of(recorded, 1)}
-    assert read_sidecar(pair_of(recorded, 0)[1]).groups["codegen"][NEW].figures == MEASURED.figures
-    assert verify(recorded) == []
+    assert set(accept(staged, known)) == {*pair_of(known, 0), *pair_of(known, 1)}
+    assert read_sidecar(pair_of(known, 0)[1]).groups["codegen"][NEW].figures == MEASURED.figures
+    assert verify(known) == []
 
 
-def test_an_addition_covers_no_edit(recorded, staged):
+def test_an_addition_covers_no_edit(known, staged):
     def change(result: dict[str, Any], sidecar: dict[str, Any]) -> None:
         put(NEW, 0, MEASURED.to_json())(result, sidecar)
         registers(200)(result, sidecar)
 
-    refused(recorded, staged, 0, change, "registers'] is recorded as 168")
+    refused(known, staged, 0, change, "registers'] is recorded as 168")
 
 
-def test_a_flavour_that_a_commit_does_not_have_is_taken_as_such(recorded, staged, monkeypatch):
+def test_a_flavour_that_a_commit_does_not_have_is_taken_as_such(known, staged, monkeypatch):
     """Its own pyproject.toml in the history says so, not the artifact."""
     edit(staged, 1, no_packages)
-    (recorded.locks / "day" / "cu13" / "4.0.0b4.txt").unlink()
+    (known.locks / "day" / "cu13" / "4.0.0b4.txt").unlink()
 
     def absent(*_: object) -> str:
         raise Fa4AsvError("the commit has no such file")
 
     monkeypatch.setattr(acceptance, "read_file", absent)
     with pytest.raises(Fa4AsvError, match="names no packages, and the commit has no such file"):
-        accept(staged, recorded)
+        accept(staged, known)
     texts = [PYPROJECT + "[project.optional-dependencies]\ncu13 = []\n", PYPROJECT]
     monkeypatch.setattr(acceptance, "read_file", lambda *_: texts[0])
     with pytest.raises(Fa4AsvError, match="names no packages, though 4.0.0b4 has the flavour cu13"):
-        accept(staged, recorded)
+        accept(staged, known)
     del texts[0]
     edit(staged, 1, put(CASE, None, {"state": "broken", "why": "x"}))
     with pytest.raises(Fa4AsvError, match="names no packages, and has other states than unsupported"):
-        accept(staged, recorded)
+        accept(staged, known)
     edit(staged, 1, no_packages)
-    assert set(accept(staged, recorded)) == set(pair_of(recorded, 1))
+    assert set(accept(staged, known)) == set(pair_of(known, 1))
 
 
 @pytest.fixture
-def raised(recorded, staged, monkeypatch):
+def raised(known, staged, monkeypatch):
     """Our own table has version 2 of the kernels now."""
     groups = {**GROUPS, "codegen": replace(GROUPS["codegen"], version="2")}
     for module in (benchmarks, acceptance, additions):
@@ -360,50 +360,50 @@ def raised(recorded, staged, monkeypatch):
     monkeypatch.setattr(benchmarks, "_GROUPS", tuple(groups.values()))
 
 
-def test_a_version_raised_in_our_own_table_is_measured_anew(recorded, staged, raised):
+def test_a_version_raised_in_our_own_table_is_measured_anew(known, staged, raised):
     for path in pair_of(staged, 1):
         path.unlink()
-    refused(recorded, staged, 0, version("2", SPILL), "is recorded as|version of")
+    refused(known, staged, 0, version("2", SPILL), "is recorded as|version of")
     shutil.rmtree(staged.results / "nogpu")
-    shutil.copytree(recorded.results / "nogpu", staged.results / "nogpu")
+    shutil.copytree(known.results / "nogpu", staged.results / "nogpu")
     edit(staged, 0, version("2"))
-    assert set(accept(staged, recorded)) == set(pair_of(recorded, 0))
+    assert set(accept(staged, known)) == set(pair_of(known, 0))
     key = ("codegen.Kernels.track_registers", tuple(CASE.split("/")))
-    assert load_result(pair_of(recorded, 0)[0]).figures[key] == 200
+    assert load_result(pair_of(known, 0)[0]).figures[key] == 200
 
 
-def test_the_old_version_stays_where_it_is_not_measured_anew(recorded, staged, raised):
+def test_the_old_version_stays_where_it_is_not_measured_anew(known, staged, raised):
     """A night that had no time for it brings it as it is recorded."""
     for path in pair_of(staged, 1):
         path.unlink()
     kept = [(path, path.read_bytes()) for path in pair_of(staged, 0)]
-    assert accept(staged, recorded) == []
+    assert accept(staged, known) == []
     for path, content in kept:
         path.write_bytes(content)
-    refused(recorded, staged, 0, registers(200), "is recorded as 168")
+    refused(known, staged, 0, registers(200), "is recorded as 168")
 
 
-def test_a_recorded_pair_that_lost_its_half_is_not_filled_up(recorded, staged):
-    pair_of(recorded, 0)[0].unlink()
+def test_a_recorded_pair_that_lost_its_half_is_not_filled_up(known, staged):
+    pair_of(known, 0)[0].unlink()
     with pytest.raises(Fa4AsvError, match="cannot be read: No such file"):
-        accept(staged, recorded)
+        accept(staged, known)
 
 
-def test_the_machine_is_described_before_anything_is_taken(recorded, staged):
-    (recorded.results / "nogpu" / "machine.json").unlink()
+def test_the_machine_is_described_before_anything_is_taken(known, staged):
+    (known.results / "nogpu" / "machine.json").unlink()
     with pytest.raises(
         Fa4AsvError, match=r"results/nogpu has no machine.json; commit the record so far first"
     ):
-        accept(staged, recorded)
+        accept(staged, known)
 
 
-def test_a_commit_on_a_branch_has_the_date_that_git_says(recorded, staged):
+def test_a_commit_on_a_branch_has_the_date_that_git_says(known, staged):
     """Also where it is in no list yet, as a stranger's `date: 0` would have it."""
-    commit = commits(recorded)[2]
-    git(recorded.repository, "update-ref", "refs/heads/main", commit)
-    manifest = json.loads(recorded.manifest.read_text())
+    commit = commits(known)[2]
+    git(known.repository, "update-ref", "refs/heads/main", commit)
+    manifest = json.loads(known.manifest.read_text())
     manifest["releases"] = [each for each in manifest["releases"] if each["commit"] != commit]
-    recorded.manifest.write_text(json.dumps(manifest))
+    known.manifest.write_text(json.dumps(manifest))
     record(staged, commit, "4.0.0b10", MEASURED)
     path = staged.results / "nogpu" / f"{commit[:8]}-{ENVIRONMENT}.json"
     data = json.loads(path.read_text())
@@ -419,7 +419,7 @@ def test_verify_makes_no_path_of_a_stranger_s_words(staged):
     assert what.startswith("says flavour 'cu13' and policy '../../evil'")
 
 
-def test_the_whole_record_as_an_artifact_is_refused_nowhere(recorded):
+def test_the_whole_record_as_an_artifact_is_refused_nowhere(known):
     """The rule holds on what real runs wrote: twelve files of each kind, as new and as recorded."""
     project = Project(ROOT)
     names = sorted(path.name for path in iter_results(project.results, "nogpu"))
@@ -453,13 +453,13 @@ def in_result_alone(result: dict[str, Any], _: dict[str, Any]) -> None:
         (relabelled, f'version of {SPILL}(sm_90, bwd_d128_causal) is recorded as "1", what arrives says "2"'),
     ],
 )
-def test_each_half_of_a_pair_is_compared_by_itself(recorded, staged, change, line):
+def test_each_half_of_a_pair_is_compared_by_itself(known, staged, change, line):
     """Where `verify` or the locks see it as well, they need not."""
     edit(staged, 0, change)
-    name = pair_of(recorded, 0)[0].name
+    name = pair_of(known, 0)[0].name
     old, new = (
         next(all_pairs(project.results, "nogpu", lambda path: path.name == name))
-        for project in (recorded, staged)
+        for project in (known, staged)
     )
     assert any(each.startswith(line) for each in additions.changes(old, new)), list(
         additions.changes(old, new)
@@ -469,22 +469,22 @@ def test_each_half_of_a_pair_is_compared_by_itself(recorded, staged, change, lin
 # A staged checkout of our own.
 
 
-def test_a_backfill_changes_no_exact_figure_either(recorded, staged):
+def test_a_backfill_changes_no_exact_figure_either(known, staged):
     edit(staged, 0, registers(200))
-    before = bytes_of(recorded)
+    before = bytes_of(known)
     with pytest.raises(Fa4AsvError, match="registers'] is recorded as 168.*raise its version"):
-        take(staged, recorded)
-    assert bytes_of(recorded) == before
+        take(staged, known)
+    assert bytes_of(known) == before
 
 
-def test_a_backfill_may_measure_one_metric_of_a_raised_version(recorded, staged, raised):
+def test_a_backfill_may_measure_one_metric_of_a_raised_version(known, staged, raised):
     edit(
         staged, 0, lambda result, _: result["results"]["codegen.Kernels.track_registers"].__setitem__(2, "2")
     )
     edit(staged, 0, registers(200))
-    assert set(pair_of(recorded, 0)) <= set(take(staged, recorded))
+    assert set(pair_of(known, 0)) <= set(take(staged, known))
 
 
-def test_a_backfill_may_retry_what_is_broken(recorded, staged):
+def test_a_backfill_may_retry_what_is_broken(known, staged):
     edit(staged, 0, put(BROKEN, 0, MEASURED.to_json()))
-    assert set(pair_of(recorded, 0)) <= set(take(staged, recorded))
+    assert set(pair_of(known, 0)) <= set(take(staged, known))
