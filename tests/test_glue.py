@@ -24,6 +24,7 @@ from fa4_asv.asv_plugin.selection import benchmarks, refuse_existing, saves_noth
 from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.catalog.kernels import CASES
 from fa4_asv.integrity.figures import disagreement
+from fa4_asv.measure import cached_jobs
 from fa4_asv.measure.benchmark_api import collect, figure
 from fa4_asv.measure.context import VARIABLE, Context
 from fa4_asv.measure.driver_stubs import describe, forget_personal_settings, target_environment
@@ -264,8 +265,6 @@ def test_a_persons_settings_do_not_reach_the_compiler(monkeypatch):
 
 def test_what_is_broken_is_tried_again(tmp_path, monkeypatch):
     """A tool that is missing today must not be remembered against the kernel."""
-    import fa4_asv.measure.kernels.collect as codegen
-
     runs = []
 
     def fake_jobs(jobs, processes, finished):
@@ -276,7 +275,7 @@ def test_what_is_broken_is_tried_again(tmp_path, monkeypatch):
         for job in jobs:
             finished(Outcome(job.key, {"kernels": [kernel], "error": None}))
 
-    monkeypatch.setattr(codegen, "run_jobs", fake_jobs)
+    monkeypatch.setattr(cached_jobs, "run_jobs", fake_jobs)
     missing = context(tmp_path, cuobjdump="/nowhere/cuobjdump")
     for _ in range(2):
         record = measure(missing, [("sm_90", "fwd_d64_full")])["sm_90/fwd_d64_full"]

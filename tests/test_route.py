@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fa4_asv.measure import cached_jobs
 from fa4_asv.measure.pool import Outcome
 from fa4_asv.measure.route import collect as route
 from fa4_asv.measure.route.checks import NAMES, Answer, Attention, Seen, plain, run_checks
@@ -175,10 +176,15 @@ def answered(broken, torch="2.13.0+cpu"):
 
 
 def test_a_broken_check_is_a_figure_and_a_lost_process_is_broken():
-    found = route._record("2.13.0", answered({"lse": "the LSE is missing"}))
+    case = ("2.13.0", "sm_90")
+
+    def record(outcome):
+        return route._records(case, outcome)["2.13.0/sm_90"]
+
+    found = record(answered({"lse": "the LSE is missing"}))
     assert found == CaseRecord("measured", figures={"broken": 1, "checks": 21}, words={"lse": "the LSE is missing"})  # fmt: skip
-    assert route._record("2.13.0", Outcome("x", lost="timed out")) == CaseRecord("broken", why="timed out")
-    other = route._record("2.13.0", answered({}, "2.15.0+cu132"))
+    assert record(Outcome("x", lost="timed out")) == CaseRecord("broken", why="timed out")
+    other = record(answered({}, "2.15.0+cu132"))
     assert other.why == "the interpreter for torch 2.13.0 holds 2.15.0+cu132"
 
 
@@ -188,6 +194,6 @@ def test_only_torches_at_hand_are_measured(monkeypatch):
 
     asked = []
     monkeypatch.setattr(route, "_ask", lambda context, pairs, processes: asked.extend(pairs) or {})
-    monkeypatch.setattr(route, "cache_path", lambda *_: Path("/nonexistent"))
+    monkeypatch.setattr(cached_jobs, "cache_path", lambda *_: Path("/nonexistent"))
     assert route.measure(Here(), [("2.12.1", "sm_90"), ("2.13.0", "sm_100")]) == {}
     assert asked == [("2.13.0", "sm_100")]

@@ -36,7 +36,8 @@ for number, line in enumerate(sys.stdin):
         open(log + ".starved", "w").close()
     if what == "die":
         os._exit(9)
-    kinds = {"starve": ("OutOfMemoryError", "words"), "starved driver": ("RuntimeError", "CUDA error: out of memory")}
+    kinds = {"starve": ("OutOfMemoryError", "words"), "starved driver": ("RuntimeError", "CUDA error: out of memory"),
+             "wrong": ("guard", "words of wrong")}
     kind, words = kinds.get(what, ("ValueError", f"words of {what}"))
     error = {"kind": kind, "words": words, "refused": what == "refuse", "guard": what == "wrong"}
     if job["what"] == "guard":

@@ -13,7 +13,7 @@ import pytest
 from asv_runner.discovery import _get_benchmark
 
 from fa4_asv.catalog.benchmarks import GROUPS
-from fa4_asv.measure.cache import cache_path, write_cache
+from fa4_asv.measure.cached_jobs import cache_path, write_cache
 from fa4_asv.measure.context import Context
 from fa4_asv.measure.kernels import collect as kernels
 from fa4_asv.measure.memory import collect as memory

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from fa4_asv.catalog.benchmarks import GROUPS, group_of, key_of
 from fa4_asv.integrity.provenance import note
 from fa4_asv.measure.context import Context
 from fa4_asv.record.schema import FORMAT, SUITE, CaseRecord, Sidecar, Toolchain, combine
+from fa4_asv.record.spool import has_spooled, spooled
 from fa4_asv.record.store import merge, read_sidecar, sidecar_path, write_sidecar
 
 
@@ -31,7 +31,7 @@ def nothing_ran(data: dict[str, Any]) -> bool:
     context = selection.context_of(data["commit_hash"], data["env_name"])
     if context is None:
         return True
-    return context.machine == NOGPU and not any(Path(context.spool).glob("*.json"))
+    return context.machine == NOGPU and not has_spooled(Path(context.spool))
 
 
 def keep_measured(path: Path, data: dict[str, Any]) -> dict[str, Any] | None:
@@ -209,12 +209,6 @@ def _cells(results: ResultRows, sidecar: Sidecar) -> Iterator[_Cell]:
 
 def _sidecar(context: Context) -> Sidecar:
     """Everything that the benchmark processes of `context` spooled, and the versions behind it."""
-    groups: dict[str, dict[str, CaseRecord]] = {}
-    for path in sorted(Path(context.spool).glob("*.json")):
-        data = json.loads(path.read_text(encoding="utf-8"))
-        known = groups.setdefault(data["group"], {})
-        for key, value in data["cases"].items():
-            known[key] = combine(known.get(key), CaseRecord.from_json(value))
     toolchain = Toolchain(context.policy, context.flavour, context.digest, context.packages)
     return Sidecar(
         FORMAT,
@@ -224,5 +218,5 @@ def _sidecar(context: Context) -> Sidecar:
         context.environment,
         context.release,
         toolchain,
-        groups,
+        spooled(Path(context.spool)),
     )

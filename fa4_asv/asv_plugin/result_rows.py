@@ -11,6 +11,8 @@ from typing import Any
 
 from asv import util
 
+from fa4_asv.record.store import result_data
+
 _STATISTICS = "stats_"
 # When a figure was taken and how long it took say nothing of the figure.
 _CLOCK = ("started_at", "duration")
@@ -32,8 +34,8 @@ class ResultRows:
 
     @classmethod
     def read(cls, path: Path) -> ResultRows | None:
-        """What stands at `path`; None where nothing does."""
-        return cls(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+        """What stands at `path`; None where nothing does. Raises Fa4AsvError where that is no result file."""
+        return cls(result_data(path)) if path.is_file() else None
 
     def versions(self) -> dict[str, str]:
         """Version by benchmark."""

@@ -17,13 +17,13 @@ from fa4_asv.catalog.benchmarks import GROUPS, Case, key_of
 from fa4_asv.catalog.metrics import METRICS
 from fa4_asv.compare.changes import case_changes
 from fa4_asv.explain.opcodes import by_role
-from fa4_asv.explain.pairs import Records, Workshop
+from fa4_asv.explain.pairs import Workshop
 from fa4_asv.history import repository
 from fa4_asv.history.source import Source
 from fa4_asv.history.toolchain import Lock, Policy
 from fa4_asv.record.explanation import MACHINE, Explanation, Side, Verdict, decide
 from fa4_asv.record.formatting import counted
-from fa4_asv.record.schema import CaseRecord
+from fa4_asv.record.schema import CaseRecord, Records
 from fa4_asv.record.store import series_sidecars
 
 Tell = Callable[[str], None]

@@ -14,12 +14,12 @@ from functools import partial
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.catalog.benchmarks import Case, key_of
 from fa4_asv.explain.corners import Corner, Tell
-from fa4_asv.explain.pairs import Records, Workshop
+from fa4_asv.explain.pairs import Workshop
 from fa4_asv.history.registry import versions_between
 from fa4_asv.history.toolchain import Policy, lock_for
 from fa4_asv.record.explanation import Culprit, arrives
 from fa4_asv.record.formatting import counted
-from fa4_asv.record.schema import CaseRecord
+from fa4_asv.record.schema import CaseRecord, Records
 
 Packages = dict[str, str]
 # Compilers first, then what holds device code, then the rest in the order of the alphabet.

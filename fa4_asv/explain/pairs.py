@@ -22,9 +22,8 @@ from fa4_asv.history.source import Source, refuse_shadow
 from fa4_asv.history.toolchain import Lock, install
 from fa4_asv.measure.context import VARIABLE, Context
 from fa4_asv.measure.kernels.collect import known
-from fa4_asv.record.schema import CaseRecord
+from fa4_asv.record.schema import Records, records_from_json
 
-Records = dict[str, CaseRecord]
 _POLICY = "explain"  # of no series: these pairs are never recorded
 
 
@@ -87,7 +86,7 @@ def _ask(python: Path, context: Context, cases: Sequence[Case]) -> Records:
     )
     try:
         answer, words = process.communicate(json.dumps(cases))
-        return {key: CaseRecord.from_json(value) for key, value in json.loads(answer).items()}
+        return records_from_json(json.loads(answer))
     except ValueError:
         last = words.strip().splitlines()[-1:] or [f"exit code {process.returncode}"]
         raise Fa4AsvError(f"the process that compiles answered nothing: {last[0][:300]}") from None

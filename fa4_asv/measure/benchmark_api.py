@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +10,12 @@ from typing import Any
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.files import write_atomic
 from fa4_asv.base.machine import NOGPU
 from fa4_asv.catalog.benchmarks import GROUPS, Case, key_of
 from fa4_asv.measure.context import Context, current
-from fa4_asv.record.schema import CaseRecord
+from fa4_asv.record.schema import CaseRecord, Records, records_to_json
+from fa4_asv.record.spool import spool
 
-Records = dict[str, CaseRecord]
 Measure = Callable[[Context, Sequence[Case]], Records]
 
 
@@ -43,16 +39,9 @@ def collect(name: str, measure: Measure) -> dict[str, Any]:
         records |= {key_of(case): CaseRecord("unsupported", why=context.unsupported) for case in wanted}
     else:
         records |= measure(context, wanted)
-    spool(context, name, records)
-    return {key: record.to_json() for key, record in records.items()}
-
-
-def spool(context: Context, group: str, records: Records) -> None:
-    """Hand records to the asv process, which keeps them in the sidecar when it saves the results."""
-    text = json.dumps({"group": group, "cases": {key: record.to_json() for key, record in records.items()}})
-    # Names sort by time: rounds of one case are put together in the order they were taken.
-    name = f"{group}-{time.time_ns():020}-{uuid.uuid4().hex}.json"
-    write_atomic(Path(context.spool) / name, text)
+    # The asv process keeps them in the sidecar when it saves the results.
+    spool(Path(context.spool), name, records)
+    return records_to_json(records)
 
 
 def figure(records: dict[str, Any], group: str, metric: str, *case: str) -> int:
@@ -84,7 +73,7 @@ def sampled(
     # A case is asked once a metric: the samples of the others come when their turn does, and only then.
     others = GROUPS[group].metrics.keys() - {metric}
     own = {name: values for name, values in record.samples.items() if name not in others}
-    spool(context, group, {key_of(case): replace(record, samples=own)})
+    spool(Path(context.spool), group, {key_of(case): replace(record, samples=own)})
     if record.state in ("unsupported", "not run"):
         raise SkipNotImplemented(record.why)
     if record.state != "measured":

@@ -97,6 +97,18 @@ class CaseRecord:
         return record
 
 
+Records = dict[str, CaseRecord]  # by key: the words of a case joined by "/"
+
+
+def records_to_json(records: Records) -> dict[str, Any]:
+    return {key: record.to_json() for key, record in records.items()}
+
+
+def records_from_json(data: Any, name: str = "records") -> Records:
+    """Raises Fa4AsvError naming what is wrong; `name` is whose records they are."""
+    return {key: CaseRecord.from_json(value) for key, value in _typed({name: data}, name, dict).items()}
+
+
 def combine(old: CaseRecord | None, new: CaseRecord) -> CaseRecord:
     """One case after another round: broken once is broken, samples add up in the order they were taken."""
     if old is None or old.state != new.state or not old.samples:
@@ -145,7 +157,7 @@ class Sidecar:
     environment: str
     release: str
     toolchain: Toolchain
-    groups: dict[str, dict[str, CaseRecord]]
+    groups: dict[str, Records]
 
     @classmethod
     def from_json(cls, data: Any) -> Sidecar:
@@ -154,11 +166,7 @@ class Sidecar:
         if number != FORMAT:
             raise Fa4AsvError(f"format is {number}, this suite reads {FORMAT}")
         groups = {
-            group: {
-                case: CaseRecord.from_json(value)
-                for case, value in _typed({group: cases}, group, dict).items()
-            }
-            for group, cases in _typed(data, "groups", dict).items()
+            group: records_from_json(cases, group) for group, cases in _typed(data, "groups", dict).items()
         }
         toolchain = Toolchain.from_json(_typed(data, "toolchain", dict))
         names = ("suite", "machine", "commit", "environment", "release")

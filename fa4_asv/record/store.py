@@ -19,7 +19,7 @@ from typing import Any
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.escape import one_line, steers_pages
 from fa4_asv.base.files import RESTORE, names_in, read_json, write_atomic
-from fa4_asv.record.schema import CaseRecord, Sidecar
+from fa4_asv.record.schema import Records, Sidecar, records_to_json
 
 _NOT_RESULTS = ("machine.json", "benchmarks.json")
 _ASV_VERSION = 2  # asv.results.Results.api_version of asv 0.6
@@ -210,8 +210,7 @@ def write_sidecar(path: Path, sidecar: Sidecar) -> None:
     """Atomic; the same record gives the same bytes; a line a case, so that a diff can be read."""
     data = asdict(sidecar)
     data["groups"] = {
-        group: {case: record.to_json() for case, record in sorted(cases.items())}
-        for group, cases in sorted(sidecar.groups.items())
+        group: records_to_json(dict(sorted(cases.items()))) for group, cases in sorted(sidecar.groups.items())
     }
     write_atomic(path, _lines(data))
 
@@ -246,7 +245,7 @@ def merge(old: Sidecar | None, new: Sidecar) -> Sidecar:
             f"toolchains {old.toolchain.digest} and {new.toolchain.digest} of {new.environment} would be mixed; "
             "restore the lock file or delete the old results of this commit"
         )
-    groups: dict[str, dict[str, CaseRecord]] = {group: dict(cases) for group, cases in old.groups.items()}
+    groups: dict[str, Records] = {group: dict(cases) for group, cases in old.groups.items()}
     for group, cases in new.groups.items():
         kept = groups.setdefault(group, {})
         kept.update(
@@ -255,9 +254,19 @@ def merge(old: Sidecar | None, new: Sidecar) -> Sidecar:
     return replace(new, groups=groups)
 
 
+def result_data(path: Path) -> dict[str, Any]:
+    """asv's own dictionary of a result file of the right shape. Raises Fa4AsvError as `load_result` does."""
+    data: dict[str, Any] = read_json(path)
+    _result(path, data)
+    return data
+
+
 def load_result(path: Path) -> Result:
     """Raises Fa4AsvError naming the file and what is wrong with its shape."""
-    data = read_json(path)
+    return _result(path, read_json(path))
+
+
+def _result(path: Path, data: Any) -> Result:
     try:
         columns = list(data["result_columns"])
         if data["version"] != _ASV_VERSION:

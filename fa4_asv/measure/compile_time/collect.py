@@ -20,6 +20,7 @@ from fa4_asv.base.core_locks import Reading, allowed, exclusive, others_used, pr
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.catalog.benchmarks import CHILDREN, SAMPLES
 from fa4_asv.catalog.kernels import ARCHES
+from fa4_asv.measure.cached_jobs import failure
 from fa4_asv.measure.context import Context
 from fa4_asv.measure.driver_stubs import target_environment
 from fa4_asv.measure.kernels.collect import CALL_TIMEOUT
@@ -43,8 +44,12 @@ class Machine:
 Take = Callable[[], tuple[float, float]]
 
 
-class _Refused(Exception):
-    """FA4 said no, in its own words."""
+class _Failed(Exception):
+    """A process that answered without figures."""
+
+    def __init__(self, record: CaseRecord) -> None:
+        super().__init__(record.why)
+        self.record = record
 
 
 def measure_call(
@@ -121,8 +126,8 @@ def _record(samples: Callable[[], CaseRecord]) -> CaseRecord:
     """What `samples` gives, or in words what FA4 and its processes did instead."""
     try:
         return samples()
-    except _Refused as words:
-        return CaseRecord("unsupported", why=str(words))
+    except _Failed as failed:
+        return failed.record
     except (Fa4AsvError, OSError) as error:
         return CaseRecord("broken", why=str(error))
 
@@ -168,7 +173,7 @@ def _alone(used: list[float | None], disturbed: int, bound: float) -> str:
 def _import_seconds(job: Job) -> tuple[float, float]:
     worker = Worker(job)
     try:
-        return _seconds(worker.started), 0.0
+        return _seconds(_start_of(worker)), 0.0
     finally:
         # Ended and waited for: only then does the kernel count what it used as ours.
         worker.close()
@@ -184,7 +189,7 @@ class _Calls:
     def start(self) -> bool:
         """Start a process and import FA4; whether it forks. Raises what it met instead."""
         self._worker = Worker(self._job)
-        _seconds(self._worker.started)
+        _seconds(_start_of(self._worker))
         return bool(self._worker.started["forks"])
 
     def take(self) -> tuple[float, float]:
@@ -192,7 +197,7 @@ class _Calls:
             self.start()
         assert self._worker is not None
         outcome = self._worker.ask(self._job)
-        seconds = _seconds(outcome if outcome.lost else outcome.answer)
+        seconds = _seconds(outcome)
         if not outcome.answer["kernels"]:
             raise Fa4AsvError("the call returned without compiling a kernel")
         if not self._worker.started["forks"]:
@@ -206,12 +211,13 @@ class _Calls:
         self._worker = None
 
 
-def _seconds(answer: Any) -> float:
-    """The seconds in a process's answer. Raises what it met instead."""
-    if isinstance(answer, Outcome):
-        raise Fa4AsvError(answer.lost)
-    error = answer["error"]
-    if error:
-        words = f"{error['kind']}: {error['words']}"
-        raise _Refused(words) if error["refused"] else Fa4AsvError(words)
-    return float(answer["seconds"])
+def _start_of(worker: Worker) -> Outcome:
+    """What a process said when it had started, as the outcome of a job."""
+    return worker.started if isinstance(worker.started, Outcome) else Outcome("", worker.started)
+
+
+def _seconds(outcome: Outcome) -> float:
+    """The seconds in a process's answer. Raises _Failed where it has none."""
+    if failed := failure(outcome):
+        raise _Failed(failed)
+    return float(outcome.answer["seconds"])

@@ -14,24 +14,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fa4_asv.base.core_locks import shared
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.catalog.benchmarks import key_of
 from fa4_asv.catalog.kernels import CASES, Case
-from fa4_asv.measure.cache import cache_path, read_cache, write_cache
+from fa4_asv.measure.cached_jobs import cached, failure, run_and_cache
 from fa4_asv.measure.context import Context
 from fa4_asv.measure.driver_stubs import target_environment
 from fa4_asv.measure.kernels.cubin import Cubin, read_cubin
-from fa4_asv.measure.pool import Job, Outcome, cores, run_jobs
-from fa4_asv.measure.progress import progress
-from fa4_asv.record.schema import CaseRecord
+from fa4_asv.measure.pool import Job, Outcome, cores
+from fa4_asv.record.schema import CaseRecord, Records
 
 # A kernel takes 1-9 s, four times that under the oldest DSLs; a call has up to four kernels.
 CALL_TIMEOUT = 180.0
 
 # Calls of which more than the main kernel is read. Others share theirs, half a second a kernel.
 _WITH_AROUND = {case.call.name for case in CASES.values() if case.role != "main"}
-
-Records = dict[str, CaseRecord]
 
 
 def measure(context: Context, wanted: Sequence[tuple[str, ...]], processes: int | None = None) -> Records:
@@ -43,37 +40,24 @@ def measure(context: Context, wanted: Sequence[tuple[str, ...]], processes: int 
     records, missing = known(context, wanted)
     if missing:
         records |= _compile(context, missing, processes or cores())
-    return {key: records[key] for key in (f"{arch}/{name}" for arch, name in wanted)}
+    return {key: records[key] for key in map(key_of, wanted)}
 
 
-def known(context: Context, wanted: Sequence[tuple[str, ...]]) -> tuple[Records, list[tuple[str, str]]]:
+def known(context: Context, wanted: Sequence[tuple[str, ...]]) -> tuple[Records, list[tuple[str, ...]]]:
     """What the cache has of `wanted` (and more cases of the same calls), and the (arch, call) it lacks."""
-    records: Records = {}
-    missing = []
-    for arch, call in dict.fromkeys((arch, CASES[name].call.name) for arch, name in wanted):
-        cached = read_cache(cache_path(context, "codegen", arch, call))
-        if cached is None:
-            missing.append((arch, call))
-        else:
-            records |= cached
-    return records, missing
+    return cached(context, "codegen", ((arch, CASES[name].call.name) for arch, name in wanted))
 
 
-def _compile(context: Context, calls: Sequence[tuple[str, str]], processes: int) -> Records:
+def _compile(context: Context, calls: Sequence[tuple[str, ...]], processes: int) -> Records:
     """Compile `calls` (arch, call name) and read their cubins."""
     scratch = Path(tempfile.mkdtemp(prefix="fa4-codegen-"))
-    records: Records = {}
-
-    def finished(outcome: Outcome) -> None:
-        arch, _, call = outcome.key.partition("/")
-        found = _records_of(context, arch, call, outcome, cubins)
-        write_cache(cache_path(context, "codegen", arch, call), found)
-        records.update(found)
-        done[0] += 1
-        progress(context, f"compiled {done[0]}/{len(calls)} calls, last {outcome.key}")
-
-    done = [0]
     cubins: dict[str, Cubin] = {}
+
+    def records_of(asked: tuple[str, ...], outcome: Outcome) -> Records:
+        arch, call = asked
+        cases = [case for case in CASES.values() if case.call.name == call]
+        return {f"{arch}/{case.name}": _record(context, case, outcome, cubins) for case in cases}
+
     dumps = scratch / "dumps"
     dumps.mkdir()
     keep = (("CUTE_DSL_KEEP_CUBIN", "1"), ("FA4_ASV_DUMPS", str(dumps)))
@@ -89,33 +73,18 @@ def _compile(context: Context, calls: Sequence[tuple[str, str]], processes: int)
         for arch, call in sorted(calls)
     ]
     try:
-        with shared(lambda words: progress(context, words)):
-            run_jobs(jobs, processes, finished)
+        return run_and_cache(context, "codegen", jobs, processes, records_of, "compiled")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-        progress(context, "")
-    return records
-
-
-def _records_of(
-    context: Context, arch: str, call: str, outcome: Outcome, cubins: dict[str, Cubin]
-) -> Records:
-    """The records of all cases of one call from what its process answered."""
-    records = {}
-    for case in CASES.values():
-        if case.call.name == call:
-            records[f"{arch}/{case.name}"] = _record(context, case, outcome, cubins)
-    return records
 
 
 def _record(context: Context, case: Case, outcome: Outcome, cubins: dict[str, Cubin]) -> CaseRecord:
-    if outcome.lost:
-        return CaseRecord("broken", why=outcome.lost)
-    error = outcome.answer["error"]
-    kernel = _kernel_of(case, outcome.answer["kernels"], whole=error is None)
-    if kernel is None and error:
-        words = f"{error['kind']}: {error['words']}"
-        return CaseRecord("unsupported" if error["refused"] else "broken", why=words)
+    failed = failure(outcome)
+    # A call that breaks off has compiled the kernels before that.
+    kernels = [] if outcome.lost else outcome.answer["kernels"]
+    kernel = _kernel_of(case, kernels, whole=failed is None)
+    if kernel is None and failed:
+        return failed
     if kernel is None:
         if case.role == "main":
             return CaseRecord("broken", why="the call returned without compiling a main kernel")

@@ -11,19 +11,15 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
-from fa4_asv.base.core_locks import shared
 from fa4_asv.catalog.benchmarks import FAMILIES, TRACED, key_of
-from fa4_asv.measure.cache import cache_path, read_cache, write_cache
+from fa4_asv.measure.cached_jobs import cached, failure, run_and_cache
 from fa4_asv.measure.context import Context
 from fa4_asv.measure.driver_stubs import target_environment
-from fa4_asv.measure.pool import Job, Outcome, run_jobs
-from fa4_asv.measure.progress import progress
-from fa4_asv.record.schema import CaseRecord
+from fa4_asv.measure.pool import Job, Outcome
+from fa4_asv.record.schema import CaseRecord, Records
 
 # A case takes milliseconds, the first of a process a second or two; nothing is compiled.
 CASE_TIMEOUT = 60.0
-
-Records = dict[str, CaseRecord]
 
 
 def measure(context: Context, wanted: Sequence[tuple[str, ...]]) -> Records:
@@ -32,18 +28,15 @@ def measure(context: Context, wanted: Sequence[tuple[str, ...]]) -> Records:
     Every pair has a record, whatever its process did. Broken ones are not cached: they are tried again
     in the next run.
     """
-    keys = [key_of(case) for case in wanted]
-    records: Records = {}
-    missing: dict[str, list[str]] = {}
-    for arch, name in dict.fromkeys(wanted):
-        cached = read_cache(cache_path(context, "memory", arch, name))
-        if cached is None:
-            missing.setdefault(arch, []).append(name)
-        else:
-            records |= cached
-    if missing:
-        records |= _trace(context, missing)
-    return {key: records[key] for key in keys}
+    records, missing = cached(context, "memory", wanted)
+    names: dict[str, list[str]] = {}
+    for arch, name in missing:
+        names.setdefault(arch, []).append(name)
+    if names:
+        with ThreadPoolExecutor(len(names)) as threads:
+            for found in threads.map(lambda arch: _trace(context, arch, names[arch]), names):
+                records |= found
+    return {key: records[key] for key in map(key_of, wanted)}
 
 
 def measure_growth(context: Context, wanted: Sequence[tuple[str, ...]]) -> Records:
@@ -70,48 +63,28 @@ def _growth(family: Records) -> CaseRecord:
     return CaseRecord("measured", figures={"growth_bytes": growth}, parts=peaks)
 
 
-def _trace(context: Context, missing: dict[str, list[str]]) -> Records:
-    """Trace `missing` (names by architecture), each architecture in a process of its own."""
-    records: Records = {}
-
-    def trace(arch: str) -> Records:
-        return _trace_arch(context, arch, missing[arch])
-
-    try:
-        with shared(lambda words: progress(context, words)), ThreadPoolExecutor(len(missing)) as threads:
-            for found in threads.map(trace, missing):
-                records |= found
-    finally:
-        progress(context, "")
-    return records
-
-
-def _trace_arch(context: Context, arch: str, names: Sequence[str]) -> Records:
-    records: Records = {}
-
-    def finished(outcome: Outcome) -> None:
-        found = {key_of((arch, outcome.key)): _record(outcome)}
-        write_cache(cache_path(context, "memory", arch, outcome.key), found)
-        records.update(found)
-        progress(context, f"traced {len(records)}/{len(names)} cases of {arch}")
-
+def _trace(context: Context, arch: str, names: Sequence[str]) -> Records:
+    """Trace the calls of an architecture in one process."""
     command = (sys.executable, "-m", "fa4_asv.measure.memory.worker")
     environment = target_environment(arch, context.flavour)
     jobs = [
-        Job(name, {"backward": backward, "shape": asdict(shape)}, command, environment, CASE_TIMEOUT)
+        Job(
+            f"{arch}/{name}",
+            {"backward": backward, "shape": asdict(shape)},
+            command,
+            environment,
+            CASE_TIMEOUT,
+        )
         for name in names
         for backward, shape in (TRACED[name],)
     ]
-    run_jobs(jobs, 1, finished)
-    return records
+    return run_and_cache(context, "memory", jobs, 1, _record, "traced")
 
 
-def _record(outcome: Outcome) -> CaseRecord:
-    if outcome.lost:
-        return CaseRecord("broken", why=outcome.lost)
-    error = outcome.answer["error"]
-    if error:
-        words = f"{error['kind']}: {error['words']}"
-        return CaseRecord("unsupported" if error["refused"] else "broken", why=words)
+def _record(case: tuple[str, ...], outcome: Outcome) -> Records:
+    return {key_of(case): failure(outcome) or _figures(outcome)}
+
+
+def _figures(outcome: Outcome) -> CaseRecord:
     figures = {metric: outcome.answer[metric] for metric in ("peak_bytes", "extra_bytes")}
     return CaseRecord("measured", figures=figures, parts=outcome.answer["parts"])

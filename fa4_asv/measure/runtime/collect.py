@@ -21,6 +21,7 @@ from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import only_one, read_json, write_atomic
 from fa4_asv.catalog.benchmarks import GROUPS, Case, Group, key_of, traced_call
 from fa4_asv.measure.benchmark_api import sampled
+from fa4_asv.measure.cached_jobs import failure
 from fa4_asv.measure.context import Context
 from fa4_asv.measure.memory.collect import measure as measure_traced
 from fa4_asv.measure.pool import Job, Outcome, cores, run_jobs
@@ -29,7 +30,8 @@ from fa4_asv.measure.runtime import journal, kernel_cache
 from fa4_asv.measure.runtime.fatal import is_out_of_memory
 from fa4_asv.measure.runtime.journal import sweeps_folder
 from fa4_asv.measure.runtime.sampling import two_modes
-from fa4_asv.record.schema import CaseRecord
+from fa4_asv.record.schema import CaseRecord, Records
+from fa4_asv.record.spool import read_records, write_records
 
 # Of each question: the guard with a compile of every kernel of the call, or at most 5 s of GPU time.
 CASE_TIMEOUT = 300.0
@@ -37,8 +39,6 @@ GUARDS = 8  # processes at once, each with a context and a few tensors of up to 
 _WORKER = (sys.executable, "-m", "fa4_asv.measure.runtime.worker")
 # Set while a sweep hands over: `asv run` only reads.
 SWEEP_ONLY = "FA4_ASV_SWEEP_ONLY"
-
-Records = dict[str, CaseRecord]
 
 
 def sample(group: str, *case: str, metric: str = "seconds") -> dict[str, Any]:
@@ -63,13 +63,12 @@ def next_record(
             number += 1
         path = folder / f"{number}.round"
         if not path.is_file():
-            records = collect(context, group, command)
-            write_atomic(path, json.dumps({key: record.to_json() for key, record in records.items()}))
+            write_records(path, collect(context, group, command))
         (folder / f"{number}-{used}.used").touch()
-        known = json.loads(path.read_text(encoding="utf-8"))
-    if key_of(case) not in known:
-        return CaseRecord("broken", why="asv asked for a case that --bench did not select")
-    return CaseRecord.from_json(known[key_of(case)])
+        known = read_records(path)
+    return known.get(
+        key_of(case), CaseRecord("broken", why="asv asked for a case that --bench did not select")
+    )
 
 
 def swept_record(context: Context, group: Group, case: Case) -> CaseRecord | None:
@@ -230,15 +229,9 @@ def _call(asked: dict[str, Any]) -> str:
 
 def record_of_outcome(outcome: Outcome, asked: dict[str, Any]) -> CaseRecord:
     """What a worker's answer to the job `asked`, or that there is none, says of a case."""
-    if outcome.lost:
-        return CaseRecord("broken", why=f"{outcome.lost} ({_call(asked)})")
+    if failed := failure(outcome, f" ({_call(asked)})" if outcome.fatal else ""):
+        return failed
     answer = outcome.answer
-    if error := answer.get("error"):
-        kind = "guard" if error["guard"] else error["kind"]
-        where = f" ({_call(asked)})" if outcome.fatal else ""
-        return CaseRecord(
-            "unsupported" if error["refused"] else "broken", why=f"{kind}: {error['words']}{where}"
-        )
     samples = dict(answer["samples"])
     if seconds := samples.get("seconds"):
         # A value a round beside the samples, which asv pools: verdicts count processes, not samples.

@@ -1,0 +1,88 @@
+"""Exact figures by worker processes, and a disk cache of them, so that nothing exact is made twice.
+
+The cache is of a source tree under a toolchain: a second metric, a repeated run or `asv find` then costs
+milliseconds. What is broken is never kept: a full disk or a missing tool is no property of FA4.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from fa4_asv.base.core_locks import shared
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.catalog.benchmarks import GROUPS, Case, key_of
+from fa4_asv.measure.context import Context
+from fa4_asv.measure.pool import Job, Outcome, run_jobs
+from fa4_asv.measure.progress import progress
+from fa4_asv.record.schema import CaseRecord, Records
+from fa4_asv.record.spool import read_records, write_records
+
+
+def cache_path(context: Context, group: str, *parts: str) -> Path:
+    """Where records of an exact group are kept: keyed by its version, source tree, flavour, toolchain and parts.
+
+    The version is the one that its benchmarks tell asv, so that none of the two can be raised alone.
+    """
+    words = (GROUPS[group].version, context.tree, context.flavour, context.digest, *parts)
+    key = hashlib.sha256("\0".join(words).encode()).hexdigest()
+    return Path(context.root) / ".asv" / "cache" / group / key[:2] / f"{key}.json"
+
+
+def write_cache(path: Path, records: Records) -> None:
+    """Keep `records`, unless one of them is broken."""
+    if all(record.state != "broken" for record in records.values()):
+        write_records(path, records)
+
+
+def cached(context: Context, group: str, asked: Iterable[Case]) -> tuple[Records, list[Case]]:
+    """The records that the cache has of `asked` (cases, or calls of several cases), and those of `asked` that it lacks."""
+    records: Records = {}
+    missing = []
+    for one in dict.fromkeys(asked):
+        try:
+            records |= read_records(cache_path(context, group, *one))
+        except Fa4AsvError:  # none, or none that can be read
+            missing.append(one)
+    return records, missing
+
+
+def run_and_cache(
+    context: Context,
+    group: str,
+    jobs: Sequence[Job],
+    processes: int,
+    records_of: Callable[[Case, Outcome], Records],
+    verb: str = "asked",
+) -> Records:
+    """Run `jobs`, whose keys are those of what was asked; `records_of` makes records of an outcome, which are kept."""
+    records: Records = {}
+    asked = {job.key: tuple(job.key.split("/")) for job in jobs}
+    ended = []
+
+    def finished(outcome: Outcome) -> None:
+        case = asked[outcome.key]
+        found = records_of(case, outcome)
+        write_cache(cache_path(context, group, *case), found)
+        records.update(found)
+        ended.append(case)
+        progress(context, f"{verb} {len(ended)}/{len(jobs)}, last {key_of(case)}")
+
+    try:
+        with shared(lambda words: progress(context, words)):
+            run_jobs(jobs, processes, finished)
+    finally:
+        progress(context, "")
+    return records
+
+
+def failure(outcome: Outcome, where: str = "") -> CaseRecord | None:
+    """The record of a job without figures: its process is lost or met an error. None for an answer. `where` follows the reason."""
+    if outcome.lost:
+        return CaseRecord("broken", why=f"{outcome.lost}{where}")
+    error = outcome.answer.get("error")
+    if not error:
+        return None
+    state = "unsupported" if error["refused"] else "broken"
+    return CaseRecord(state, why=f"{error['kind']}: {error['words']}{where}")
