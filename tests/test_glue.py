@@ -26,6 +26,7 @@ from fa4_asv.catalog.kernels import CASES
 from fa4_asv.integrity.figures import disagreement
 from fa4_asv.measure import cached_jobs
 from fa4_asv.measure.benchmark_api import collect, figure
+from fa4_asv.measure.compile_stubs import CompileStub
 from fa4_asv.measure.context import VARIABLE, Context
 from fa4_asv.measure.driver_stubs import describe, forget_personal_settings, target_environment
 from fa4_asv.measure.kernels.collect import _kernel_of, measure
@@ -156,14 +157,15 @@ def test_colliding_dump_names_cannot_mix_kernels(tmp_path):
         (tmp_path / "truncated_name.sm_90a.cubin").write_bytes(next(contents))
         return kernel
 
-    tap = CompileTap(compile_to_the_same_name, tmp_path)
+    tap = CompileTap(tmp_path)
+    compile_function = CompileStub(compile_to_the_same_name, tap)
     (tmp_path / "truncated_name.sm_90a.cubin").write_bytes(b"left by an earlier call")
     tap.start(tmp_path / "first")
-    tap(FlashAttentionBackwardPostprocess())
-    tap(FlashAttentionBackwardPostprocess())
+    compile_function(FlashAttentionBackwardPostprocess())
+    compile_function(FlashAttentionBackwardPostprocess())
     first = tap.kernels
     tap.start(tmp_path / "second")
-    tap(FlashAttentionBackwardPostprocess())
+    compile_function(FlashAttentionBackwardPostprocess())
     read = [open(kernel["cubin"], "rb").read() for kernel in [*first, *tap.kernels]]  # noqa: SIM115, PTH123
     assert read == [b"dq", b"dkv", b"other call"]
     case = CASES["bwd_post_dkv_d128_gqa4"]
@@ -184,17 +186,19 @@ def test_only_a_missing_driver_is_forgiven_and_only_after_a_cubin(tmp_path):
 
         return compile_function
 
-    tap = CompileTap(fails(CudaDriverDependencyError("ICE"), True), tmp_path)
+    tap = CompileTap(tmp_path)
     tap.start(tmp_path / "a")
-    compiled = tap(FlashAttentionBackwardPostprocess())
+    compiled = CompileStub(fails(CudaDriverDependencyError("ICE"), True), tap)(
+        FlashAttentionBackwardPostprocess()
+    )
     assert len(tap.kernels) == 1
     with pytest.raises(RuntimeError, match="was launched"):
         compiled()
     for error, writes in ((CudaDriverDependencyError("ICE"), False), (ValueError("real"), True)):
-        tap = CompileTap(fails(error, writes), tmp_path)
+        tap = CompileTap(tmp_path)
         tap.start(tmp_path / "b")
         with pytest.raises(type(error)):
-            tap(FlashAttentionBackwardPostprocess())
+            CompileStub(fails(error, writes), tap)(FlashAttentionBackwardPostprocess())
 
 
 def test_a_refusal_is_fa4s_own_words():

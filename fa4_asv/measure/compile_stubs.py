@@ -1,4 +1,4 @@
-"""Stand-ins for `cute.compile`: one that counts what is compiled, one that compiles nothing.
+"""One stand-in for `cute.compile`, and what can be done in its place: count, compile nothing, do without a driver.
 
 Counting is for a clock: no kernel may be compiled while it runs. Compiling nothing is for instruments that ask
 what the host code does (what it allocates, whom it calls), which then runs in milliseconds.
@@ -6,42 +6,54 @@ what the host code does (what it allocates, whom it calls), which then runs in m
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 _compiled = [0]
 
 
-def compile_counter() -> Any:
-    """How many kernels FA4 has asked the DSL for so far."""
-    return lambda: _compiled[0]
+class CompileStub:
+    """`cute.compile = CompileStub(cute.compile, compile_with)`, before FA4 is imported.
+
+    Called with a kernel, it gives what `compile_with(real, kernel, ...)` gives. `cute.compile[options]` is such a
+    stand-in, too; anything else is the real function's.
+    """
+
+    def __init__(self, real: Any, compile_with: Callable[..., Any]) -> None:
+        self._real, self._compile_with = real, compile_with
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._compile_with(self._real, *args, **kwargs)
+
+    def __getitem__(self, options: Any) -> CompileStub:
+        return CompileStub(self._real[options], self._compile_with)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+def compiles_so_far() -> int:
+    """How many kernels FA4 has asked the DSL for in this process, where that is counted."""
+    return _compiled[0]
+
+
+def compile_counter() -> Callable[[], int]:
+    return compiles_so_far
+
+
+def counted(real: Any, *args: Any, **kwargs: Any) -> Any:
+    """Compile, and count it."""
+    _compiled[0] += 1
+    return real(*args, **kwargs)
 
 
 def count_compiles() -> None:
-    """Wrap `cute.compile`, before FA4 is imported, where there is a DSL at all."""
+    """Count from here on, where there is a DSL at all; before FA4 is imported."""
     try:
         import cutlass.cute as cute
     except ImportError:
         return
-    real = cute.compile
-
-    class Counted:
-        def __call__(self, *args: Any, **kwargs: Any) -> Any:
-            _compiled[0] += 1
-            return real(*args, **kwargs)
-
-        def __getitem__(self, options: Any) -> Any:
-            chosen = real[options]
-
-            def compile_with(*args: Any, **kwargs: Any) -> Any:
-                _compiled[0] += 1
-                return chosen(*args, **kwargs)
-
-            return compile_with
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(real, name)
-
-    cute.compile = Counted()
+    cute.compile = CompileStub(cute.compile, counted)
 
 
 class NeverLaunched:
@@ -57,23 +69,21 @@ class NeverLaunched:
         return NeverLaunched()
 
 
-class CompileNothing:
-    """`cute.compile = CompileNothing(cute.compile)` before FA4 is imported.
+def compile_nothing(*_: Any, **__: Any) -> NeverLaunched:
+    """A kernel that does nothing, in no time."""
+    return NeverLaunched()
 
-    Called, it answers with a do-nothing kernel; `cute.compile[options]` is the same stand-in; anything
-    else is the real function's.
-    """
 
-    def __init__(self, compile_function: Any = None) -> None:
-        self._compile = compile_function
-        self.asked = 0
+def without_driver(compile_kernel: Callable[[], Any], is_there: Callable[[], bool] = lambda: True) -> Any:
+    """What `compile_kernel` gives. DSL 4.4 compiles, and then fails to load the kernel without a driver: where
+    `is_there` says that it was written, a kernel that must not be launched stands for it."""
+    try:
+        return compile_kernel()
+    except Exception as error:
+        if "CudaDriverDependencyError" not in f"{type(error).__name__} {error}" or not is_there():
+            raise
+        return _never_run
 
-    def __call__(self, *_: Any, **__: Any) -> NeverLaunched:
-        self.asked += 1
-        return NeverLaunched()
 
-    def __getitem__(self, options: Any) -> CompileNothing:
-        return self
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._compile, name)
+def _never_run(*_: Any, **__: Any) -> None:
+    raise RuntimeError("a kernel compiled without a driver was launched")

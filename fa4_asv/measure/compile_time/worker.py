@@ -24,43 +24,15 @@ from pathlib import Path
 from typing import Any
 
 from fa4_asv.catalog.kernels import CALLS, Call
+from fa4_asv.measure.compile_stubs import CompileStub, compiles_so_far, counted, without_driver
 from fa4_asv.measure.driver_stubs import describe, open_answers, stand_in_for_the_driver
 from fa4_asv.measure.fake_calls import make_call
 from fa4_asv.measure.pool import die_with_parent
 
 
-class Forgiving:
-    """Stands in for `cute.compile`: DSL 4.4 compiles, and then fails to load without a driver.
-
-    Whether there is a cubin then is codegen's to check: it keeps cubins, and here that would be timed.
-    """
-
-    def __init__(self, compile_function: Any, count: list[int] | None = None) -> None:
-        self._compile = compile_function
-        self._count = [0] if count is None else count
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._compile, name)
-
-    def __getitem__(self, options: Any) -> Forgiving:
-        return Forgiving(self._compile[options], self._count)
-
-    @property
-    def kernels(self) -> int:
-        return self._count[0]
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        self._count[0] += 1
-        try:
-            return self._compile(*args, **kwargs)
-        except Exception as error:
-            if "CudaDriverDependencyError" not in f"{type(error).__name__} {error}":
-                raise
-            return _never_run
-
-
-def _never_run(*_: Any, **__: Any) -> None:
-    raise RuntimeError("a kernel compiled without a driver was launched")
+def counted_without_driver(*args: Any, **kwargs: Any) -> Any:
+    """Whether there is a cubin is codegen's to check: it keeps cubins, and here that would be timed."""
+    return without_driver(lambda: counted(*args, **kwargs))
 
 
 def timed(action: Callable[[], Any]) -> dict[str, Any]:
@@ -134,12 +106,12 @@ def main() -> None:
     from flash_attn.cute import interface
 
     stand_in_for_the_driver(torch, HardwareInfo)
-    cute.compile = forgiving = Forgiving(cute.compile)
+    cute.compile = CompileStub(cute.compile, counted_without_driver)
 
     def call_once(call: Call) -> dict[str, Any]:
         with FakeTensorMode():
             answer = timed(lambda: make_call(torch, interface, call))
-        return {**answer, "kernels": forgiving.kernels}
+        return {**answer, "kernels": compiles_so_far()}
 
     while line:
         call = CALLS[json.loads(line)["call"]]

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from fa4_asv.catalog.kernels import CALLS
+from fa4_asv.measure.compile_stubs import CompileStub, without_driver
 from fa4_asv.measure.driver_stubs import describe, open_answers, stand_in_for_the_driver
 from fa4_asv.measure.fake_calls import make_call
 from fa4_asv.measure.source_lines import remember_source_lines
@@ -28,24 +29,15 @@ _AROUND = ("_bwd_preprocess", "_bwd_postprocess")
 
 
 class CompileTap:
-    """Stands in for `cute.compile`: after each compile the new cubins are moved aside.
+    """What is done in the place of `cute.compile`: after each compile the new cubins are moved aside.
 
     The DSL truncates the names of its dumps, so kernels of different cases, and even the dQ and dK/dV
     kernels of one call, overwrite each other's files. Taken one compile at a time they cannot mix.
     """
 
-    def __init__(self, compile_function: Any, dump: Path) -> None:
-        self._compile, self._dump = compile_function, dump
-        self.into = dump
+    def __init__(self, dump: Path) -> None:
+        self._dump = self.into = dump
         self.kernels: list[dict[str, Any]] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._compile, name)
-
-    def __getitem__(self, options: Any) -> CompileTap:
-        tap = CompileTap(self._compile[options], self._dump)
-        tap.into, tap.kernels = self.into, self.kernels
-        return tap
 
     def start(self, into: Path) -> None:
         """Forget the last call; cubins of the next go to `into`."""
@@ -58,18 +50,10 @@ class CompileTap:
             if left.is_file():
                 left.unlink()
 
-    def __call__(self, kernel: Any, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, real: Any, kernel: Any, *args: Any, **kwargs: Any) -> Any:
         self._clear()
         begin = time.perf_counter()
-        try:
-            compiled = self._compile(kernel, *args, **kwargs)
-        except Exception as error:
-            # DSL 4.4 writes the cubin and only then fails to load it without a driver.
-            if "CudaDriverDependencyError" not in f"{type(error).__name__} {error}" or not self._take(
-                kernel, begin
-            ):
-                raise
-            return _never_run
+        compiled = without_driver(lambda: real(kernel, *args, **kwargs), lambda: self._take(kernel, begin))
         self._take(kernel, begin)
         return compiled
 
@@ -82,10 +66,6 @@ class CompileTap:
             cubin.replace(target)
             self.kernels.append({"kernel": name, "cubin": str(target), "seconds": seconds})
         return bool(cubins)
-
-
-def _never_run(*_: Any, **__: Any) -> None:
-    raise RuntimeError("a kernel compiled without a driver was launched")
 
 
 def clear_compiled(interface: Any, around: bool = True) -> None:
@@ -113,8 +93,8 @@ def main() -> None:
 
     stand_in_for_the_driver(torch, HardwareInfo)
     remember_source_lines()
-    tap = CompileTap(cute.compile, dump)
-    cute.compile = tap
+    tap = CompileTap(dump)
+    cute.compile = CompileStub(cute.compile, tap)
     from flash_attn.cute import interface
 
     answers.write(json.dumps({"ready": True}) + "\n")

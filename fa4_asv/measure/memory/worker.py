@@ -15,7 +15,7 @@ import sys
 from typing import Any
 
 from fa4_asv.catalog.shapes import SdpaShape
-from fa4_asv.measure.compile_stubs import CompileNothing
+from fa4_asv.measure.compile_stubs import CompileStub, compile_nothing
 from fa4_asv.measure.driver_stubs import describe, open_answers, stand_in_for_the_driver
 from fa4_asv.measure.memory.tracker import Ledger, following
 
@@ -70,7 +70,7 @@ def _import_fa4() -> tuple[Any, Any]:
     from cutlass.utils import HardwareInfo
 
     stand_in_for_the_driver(torch, HardwareInfo)
-    cute.compile = CompileNothing(cute.compile)
+    cute.compile = CompileStub(cute.compile, compile_nothing)
     from flash_attn.cute import interface
 
     return torch, interface

@@ -18,7 +18,7 @@ import json
 import sys
 from typing import Any
 
-from fa4_asv.measure.compile_stubs import CompileNothing
+from fa4_asv.measure.compile_stubs import CompileStub, compile_nothing
 from fa4_asv.measure.driver_stubs import open_answers, stand_in_for_the_driver
 from fa4_asv.measure.route.checks import CHECKS, HEADS, Answer, Attention, Seen, run_checks
 
@@ -159,7 +159,7 @@ def main() -> None:
     from torch._subclasses import fake_tensor
 
     stand_in_for_the_driver(torch, HardwareInfo)
-    cute.compile = CompileNothing(cute.compile)
+    cute.compile = CompileStub(cute.compile, compile_nothing)
     # torch's adapter refuses to serve a machine without a GPU; fake tensors then must not look for one.
     torch.cuda.is_available = lambda: True
     fake_tensor.init_gpu_context = lambda *_: None
