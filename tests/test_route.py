@@ -17,10 +17,11 @@ UNPACK = "ValueError: too many values to unpack (expected 2)"
 
 
 def seen(attention: Attention, heads: int, dtype: str = "") -> Seen:
-    if attention.varlen:
-        return Seen((512, heads, 128), (heads * 128, 128, 1), dtype or attention.dtype)
+    dtype = dtype or attention.shape.torch_dtype
+    if attention.shape.packed:
+        return Seen((512, heads, 128), (heads * 128, 128, 1), dtype)
     strides = (heads * 32768, 128, heads * 128, 1) if attention.bshd else (heads * 32768, 32768, 128, 1)
-    return Seen((2, heads, 256, 128), strides, dtype or attention.dtype)
+    return Seen((2, heads, 256, 128), strides, dtype)
 
 
 class FakeDriver:
@@ -57,25 +58,26 @@ class FakeDriver:
         return [] if self.active else ["_flash_attention_forward"]
 
     def _kind(self, attention):
-        if attention.varlen:
+        shape = attention.shape
+        if shape.packed:
             return "varlen"
-        if attention.kv_heads != 8:
+        if shape.kv_heads != 8:
             return "gqa"
-        if attention.dtype != "bfloat16":
+        if shape.dtype != "bf16":
             return "fp16"
-        return "causal" if attention.causal else "full"
+        return "causal" if shape.causal else "full"
 
     def forward(self, attention):
         self.calls = []
         for name, refused in (
             ("dropout_p", attention.dropout),
-            ("query dtype", attention.dtype == "float32"),
+            ("query dtype", attention.shape.dtype == "fp32"),
         ):
             if refused and self.defect != "refuses_" + {"dropout_p": "dropout", "query dtype": "fp32"}[name]:
                 raise RuntimeError(f"FA4 forward unsupported: {name} must be something else")
         if self.defect == "forward_" + self._kind(attention) and not attention.bshd:
             raise ValueError("too many values to unpack (expected 2)")
-        self.calls = [{"causal": attention.causal}]
+        self.calls = [{"causal": attention.shape.causal}]
         out = seen(attention, 8)
         if self.defect == "layout" and attention.bshd:
             out = seen(replace(attention, bshd=False), 8)
@@ -87,10 +89,12 @@ class FakeDriver:
         return Answer((seen(attention, 8), None if self.defect == "lse" else lse), ())
 
     def backward(self, attention):
-        self.calls = [{"causal": attention.causal}]
-        if attention.deterministic and self.defect != "deterministic":
+        self.calls = [{"causal": attention.shape.causal}]
+        if attention.shape.variant == "deterministic" and self.defect != "deterministic":
             self.calls[0]["deterministic"] = True
-        like = tuple(seen(attention, heads) for heads in (8, attention.kv_heads, attention.kv_heads))
+        like = tuple(
+            seen(attention, heads) for heads in (8, attention.shape.kv_heads, attention.shape.kv_heads)
+        )
         grads = like[:1] * 3 if self.defect == "backward_gqa" else like
         if self.defect == "backward_" + self._kind(attention) and self._kind(attention) != "gqa":
             grads = (seen(attention, 8, "float32"), *like[1:])
@@ -149,7 +153,7 @@ def test_another_kernel_or_another_mask_is_not_fa4(calls, words):
     class Astray(FakeDriver):
         def forward(self, attention):
             answer = super().forward(attention)
-            return replace(answer, calls=calls) if attention.causal else answer
+            return replace(answer, calls=calls) if attention.shape.causal else answer
 
     assert run_checks(Astray())["forward_causal"] == words
 

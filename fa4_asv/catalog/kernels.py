@@ -8,6 +8,9 @@ version instead).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+
+from fa4_asv.catalog.shapes import SdpaShape, shape
 
 ARCHES = ("sm_90", "sm_100")
 
@@ -28,13 +31,7 @@ class Call:
 
     name: str
     backward: bool
-    head_dim: int
-    head_dim_v: int
-    causal: bool = False
-    kv_heads: int = 16
-    window: int | None = None
-    varlen: bool = False
-    deterministic: bool = False
+    shape: SdpaShape
     return_lse: bool = True
 
 
@@ -48,23 +45,24 @@ class Case:
 
 
 def _calls() -> list[Call]:
+    small = partial(shape, 2, 16, 1024)
     calls = []
     for direction in ("fwd", "bwd"):
         backward = direction == "bwd"
         for dim, (d, dv) in HEAD_DIMS.items():
             for mask in MASKS:
-                calls.append(Call(f"{direction}_{dim}_{mask}", backward, d, dv, mask == "causal"))
+                one = small(d, head_dim_v=dv, causal=mask == "causal")
+                calls.append(Call(f"{direction}_{dim}_{mask}", backward, one))
         for mask in MASKS:
-            causal = mask == "causal"
-            stem = f"{direction}_d128_{mask}"
+            stem, like = f"{direction}_d128_{mask}", partial(small, 128, causal=mask == "causal")
             if backward:
-                calls.append(Call(f"{stem}_deterministic", True, 128, 128, causal, deterministic=True))
+                calls.append(Call(f"{stem}_deterministic", True, like(variant="deterministic")))
             else:
-                calls.append(Call(f"{stem}_nolse", False, 128, 128, causal, return_lse=False))
-            calls.append(Call(f"{stem}_gqa4", backward, 128, 128, causal, kv_heads=4))
-            calls.append(Call(f"{stem}_varlen", backward, 128, 128, causal, varlen=True))
+                calls.append(Call(f"{stem}_nolse", False, like(), return_lse=False))
+            calls.append(Call(f"{stem}_gqa4", backward, like(kv_heads=4)))
+            calls.append(Call(f"{stem}_varlen", backward, like(variant="varlen")))
         # A window of 128 tokens to the left, none to the right: gpt-oss's sliding window.
-        calls.append(Call(f"{direction}_d128_window", backward, 128, 128, window=128))
+        calls.append(Call(f"{direction}_d128_window", backward, small(128, window=128)))
     return calls
 
 

@@ -17,6 +17,7 @@ VARIANTS = {
     "split": False,  # the keys are cut into SPLITS parts, whose results are combined
 }
 PAGE, SPLITS = 128, 4
+_TORCH_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "fp8": "bfloat16"}
 TOKENS = 32768  # of FA4's standard set: batch = TOKENS / seq_len
 
 
@@ -49,6 +50,11 @@ class SdpaShape:
         more = "" if self.dtype == "bf16" else f"_{self.dtype}"
         more += f"_{self.variant}" if self.variant else ""
         return f"b{self.batch}_s{self.seq_len}_h{self.num_heads}{kv}_d{self.head_dim}{v}_{mask}{more}"
+
+    @property
+    def torch_dtype(self) -> str:
+        """torch's name of the tensors' dtype; of fp8 they are drawn in bf16."""
+        return _TORCH_DTYPES[self.dtype]
 
     @property
     def tokens(self) -> int:

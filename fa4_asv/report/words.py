@@ -88,33 +88,31 @@ def case_title(name: str) -> str:
 
 
 def _case_words(case: Case) -> str:
-    call = case.call
-    words = [_ROLES.get(case.role, "backward" if call.backward else "forward")]
-    dims = f"{call.head_dim}" if call.head_dim == call.head_dim_v else f"{call.head_dim}/{call.head_dim_v}"
-    words.append(f"head dim {dims}")
+    call, shape = case.call, case.call.shape
+    words = [_ROLES.get(case.role, "backward" if call.backward else "forward"), _dims(shape)]
     if case.role == "main":
-        words.append(f"window {call.window}" if call.window else "causal" if call.causal else "full")
-    if call.kv_heads != 16:
-        words.append(f"GQA 16:{call.kv_heads}")
-    flags = {
-        "varlen": call.varlen,
-        "deterministic": call.deterministic,
-        "without LSE": not call.return_lse,
-    }
-    return ", ".join(words + [word for word, given in flags.items() if given])
+        words.append(_mask(shape))
+    if shape.kv_heads != shape.num_heads:
+        words.append(f"GQA {shape.num_heads}:{shape.kv_heads}")
+    return ", ".join(filter(None, [*words, shape.variant, "" if call.return_lse else "without LSE"]))
+
+
+def _dims(shape: SdpaShape) -> str:
+    dims = [shape.head_dim, shape.head_dim_v]
+    return f"head dim {'/'.join(map(str, dict.fromkeys(dims)))}"
+
+
+def _mask(shape: SdpaShape) -> str:
+    return f"window {shape.window}" if shape.window is not None else "causal" if shape.causal else "full"
 
 
 def shape_title(shape: SdpaShape) -> str:
     """A shape without its size, such as "head dim 128, 32 heads over 8, causal"."""
-    dims = (
-        f"{shape.head_dim}" if shape.head_dim == shape.head_dim_v else f"{shape.head_dim}/{shape.head_dim_v}"
-    )
     heads = f"{shape.num_heads} heads" + (
         "" if shape.kv_heads == shape.num_heads else f" over {shape.kv_heads}"
     )
-    mask = f"window {shape.window}" if shape.window is not None else "causal" if shape.causal else "full"
     dtype = "" if shape.dtype == "bf16" else shape.dtype
-    return ", ".join(filter(None, [f"head dim {dims}", heads, mask, shape.variant, dtype]))
+    return ", ".join(filter(None, [_dims(shape), heads, _mask(shape), shape.variant, dtype]))
 
 
 def day(milliseconds: int) -> str:

@@ -17,49 +17,21 @@ from typing import Any
 from fa4_asv.catalog.shapes import SdpaShape
 from fa4_asv.measure.compile_stubs import CompileStub, compile_nothing
 from fa4_asv.measure.driver_stubs import describe, open_answers, stand_in_for_the_driver
+from fa4_asv.measure.fake_calls import call_on, fake_inputs
 from fa4_asv.measure.memory.tracker import Ledger, following
-
-_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
-
-
-def _inputs(torch: Any, backward: bool, shape: SdpaShape) -> dict[str, Any]:
-    """Tensors of one call in FA4's layout: (batch, seq, heads, dim)."""
-
-    def make(heads: int, dim: int) -> Any:
-        size = (shape.batch, shape.seq_len, heads, dim)
-        return torch.empty(*size, dtype=getattr(torch, _DTYPES[shape.dtype]), device="cuda")
-
-    inputs = {
-        "q": make(shape.num_heads, shape.head_dim),
-        "k": make(shape.kv_heads, shape.head_dim),
-        "v": make(shape.kv_heads, shape.head_dim_v),
-    }
-    if backward:
-        inputs["out"] = make(shape.num_heads, shape.head_dim_v)
-        inputs["dout"] = make(shape.num_heads, shape.head_dim_v)
-        size = (shape.batch, shape.num_heads, shape.seq_len)
-        inputs["lse"] = torch.empty(size, dtype=torch.float32, device="cuda")
-    return inputs
 
 
 def trace(torch: Any, interface: Any, backward: bool, shape: SdpaShape) -> dict[str, Any]:
     """Figures and parts of one call, inputs included. Raises what FA4 raises."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    options: dict[str, Any] = {"causal": shape.causal}
-    if shape.window is not None:
-        options |= {"window_size_left": shape.window, "window_size_right": 0}
+    names = ("dq", "dk", "dv") if backward else ("out", "lse")
     ledger = Ledger()
     with FakeTensorMode(), following(ledger):
-        inputs = _inputs(torch, backward, shape)
+        inputs = fake_inputs(torch, shape, backward)
         ledger.name(inputs)
-        if backward:
-            returned = interface._flash_attn_bwd(*inputs.values(), **options)
-            outputs = dict(zip(("dq", "dk", "dv"), returned, strict=False))
-        else:
-            returned = interface._flash_attn_fwd(*inputs.values(), return_lse=True, **options)
-            outputs = dict(zip(("out", "lse"), returned, strict=False))
-        ledger.name(outputs)
+        returned = call_on(torch, interface, inputs, shape, backward)
+        ledger.name(dict(zip(names, returned, strict=False)))
         return {"peak_bytes": ledger.peak, "extra_bytes": ledger.extra(), "parts": ledger.parts()}
 
 

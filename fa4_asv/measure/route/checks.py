@@ -10,25 +10,23 @@ import re
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from fa4_asv.base.escape import without_places
+from fa4_asv.catalog.shapes import SdpaShape, shape
 
-HEADS = 8
+_small = partial(shape, 2, 8, 256, 128)
 
 
 @dataclass(frozen=True)
 class Attention:
-    """One call: batch 2, 256 tokens, 8 query heads, head dim 128; `bshd` lays the heads inside the tokens."""
+    """One call of SDPA; `bshd` lays the heads inside the tokens."""
 
-    causal: bool = False
-    kv_heads: int = HEADS
-    varlen: bool = False
+    shape: SdpaShape = field(default_factory=_small)
     bshd: bool = False
-    dtype: str = "bfloat16"
     dropout: float = 0.0
-    deterministic: bool = False
 
 
 @dataclass(frozen=True)
@@ -162,7 +160,7 @@ def _reached(answer: Answer, causal: bool) -> str:
 def _forward(attention: Attention) -> Callable[[Driver], str]:
     def run(driver: Driver) -> str:
         answer = driver.forward(attention)
-        return _reached(answer, attention.causal) or _differs(
+        return _reached(answer, attention.shape.causal) or _differs(
             "the output", answer.tensors[0], answer.inputs[0]
         )
 
@@ -192,7 +190,7 @@ def _promise(driver: Driver) -> str:
 def _backward(attention: Attention) -> Callable[[Driver], str]:
     def run(driver: Driver) -> str:
         answer = driver.backward(attention)
-        words = _reached(answer, attention.causal)
+        words = _reached(answer, attention.shape.causal)
         for name, grad, like in zip(("dQ", "dK", "dV"), answer.tensors, answer.inputs, strict=True):
             words = words or _differs(name, grad, like, layout=False)
         return words
@@ -202,7 +200,7 @@ def _backward(attention: Attention) -> Callable[[Driver], str]:
 
 def _deterministic(driver: Driver) -> str:
     for asked in (True, False):
-        calls = driver.backward(Attention(deterministic=asked)).calls
+        calls = driver.backward(Attention(_small(variant="deterministic" if asked else ""))).calls
         got = bool(calls[0].get("deterministic", False)) if calls else None
         if got != asked:
             return f"FA4's backward got deterministic={got} where torch was asked for {asked}"
@@ -222,7 +220,8 @@ def _refuses(attention: Attention, word: str) -> Callable[[Driver], str]:
     return run
 
 
-_CAUSAL, _GQA, _VARLEN = Attention(causal=True), Attention(causal=True, kv_heads=2), Attention(varlen=True)
+_CAUSAL, _GQA = Attention(_small(causal=True)), Attention(_small(causal=True, kv_heads=2))
+_VARLEN = Attention(_small(variant="varlen"))
 _ON = ("activate",)
 CHECKS = (
     Check("import", _import),
@@ -231,7 +230,7 @@ CHECKS = (
     Check("activate_twice", _activate_twice, _ON),
     Check("forward_full", _forward(Attention()), _ON),
     Check("forward_causal", _forward(_CAUSAL), _ON),
-    Check("forward_fp16", _forward(Attention(dtype="float16")), _ON),
+    Check("forward_fp16", _forward(Attention(_small(dtype="fp16"))), _ON),
     Check("forward_gqa", _forward(_GQA), _ON),
     Check("forward_varlen", _forward(_VARLEN), _ON),
     Check("layout", _forward(Attention(bshd=True)), ("activate", "forward_full")),
@@ -243,7 +242,7 @@ CHECKS = (
     Check("backward_varlen", _backward(_VARLEN), ("activate", "forward_varlen")),
     Check("deterministic", _deterministic, ("activate", "backward_full")),
     Check("refuses_dropout", _refuses(Attention(dropout=0.1), "dropout"), _ON),
-    Check("refuses_fp32", _refuses(Attention(dtype="float32"), "dtype"), _ON),
+    Check("refuses_fp32", _refuses(Attention(_small(dtype="fp32")), "dtype"), _ON),
     Check("restore", _restore, _ON),
     Check("reactivate", _reactivate, ("activate", "restore")),
 )

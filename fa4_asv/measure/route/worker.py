@@ -18,14 +18,14 @@ import json
 import sys
 from typing import Any
 
+from fa4_asv.catalog.shapes import SdpaShape
 from fa4_asv.measure.compile_stubs import CompileStub, compile_nothing
 from fa4_asv.measure.driver_stubs import open_answers, stand_in_for_the_driver
-from fa4_asv.measure.route.checks import CHECKS, HEADS, Answer, Attention, Seen, run_checks
+from fa4_asv.measure.route.checks import CHECKS, Answer, Attention, Seen, run_checks
 
 _FORWARD, _BACKWARD = "_scaled_dot_product_flash_attention", "_scaled_dot_product_flash_attention_backward"
 _VARLEN_FORWARD, _VARLEN_BACKWARD = "_flash_attention_forward", "_flash_attention_backward"
 OPERATORS = (_FORWARD, _BACKWARD, _VARLEN_FORWARD, _VARLEN_BACKWARD)
-BATCH, TOKENS, HEAD_DIM = 2, 256, 128
 
 
 def _seen(tensor: Any) -> Seen | None:
@@ -90,22 +90,30 @@ class TorchDriver:
         return getattr(self._torch.ops.aten, name).default.redispatch(self._cuda, *args)
 
     def _make(self, attention: Attention, heads: int) -> Any:
-        options = {"dtype": getattr(self._torch, attention.dtype), "device": "cuda"}
-        if attention.varlen:
-            return self._torch.empty(BATCH * TOKENS, heads, HEAD_DIM, **options)
+        shape = attention.shape
+        options = {"dtype": getattr(self._torch, shape.torch_dtype), "device": "cuda"}
+        if shape.packed:
+            return self._torch.empty(shape.tokens, heads, shape.head_dim, **options)
         if attention.bshd:
-            return self._torch.empty(BATCH, TOKENS, heads, HEAD_DIM, **options).transpose(1, 2)
-        return self._torch.empty(BATCH, heads, TOKENS, HEAD_DIM, **options)
+            size = (shape.batch, shape.seq_len, heads, shape.head_dim)
+            return self._torch.empty(*size, **options).transpose(1, 2)
+        return self._torch.empty(shape.batch, heads, shape.seq_len, shape.head_dim, **options)
 
     def _inputs(self, attention: Attention) -> list[Any]:
-        return [self._make(attention, heads) for heads in (HEADS, attention.kv_heads, attention.kv_heads)]
+        shape = attention.shape
+        return [self._make(attention, heads) for heads in (shape.num_heads, shape.kv_heads, shape.kv_heads)]
+
+    def _packing(self, shape: SdpaShape) -> tuple[Any, Any, int, int]:
+        """Where packed sequences begin, for queries and keys, and their longest."""
+        begins = self._torch.empty(shape.batch + 1, dtype=self._torch.int32, device="cuda")
+        return begins, begins, max(shape.lengths), max(shape.lengths)
 
     def _run(self, attention: Attention, inputs: list[Any]) -> Any:
         """The forward's whole answer, as the dispatcher gives it."""
-        if not attention.varlen:
-            return self._call(_FORWARD, *inputs, attention.dropout, attention.causal)
-        lengths = self._torch.empty(BATCH + 1, dtype=self._torch.int32, device="cuda")
-        rest = (lengths, lengths, TOKENS, TOKENS, attention.dropout, attention.causal, False)
+        shape = attention.shape
+        if not shape.packed:
+            return self._call(_FORWARD, *inputs, attention.dropout, shape.causal)
+        rest = (*self._packing(shape), attention.dropout, shape.causal, False)
         return self._call(_VARLEN_FORWARD, *inputs, *rest)
 
     def forward(self, attention: Attention) -> Answer:
@@ -120,12 +128,13 @@ class TorchDriver:
         with self._fake_mode():
             inputs = self._inputs(attention)
             operator = getattr(self._torch.ops.aten, _FORWARD).default
-            return self._answer(operator(*inputs, attention.dropout, attention.causal)[:2], inputs)
+            return self._answer(operator(*inputs, attention.dropout, attention.shape.causal)[:2], inputs)
 
     def backward(self, attention: Attention) -> Answer:
         """Forward, then backward with what it left, as autograd would; only FA4's backward is listened to."""
         was = self._torch.are_deterministic_algorithms_enabled()
-        self._torch.use_deterministic_algorithms(attention.deterministic, warn_only=True)
+        asked = attention.shape.variant == "deterministic"
+        self._torch.use_deterministic_algorithms(asked, warn_only=True)
         try:
             with self._fake_mode():
                 inputs = self._inputs(attention)
@@ -137,13 +146,12 @@ class TorchDriver:
             self._torch.use_deterministic_algorithms(was)
 
     def _run_backward(self, attention: Attention, inputs: list[Any], left: Any) -> Any:
-        out, lse = left[:2]
+        (out, lse), shape = left[:2], attention.shape
         grad = self._torch.empty_like(out)
-        if not attention.varlen:
-            lengths = (left[2], left[3], left[4], left[5], attention.dropout, attention.causal)
+        if not shape.packed:
+            lengths = (left[2], left[3], left[4], left[5], attention.dropout, shape.causal)
             return self._call(_BACKWARD, grad, *inputs, out, lse, *lengths, left[6], left[7])
-        offsets = self._torch.empty(BATCH + 1, dtype=self._torch.int32, device="cuda")
-        rest = (offsets, offsets, TOKENS, TOKENS, attention.dropout, attention.causal)
+        rest = (*self._packing(shape), attention.dropout, shape.causal)
         return self._call(_VARLEN_BACKWARD, grad, *inputs, out, lse, *rest, left[2], left[3])
 
     def _answer(self, tensors: Any, inputs: list[Any]) -> Answer:

@@ -46,8 +46,7 @@ class Inputs:
 
 def make(torch: Any, shape: SdpaShape, device: str, kind: str = "gaussian", seed: int = 0) -> Inputs:
     """Inputs of `shape`, made on `device` (another device draws other numbers)."""
-    names = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "fp8": "bfloat16"}
-    dtype = getattr(torch, names[shape.dtype])
+    dtype = getattr(torch, shape.torch_dtype)
 
     def draw(name: str, heads: int, dim: int) -> Any:
         words = f"{shape.name}/{name}/{kind}/{seed}"

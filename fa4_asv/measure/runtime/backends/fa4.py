@@ -8,6 +8,7 @@ from typing import Any
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.catalog.shapes import PAGE, SPLITS, SdpaShape
+from fa4_asv.measure.fa4_arguments import backward_options, lse_shape, options_of
 from fa4_asv.measure.runtime.backends import Calls, Results
 from fa4_asv.measure.runtime.inputs import Inputs
 
@@ -33,13 +34,10 @@ class Fa4:
 
     def prepare(self, torch: Any, inputs: Inputs, deterministic: bool = False) -> Calls:
         shape, interface = inputs.shape, self._interface
-        masks: dict[str, Any] = {"causal": shape.causal and shape.window is None}
-        if shape.window is not None:
-            masks |= {"window_size_left": shape.window, "window_size_right": 0}
         q, k, v, only_forward = _given(torch, inputs)
         dout = inputs.dout[0] if shape.packed else inputs.dout
-        both = masks | (_offsets(torch, inputs) if shape.packed else {})
-        last = {"deterministic": True} if deterministic or shape.variant == "deterministic" else {}
+        both = options_of(shape, _begins(torch, inputs) if shape.packed else None)
+        last = backward_options(shape, deterministic)
         saved: list[Any] = []
 
         def raw_forward() -> Any:
@@ -67,14 +65,10 @@ def _batched(x: Any, shape: SdpaShape) -> Any:
     return x.unsqueeze(0) if shape.packed else x
 
 
-def _offsets(torch: Any, inputs: Inputs) -> dict[str, Any]:
-    """Where packed sequences begin, for queries and keys alike, and how long the longest is."""
-    shape = inputs.shape
-    begins = [0, *itertools.accumulate(shape.lengths)]
-    begins = torch.tensor(begins, dtype=torch.int32, device=inputs.q.device)
-    longest = max(shape.lengths)
-    names = ("cu_seqlens_q", "cu_seqlens_k")
-    return dict.fromkeys(names, begins) | dict.fromkeys(("max_seqlen_q", "max_seqlen_k"), longest)
+def _begins(torch: Any, inputs: Inputs) -> Any:
+    """Where packed sequences begin, and where the last one ends."""
+    begins = [0, *itertools.accumulate(inputs.shape.lengths)]
+    return torch.tensor(begins, dtype=torch.int32, device=inputs.q.device)
 
 
 def _given(torch: Any, inputs: Inputs) -> tuple[Any, Any, Any, dict[str, Any]]:
@@ -100,13 +94,10 @@ def _given(torch: Any, inputs: Inputs) -> tuple[Any, Any, Any, dict[str, Any]]:
 
 def _out_and_lse(torch: Any, answer: Any, inputs: Inputs) -> tuple[Any, Any]:
     """The first two values, whatever follows them: b19 began to return more. Raises Fa4AsvError."""
-    shape = inputs.shape
     if not isinstance(answer, (tuple, list)) or len(answer) < 2:
         raise Fa4AsvError(f"_flash_attn_fwd returned {_words(answer)}, expected out, lse and more")
     out, lse = answer[:2]
-    expected = (
-        (shape.num_heads, shape.tokens) if shape.packed else (shape.batch, shape.num_heads, shape.seq_len)
-    )
+    expected = lse_shape(inputs.shape)
     if not isinstance(lse, torch.Tensor) or tuple(lse.shape) != expected or lse.dtype != torch.float32:
         raise Fa4AsvError(f"_flash_attn_fwd returned {_words(lse)} for lse, expected float32 {expected}")
     return out, lse
