@@ -13,6 +13,7 @@ from typing import Any
 
 from fa4_asv.catalog.shapes import SdpaShape
 from fa4_asv.measure.runtime.backends import backend
+from fa4_asv.measure.runtime.backends.sdpa import leaves, options_of
 from fa4_asv.measure.runtime.inputs import Inputs, make
 
 CALLS, PAIRS, WARM_UP = 8, 40, 5
@@ -35,9 +36,7 @@ def extra_seconds(torch: Any, shape: SdpaShape, backward: bool) -> tuple[list[fl
 
 
 def _through_sdpa(torch: Any, inputs: Inputs, backward: bool) -> Callable[[], object]:
-    shape = inputs.shape
-    q, k, v = (x.detach().transpose(1, 2).requires_grad_(backward) for x in (inputs.q, inputs.k, inputs.v))
-    options = {"is_causal": shape.causal, "enable_gqa": shape.kv_heads != shape.num_heads}
+    (q, k, v), options = leaves(inputs, backward), options_of(inputs.shape)
 
     def forward() -> Any:
         return torch.nn.functional.scaled_dot_product_attention(q, k, v, **options)

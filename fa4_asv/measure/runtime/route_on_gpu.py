@@ -15,6 +15,7 @@ from fa4_asv.catalog.shapes import SdpaShape, pytorch_test, shape
 from fa4_asv.measure.route.checks import plain
 from fa4_asv.measure.runtime import reference, tolerances
 from fa4_asv.measure.runtime.backends import Calls, backend
+from fa4_asv.measure.runtime.backends.sdpa import leaves
 from fa4_asv.measure.runtime.correctness import check_whole, kernels_of
 from fa4_asv.measure.runtime.fatal import is_fatal
 from fa4_asv.measure.runtime.inputs import Inputs, make
@@ -109,7 +110,7 @@ def _layout(torch: Any, dtype: str) -> str:
     inputs, _ = _prepared(torch, dtype)
     with backend("fa4-sdpa").chosen(torch):  # type: ignore[attr-defined]
         for name in ("tokens first", "heads first"):
-            q, k, v = (x.transpose(1, 2) for x in (inputs.q, inputs.k, inputs.v))
+            q, k, v = leaves(inputs, grad=False)
             if name == "heads first":
                 q, k, v = (x.contiguous() for x in (q, k, v))
             out = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
@@ -121,7 +122,7 @@ def _layout(torch: Any, dtype: str) -> str:
 def _compiled(torch: Any, dtype: str) -> tuple[Inputs, Any, Any, Any]:
     """Inputs, the eager output, that of torch.compile, and its gradients."""
     inputs, _ = _prepared(torch, dtype)
-    q, k, v = (x.detach().transpose(1, 2).requires_grad_() for x in (inputs.q, inputs.k, inputs.v))
+    q, k, v = leaves(inputs)
 
     def attend(q: Any, k: Any, v: Any) -> Any:
         return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)

@@ -19,6 +19,16 @@ _CHOICES = {
 }
 
 
+def leaves(inputs: Inputs, grad: bool = True) -> list[Any]:
+    """q, k and v as SDPA takes them, heads before tokens; with `grad` as leaves of a graph."""
+    return [x.detach().transpose(1, 2).requires_grad_(grad) for x in (inputs.q, inputs.k, inputs.v)]
+
+
+def options_of(shape: SdpaShape) -> dict[str, bool]:
+    """What SDPA is told of a shape."""
+    return {"is_causal": shape.causal, "enable_gqa": shape.kv_heads != shape.num_heads}
+
+
 class Sdpa:
     """One SDPBackend. A shape that it refuses is an error there, never another backend."""
 
@@ -47,9 +57,8 @@ class Sdpa:
     def prepare(self, torch: Any, inputs: Inputs, deterministic: bool = False) -> Calls:
         shape = inputs.shape
         deterministic = deterministic or shape.variant == "deterministic"
-        q, k, v = (x.detach().transpose(1, 2).requires_grad_() for x in (inputs.q, inputs.k, inputs.v))
-        dout = inputs.dout.transpose(1, 2)
-        options = {"is_causal": shape.causal, "enable_gqa": shape.kv_heads != shape.num_heads}
+        q, k, v = leaves(inputs)
+        dout, options = inputs.dout.transpose(1, 2), options_of(shape)
         graph: list[Any] = []
 
         def attend() -> Any:
