@@ -12,7 +12,9 @@ import pytest
 from rich.console import Console
 
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.compare.changes import Change, changes_between, recorded, render
+from fa4_asv.catalog.benchmarks import GROUPS
+from fa4_asv.compare.changes import changes_between, recorded, relative, render
+from fa4_asv.compare.rows import case_changes
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.record.schema import CaseRecord
 from tests.support.golden import assert_golden
@@ -45,16 +47,21 @@ def test_the_whole_report(three):
 def test_swapping_the_sides_inverts_every_change(three):
     old, new, _ = recorded(three.results, Manifest.load(three.manifest), "cu13")
     there, back = changes_between(old, new), changes_between(new, old)
-    assert {(c.case, c.metric, c.before, c.after) for c in there} == {
-        (c.case, c.metric, c.after, c.before) for c in back
+    assert {(c.case, c.metric, c.base, c.head) for c in there} == {
+        (c.case, c.metric, c.head, c.base) for c in back
     }
     assert [c.weight for c in there] == [c.weight for c in back]
 
 
 def test_a_change_is_said_plainly():
-    assert Change("a", "b", "c", "spill_bytes", 0, 48).change == "new"
-    assert Change("a", "b", "c", "spill_bytes", 48, 0).change == "gone"
-    assert Change("a", "b", "c", "instructions", 100, 125).change == "+25.0%"
+    def change(metric, base, head):
+        old, new = (CaseRecord("measured", figures={metric: value}) for value in (base, head))
+        (row,) = case_changes(GROUPS["codegen"], "c", old, new)
+        return relative(row)
+
+    assert change("spill_bytes", 0, 48) == "new"
+    assert change("spill_bytes", 48, 0) == "gone"
+    assert change("instructions", 100, 125) == "+25.0%"
 
 
 def test_one_release_is_not_enough(three):

@@ -137,7 +137,7 @@ def test_what_is_called_proven_is(known):
     assert all(change.weight < 1.01 for change in small if change.metric == "instructions")
     grown = changes_between(known["cu12", "4.0.0b12"], known["cu12", "4.0.0b13"])
     ratios = [
-        c.after / c.before
+        c.head / c.base
         for c in grown
         if re.search(r"/bwd_d128_(full|causal)(_varlen)?$", c.case) and c.metric == "instructions"
     ]

@@ -9,7 +9,7 @@ import pytest
 
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import GROUPS, SAMPLES, key_of
-from fa4_asv.compare.changes import weight
+from fa4_asv.compare.rows import weight
 from fa4_asv.history.commits import Commit, add_commits
 from fa4_asv.record.schema import CaseRecord
 from fa4_asv.record.store import iter_results
@@ -187,7 +187,7 @@ def test_a_branch_is_a_line_of_its_own(project):
     model = model_of(project)
     assert {one.key.title: len(one.points) for one in model.series} == {"cu13": 2, "cu13, branch faster": 1}
     (step,) = timeline(model, []).steps
-    assert [(event.change.before, event.change.after) for event in step.events] == [(900, 901)]
+    assert [(event.change.base, event.change.head) for event in step.events] == [(900, 901)]
 
 
 def test_the_colours_of_a_terminal_are_no_words(project):

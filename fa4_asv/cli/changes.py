@@ -17,6 +17,7 @@ from fa4_asv.compare.changes import (
     counts,
     exact_changes,
     recorded,
+    relative,
     render,
     render_figures,
     toolchain_changes,
@@ -82,10 +83,10 @@ def _json(before: Record, after: Record) -> dict[str, Any]:
             {
                 "group": change.group,
                 "case": change.case,
-                "metric": change.metric,
-                "before": change.before,
-                "after": change.after,
-                "change": change.change,
+                "metric": change.metric or "state",
+                "before": change.base,
+                "after": change.head,
+                "change": relative(change),
                 "effect": change.effect,
             }
             for change in found

@@ -14,67 +14,22 @@ from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.machine import NOGPU
 from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.compare import policy
+from fa4_asv.compare.rows import Measured, Row, compare
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.record.formatting import counted
-from fa4_asv.record.schema import CaseRecord, Sidecar
+from fa4_asv.record.schema import Sidecar
 from fa4_asv.record.store import all_pairs, series_of
 
-# Of what is often nothing, a ratio says little below this: 0 to 8 bytes is less than 8 to 480.
-_LITTLE = {"spill_bytes": 64.0, "local_loads": 16.0, "local_stores": 16.0}
 
-
-def weight(before: float | None, after: float | None, metric: str = "") -> float:
-    """How far apart two figures are, the same for either direction; a state, which has none, is above all."""
-    if before is None or after is None:
-        return float("inf")
-    low, high = (value + _LITTLE.get(metric, 0.0) for value in sorted((before, after)))
-    return high / low if low else 1e6 + high
-
-
-@dataclass(frozen=True)
-class Change:
-    """One metric of one case that differs between two releases, or (metric "state") its state does.
-
-    `states` are those of the case before and after, `words` the reason of the later one where they differ.
-    """
-
-    before_release: str
-    release: str
-    case: str
-    metric: str
-    before: int | None
-    after: int | None
-    words: str = ""
-    group: str = "codegen"
-    states: tuple[str, str] = ("measured", "measured")
-
-    @property
-    def effect(self) -> str:
-        """Worse, better or neither, as the policy says."""
-        if self.before is None or self.after is None:
-            return policy.effect_of_states(*self.states)
-        return policy.effect_of_figures(self.metric, self.before, self.after)
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """What changed: a kernel or a call of an architecture."""
-        return self.group, self.case
-
-    @property
-    def weight(self) -> float:
-        """How far apart the two sides are; the same for either direction, states above figures."""
-        return weight(self.before, self.after, self.metric)
-
-    @property
-    def change(self) -> str:
-        """Percent, or words where a percentage says nothing."""
-        if self.before is None or self.after is None:
-            return " -> ".join(self.states) + (f": {self.words}" if self.words else "")
-        if self.before == 0:
-            return "new"
-        if self.after == 0:
-            return "gone"
-        return f"{self.after / self.before - 1:+.1%}"
+def relative(row: Row) -> str:
+    """A change in percent, or words where a percentage says nothing."""
+    if row.states:
+        return " -> ".join(row.states) + (f": {row.whys[1]}" if row.whys[1] else "")
+    if not row.base:
+        return "new"
+    if not row.head:
+        return "gone"
+    return f"{row.head / row.base - 1:+.1%}"
 
 
 @dataclass(frozen=True)
@@ -102,56 +57,22 @@ def recorded(
     return sorted(found, key=lambda record: order[record.sidecar.commit])
 
 
-def changes_between(before: Record, after: Record, group: str = "codegen") -> list[Change]:
-    """Every metric and state of an exact group that differs, the largest first."""
-    old, new = before.sidecar.groups.get(group, {}), after.sidecar.groups.get(group, {})
-    found: list[Change] = []
-    for case in sorted(old.keys() & new.keys()):
-        found += case_changes(before.release, after.release, case, old[case], new[case], group)
-    return _largest_first(one for one in found if _means_the_same(before, after, one))
+def exact_changes(before: Record, after: Record) -> list[Row]:
+    """Every metric and state of an exact group that differs and means the same on both sides, the largest first."""
+    base, head = (Measured(one.sidecar.groups, one.versions) for one in (before, after))
+    rows = [row for row in compare(base, head, exact=True) if row.has_changed]
+    return sorted(rows, key=lambda row: (-row.weight, row.case, row.metric))
 
 
-def exact_changes(before: Record, after: Record) -> list[Change]:
-    """The same of all exact groups together."""
-    groups = [group.name for group in GROUPS.values() if group.exact]
-    return _largest_first(change for name in groups for change in changes_between(before, after, name))
+def changes_between(before: Record, after: Record, group: str = "codegen") -> list[Row]:
+    """Those of one group."""
+    return [row for row in exact_changes(before, after) if row.group == group]
 
 
-def _largest_first(changes: Iterable[Change]) -> list[Change]:
-    return sorted(changes, key=lambda change: (-change.weight, change.case, change.metric))
-
-
-def _means_the_same(before: Record, after: Record, change: Change) -> bool:
-    if change.metric == "state":
-        return True
-    return is_comparable(before.versions, after.versions, GROUPS[change.group].benchmark(change.metric))
-
-
-def is_comparable(before: Mapping[str, str], after: Mapping[str, str], benchmark: str) -> bool:
-    """Whether both sides measured with the same version of a benchmark; an unknown version is no difference."""
-    versions = {side[benchmark] for side in (before, after) if side.get(benchmark)}
-    return len(versions) < 2
-
-
-def counts(changes: Iterable[Change]) -> tuple[policy.Count, policy.Count]:
+def counts(changes: Iterable[Row]) -> tuple[policy.Count, policy.Count]:
     """Worse, and better."""
     effects = [(change.key, change.effect) for change in changes]
     return policy.count_of(effects, policy.WORSE), policy.count_of(effects, policy.BETTER)
-
-
-def case_changes(
-    was: str, now: str, case: str, old: CaseRecord, new: CaseRecord, group: str = "codegen"
-) -> list[Change]:
-    """Every metric of one case that differs between two releases, or its state; nothing where one did not run."""
-    if "not run" in (old.state, new.state):
-        return []
-    if old.state != new.state:
-        return [Change(was, now, case, "state", None, None, new.why, group, (old.state, new.state))]
-    return [
-        Change(was, now, case, metric, old.figures[metric], new.figures[metric], "", group)
-        for metric in GROUPS[group].metrics
-        if metric in old.figures.keys() & new.figures.keys() and old.figures[metric] != new.figures[metric]
-    ]
 
 
 def _run_cases(record: Record) -> set[tuple[str, str]]:
@@ -201,10 +122,9 @@ def render(records: Sequence[Record], console: Console, limit: int = 12) -> None
         for column in table.columns[2:5]:
             column.justify = "right"
         for change in found[:limit]:
-            metrics = GROUPS[change.group].metrics
-            title = metrics[change.metric][1] if change.metric in metrics else change.metric
-            sides = ["" if side is None else f"{side:,}" for side in (change.before, change.after)]
-            table.add_row(escape(change.case), title, *sides, escape(change.change), change.effect)
+            title = GROUPS[change.group].metrics[change.metric][1] if change.metric else "state"
+            sides = ["" if side is None else f"{side:,}" for side in (change.base, change.head)]
+            table.add_row(escape(change.case), title, *sides, escape(relative(change)), change.effect)
         console.print(table)
         if len(found) > limit:
             console.print(f"  and {len(found) - limit} more (--limit)")

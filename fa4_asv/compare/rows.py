@@ -13,7 +13,6 @@ from statistics import median
 
 from fa4_asv.catalog.benchmarks import CHILDREN, GROUPS, SAMPLES, Group
 from fa4_asv.compare import policy
-from fa4_asv.compare.changes import is_comparable, weight
 from fa4_asv.compare.policy import NEITHER
 from fa4_asv.compare.sweeps import Pools, judged
 from fa4_asv.compare.verdicts import NOT_COMPARABLE, Round, Verdict, verdict
@@ -21,13 +20,30 @@ from fa4_asv.record.schema import CaseRecord
 from fa4_asv.record.turns import is_of_a_sweep
 
 Groups = Mapping[str, Mapping[str, CaseRecord]]
+CHANGED = ("more", "less")  # verdicts on exact figures that differ
+# Of what is often nothing, a ratio says little below this: 0 to 8 bytes is less than 8 to 480.
+_LITTLE = {"spill_bytes": 64.0, "local_loads": 16.0, "local_stores": 16.0}
+
+
+def weight(before: float | None, after: float | None, metric: str = "") -> float:
+    """How far apart two figures are, the same for either direction; a state, which has none, is above all."""
+    if before is None or after is None:
+        return float("inf")
+    low, high = (value + _LITTLE.get(metric, 0.0) for value in sorted((before, after)))
+    return high / low if low else 1e6 + high
+
+
+def is_comparable(before: Mapping[str, str], after: Mapping[str, str], benchmark: str) -> bool:
+    """Whether both sides measured with the same version of a benchmark; an unknown version is no difference."""
+    versions = {side[benchmark] for side in (before, after) if side.get(benchmark)}
+    return len(versions) < 2
 
 
 @dataclass(frozen=True)
 class Row:
     """One figure, or (`metric` "") one case whose state says all there is.
 
-    `ratio` is head over base, infinite from 0, None where a side has no figure; for sampled figures it is
+    `states` are those of a case whose state changed, `whys` the reason of either. `ratio` is head over base, infinite from 0, None where a side has no figure; for sampled figures it is
     the verdict's (the control divided out), between `low` and `high`, while `base` and `head` are seconds.
     """
 
@@ -43,6 +59,18 @@ class Row:
     low: float | None = None
     high: float | None = None
     words: str = ""
+    states: tuple[str, str] | None = None
+    whys: tuple[str, str] = ("", "")
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What the row is of: a kernel or a call of an architecture."""
+        return self.group, self.case
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether a state or an exact figure differs."""
+        return self.states is not None or self.verdict in CHANGED
 
     @property
     def weight(self) -> float:
@@ -84,6 +112,12 @@ def compare(base: Measured, head: Measured, exact: bool, bench: Sequence[str] = 
     return rows
 
 
+def case_changes(group: Group, case: str, old: CaseRecord, new: CaseRecord) -> list[Row]:
+    """Every metric of one exact case that differs, or its state; nothing where one did not run."""
+    rows = _case(group, case, list(group.metrics), (old, new), (Measured({}), Measured({})))
+    return [row for row in rows if row.has_changed]
+
+
 def _in_order(group: Group, cases: Iterable[str]) -> list[str]:
     known = {"/".join(case): index for index, case in enumerate(group.cases)}
     return sorted(cases, key=lambda case: (known.get(case, len(known)), case))
@@ -117,8 +151,17 @@ def _case(
     elif old and new and old.state != new.state:
         change = policy.STATES[old.state, new.state]
         why = new.why or (f"was: {old.why}" if old.why else "")
-        reason = f"{old.state}-to-{new.state}"
-        yield Row(group.name, case, "", change.name, reason, change.effect, words=why)
+        yield Row(
+            group.name,
+            case,
+            "",
+            change.name,
+            f"{old.state}-to-{new.state}",
+            change.effect,
+            words=why,
+            states=(old.state, new.state),
+            whys=(old.why, new.why),
+        )
     elif new:
         yield Row(group.name, case, "", NOT_COMPARABLE, f"both-{new.state}", words=new.why)
 
@@ -171,8 +214,8 @@ def _exact(
 ) -> Row:
     """The row of two figures that no clock measured, with a verdict and its reason; the policy says what it means."""
     said, reason = found
-    effect = policy.effect_of_figures(metric, base, head) if said in ("more", "less") else NEITHER
-    if said in ("more", "less") and not effect:
+    effect = policy.effect_of_figures(metric, base, head) if said in CHANGED else NEITHER
+    if said in CHANGED and not effect:
         reason = policy.reason_without_effect(metric)
     words = _checks(group, *records)
     return Row(group.name, case, metric, said, reason, effect, base, head, ratio(base, head), words=words)

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.compare.policy import BETTER, NEITHER, WORSE, count_of
-from fa4_asv.compare.rows import Row
+from fa4_asv.compare.rows import CHANGED, Row
 from fa4_asv.compare.sides import Comparison, Side
 from fa4_asv.compare.verdicts import NOT_COMPARABLE
 from fa4_asv.record.formatting import counted
 
 NEWS = ("newly broken", "newly unsupported", "newly working", "newly supported", "new", "gone")
-_CHANGED = ("more", "less")
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def change(row: Row) -> str:
 
 def headline(found: Comparison) -> str:
     """The summary in a sentence."""
-    worse = count_of((((row.group, row.case), row.effect) for row in found.rows), WORSE)
+    worse = count_of(((row.key, row.effect) for row in found.rows), WORSE)
     if not worse.figures:
         start = "Nothing is worse"
     else:
@@ -120,11 +119,11 @@ def packages(found: Comparison) -> str:
 
 def others(found: Comparison) -> list[Row]:
     """The rows that are neither worse nor better but say more than "equal": news, unclear, not comparable."""
-    dull = ("equal", "same", *_CHANGED)
+    dull = ("equal", "same", *CHANGED)
     return [row for row in found.rows if not row.effect and row.verdict not in dull]
 
 
 def without_effect(found: Comparison) -> list[Row]:
     """The changes that are neither worse nor better, the furthest apart first."""
-    rows = [row for row in found.rows if not row.effect and row.verdict in _CHANGED]
+    rows = [row for row in found.rows if not row.effect and row.verdict in CHANGED]
     return sorted(rows, key=lambda row: -row.weight)

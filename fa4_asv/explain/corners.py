@@ -15,7 +15,7 @@ from fa4_asv.base.escape import without_colours
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import GROUPS, Case, key_of
 from fa4_asv.catalog.metrics import METRICS
-from fa4_asv.compare.changes import case_changes
+from fa4_asv.compare.rows import case_changes
 from fa4_asv.explain.opcodes import by_role
 from fa4_asv.explain.pairs import Workshop
 from fa4_asv.history import repository
@@ -87,7 +87,7 @@ def corners(shop: Workshop, base: Corner, head: Corner, cases: Sequence[Case], t
     """All four corners of those of `cases` that changed."""
     old, new = (_day(shop, side, cases, tell) for side in (base, head))
     changed = [
-        case for case in cases if case_changes("", "", key_of(case), old[key_of(case)], new[key_of(case)])
+        case for case in cases if case_changes(CODEGEN, key_of(case), old[key_of(case)], new[key_of(case)])
     ]
     keys = [key_of(case) for case in changed]
     tell(
@@ -140,10 +140,8 @@ def explanation(project: Project, flavour: str, base: Corner, head: Corner, foun
             states[key] = _states(old, new, by_source, by_toolchain)
             continue
         cases[key] = {
-            metric: _figures(metric, old, new, by_source, by_toolchain)
-            for metric in METRICS
-            if metric in old.figures.keys() & new.figures.keys()
-            and old.figures[metric] != new.figures[metric]
+            row.metric: _figures(row.metric, old, new, by_source, by_toolchain)
+            for row in case_changes(CODEGEN, key, old, new)
         }
         was, now = by_role(old.opcodes), by_role(new.opcodes)
         opcodes[key] = {role: (was[role], now[role]) for role in was if was[role] or now[role]}

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from fa4_asv.base.escape import code, one_line, plain
 from fa4_asv.catalog.metrics import METRICS
-from fa4_asv.compare.changes import weight
+from fa4_asv.compare.rows import weight
 from fa4_asv.record.explanation import Culprit, Explanation, Side, Verdict
 from fa4_asv.record.formatting import counted
 

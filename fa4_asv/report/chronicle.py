@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fa4_asv.catalog.benchmarks import GROUPS
+from fa4_asv.compare.changes import relative
 from fa4_asv.history.manifest import Release
 from fa4_asv.report import words
 from fa4_asv.report.events import Event, Step, Timeline
@@ -120,11 +121,11 @@ def step_toolchain(step: Step) -> Table:
 def _event_row(event: Event) -> Row:
     change = event.change
     unit = words.unit_of(change.group, change.metric)
-    if change.before is None or change.after is None:
-        was, now = change.states
-        cells: list[Cell | str] = [was, now + (f": {change.words}" if change.words else ""), "–"]
+    if change.states:
+        (was, now), why = change.states, change.whys[1]
+        cells: list[Cell | str] = [was, now + (f": {why}" if why else ""), "–"]
     else:
-        cells = [words.figure(change.before, unit), words.figure(change.after, unit), change.change]
+        cells = [words.figure(change.base, unit), words.figure(change.head, unit), relative(change)]
     name = Cell(event.kernel, spoken=words.case_title(event.kernel) if change.group == "codegen" else "")
     return [
         name,

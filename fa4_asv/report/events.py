@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fa4_asv.catalog.benchmarks import GROUPS
-from fa4_asv.compare.changes import Change, exact_changes, package_changes
+from fa4_asv.compare.changes import exact_changes, package_changes
 from fa4_asv.compare.policy import Count, count_of
+from fa4_asv.compare.rows import Row
 from fa4_asv.record.explanation import Explanation, Verdict
 from fa4_asv.report import words
 from fa4_asv.report.model import Key, Model, Point, Series
@@ -22,7 +23,7 @@ SOURCE, TOOLCHAIN = "source", "toolchain"
 class Event:
     """One metric of one case that changed, and its cause: one of `cause_rule.CAUSES`, or UNEXPLAINED."""
 
-    change: Change
+    change: Row
     cause: str
 
     @property
@@ -46,7 +47,7 @@ class Event:
     @property
     def percent(self) -> str:
         """In brackets; "" for a state and for what was zero."""
-        before, after = self.change.before, self.change.after
+        before, after = self.change.base, self.change.head
         return f" ({words.percent(before, after)})" if before and after is not None else ""
 
 
@@ -141,7 +142,7 @@ def steps_between(key: Key, before: Point, after: Point, found: Explanation | No
     ]
 
 
-def _cause(before: Point, after: Point, change: Change, found: Explanation | None) -> str:
+def _cause(before: Point, after: Point, change: Row, found: Explanation | None) -> str:
     """From the cross pairs where they were measured; else from what cannot have been the cause."""
     if before.record.sidecar.toolchain.digest == after.record.sidecar.toolchain.digest:
         return SOURCE
@@ -150,7 +151,7 @@ def _cause(before: Point, after: Point, change: Change, found: Explanation | Non
     verdict: Verdict[str] | Verdict[int] | None = None
     if change.group == "codegen":
         metrics = found.cases.get(change.case, {})
-        verdict = found.states.get(change.case) if change.metric == "state" else metrics.get(change.metric)
+        verdict = found.states.get(change.case) if change.states else metrics.get(change.metric)
     if verdict and verdict.cause != UNKNOWN:
         return verdict.cause
     if not found.files:

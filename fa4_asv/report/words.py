@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.catalog.kernels import CASES, Case
 from fa4_asv.catalog.shapes import SdpaShape
-from fa4_asv.compare.changes import Change
+from fa4_asv.compare.rows import Row
 from fa4_asv.history.manifest import PROJECT, Release
 
 UPSTREAM_URL = "https://github.com/Dao-AILab/flash-attention"
@@ -58,15 +58,16 @@ def unit_of(group: str, metric: str) -> str:
 
 
 def metric_title(group: str, metric: str) -> str:
-    return GROUPS[group].metrics[metric][1] if metric in GROUPS[group].metrics else metric
+    """ "state" where there is no metric."""
+    return GROUPS[group].metrics[metric][1] if metric else "state"
 
 
-def change(one: Change) -> str:
+def change(one: Row) -> str:
     """What changed, such as "spill (stack frame) 0 → 112" or "measured → broken: killed"."""
-    if one.before is None or one.after is None:
-        return " → ".join(one.states) + (f": {one.words}" if one.words else "")
+    if one.states:
+        return " → ".join(one.states) + (f": {one.whys[1]}" if one.whys[1] else "")
     unit = unit_of(one.group, one.metric)
-    return f"{metric_title(one.group, one.metric)} {figure(one.before, unit)} → {figure(one.after, unit)}"
+    return f"{metric_title(one.group, one.metric)} {figure(one.base, unit)} → {figure(one.head, unit)}"
 
 
 def arch_of(group: str, case: str) -> str:

@@ -35,7 +35,7 @@ def scores(project: Project) -> Scores:
                 counter = found.setdefault(after.release, defaultdict(float))
                 if change.metric in SCORED:
                     counter[change.metric] += log(change.weight)
-                elif change.metric == "state":
+                elif change.states:
                     counter["state"] += 1
     return found
 
