@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
-from rich.console import Console
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.machine import NOGPU
@@ -17,13 +16,14 @@ from fa4_asv.compare.changes import (
     counts,
     exact_changes,
     recorded,
-    relative,
     render,
     render_figures,
+    told,
     toolchain_changes,
 )
 from fa4_asv.compare.neighbours import Step, render_steps, steps_json, steps_of
 from fa4_asv.history.manifest import Manifest
+from fa4_asv.record.tables import wide_console
 
 
 @click.command()
@@ -58,7 +58,7 @@ def changes(
         return
     records = recorded(project.results, manifest, flavour, policy)[-last:]
     if not as_json:
-        console = _console()
+        console = wide_console()
         if figures and records:
             render_figures(records, console, limit)
         render(records, console, limit)
@@ -86,7 +86,7 @@ def _json(before: Record, after: Record) -> dict[str, Any]:
                 "metric": change.metric or "state",
                 "before": change.base,
                 "after": change.head,
-                "change": relative(change),
+                "change": told(change),
                 "effect": change.effect,
             }
             for change in found
@@ -98,11 +98,4 @@ def _on_the_clock(steps: Sequence[Step], limit: int, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(steps_json(steps), indent=1, allow_nan=False))
     else:
-        render_steps(steps, _console(), limit)
-
-
-def _console() -> Console:
-    console = Console()
-    if not console.is_terminal:
-        console.width = 120  # a log is wider than the 80 columns that are guessed for it
-    return console
+        render_steps(steps, wide_console(), limit)

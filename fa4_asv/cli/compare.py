@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import write_atomic
@@ -21,11 +20,11 @@ from fa4_asv.compare.commits import Plan as Toolchains
 from fa4_asv.compare.formats import as_json, exit_code, markdown, text
 from fa4_asv.compare.sides import Comparison, held_against, refuse_other_suites
 from fa4_asv.measure.runtime.journal import Plan
+from fa4_asv.record.tables import wide_console
 
 # Of two commits: processes a side, one round each. Of a tree: processes a side, and rounds of each.
 _ROUNDS = 5
 _PROCESSES, _TREE_ROUNDS = 5, 2
-_LOG_WIDTH = 120  # a log is wider than the 80 columns that are guessed for it
 
 
 def patterns(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -161,14 +160,11 @@ def _refuse_with_worktree(head: str | None, no_run: bool, machine: str) -> None:
 def _tell(found: Sequence[Comparison], form: str, output: Path | None, limit: int) -> None:
     """Print it, or write it whole to a file."""
     if form == "text" and output is None:
-        console = Console()
-        if not console.is_terminal:
-            console.width = _LOG_WIDTH
-        text(found, console, limit)
+        text(found, wide_console(), limit)
         return
     if form == "text":
         stream = io.StringIO()
-        text(found, Console(file=stream, width=_LOG_WIDTH), limit)
+        text(found, wide_console(file=stream), limit)
         words = stream.getvalue()
     else:
         words = markdown(found) if form == "markdown" else as_json(found)

@@ -22,12 +22,12 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from fa4_asv.base.machine import find_tool, python_tag
 from fa4_asv.base.project import Project
 from fa4_asv.history.repository import has_history
+from fa4_asv.record.tables import print_table, wide_console
 
 TIMEOUT = 10.0  # seconds for a tool that only has to name itself
 DISK_GB = 5
@@ -258,12 +258,12 @@ def judge(checks: list[Check], gpus: list[Gpu]) -> dict[str, list[str]]:
 
 def render(checks: list[Check], lanes: dict[str, list[str]], console: Console) -> None:
     """The table, then a line a lane. Tools' words are data: never markup, and a lane's line never wraps."""
-    table = Table("check", "", "found", "what to do")
+    rows: list[list[str | Text]] = []
     for check in checks:
         colour = "green" if check.ok else "red" if check.name in NOGPU_NEEDS else "yellow"
         state = Text("ok" if check.ok else "missing", style=colour)
-        table.add_row(Text(check.name), state, Text(check.found), Text(check.words))
-    console.print(table)
+        rows.append([check.name, state, check.found, check.words])
+    print_table(console, ("check", "", "found", "what to do"), rows)
     for name, why_not in lanes.items():
         click.echo(f"{name}: no - {'; '.join(why_not)}" if why_not else f"{name}: ready")
 
@@ -293,8 +293,5 @@ def doctor(lane: str, as_json: bool) -> None:
         records = {"checks": [asdict(check) for check in checks], "gpus": [asdict(gpu) for gpu in gpus]}
         click.echo(json.dumps({"lane": lane, "lanes": verdicts, **records}, indent=1))
     else:
-        console = Console()
-        if not console.is_terminal:
-            console.width = 120  # a log is wider than the 80 columns that are guessed for it
-        render(checks, lanes, console)
+        render(checks, lanes, wide_console())
     sys.exit(1 if lanes[lane] else 0)

@@ -9,9 +9,7 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.table import Table
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.project import Project
@@ -22,6 +20,9 @@ from fa4_asv.history.repository import NO_HISTORY, branches, commit_date, has_hi
 from fa4_asv.history.source import lay_source
 from fa4_asv.history.sync import sync as run_sync
 from fa4_asv.history.toolchain import FLAVOURS, Policy, UnsupportedFlavour, read_lock
+from fa4_asv.record.tables import print_table
+
+_SHOWN = ("nvidia-cutlass-dsl", "quack-kernels")  # packages of a toolchain in `history list`
 
 
 @click.group()
@@ -174,20 +175,15 @@ def list_releases(as_json: bool) -> None:
         ]
         click.echo(json.dumps(rows, indent=1))
         return
-    table = Table("version", "uploaded", "commit", "nvidia-cutlass-dsl", "quack-kernels", "flavours", "")
+    shown: list[list[str]] = []
     for release in manifest.releases:
         locks = toolchains[release.version]
         one = next(iter(locks.values()), {})
-        table.add_row(
-            release.version,
-            release.uploaded[:10],
-            release.commit[:8],
-            one.get("nvidia-cutlass-dsl", "-"),
-            one.get("quack-kernels", "-"),
-            " ".join(locks) or "-",
-            escape(f"yanked: {release.yanked}") if release.yanked else "",
-        )
-    Console().print(table)
+        yanked = f"yanked: {release.yanked}" if release.yanked else ""
+        versions = [one.get(name, "-") for name in _SHOWN]
+        days = [release.uploaded[:10], release.commit[:8]]
+        shown.append([release.version, *days, *versions, " ".join(locks) or "-", yanked])
+    print_table(Console(), ("version", "uploaded", "commit", *_SHOWN, "flavours", ""), shown)
     if not has_history(project):
         click.echo("the manifest is here, the history is not: run `fa4-asv history sync`", err=True)
         return

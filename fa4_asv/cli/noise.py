@@ -7,8 +7,6 @@ import math
 from collections.abc import Sequence
 
 import click
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from fa4_asv.base.escape import one_line
@@ -28,9 +26,9 @@ from fa4_asv.compare.noise import (
 )
 from fa4_asv.compare.verdicts import NOTICED
 from fa4_asv.record.formatting import counted
+from fa4_asv.record.tables import print_table, wide_console
 
 _FA4 = "fa4/"  # sweeps time nothing else as a case
-_LOG_WIDTH = 120  # a log is wider than the 80 columns that are guessed for it
 _COLUMNS = ("call", "seconds", "releases", "spread", "smallest", "alarms", "furthest apart")
 
 
@@ -70,13 +68,19 @@ def noise(machine: str, against: str, controlled: bool, as_data: bool) -> None:
     if as_data:
         click.echo(json.dumps(as_json(machine, calls, agreement), indent=1, allow_nan=False))
         return
-    console = Console()
-    if not console.is_terminal:
-        console.width = _LOG_WIDTH
+    console = wide_console()
     console.print(Text(_alarms(calls)))
     for each in classes_of(calls):
         console.print(Text(_class(each)))
-    console.print(_table(calls))
+    print_table(
+        console,
+        _COLUMNS,
+        list(map(_cells, calls)),
+        numbers=range(1, 6),
+        whole=0,
+        show_edge=False,
+        caption=f"smallest: the change seen in {SEEN:.0%} of cases, two processes a side; furthest apart: of one release",
+    )
     for agreed in agreement:
         console.print(Text(_agreement(agreed, against)))
 
@@ -96,24 +100,16 @@ def _class(each: ClassNoise) -> str:
     )
 
 
-def _table(calls: Sequence[CallNoise]) -> Table:
-    words = f"smallest: the change seen in {SEEN:.0%} of cases, two processes a side; furthest apart: of one release"
-    shown = Table(*_COLUMNS, show_edge=False, caption=words)
-    shown.columns[0].no_wrap = True
-    for column in shown.columns[1:6]:
-        column.justify = "right"
-    for call in calls:
-        cells = (
-            one_line(f"{call.key.group} {call.key.case.removeprefix(_FA4)}"),
-            f"{call.seconds * 1e3:.4g} ms",
-            str(call.releases),
-            _percent(call.spread),
-            _percent(call.visible),
-            f"{call.alarms} of {call.pairs}",
-            one_line(f"{call.apart:.2%} {call.widest}"),
-        )
-        shown.add_row(*map(Text, cells))
-    return shown
+def _cells(call: CallNoise) -> list[str]:
+    return [
+        one_line(f"{call.key.group} {call.key.case.removeprefix(_FA4)}"),
+        f"{call.seconds * 1e3:.4g} ms",
+        str(call.releases),
+        _percent(call.spread),
+        _percent(call.visible),
+        f"{call.alarms} of {call.pairs}",
+        one_line(f"{call.apart:.2%} {call.widest}"),
+    ]
 
 
 def _percent(share: float) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import click
-from rich.console import Console
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.project import Project
 from fa4_asv.history.toolchain import FLAVOURS
+from fa4_asv.record.tables import wide_console
 from fa4_asv.report.route_table import grids, page, pairs_of, render
 
 
@@ -52,8 +52,6 @@ def route(flavour: str | None, policy: str, as_json: bool, as_markdown: bool) ->
     if as_markdown:
         click.echo(page(grids(pairs)), nl=False)
         return
-    console = Console()
-    if not console.is_terminal:
-        console.width = 120  # a log is wider than the 80 columns that are guessed for it
+    console = wide_console()
     for grid in grids(pairs):
         render(grid, console)

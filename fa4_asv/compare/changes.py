@@ -8,7 +8,6 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.machine import NOGPU
@@ -16,20 +15,19 @@ from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.compare import policy
 from fa4_asv.compare.rows import Measured, Row, compare
 from fa4_asv.history.manifest import Manifest
-from fa4_asv.record.formatting import counted
-from fa4_asv.record.schema import Sidecar
+from fa4_asv.record.formatting import counted, moved, relative
+from fa4_asv.record.schema import Sidecar, package_changes
 from fa4_asv.record.store import all_pairs, series_of
+from fa4_asv.record.tables import print_table
+
+_HEADS = ("case", "metric", "before", "after", "change", "effect")
 
 
-def relative(row: Row) -> str:
-    """A change in percent, or words where a percentage says nothing."""
+def told(row: Row) -> str:
+    """A change in words: of states with the reason of the later one, else in percent."""
     if row.states:
         return " -> ".join(row.states) + (f": {row.whys[1]}" if row.whys[1] else "")
-    if not row.base:
-        return "new"
-    if not row.head:
-        return "gone"
-    return f"{row.head / row.base - 1:+.1%}"
+    return relative(row.base or 0.0, row.head or 0.0)
 
 
 @dataclass(frozen=True)
@@ -87,17 +85,8 @@ def _run_cases(record: Record) -> set[tuple[str, str]]:
 
 def toolchain_changes(before: Record, after: Record) -> list[str]:
     """Packages whose version differs, as "nvidia-cutlass-dsl 4.5.2 -> 4.6.0.dev0"."""
-    moved = package_changes(before.sidecar.toolchain.packages, after.sidecar.toolchain.packages)
-    return [f"{name} {old or '-'} -> {new or '-'}" for name, (old, new) in moved.items()]
-
-
-def package_changes(old: dict[str, str], new: dict[str, str]) -> dict[str, tuple[str, str]]:
-    """Packages whose version differs: both versions, "" on a side that lacks the package."""
-    return {
-        name: (old.get(name, ""), new.get(name, ""))
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name)
-    }
+    old, new = (one.sidecar.toolchain.packages for one in (before, after))
+    return moved(package_changes(old, new))
 
 
 def render(records: Sequence[Record], console: Console, limit: int = 12) -> None:
@@ -115,19 +104,17 @@ def render(records: Sequence[Record], console: Console, limit: int = 12) -> None
         )
         packages = toolchain_changes(before, after)
         console.print(f"  toolchain: {escape(', '.join(packages)) if packages else 'the same'}")
-        if not found:
-            continue
-        table = Table("case", "metric", "before", "after", "change", "effect")
-        table.columns[0].no_wrap = True  # a case's name is what a person types next
-        for column in table.columns[2:5]:
-            column.justify = "right"
-        for change in found[:limit]:
-            title = GROUPS[change.group].metrics[change.metric][1] if change.metric else "state"
-            sides = ["" if side is None else f"{side:,}" for side in (change.base, change.head)]
-            table.add_row(escape(change.case), title, *sides, escape(relative(change)), change.effect)
-        console.print(table)
-        if len(found) > limit:
-            console.print(f"  and {len(found) - limit} more (--limit)")
+        rows = [
+            [
+                change.case,
+                GROUPS[change.group].metrics[change.metric][1] if change.metric else "state",
+                *("" if side is None else f"{side:,}" for side in (change.base, change.head)),
+                told(change),
+                change.effect,
+            ]
+            for change in found
+        ]
+        print_table(console, _HEADS, rows, limit, numbers=range(2, 5), whole=0)
 
 
 def _count(found: policy.Count) -> str:
@@ -147,16 +134,10 @@ def render_figures(records: Sequence[Record], console: Console, limit: int = 16)
     ]
     if not shared:
         return
-    table = Table("arch", "kernel", *(escape(record.release) for record in records))
-    for column in table.columns[2:]:
-        column.justify = "right"
-    for case in shared[:limit]:
-        arch, _, kernel = case.partition("/")
-        table.add_row(arch, escape(kernel), *(_cell(group[case].figures) for group in groups))
+    rows = [[*case.split("/", 1), *(_cell(group[case].figures) for group in groups)] for case in shared]
+    heads = ["arch", "kernel", *(record.release for record in records)]
     console.print("SASS instructions of each kernel (and bytes spilled per thread):")
-    console.print(table)
-    if len(shared) > limit:
-        console.print(f"  and {len(shared) - limit} more kernels")
+    print_table(console, heads, rows, limit, range(2, len(heads)), more="more kernels")
 
 
 def _cell(figures: dict[str, int]) -> str:

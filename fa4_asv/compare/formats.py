@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from fa4_asv.base.escape import code, one_line
@@ -31,6 +30,7 @@ from fa4_asv.compare.words import (
 )
 from fa4_asv.record.formatting import counted
 from fa4_asv.record.schema import SUITE
+from fa4_asv.record.tables import markdown_row, print_table
 
 FORMAT = 1  # of the JSON form
 # GitHub takes 65,536 characters a comment; the rest is for what a workflow puts around it.
@@ -72,19 +72,24 @@ def _parts(found: Comparison) -> list[tuple[str, list[Row]]]:
 
 def table(heading: str, rows: Sequence[Row], console: Console, limit: int) -> None:
     """Print up to `limit` rows under a heading; nothing where there are none."""
-    if not rows or not limit:
-        return
-    shown = Table(*_COLUMNS, title=heading, title_justify="left", show_edge=False)
-    shown.columns[0].no_wrap = True  # a case's name is what a person types next
-    for column in shown.columns[2:5]:
-        column.justify = "right"
-    for line in map(line_of, rows[:limit]):
-        why = f"{line.reason}: {one_line(line.words, _WORDS)}" if line.words else line.reason
-        cells = (one_line(line.case), line.what, line.base, line.head, line.change, line.verdict, why)
-        shown.add_row(*map(Text, cells))
-    console.print(shown)
-    if len(rows) > limit:
-        console.print(f"  and {len(rows) - limit} more (--limit, or --format json)")
+    print_table(
+        console,
+        _COLUMNS,
+        [_line_cells(line_of(row), one_line) for row in rows],
+        limit,
+        numbers=range(2, 5),
+        whole=0,
+        more="more (--limit, or --format json)",
+        title=heading,
+        title_justify="left",
+        show_edge=False,
+    )
+
+
+def _line_cells(line: Line, inert: Callable[..., str]) -> tuple[str, ...]:
+    """A row's cells; `inert` makes other people's words harmless in the format."""
+    why = f"{line.reason}: {inert(line.words, _WORDS)}" if line.words else line.reason
+    return inert(line.case), line.what, line.base, line.head, line.change, line.verdict, why
 
 
 # Markdown
@@ -122,7 +127,7 @@ def _summary(found: Comparison) -> list[str]:
         "",
     ]
     lines += ["| figure | worse | better | neither |", "|---|---:|---:|---:|"]
-    lines += [f"| {name} | {worse} | {better} | {same} |" for name, worse, better, same in by_metric(found)]
+    lines += [markdown_row(map(str, cells)) for cells in by_metric(found)]
     lines += ["", f"- base {_origin(found.base)}", f"- head {_origin(found.head)}"]
     return [*lines, f"- toolchains: {found.rule}; differs: {code(packages(found), 2000)}", ""]
 
@@ -136,24 +141,19 @@ def _block(heading: str, rows: Sequence[Row], room: int, folded: bool) -> list[s
     """One table within `room` bytes, behind a fold or not."""
     tall = f"{heading}: {counted(len(rows), 'row')}"
     begin = ["<details>", f"<summary>{tall}</summary>", ""] if folded else [f"### {tall}", ""]
-    begin += [f"| {' | '.join(_COLUMNS)} |", "|---|---|---:|---:|---:|---|---|"]
+    begin += [markdown_row(_COLUMNS), "|---|---|---:|---:|---:|---|---|"]
     end = ["", "</details>", ""] if folded else [""]
     spare = room - _size([*begin, *end]) - 100
     shown: list[str] = []
-    for line in map(line_of, rows):
-        spare -= _size([_cells(line)])
+    for row in rows:
+        line = markdown_row(_line_cells(line_of(row), code))
+        spare -= _size([line])
         if spare < 0:
             break
-        shown.append(_cells(line))
+        shown.append(line)
     hidden = len(rows) - len(shown)
     tail = ["", f"{counted(hidden, 'more row')} left out for length."] if hidden else []
     return [*begin, *shown, *tail, *end]
-
-
-def _cells(line: Line) -> str:
-    why = line.reason + (f": {code(line.words, _WORDS)}" if line.words else "")
-    cells = (code(line.case), line.what, line.base, line.head, line.change, line.verdict, why)
-    return f"| {' | '.join(cells)} |"
 
 
 def _size(lines: Iterable[str]) -> int:

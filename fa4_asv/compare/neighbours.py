@@ -19,7 +19,7 @@ from fa4_asv.compare.policy import BETTER, WORSE
 from fa4_asv.compare.rows import Measured, Row, compare
 from fa4_asv.compare.sweeps import Pools, pools_of, sidecars_of
 from fa4_asv.history.manifest import Manifest
-from fa4_asv.record.turns import HISTORY
+from fa4_asv.record.turns import is_history
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def steps_of(
     found = [
         record
         for record in recorded(project.results, manifest, flavour, policy, machine)
-        if any(_is_history(name) and cases for name, cases in record.sidecar.groups.items())
+        if any(is_history(name) and cases for name, cases in record.sidecar.groups.items())
     ][-last:]
     if len(found) < 2:
         raise Fa4AsvError(
@@ -62,11 +62,7 @@ def steps_of(
 
 def rows_between(before: Record, after: Record, pools: Pools) -> tuple[Row, ...]:
     base, head = (Measured(one.sidecar.groups, one.versions, pools) for one in (before, after))
-    return tuple(row for row in compare(base, head, exact=False) if _is_history(row.group))
-
-
-def _is_history(group: str) -> bool:
-    return HISTORY in group.split("-")
+    return tuple(row for row in compare(base, head, exact=False) if is_history(row.group))
 
 
 def render_steps(steps: Sequence[Step], console: Console, limit: int) -> None:

@@ -11,12 +11,11 @@ from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import GROUPS
-from fa4_asv.compare.changes import package_changes
 from fa4_asv.compare.commits import Commit, Plan
 from fa4_asv.compare.policy import BETTER, WORSE
 from fa4_asv.compare.rows import Measured, Row, compare
 from fa4_asv.compare.sweeps import Pools, pools_of, sidecars_of
-from fa4_asv.record.schema import SUITE, Sidecar
+from fa4_asv.record.schema import SUITE, Sidecar, package_changes
 from fa4_asv.record.store import all_pairs, iter_results, sidecar_path, sound_pairs
 from fa4_asv.record.turns import is_of_a_sweep
 

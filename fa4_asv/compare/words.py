@@ -10,7 +10,7 @@ from fa4_asv.compare.policy import BETTER, NEITHER, WORSE, count_of
 from fa4_asv.compare.rows import CHANGED, Row
 from fa4_asv.compare.sides import Comparison, Side
 from fa4_asv.compare.verdicts import NOT_COMPARABLE
-from fa4_asv.record.formatting import counted
+from fa4_asv.record.formatting import counted, in_seconds, moved
 
 NEWS = ("newly broken", "newly unsupported", "newly working", "newly supported", "new", "gone")
 
@@ -49,10 +49,7 @@ def figure(row: Row, value: float | None) -> str:
         return ""
     if row.unit != "seconds":
         return f"{value:,.0f}" if value == int(value) else f"{value:.4g}"
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if value >= size:
-            return f"{value / size:.4g} {unit}"
-    return f"{value / 1e-9:.4g} ns"
+    return in_seconds(value) or f"{value * 1e9:.4g} ns"
 
 
 def change(row: Row) -> str:
@@ -113,8 +110,7 @@ def toolchain(side: Side) -> str:
 
 def packages(found: Comparison) -> str:
     """What differs between the two toolchains."""
-    moved = [f"{name} {old or '-'} -> {new or '-'}" for name, (old, new) in found.packages.items()]
-    return ", ".join(moved) or "nothing: every version is the same"
+    return ", ".join(moved(found.packages)) or "nothing: every version is the same"
 
 
 def others(found: Comparison) -> list[Row]:

@@ -6,17 +6,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from fa4_asv.base.escape import code, one_line, plain
 from fa4_asv.catalog.metrics import METRICS
 from fa4_asv.compare.rows import weight
 from fa4_asv.record.explanation import Culprit, Explanation, Side, Verdict
-from fa4_asv.record.formatting import counted
+from fa4_asv.record.formatting import counted, moved, shortened
+from fa4_asv.record.tables import markdown_head, markdown_row, print_table
 
 _HEADS = ("arch", "kernel", "figure", "before", "new source alone", "new toolchain alone", "after", "cause")
-_FILES = 12  # named; the rest are counted
+_FILES, _KERNELS = 12, 8  # named; the rest are counted
 _OPCODES = ("arch", "kernel", "instructions by role")
 
 
@@ -44,19 +44,18 @@ def summary(found: Explanation) -> str:
 def lines(found: Explanation) -> Iterator[tuple[str, str, str]]:
     """What differs, who did it, what could not be named: a label, words of others in one line, and kernels."""
     shown = [one_line(name.removeprefix("flash_attn/cute/")) for name in found.files]
-    more = f" and {len(shown) - _FILES} more" if len(shown) > _FILES else ""
-    yield "source:", ", ".join(shown[:_FILES]) + more if shown else "the same", ""
-    moved = [
-        f"{name} {old or '-'} -> {new or '-'}"
-        for name, (old, new) in found.packages.items()
-        # The parts of a package (-libs-...) move with it.
-        if not any(name.startswith(f"{o}-") and pair == (old, new) for o, pair in found.packages.items())
-    ]
-    yield "toolchain:", ", ".join(moved) if moved else "the same", ""
+    yield "source:", shortened(shown, _FILES) or "the same", ""
+    # The parts of a package (-libs-...) move with it.
+    packages = {
+        name: pair
+        for name, pair in found.packages.items()
+        if not any(name.startswith(f"{o}-") and pair == other for o, other in found.packages.items())
+    }
+    yield "toolchain:", ", ".join(moved(packages)) or "the same", ""
     for culprit in found.culprits:
-        yield "moved by", _culprit(culprit), _kernels(culprit.cases)
+        yield "moved by", _culprit(culprit), shortened(culprit.cases, _KERNELS, "kernels")
     for words, cases in reasons(found).items():
-        yield "said:", one_line(words, 600), _kernels(cases)
+        yield "said:", one_line(words, 600), shortened(cases, _KERNELS, "kernels")
     for note in found.notes:
         yield "note:", one_line(note, 600), ""
     for thread in found.threads:
@@ -65,13 +64,8 @@ def lines(found: Explanation) -> Iterator[tuple[str, str, str]]:
 
 def _culprit(culprit: Culprit) -> str:
     if culprit.kind == "package":
-        return f"{culprit.name} {culprit.before or '-'} -> {culprit.after or '-'}"
+        return moved({culprit.name: (culprit.before, culprit.after)})[0]
     return f"commit {culprit.commit[:10]} ({one_line(culprit.subject)})"
-
-
-def _kernels(cases: Sequence[str]) -> str:
-    most = 8
-    return ", ".join(cases[:most]) + (f" and {len(cases) - most} more kernels" if len(cases) > most else "")
 
 
 def rows(found: Explanation) -> list[tuple[str, ...]]:
@@ -124,28 +118,8 @@ def render(found: Explanation, console: Console, limit: int) -> None:
     console.print(Text(title(found), style="bold"), Text(summary(found)), sep=": ")
     for label, words, kernels in lines(found):
         console.print(Text(f"  {label} {words}" + (f": {kernels}" if kernels else "")))
-    _table(console, _HEADS, rows(found), limit, numbers=range(3, 7))
-    _table(console, _OPCODES, opcode_rows(found), limit)
-
-
-def _table(
-    console: Console,
-    heads: Sequence[str],
-    found: Sequence[Sequence[str]],
-    limit: int,
-    numbers: range = range(0),
-) -> None:
-    if not found or not limit:
-        return
-    table = Table(*heads)
-    table.columns[1].no_wrap = True  # a case's name is what a person types next
-    for index in numbers:
-        table.columns[index].justify = "right"
-    for row in found[:limit]:
-        table.add_row(*(Text(cell) for cell in row))
-    console.print(table)
-    if len(found) > limit:
-        console.print(f"  and {len(found) - limit} more (--limit)")
+    print_table(console, _HEADS, rows(found), limit, numbers=range(3, 7), whole=1)
+    print_table(console, _OPCODES, opcode_rows(found), limit, whole=1)
 
 
 def markdown(found: Explanation, limit: int) -> str:
@@ -163,9 +137,6 @@ def _markdown_table(
 ) -> list[str]:
     if not found or not limit:
         return []
-    rules = ["---:" if index in numbers else "---" for index in range(len(heads))]
-    text = [f"| {' | '.join(cells)} |" for cells in (heads, rules)]
-    text += [
-        f"| {plain(row[0])} | {code(row[1])} | {' | '.join(map(plain, row[2:]))} |" for row in found[:limit]
-    ]
+    text = markdown_head(heads, numbers)
+    text += [markdown_row([plain(row[0]), code(row[1]), *map(plain, row[2:])]) for row in found[:limit]]
     return text + ([f"\nand {len(found) - limit} more rows (--limit)"] if len(found) > limit else [])

@@ -18,7 +18,7 @@ from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.escape import one_line
 from fa4_asv.base.files import read_json, write_atomic
 from fa4_asv.catalog.metrics import METRICS
-from fa4_asv.record.schema import STATES, SUITE
+from fa4_asv.record.schema import STATES, SUITE, package_changes
 
 CAUSES = ("source", "toolchain", "both together", "either alone", "unknown")
 # A side explains a change when it alone gets within a tenth of it: of a change below 10, all of it.
@@ -102,9 +102,7 @@ class Explanation:
     @property
     def packages(self) -> dict[str, tuple[str, str]]:
         """Versions that differ, "" where a side lacks the package."""
-        old, new = self.base.packages, self.head.packages
-        names = sorted(old.keys() | new.keys())
-        return {n: (old.get(n, ""), new.get(n, "")) for n in names if old.get(n) != new.get(n)}
+        return package_changes(self.base.packages, self.head.packages)
 
     @property
     def file_name(self) -> str:

@@ -124,6 +124,12 @@ def toolchain_digest(flavour: str, packages: dict[str, str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
+def package_changes(old: dict[str, str], new: dict[str, str]) -> dict[str, tuple[str, str]]:
+    """Packages whose version differs: both versions, "" on a side that lacks the package."""
+    names = sorted(old.keys() | new.keys())
+    return {name: (old.get(name, ""), new.get(name, "")) for name in names if old.get(name) != new.get(name)}
+
+
 @dataclass(frozen=True)
 class Toolchain:
     """The versions behind a figure; `digest` is `toolchain_digest` of flavour and packages."""

@@ -16,7 +16,7 @@ from fa4_asv.report.model import Point
 from fa4_asv.report.multiples import short
 from fa4_asv.report.parts import Cell, Chart, Table
 from fa4_asv.report.parts import Row as TableRow
-from fa4_asv.report.run_time_cells import NAMES, NONE, named, origins_of, place, rate_words, state_of, times
+from fa4_asv.report.run_time_cells import NAMES, NONE, named, origins_of, place, state_of, times
 from fa4_asv.report.swept import (
     BACKWARD,
     FASTER,
@@ -94,7 +94,7 @@ def glances(one: Swept) -> list[Glance]:
             points = _spanned(one, call, max(origins.values(), key=len))
             chart = _chart(one, call, points, ("cudnn",), (300, 130))
             noise = one.noise_of(call)
-            seen = f"; seen from {noise.visible * 100:.1f}\xa0%" if noise and noise.freedom else ""
+            seen = f"; seen from {words.share(noise.visible, 1)}" if noise and noise.freedom else ""
             found.append(Glance(Cell(call.title, call.page(one.key.machine)), chart, call.words + seen))
     return found
 
@@ -196,8 +196,8 @@ def _call_lead(one: Swept, call: Call, origins: int) -> str:
     if noise is None or not noise.freedom:
         return f"No release has two processes, so the noise is unknown.{end}"
     return (
-        f"Two processes of a release differ by {noise.spread * 100:.2f}\xa0% (one standard deviation), so a change of "
-        f"{noise.visible * 100:.1f}\xa0% is told in {SEEN * 100:.0f}\xa0% of cases. False alarms: {noise.alarms} of {noise.pairs}.{end}"
+        f"Two processes of a release differ by {words.share(noise.spread, 2)} (one standard deviation), so a change of "
+        f"{words.share(noise.visible, 1)} is told in {words.share(SEEN, 0)} of cases. False alarms: {noise.alarms} of {noise.pairs}.{end}"
     )
 
 
@@ -229,7 +229,7 @@ def _history(one: Swept, call: Call, timeline: Timeline) -> Table:
                 named(point),
                 words.day(point.date),
                 words.seconds(seconds) if seconds else Cell(state_of(point, call), css="worse"),
-                rate_words(rate),
+                words.rate(rate),
                 *_verdict_cells(one, step, row, timeline),
                 *(times(beside(point, call, name)) for name in YARDSTICKS),
                 *([record.words.get("card", NONE)[:8] if record and seconds else NONE] if cards else []),

@@ -168,15 +168,11 @@ def broken_table(cards: Cards) -> Table | None:
     for key, group in groupby(cards.said, key=lambda one: one.key):
         said = list(group)
         for name in dict.fromkeys(name for one in said for name in one.broken):
-            for why, span in groupby(said, key=lambda one: one.broken.get(name, "")):
+            for why, group in groupby(said, key=lambda one: one.broken.get(name, "")):
                 if why:
-                    rows.append([_named(*name), f"broken, {key.machine}, {key.title}", _range([*span]), why])
+                    span = words.span([short(one.point.label) for one in group])
+                    rows.append([_named(*name), f"broken, {key.machine}, {key.title}", span, why])
     return Table("What is broken on a card", ["call", "state", "releases", "words"], rows) if rows else None
-
-
-def _range(said: Sequence[Said]) -> str:
-    names = [short(one.point.label) for one in said]
-    return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]} ({len(names)})"
 
 
 # A release's own page

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fa4_asv.catalog.benchmarks import GROUPS
-from fa4_asv.compare.changes import relative
+from fa4_asv.compare.changes import told
 from fa4_asv.history.manifest import Release
 from fa4_asv.report import words
 from fa4_asv.report.events import Event, Step, Timeline
@@ -125,7 +125,7 @@ def _event_row(event: Event) -> Row:
         (was, now), why = change.states, change.whys[1]
         cells: list[Cell | str] = [was, now + (f": {why}" if why else ""), "–"]
     else:
-        cells = [words.figure(change.base, unit), words.figure(change.head, unit), relative(change)]
+        cells = [words.figure(change.base, unit), words.figure(change.head, unit), told(change)]
     name = Cell(event.kernel, spoken=words.case_title(event.kernel) if change.group == "codegen" else "")
     return [
         name,

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fa4_asv.catalog.benchmarks import GROUPS
-from fa4_asv.compare.changes import exact_changes, package_changes
+from fa4_asv.compare.changes import exact_changes
 from fa4_asv.compare.policy import Count, count_of
 from fa4_asv.compare.rows import Row
 from fa4_asv.record.explanation import Explanation, Verdict
+from fa4_asv.record.schema import package_changes
 from fa4_asv.report import words
 from fa4_asv.report.model import Key, Model, Point, Series
 

@@ -149,7 +149,7 @@ def _table(title: str, cases: dict[str, CaseRecord], backward: bool, peak: float
                 name,
                 backend,
                 words.seconds(seconds) if seconds else record.state,
-                f"{rate:,.0f}" if rate and rate >= 10 else f"{rate:.2g}" if rate else "–",
+                words.rate(rate),
                 f"{rate / peak:.0%}" if rate and peak else "–",
                 _worst(record) or "–",
                 record.why or record.words.get("notes", ""),

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from fa4_asv.catalog.benchmarks import GROUPS, TORCHES
 from fa4_asv.catalog.kernels import ARCHES
-from fa4_asv.compare.changes import package_changes
 from fa4_asv.compare.policy import BETTER, NEITHER, UNCHANGED, WORSE, count_of, is_judged, overall
 from fa4_asv.record.formatting import counted
+from fa4_asv.record.schema import package_changes
 from fa4_asv.report import words
 from fa4_asv.report.events import UNEXPLAINED, Event, Step, Timeline
 from fa4_asv.report.model import Model, Point, Series

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from fa4_asv.base.escape import one_line, plain
 from fa4_asv.base.project import Project
@@ -17,6 +16,7 @@ from fa4_asv.compare.changes import recorded
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.history.toolchain import FLAVOURS
 from fa4_asv.record.schema import CaseRecord
+from fa4_asv.record.tables import markdown_head, markdown_row, print_table
 
 
 @dataclass(frozen=True)
@@ -164,13 +164,18 @@ def _reasons(pairs: Iterable[Pair], releases: Sequence[str]) -> list[tuple[str, 
 def render(grid: Grid, console: Console) -> None:
     """One grid for a terminal."""
     console.print(f"[bold]{escape(grid.title)}[/bold]")
-    table = Table("FA4", *(f"torch {torch}" for torch in grid.torches))
-    for release, cells in grid.rows:
-        table.add_row(escape(release), *(escape(cell.verdict) if cell else "" for cell in cells))
-    console.print(table)
+    print_table(console, _heads(grid), _cells(grid))
     for words, where in grid.reasons:
         console.print(f"  {one_line(words, 1000)}", markup=False, highlight=False)
         console.print(f"      {where}", markup=False, highlight=False)
+
+
+def _heads(grid: Grid) -> list[str]:
+    return ["FA4", *(f"torch {torch}" for torch in grid.torches)]
+
+
+def _cells(grid: Grid) -> list[list[str]]:
+    return [[release, *(cell.verdict if cell else "" for cell in cells)] for release, cells in grid.rows]
 
 
 _HEAD = """# Which PyTorch drives which FlashAttention-4
@@ -192,11 +197,8 @@ def markdown(found: Sequence[Grid]) -> str:
     lines = []
     for grid in found:
         lines += [f"## {plain(grid.title)}", ""]
-        lines.append("| FA4 | " + " | ".join(f"torch {torch}" for torch in grid.torches) + " |")
-        lines.append("|" + " --- |" * (len(grid.torches) + 1))
-        for release, cells in grid.rows:
-            words = [plain(cell.verdict) if cell else "" for cell in cells]
-            lines.append(f"| {plain(release)} | " + " | ".join(words) + " |")
+        lines += markdown_head(_heads(grid))
+        lines += [markdown_row(map(plain, cells)) for cells in _cells(grid)]
         lines.append("")
         lines += [f"- {plain(words)}<br>{plain(where)}" for words, where in grid.reasons]
         lines += [""] if grid.reasons else []

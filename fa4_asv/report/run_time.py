@@ -10,12 +10,12 @@ from itertools import groupby
 from statistics import fmean
 
 from fa4_asv.compare.along import CONFIDENCE, SEEN
-from fa4_asv.compare.changes import package_changes
 from fa4_asv.compare.false_alarms import rate_interval
 from fa4_asv.compare.noise import AGREED, agreement_among, classes_of, totals
 from fa4_asv.compare.policy import UNCHANGED, overall
 from fa4_asv.compare.verdicts import RELEVANT
 from fa4_asv.record.formatting import counted
+from fa4_asv.record.schema import package_changes
 from fa4_asv.record.turns import YARDSTICKS
 from fa4_asv.report import words
 from fa4_asv.report.call_history import Glance, glances
@@ -24,7 +24,7 @@ from fa4_asv.report.model import RELEASES, Point
 from fa4_asv.report.multiples import short
 from fa4_asv.report.parts import Cell, Table
 from fa4_asv.report.parts import Row as TableRow
-from fa4_asv.report.run_time_cells import NAMES, NONE, named, origins_of, rate_words, state_of, times
+from fa4_asv.report.run_time_cells import NAMES, NONE, named, origins_of, state_of, times
 from fa4_asv.report.swept import (
     BACKWARD,
     DIRECTIONS,
@@ -179,7 +179,7 @@ def _behind(one: Swept) -> Part:
     note = (
         f"Time over that of {newest}, the geometric mean over the calls that both have and over the releases of a row, between "
         f"which nothing was told: 1.05 takes 5\xa0% longer than {newest}. Coloured where it is further from 1 than the smallest change "
-        f"that is seen in {SEEN * 100:.0f}\xa0% of cases in the noisiest call of the class (last row)."
+        f"that is seen in {words.share(SEEN, 0)} of cases in the noisiest call of the class (last row)."
     )
     directions = [each for each in DIRECTIONS if one.of(each)] if len(one.points) > 1 else []
     tables = [_behind_table(one, each, _spans(one, each), "releases") for each in directions]
@@ -206,7 +206,7 @@ def _behind_table(one: Swept, direction: str, spans: Sequence[Sequence[Point]], 
         [_span(span), *(_ratio(one, span, calls, least[kind]) for kind, calls in every.items())]
         for span in reversed(spans)
     ]
-    seen = [NONE if math.isnan(share) else f"{share * 100:.1f}\xa0%" for share in least.values()]
+    seen = [NONE if math.isnan(share) else words.share(share, 1) for share in least.values()]
     rows.append(["seen from", *seen[:-1], ""])
     title = f"{direction}, {what}: time over that of {short(one.newest.label)}"
     return Table(title, ["", *every], rows, "dated")
@@ -249,7 +249,7 @@ def _calls(one: Swept) -> Part:
             [
                 Cell(call.title, call.page(one.key.machine)),
                 words.seconds(seconds) if seconds else state_of(point, call),
-                rate_words(rate),
+                words.rate(rate),
                 f"{rate / peak:.0%}" if rate and peak else NONE,
                 *(times(beside(point, call, name)) for name in YARDSTICKS),
                 *_noise_cells(one, call),
@@ -259,7 +259,7 @@ def _calls(one: Swept) -> Part:
     head += ["spread", "seen from", "false alarms"]
     note = (
         "Against cuDNN and FA2: their time over FA4's in the same round, median over the rounds; above 1 FA4 is faster. Spread: "
-        f"between two processes of a release. Seen from: a change that is told in {SEEN * 100:.0f}\xa0% of cases. False alarms: releases whose own two "
+        f"between two processes of a release. Seen from: a change that is told in {words.share(SEEN, 0)} of cases. False alarms: releases whose own two "
         "processes the rule tells apart, of how many."
     )
     table = Table(f"Every call in {point.label}", head, rows, "wide")
@@ -271,8 +271,8 @@ def _noise_cells(one: Swept, call: Call) -> list[str]:
     if noise is None or not noise.freedom:
         return [NONE] * 3
     return [
-        f"{noise.spread * 100:.2f}\xa0%",
-        f"{noise.visible * 100:.1f}\xa0%",
+        words.share(noise.spread, 2),
+        words.share(noise.visible, 1),
         f"{noise.alarms} of {noise.pairs}",
     ]
 
@@ -304,8 +304,8 @@ def _noise(one: Swept) -> Part:
         [
             each.title,
             str(each.calls),
-            f"{each.median * 100:.2f}\xa0%",
-            f"{each.p90 * 100:.2f}\xa0%",
+            words.share(each.median, 2),
+            words.share(each.p90, 2),
             f"{each.noticed} of {each.calls}",
             *_alarms(each.alarms, each.pairs),
         ]
@@ -327,11 +327,11 @@ def _alarms(alarms: int, pairs: int) -> list[str]:
     if not pairs:
         return [NONE] * 3
     low, high = rate_interval(alarms, pairs)
-    return [f"{alarms} of {pairs}", _share(alarms / pairs), f"{_share(low)} to {_share(high)}"]
-
-
-def _share(value: float) -> str:
-    return f"{value * 100:.1f}\xa0%"
+    return [
+        f"{alarms} of {pairs}",
+        words.share(alarms / pairs, 1),
+        f"{words.share(low, 1)} to {words.share(high, 1)}",
+    ]
 
 
 # Other cards
@@ -376,8 +376,8 @@ def _agreement(one: Swept, other: Swept) -> list[Table]:
         [
             each.title,
             str(each.ratios),
-            f"{each.median * 100:.2f}\xa0%",
-            f"{each.bound * 100:.2f}\xa0%",
+            words.share(each.median, 2),
+            words.share(each.bound, 2),
             ", ".join(
                 " ".join(name.replace("-history", "").replace("fa4/", "").split()[:2]) for name in each.beyond
             )
@@ -385,7 +385,7 @@ def _agreement(one: Swept, other: Swept) -> list[Table]:
         ]
         for each in agreement_among(mine, theirs, order)
     ]
-    head = ["calls", "ratios", "differ by, median", f"at most, in {AGREED * 100:.0f}\xa0%"]
+    head = ["calls", "ratios", "differ by, median", f"at most, in {words.share(AGREED, 0)}"]
     head.append("calls of which more than 5\xa0% of the ratios differ by more than 1\xa0%")
     title = f"Ratios of releases to the newest of both, on {one.key.machine} and {other.key.machine}"
     return [Table(title, head, rows, "wide")] if rows else []

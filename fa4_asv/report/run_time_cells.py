@@ -43,10 +43,6 @@ def state_of(point: Point, call: Call) -> str:
     return record.state if record else "not run"
 
 
-def rate_words(rate: float | None) -> str:
-    return NONE if not rate else f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
-
-
 def times(ratio: float | None) -> Cell:
     if ratio is None:
         return Cell(NONE, spoken="not timed")

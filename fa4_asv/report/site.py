@@ -30,7 +30,7 @@ from fa4_asv.report.model import Model, Point, load
 from fa4_asv.report.on_the_clock import on_the_clock
 from fa4_asv.report.overview import headline, largest, steps_table
 from fa4_asv.report.run_time import swept_page
-from fa4_asv.report.run_time_cells import page_of
+from fa4_asv.report.run_time_cells import page_of, place
 from fa4_asv.report.support import STATES, maps, route_tables
 from fa4_asv.report.swept import Swept, by_machine, first_of, sweeps_of
 from fa4_asv.report.totals import history
@@ -255,11 +255,7 @@ def _chronicle(model: Model, found: Timeline, cards: Cards, render: Any) -> Iter
 
 
 def _ends(step: Step) -> list[tuple[Point, str, str]]:
-    return [(point, _place(point), name) for point, name in ((step.after, "After"), (step.before, "Before"))]
-
-
-def _place(point: Point) -> str:
-    return f"releases/{point.release.version}.html" if point.release else words.upstream_commit(point.commit)
+    return [(point, place(point), name) for point, name in ((step.after, "After"), (step.before, "Before"))]
 
 
 def _metrics() -> list[tuple[str, list[tuple[str, str, bool]]]]:

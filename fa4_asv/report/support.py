@@ -56,7 +56,7 @@ def _map(arch: str, series: Sequence[Series], labels: Sequence[str]) -> Map:
     head = ["feature", *(short(label) for label in labels)]
     table = Table(f"What compiles for {arch}, by release", head, rows, "map")
     reasons: list[Row] = [
-        [words.case_title(name), state, _range(labels), why]
+        [words.case_title(name), state, words.span(labels), why]
         for (state, why), where in said.items()
         for name, labels in where.items()
     ]
@@ -78,7 +78,8 @@ def _lacking(arch: str, series: Sequence[Series]) -> list[Row]:
                 why = next((r.why for case, r in point.cases("codegen").items() if case.startswith(arch)), "")
                 said.setdefault((one.key.title, why), []).append(short(point.label))
     return [
-        ["every feature", f"unsupported, {title}", _range(found), why] for (title, why), found in said.items()
+        ["every feature", f"unsupported, {title}", words.span(found), why]
+        for (title, why), found in said.items()
     ]
 
 
@@ -96,10 +97,6 @@ def _cell(states: dict[str, str]) -> Cell:
     return Cell(
         "", spoken="; ".join(f"{title}: {STATES[state]}" for title, state in states.items()), css="partly"
     )
-
-
-def _range(labels: Sequence[str]) -> str:
-    return labels[0] if len(labels) == 1 else f"{labels[0]} to {labels[-1]} ({len(labels)})"
 
 
 def routes(series: Sequence[Series]) -> list[Grid]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timezone
 
 from fa4_asv.catalog.benchmarks import GROUPS
@@ -9,6 +10,7 @@ from fa4_asv.catalog.kernels import CASES, Case
 from fa4_asv.catalog.shapes import SdpaShape
 from fa4_asv.compare.rows import Row
 from fa4_asv.history.manifest import PROJECT, Release
+from fa4_asv.record.formatting import in_seconds
 
 UPSTREAM_URL = "https://github.com/Dao-AILab/flash-attention"
 PACKAGE_URL = f"https://pypi.org/project/{PROJECT}"
@@ -40,10 +42,8 @@ def figure(value: float | None, unit: str = "") -> str:
 def seconds(value: float) -> str:
     if not value:
         return "0\N{NO-BREAK SPACE}s"
-    for factor, unit in ((1.0, "s"), (1e3, "ms"), (1e6, "µs")):
-        if value * factor >= 1:
-            return f"{value * factor:.4g}\N{NO-BREAK SPACE}{unit}"
-    return f"{value * 1e6:.3g}\N{NO-BREAK SPACE}µs"
+    told = in_seconds(value, ("s", "ms", "µs")) or f"{value * 1e6:.3g} µs"
+    return told.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def percent(before: float, after: float) -> str:
@@ -124,6 +124,21 @@ def day(milliseconds: int) -> str:
 def file_name(text: str) -> str:
     """`text` as a part of a file's name: everything else than letters, digits, dots and dashes is "_"."""
     return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in text)
+
+
+def span(labels: Sequence[str]) -> str:
+    """Neighbouring releases in short: "b12", or "b12 to b19 (8)"."""
+    return labels[0] if len(labels) == 1 else f"{labels[0]} to {labels[-1]} ({len(labels)})"
+
+
+def share(value: float, digits: int) -> str:
+    """Such as "12.5 %"."""
+    return f"{value * 100:.{digits}f}\N{NO-BREAK SPACE}%"
+
+
+def rate(value: float | None) -> str:
+    """TFLOP/s; a dash where there are none."""
+    return "–" if not value else f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def package_page(release: Release) -> str:
