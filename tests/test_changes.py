@@ -13,7 +13,7 @@ from rich.console import Console
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.catalog.benchmarks import GROUPS
-from fa4_asv.compare.changes import changes_between, recorded, relative, render
+from fa4_asv.compare.changes import changes_between, recorded, render, told
 from fa4_asv.compare.rows import case_changes
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.record.schema import CaseRecord
@@ -57,7 +57,7 @@ def test_a_change_is_said_plainly():
     def change(metric, base, head):
         old, new = (CaseRecord("measured", figures={metric: value}) for value in (base, head))
         (row,) = case_changes(GROUPS["codegen"], "c", old, new)
-        return relative(row)
+        return told(row)
 
     assert change("spill_bytes", 0, 48) == "new"
     assert change("spill_bytes", 48, 0) == "gone"

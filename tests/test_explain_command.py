@@ -15,6 +15,7 @@ from fa4_asv.explain.pairs import _ask
 from fa4_asv.integrity.verify import verify
 from fa4_asv.measure.context import Context
 from fa4_asv.record.explanation import read_explanation
+from tests.support.contexts import a_context
 from tests.support.explain_fake import CASE, NEW, OLD, FakeShop, upstream
 from tests.support.explain_fake import synced as synced
 from tests.support.explain_fake import two as two
@@ -149,23 +150,7 @@ def process(tmp_path: Path, script: str) -> Path:
 
 @pytest.fixture
 def context(project) -> Context:
-    words = dict.fromkeys(
-        (
-            "machine",
-            "environment",
-            "commit",
-            "tree",
-            "release",
-            "policy",
-            "digest",
-            "source",
-            "spool",
-            "cuobjdump",
-            "nvdisasm",
-        ),
-        "x",
-    )
-    return Context(root=str(project.root), flavour="cu12", packages={}, **words)
+    return a_context(project.root, flavour="cu12")
 
 
 def test_the_process_that_compiles_answers_records(tmp_path, context):

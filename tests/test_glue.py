@@ -35,21 +35,13 @@ from fa4_asv.measure.kernels.worker import CompileTap
 from fa4_asv.measure.pool import Outcome
 from fa4_asv.record.schema import CaseRecord, Sidecar, Toolchain
 from fa4_asv.record.store import iter_results
+from tests.support.contexts import a_context
 from tests.support.real_checkout import ROOT
 
 
 def context(tmp_path, **changes) -> Context:
-    texts = ("environment", "tree", "digest", "source")
-    values = dict.fromkeys(texts, "x") | {"root": str(tmp_path), "spool": str(tmp_path / "spool")}
-    values |= {
-        "machine": "nogpu",
-        "commit": "c" * 40,
-        "release": "4.0.0b36",
-        "flavour": "cu13",
-        "policy": "day",
-    }
-    values |= {"packages": {}, "cuobjdump": "cuobjdump", "nvdisasm": "nvdisasm"}
-    return Context(**{**values, **changes})
+    known = {"machine": "nogpu", "release": "4.0.0b36", "policy": "day"}
+    return a_context(tmp_path, **{**known, "cuobjdump": "cuobjdump", "nvdisasm": "nvdisasm", **changes})
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from fa4_asv.measure.compile_time import collect as jit
 from fa4_asv.measure.compile_time.collect import Machine, measure_call, measure_import
 from fa4_asv.measure.compile_time.worker import counted_without_driver, in_a_child
 from fa4_asv.measure.context import Context
+from tests.support.contexts import a_context
 
 # Answers as the real worker does; the first argument says what it does when asked, the second counts starts,
 # the third counts calls.
@@ -88,9 +89,7 @@ def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def context(tmp_path: Path) -> Context:
-    names = ("root", "machine", "environment", "commit", "tree", "release", "policy", "digest", "source")
-    fields = dict.fromkeys((*names, "cuobjdump", "nvdisasm"), "")
-    return Context(**fields, spool=str(tmp_path / "spool"), flavour="cu13", packages={})
+    return a_context(tmp_path)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from fa4_asv.catalog.benchmarks import GROUPS, key_of
 from fa4_asv.measure.context import Context
 from fa4_asv.measure.runtime import collect as runtime
 from fa4_asv.measure.runtime.collect import next_record
+from tests.support.contexts import a_context
 
 GROUP = GROUPS["forward-cpu"]
 FIRST, SECOND = GROUP.cases[:2]
@@ -57,16 +58,7 @@ def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def context(tmp_path: Path) -> Context:
-    names = ("environment", "tree", "release", "policy", "digest", "source", "cuobjdump", "nvdisasm")
-    return Context(
-        **dict.fromkeys(names, "x"),
-        root=str(tmp_path),
-        spool=str(tmp_path / "spool"),
-        machine="box",
-        commit="c" * 40,
-        flavour="cu13",
-        packages={},
-    )
+    return a_context(tmp_path)
 
 
 @pytest.fixture

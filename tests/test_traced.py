@@ -18,6 +18,7 @@ from fa4_asv.measure.driver_stubs import target_environment
 from fa4_asv.measure.memory import collect as traced
 from fa4_asv.measure.memory.worker import Ledger, following, trace
 from fa4_asv.measure.pool import Outcome
+from tests.support.contexts import a_context
 
 KIB = 1024
 
@@ -178,9 +179,7 @@ def test_a_backward_counts_what_the_forward_left_and_tells_the_workspace():
 @pytest.fixture
 def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
     monkeypatch.setattr(core_locks, "lock_path", lambda: tmp_path / "test.lock")
-    names = ("machine", "environment", "commit", "tree", "release", "policy", "digest", "source")
-    fields = dict.fromkeys((*names, "spool", "cuobjdump", "nvdisasm"), "")
-    return Context(**fields, root=str(tmp_path), flavour="cu13", packages={})
+    return a_context(tmp_path)
 
 
 class Processes:

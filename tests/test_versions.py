@@ -21,21 +21,13 @@ from fa4_asv.measure.route import collect as route
 from fa4_asv.measure.runtime import collect as runtime
 from fa4_asv.record.schema import CaseRecord
 from tests.support import ROOT
+from tests.support.contexts import a_context
 
 
 @pytest.fixture
 def context(tmp_path: Path) -> Context:
-    names = ("machine", "environment", "commit", "tree", "release", "flavour", "policy", "digest")
-    return Context(
-        str(tmp_path),
-        **{name: f"a {name}" for name in names},
-        packages={},
-        source="",
-        spool=str(tmp_path / "spool"),
-        cuobjdump="",
-        nvdisasm="",
-        torches={"2.13.0": sys.executable},
-    )
+    own = {name: f"a {name}" for name in ("tree", "flavour", "digest", "environment", "machine", "commit")}
+    return a_context(tmp_path, torches={"2.13.0": sys.executable}, **own)
 
 
 def told_to_asv(group: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:

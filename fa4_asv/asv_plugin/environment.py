@@ -22,11 +22,11 @@ from fa4_asv.asv_plugin.base_environments import Bases
 from fa4_asv.asv_plugin.repo import branches_here
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import write_atomic
-from fa4_asv.base.machine import ANY_PYTHON, NOGPU, find_tool, python_tag
+from fa4_asv.base.machine import ANY_PYTHON, NOGPU, python_tag
 from fa4_asv.base.project import Project
 from fa4_asv.history.source import Source, lay_source, refuse_shadow
 from fa4_asv.history.toolchain import Lock, Policy, UnsupportedFlavour, install
-from fa4_asv.measure.context import VARIABLE, Context
+from fa4_asv.measure.context import VARIABLE, Context, context_of
 
 
 def environment_name(flavour: str, policy: str) -> str:
@@ -139,21 +139,15 @@ class Fa4Environment(environment.Environment):  # type: ignore[misc]
         self, source: Source, lock: Lock | None, unsupported: str, torches: dict[str, str]
     ) -> Context:
         spool = self._project_files.work / "spool" / str(self._owner) / f"{source.commit[:12]}-{self.name}"
-        return Context(
-            root=str(self._project_files.root),
+        return context_of(
+            self._project_files.root,
+            source,
+            lock,
             machine=selection.machine(),
             environment=self.name,
-            commit=source.commit,
-            tree=source.tree,
-            release=source.release,
             flavour=self._flavour,
             policy=self._policy.name,
-            digest=lock.digest if lock else "",
-            packages=lock.packages if lock else {},
-            source=str(source.folder),
             spool=str(spool),
-            cuobjdump=find_tool("cuobjdump") or "cuobjdump",
-            nvdisasm=find_tool("nvdisasm") or "nvdisasm",
             unsupported=unsupported,
             terminal=selection.terminal(),
             select=selection.benchmarks(),

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.machine import NOGPU, find_tool
+from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import Case, key_of
 from fa4_asv.history.source import Source, refuse_shadow
 from fa4_asv.history.toolchain import Lock, install
-from fa4_asv.measure.context import VARIABLE, Context
+from fa4_asv.measure.context import VARIABLE, Context, context_of
 from fa4_asv.measure.kernels.collect import known
 from fa4_asv.record.schema import Records, records_from_json
 
@@ -44,7 +44,17 @@ class Workshop:
         if not cases:
             return {}
         lock = Lock(Path(_POLICY), self.flavour, _POLICY, packages)
-        context = self._context(source, lock)
+        context = context_of(
+            self.project.root,
+            source,
+            lock,
+            machine=NOGPU,
+            environment=_POLICY,
+            flavour=self.flavour,
+            policy=_POLICY,
+            spool="",
+            terminal=self.terminal,
+        )
         found, missing = known(context, cases)
         if missing:
             calls = [case for case in cases if key_of(case) not in found]
@@ -52,25 +62,6 @@ class Workshop:
             refuse_shadow(python, source.folder)
             found |= _ask(python, context, calls)
         return {key: found[key] for key in map(key_of, cases)}
-
-    def _context(self, source: Source, lock: Lock) -> Context:
-        return Context(
-            root=str(self.project.root),
-            machine=NOGPU,
-            environment=_POLICY,
-            commit=source.commit,
-            tree=source.tree,
-            release=source.release,
-            flavour=self.flavour,
-            policy=_POLICY,
-            digest=lock.digest,
-            packages=lock.packages,
-            source=str(source.folder),
-            spool="",
-            cuobjdump=find_tool("cuobjdump") or "cuobjdump",
-            nvdisasm=find_tool("nvdisasm") or "nvdisasm",
-            terminal=self.terminal,
-        )
 
 
 def _ask(python: Path, context: Context, cases: Sequence[Case]) -> Records:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
 
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.machine import find_tool
 
 VARIABLE = "FA4_ASV_CONTEXT"
 
@@ -41,6 +44,44 @@ class Context:
 
     def dump(self) -> str:
         return json.dumps(asdict(self))
+
+
+class _Source(Protocol):
+    """As history.source has it, which this package does not know."""
+
+    @property
+    def commit(self) -> str: ...
+    @property
+    def tree(self) -> str: ...
+    @property
+    def release(self) -> str: ...
+    @property
+    def folder(self) -> Path: ...
+
+
+class _Lock(Protocol):
+    """As history.toolchain has it."""
+
+    @property
+    def digest(self) -> str: ...
+    @property
+    def packages(self) -> dict[str, str]: ...
+
+
+def context_of(root: Path, source: _Source, lock: _Lock | None, **others: Any) -> Context:
+    """Of a source and its toolchain (None: it has none of this flavour) below a checkout's `root`; `others` are fields."""
+    return Context(
+        root=str(root),
+        commit=source.commit,
+        tree=source.tree,
+        release=source.release,
+        source=str(source.folder),
+        digest=lock.digest if lock else "",
+        packages=lock.packages if lock else {},
+        cuobjdump=find_tool("cuobjdump") or "cuobjdump",
+        nvdisasm=find_tool("nvdisasm") or "nvdisasm",
+        **others,
+    )
 
 
 def current() -> Context:

@@ -21,6 +21,7 @@ from fa4_asv.measure.runtime import sampling, timing
 from fa4_asv.measure.runtime import worker as runtime_worker
 from fa4_asv.measure.runtime.collect import next_record
 from fa4_asv.record.schema import CaseRecord
+from tests.support.contexts import a_context
 from tests.support.mutants import MUTANTS, lay
 
 FORWARD, BACKWARD = False, True
@@ -31,17 +32,7 @@ _STANDIN = ("flash_attn", "cutlass")
 
 def context(root: Path, *cases: Case) -> Context:
     """A context that selects these cases."""
-    names = ("environment", "tree", "release", "policy", "digest", "source", "cuobjdump", "nvdisasm")
-    return Context(
-        **dict.fromkeys(names, "x"),
-        root=str(root),
-        spool=str(root / "spool"),
-        machine="box",
-        commit="c" * 40,
-        flavour="cu13",
-        packages={},
-        select=[re.escape(str(case)) for case in cases],
-    )
+    return a_context(root, select=[re.escape(str(case)) for case in cases])
 
 
 def forget() -> None:
