@@ -6,8 +6,11 @@ process starts. Used by the workers only; torch and the DSL are handed in by the
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TextIO
@@ -50,6 +53,13 @@ def open_answers(*keep: str) -> TextIO:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     return answers
+
+
+def serve(answers: TextIO, answer: Callable[[Any], Any]) -> None:
+    """Say that this process is ready; then a line of JSON for each line of JSON, until there are no more."""
+    answers.write(json.dumps({"ready": True}) + "\n")
+    for line in sys.stdin:
+        answers.write(json.dumps(answer(json.loads(line))) + "\n")
 
 
 def forget_personal_settings(*more: str) -> None:

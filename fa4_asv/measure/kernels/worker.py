@@ -11,9 +11,7 @@ for (SM count, current stream) is answered for the target SKU.
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,7 +19,7 @@ from typing import Any
 
 from fa4_asv.catalog.kernels import CALLS
 from fa4_asv.measure.compile_stubs import CompileStub, without_driver
-from fa4_asv.measure.driver_stubs import describe, open_answers, stand_in_for_the_driver
+from fa4_asv.measure.driver_stubs import describe, open_answers, serve, stand_in_for_the_driver
 from fa4_asv.measure.fake_calls import make_call
 from fa4_asv.measure.source_lines import remember_source_lines
 
@@ -97,9 +95,7 @@ def main() -> None:
     cute.compile = CompileStub(cute.compile, tap)
     from flash_attn.cute import interface
 
-    answers.write(json.dumps({"ready": True}) + "\n")
-    for line in sys.stdin:
-        job = json.loads(line)
+    def answer(job: dict[str, Any]) -> dict[str, Any]:
         tap.start(Path(job["into"]))
         clear_compiled(interface, job["around"])
         error = None
@@ -108,7 +104,9 @@ def main() -> None:
                 make_call(torch, interface, CALLS[job["call"]])
         except Exception as caught:
             error = describe(caught)
-        answers.write(json.dumps({"kernels": tap.kernels, "error": error}) + "\n")
+        return {"kernels": tap.kernels, "error": error}
+
+    serve(answers, answer)
 
 
 if __name__ == "__main__":

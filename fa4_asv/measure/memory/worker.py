@@ -10,13 +10,11 @@ CUDA operator of torch takes for itself while it runs is not seen.
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import Any
 
 from fa4_asv.catalog.shapes import SdpaShape
 from fa4_asv.measure.compile_stubs import CompileStub, compile_nothing
-from fa4_asv.measure.driver_stubs import describe, open_answers, stand_in_for_the_driver
+from fa4_asv.measure.driver_stubs import describe, open_answers, serve, stand_in_for_the_driver
 from fa4_asv.measure.fake_calls import call_on, fake_inputs
 from fa4_asv.measure.memory.tracker import Ledger, following
 
@@ -55,16 +53,16 @@ def main() -> None:
         torch, interface = _import_fa4()
     except Exception as caught:  # said once a case; dying would import once a case
         broken = describe(caught)
-    answers.write(json.dumps({"ready": True}) + "\n")
-    for line in sys.stdin:
-        job = json.loads(line)
-        answer: dict[str, Any] = {"error": broken}
-        if not broken:
-            try:
-                answer |= trace(torch, interface, job["backward"], SdpaShape(**job["shape"]))
-            except Exception as caught:
-                answer["error"] = describe(caught)
-        answers.write(json.dumps(answer) + "\n")
+
+    def answer(job: dict[str, Any]) -> dict[str, Any]:
+        if broken:
+            return {"error": broken}
+        try:
+            return {"error": None, **trace(torch, interface, job["backward"], SdpaShape(**job["shape"]))}
+        except Exception as caught:
+            return {"error": describe(caught)}
+
+    serve(answers, answer)
 
 
 if __name__ == "__main__":

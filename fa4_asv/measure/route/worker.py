@@ -14,13 +14,11 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-import json
-import sys
 from typing import Any
 
 from fa4_asv.catalog.shapes import SdpaShape
 from fa4_asv.measure.compile_stubs import CompileStub, compile_nothing
-from fa4_asv.measure.driver_stubs import open_answers, stand_in_for_the_driver
+from fa4_asv.measure.driver_stubs import open_answers, serve, stand_in_for_the_driver
 from fa4_asv.measure.route.checks import CHECKS, Answer, Attention, Seen, run_checks
 
 _FORWARD, _BACKWARD = "_scaled_dot_product_flash_attention", "_scaled_dot_product_flash_attention_backward"
@@ -171,12 +169,12 @@ def main() -> None:
     # torch's adapter refuses to serve a machine without a GPU; fake tensors then must not look for one.
     torch.cuda.is_available = lambda: True
     fake_tensor.init_gpu_context = lambda *_: None
-    answers.write(json.dumps({"ready": True}) + "\n")
-    for _ in sys.stdin:
+
+    def answer(_: Any) -> dict[str, Any]:
         broken = run_checks(TorchDriver(torch, fake_tensor.FakeTensorMode))
-        answers.write(
-            json.dumps({"torch": torch.__version__, "broken": broken, "checks": len(CHECKS)}) + "\n"
-        )
+        return {"torch": torch.__version__, "broken": broken, "checks": len(CHECKS)}
+
+    serve(answers, answer)
 
 
 if __name__ == "__main__":
