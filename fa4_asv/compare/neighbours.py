@@ -16,7 +16,7 @@ from fa4_asv.base.project import Project
 from fa4_asv.compare.changes import Record, recorded, toolchain_changes
 from fa4_asv.compare.formats import row_json, table
 from fa4_asv.compare.policy import BETTER, WORSE
-from fa4_asv.compare.rows import Measured, Row, compare
+from fa4_asv.compare.rows import Measured, Row, compare, of_effect
 from fa4_asv.compare.sweeps import Pools, pools_of, sidecars_of
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.record.turns import is_history
@@ -33,10 +33,6 @@ class Step:
     @property
     def counts(self) -> Counter[str]:
         return Counter(row.verdict for row in self.rows)
-
-    def of_effect(self, effect: str) -> list[Row]:
-        """The rows of one effect, the furthest apart first."""
-        return sorted((row for row in self.rows if row.effect == effect), key=lambda row: -row.weight)
 
 
 def steps_of(
@@ -73,8 +69,8 @@ def render_steps(steps: Sequence[Step], console: Console, limit: int) -> None:
         console.print(Text(f"{names}: {counts}", style="bold"))
         packages = toolchain_changes(step.before, step.after)
         console.print(Text(f"  toolchain: {', '.join(packages) or 'the same'}"))
-        table("Worse", step.of_effect(WORSE), console, limit)
-        table("Better", step.of_effect(BETTER), console, limit)
+        table("Worse", of_effect(step.rows, WORSE), console, limit)
+        table("Better", of_effect(step.rows, BETTER), console, limit)
         rest = [row for row in step.rows if not row.effect and row.verdict != "same"]
         table("Not told; docs/verdicts.md says what to do", rest, console, limit)
 

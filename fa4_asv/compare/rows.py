@@ -118,6 +118,11 @@ def case_changes(group: Group, case: str, old: CaseRecord, new: CaseRecord) -> l
     return [row for row in rows if row.has_changed]
 
 
+def of_effect(rows: Iterable[Row], effect: str) -> list[Row]:
+    """The rows of one effect, the furthest apart first."""
+    return sorted((row for row in rows if row.effect == effect), key=lambda row: -row.weight)
+
+
 def _in_order(group: Group, cases: Iterable[str]) -> list[str]:
     known = {"/".join(case): index for index, case in enumerate(group.cases)}
     return sorted(cases, key=lambda case: (known.get(case, len(known)), case))

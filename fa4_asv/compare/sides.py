@@ -13,7 +13,7 @@ from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.compare.commits import Commit, Plan
 from fa4_asv.compare.policy import BETTER, WORSE
-from fa4_asv.compare.rows import Measured, Row, compare
+from fa4_asv.compare.rows import Measured, Row, compare, of_effect
 from fa4_asv.compare.sweeps import Pools, pools_of, sidecars_of
 from fa4_asv.record.schema import SUITE, Sidecar, package_changes
 from fa4_asv.record.store import all_pairs, iter_results, sidecar_path, sound_pairs
@@ -46,15 +46,11 @@ class Comparison:
 
     @property
     def worse(self) -> list[Row]:
-        return self._effect(WORSE)
+        return of_effect(self.rows, WORSE)
 
     @property
     def better(self) -> list[Row]:
-        return self._effect(BETTER)
-
-    def _effect(self, effect: str) -> list[Row]:
-        """The rows of one effect, the furthest apart first."""
-        return sorted((row for row in self.rows if row.effect == effect), key=lambda row: -row.weight)
+        return of_effect(self.rows, BETTER)
 
     @property
     def counts(self) -> Counter[str]:

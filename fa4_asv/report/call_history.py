@@ -13,7 +13,7 @@ from fa4_asv.report.charts import Line, lines
 from fa4_asv.report.events import Timeline
 from fa4_asv.report.machines import tflops
 from fa4_asv.report.model import Point
-from fa4_asv.report.multiples import short
+from fa4_asv.report.multiples import short, spoken_line
 from fa4_asv.report.parts import Cell, Chart, Table
 from fa4_asv.report.parts import Row as TableRow
 from fa4_asv.report.run_time_cells import NAMES, NONE, named, origins_of, place, state_of, times
@@ -133,8 +133,10 @@ def _chart(
     form: Callable[[float], str] = (lambda value: f"{value:.3f}") if relative else words.seconds
     newest = short(points[-1].label)
     title = f"time over that of {newest}" if relative else "seconds"
-    spoken = f"{call.title}, {title}, {short(points[0].label)} to {newest}. {_spoken(drawn, points, form)}"
-    return Chart(title, lines([short(point.label) for point in points], drawn, spoken, form, size))
+    labels = [point.label for point in points]
+    told = [spoken_line(line, labels, form, extremes=False) for line in drawn]
+    spoken = f"{call.title}, {title}, {short(points[0].label)} to {newest}. {'; '.join(filter(None, told))}"
+    return Chart(title, lines(list(map(short, labels)), drawn, spoken, form, size))
 
 
 def _relative(one: Swept, call: Call, points: Sequence[Point]) -> list[float | None]:
@@ -148,23 +150,6 @@ def _verdict_at(one: Swept, point: Point, call: Call) -> str:
     step = one.step_to(point.commit)
     row = step.rows.get(call) if step else None
     return row.verdict if row else ""
-
-
-def _spoken(drawn: Sequence[Line], points: Sequence[Point], form: Callable[[float], str]) -> str:
-    said = []
-    for line in drawn:
-        known = [
-            (short(point.label), value)
-            for point, value in zip(points, line.values, strict=True)
-            if value is not None
-        ]
-        if line.marks:
-            said.append(f"{line.name} in {', '.join(label for label, _ in known)}")
-        elif known:
-            said.append(
-                f"{line.name}: {form(known[0][1])} in {known[0][0]}, {form(known[-1][1])} in {known[-1][0]}"
-            )
-    return "; ".join(said)
 
 
 # A call

@@ -16,7 +16,6 @@ from fa4_asv.report.overview import steps_table
 from fa4_asv.report.parts import Cell, Row, Table
 
 _SHOWN = ("codegen", "memory", "growth", "route")
-_COMPILER = "nvidia-cutlass-dsl"
 
 
 @dataclass(frozen=True)
@@ -143,7 +142,7 @@ def releases_table(model: Model, timeline: Timeline) -> Table:
         found = model.of_release(release.version)
         steps = timeline.of(release.version)
         days = (point.record.sidecar.toolchain.packages for one, point in found if one.key.policy == "day")
-        compilers = dict.fromkeys(packages[_COMPILER] for packages in days if _COMPILER in packages)
+        compilers = dict.fromkeys(packages[words.COMPILER] for packages in days if words.COMPILER in packages)
         rows.append(
             [
                 Cell(release.version, f"releases/{release.version}.html", anchor=release.commit),
@@ -159,7 +158,7 @@ def releases_table(model: Model, timeline: Timeline) -> Table:
     head = [
         "release",
         "date",
-        _COMPILER,
+        words.COMPILER,
         "kernels and calls changed",
         "package",
         "upstream",
@@ -184,12 +183,14 @@ def commits_table(model: Model) -> Table | None:
             Cell(point.commit[:12], words.upstream_commit(point.commit), anchor=point.commit),
             words.day(point.date),
             Cell(point.subject, css="message"),
-            point.record.sidecar.toolchain.packages.get(_COMPILER, "–"),
+            point.record.sidecar.toolchain.packages.get(words.COMPILER, "–"),
             ", ".join(series),
         ]
         for point, series in ordered
     ]
-    return Table("Upstream commits with a record", ["commit", "date", "message", _COMPILER, "series"], rows)
+    return Table(
+        "Upstream commits with a record", ["commit", "date", "message", words.COMPILER, "series"], rows
+    )
 
 
 def step_title(step: Step) -> str:

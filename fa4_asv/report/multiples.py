@@ -87,19 +87,23 @@ def chart(of: str, title: str, labels: Sequence[str], drawn: Sequence[Line], uni
     def form(value: float) -> str:
         return words.figure(value, unit if unit in ("bytes", "seconds") else "")
 
-    spoken = "; ".join(filter(None, (_spoken(line, labels, form) for line in drawn)))
+    spoken = "; ".join(filter(None, (spoken_line(line, labels, form) for line in drawn)))
     svg = lines([short(label) for label in labels], drawn, f"{of}. {spoken}", form)
     return Chart(title, svg)
 
 
-def _spoken(line: Line, labels: Sequence[str], form: Callable[[float], str]) -> str:
-    """A line in words: where it starts, where it ends, and between which figures it lies."""
+def spoken_line(
+    line: Line, labels: Sequence[str], form: Callable[[float], str], extremes: bool = True
+) -> str:
+    """A line in words: where it starts, where it ends, and (`extremes`) between which figures it lies; of marks where."""
     known = [(label, value) for label, value in zip(labels, line.values, strict=True) if value is not None]
+    if line.marks:
+        return f"{line.name} in {', '.join(short(label) for label, _ in known)}"
     if not known:
         return ""
     low, high = min(value for _, value in known), max(value for _, value in known)
     ends = f"{form(known[0][1])} in {short(known[0][0])}, {form(known[-1][1])} in {short(known[-1][0])}"
-    return f"{line.name}: {ends}, between {form(low)} and {form(high)}"
+    return f"{line.name}: {ends}" + (f", between {form(low)} and {form(high)}" if extremes else "")
 
 
 def memory(series: Sequence[Series]) -> list[Section]:

@@ -42,7 +42,6 @@ from fa4_asv.report.swept import (
     speed,
 )
 
-_COMPILER = "nvidia-cutlass-dsl"
 _QUIET = Cell("·", css="same", spoken="no change told")
 
 
@@ -117,7 +116,7 @@ def _changed_table(one: Swept, direction: str) -> Table:
     if quiet:
         name = f"{'the other ' if rows else ''}{quiet}"
         rows.append([Cell(name), "", *([_QUIET] * len(kinds)), ""])
-    return Table(f"{direction}, against the one before", ["", "date", *kinds, _COMPILER], rows, "dated")
+    return Table(f"{direction}, against the one before", ["", "date", *kinds, words.COMPILER], rows, "dated")
 
 
 def _told_cell(one: Swept, rows: Rows, calls: Sequence[Call]) -> Cell:
@@ -142,10 +141,10 @@ def _told_cell(one: Swept, rows: Rows, calls: Sequence[Call]) -> Cell:
 def _compiler(step: ClockStep) -> str:
     old, new = (point.record.sidecar.toolchain.packages for point in (step.before, step.after))
     moved = package_changes(old, new)
-    if _COMPILER in moved:
-        was, now = moved[_COMPILER]
+    if words.COMPILER in moved:
+        was, now = moved[words.COMPILER]
         return f"{was or 'absent'} → {now or 'absent'}"
-    return new.get(_COMPILER, NONE) + ("; others moved" if moved else "")
+    return new.get(words.COMPILER, NONE) + ("; others moved" if moved else "")
 
 
 def _verdicts(one: Swept) -> Table:
@@ -162,7 +161,9 @@ def _verdicts(one: Swept) -> Table:
         rows.append(
             [named(step.after), short(step.before.label), words.day(step.after.date), *cells, _compiler(step)]
         )
-    return Table("Every release: calls by verdict", ["", "against", "date", *names, _COMPILER], rows, "dated")
+    return Table(
+        "Every release: calls by verdict", ["", "against", "date", *names, words.COMPILER], rows, "dated"
+    )
 
 
 def _effect_of(step: ClockStep, verdict: str) -> str:

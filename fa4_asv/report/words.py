@@ -21,8 +21,8 @@ _ROLES = {
     "post_dq": "postprocess of dQ",
     "post_dkv": "postprocess of dK, dV",
 }
-_COMPILER = "nvidia-cutlass-dsl"
-_FIRST = (_COMPILER, "quack-kernels", "apache-tvm-ffi")
+COMPILER = "nvidia-cutlass-dsl"
+_FIRST = (COMPILER, "quack-kernels", "apache-tvm-ffi")
 _STEPS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -159,8 +159,8 @@ def upstream_commit(commit: str) -> str:
 def packages(moved: dict[str, tuple[str, str]], limit: int = 3) -> list[str]:
     """Packages that moved, the compiler and what shapes the kernels first; its parts only where it stayed."""
     names = sorted(moved, key=lambda name: (_rank(name), name))
-    if _COMPILER in moved:
-        names = [name for name in names if name == _COMPILER or not name.startswith(_COMPILER)]
+    if COMPILER in moved:
+        names = [name for name in names if name == COMPILER or not name.startswith(COMPILER)]
     told = [f"{name} {moved[name][0] or 'absent'} → {moved[name][1] or 'absent'}" for name in names[:limit]]
     return told + ([f"{len(names) - limit} more"] if len(names) > limit else [])
 
