@@ -16,9 +16,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from fa4_asv.measure import pool  # noqa: E402
+from fa4_asv.measure import cached_jobs, pool  # noqa: E402
 from fa4_asv.measure.pool import Job, Outcome  # noqa: E402
-from fa4_asv.measure.runtime import collect as runtime  # noqa: E402
 from fa4_asv.measure.runtime import worker as runtime_worker  # noqa: E402
 from tests.support import ROOT  # noqa: E402
 from tests.support.standin_runs import D64, D128, FULL  # noqa: E402
@@ -62,7 +61,7 @@ def processes(runner, monkeypatch) -> list[list[tuple[str, str]]]:
         raise _Killed(words)
 
     monkeypatch.setattr(pool, "Worker", Simulated)
-    monkeypatch.setattr(runtime, "run_jobs", pool.run_jobs)
+    monkeypatch.setattr(cached_jobs, "run_jobs", pool.run_jobs)
     monkeypatch.setattr(time, "sleep", lambda _: end("timed out after 300 s and was killed"))
     monkeypatch.setattr(
         os, "kill", lambda _, number: end(f"the process was killed by {Signals(number).name}")
@@ -132,7 +131,7 @@ def test_mutant_hangs_behind_others(costs_itself):
 
 @pytest.mark.slow
 def test_so_it_is_with_real_processes(runner, monkeypatch):
-    monkeypatch.setattr(runtime, "run_jobs", pool.run_jobs)
+    monkeypatch.setattr(cached_jobs, "run_jobs", pool.run_jobs)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("FA4_ASV_OTHERS", "1000")
     monkeypatch.setenv("PYTHONPATH", f"{runner.folder / 'illegal_access'}:{ROOT}")

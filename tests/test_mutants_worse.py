@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 
 from fa4_asv.catalog.shapes import SHAPES  # noqa: E402
 from fa4_asv.compare.verdicts import Round, verdict  # noqa: E402
-from fa4_asv.measure import pool  # noqa: E402
+from fa4_asv.measure import cached_jobs, pool  # noqa: E402
 from fa4_asv.measure.runtime import collect as runtime  # noqa: E402
 from fa4_asv.measure.runtime import timing  # noqa: E402
 from fa4_asv.measure.runtime import worker as runtime_worker  # noqa: E402
@@ -57,7 +57,7 @@ def test_mutant_fewer_gradients(runner, caught):
 @pytest.fixture
 def real_process(runner, monkeypatch):
     """The worker as `asv run` has it, in a process of its own."""
-    monkeypatch.setattr(runtime, "run_jobs", pool.run_jobs)
+    monkeypatch.setattr(cached_jobs, "run_jobs", pool.run_jobs)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
     def ask(name: str, backward: bool, shape: str, patience: float) -> str:

@@ -7,12 +7,13 @@ milliseconds. What is broken is never kept: a full disk or a missing tool is no 
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from fa4_asv.base.core_locks import shared
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.catalog.benchmarks import GROUPS, Case, key_of
+from fa4_asv.catalog.benchmarks import GROUPS, Case
 from fa4_asv.measure.context import Context
 from fa4_asv.measure.pool import Job, Outcome, run_jobs
 from fa4_asv.measure.progress import progress
@@ -57,21 +58,34 @@ def run_and_cache(
     verb: str = "asked",
 ) -> Records:
     """Run `jobs`, whose keys are those of what was asked; `records_of` makes records of an outcome, which are kept."""
-    records: Records = {}
-    asked = {job.key: tuple(job.key.split("/")) for job in jobs}
-    ended = []
 
-    def finished(outcome: Outcome) -> None:
-        case = asked[outcome.key]
+    def kept(outcome: Outcome) -> Records:
+        case = tuple(outcome.key.split("/"))
         found = records_of(case, outcome)
         write_cache(cache_path(context, group, *case), found)
-        records.update(found)
-        ended.append(case)
-        progress(context, f"{verb} {len(ended)}/{len(jobs)}, last {key_of(case)}")
+        return found
+
+    with shared(lambda words: progress(context, words)):
+        return run(context, jobs, processes, kept, verb)
+
+
+def run(
+    context: Context,
+    jobs: Sequence[Job],
+    processes: int,
+    records_of: Callable[[Outcome], Records],
+    verb: str,
+) -> Records:
+    """The records of all jobs, with a line of progress; whoever calls has the lock that it needs."""
+    records: Records = {}
+    ended = itertools.count(1)
+
+    def finished(outcome: Outcome) -> None:
+        records.update(records_of(outcome))
+        progress(context, f"{verb} {next(ended)}/{len(jobs)}, last {outcome.key}")
 
     try:
-        with shared(lambda words: progress(context, words)):
-            run_jobs(jobs, processes, finished)
+        run_jobs(jobs, processes, finished)
     finally:
         progress(context, "")
     return records

@@ -14,9 +14,9 @@ import pytest
 
 from fa4_asv.base import core_locks
 from fa4_asv.catalog.benchmarks import GROUPS, Case
+from fa4_asv.measure import cached_jobs
 from fa4_asv.measure.context import Context
 from fa4_asv.measure.pool import Outcome
-from fa4_asv.measure.runtime import collect as runtime
 from fa4_asv.measure.runtime import sampling, timing
 from fa4_asv.measure.runtime import worker as runtime_worker
 from fa4_asv.measure.runtime.collect import next_record
@@ -105,7 +105,7 @@ def quick(call: Any, timer: Any, control: Any = None, compiles: Any = lambda: 0)
 def runner_of(torch: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Runner:
     """A Runner in this process, on one thread."""
     runner = Runner(torch, folder, monkeypatch)
-    monkeypatch.setattr(runtime, "run_jobs", runner.run_jobs)
+    monkeypatch.setattr(cached_jobs, "run_jobs", runner.run_jobs)
     monkeypatch.setattr(runtime_worker, "measure", quick)
     return runner
 

@@ -21,10 +21,10 @@ from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import only_one, read_json, write_atomic
 from fa4_asv.catalog.benchmarks import GROUPS, Case, Group, key_of, traced_call
 from fa4_asv.measure.benchmark_api import sampled
-from fa4_asv.measure.cached_jobs import failure
+from fa4_asv.measure.cached_jobs import failure, run
 from fa4_asv.measure.context import Context
 from fa4_asv.measure.memory.collect import measure as measure_traced
-from fa4_asv.measure.pool import Job, Outcome, cores, run_jobs
+from fa4_asv.measure.pool import Job, Outcome, cores
 from fa4_asv.measure.progress import progress
 from fa4_asv.measure.runtime import journal, kernel_cache
 from fa4_asv.measure.runtime.fatal import is_out_of_memory
@@ -103,7 +103,6 @@ def collect(context: Context, group: Group, command: tuple[str, ...] = _WORKER) 
         for key, record in _ask(context, group, left, command).items():
             words = guarded[key].words if key in guarded else {}
             records[key] = replace(record, words=words | record.words)
-        progress(context, "")
     return beside_traced(context, group, records) if "untraced_bytes" in group.metrics else records
 
 
@@ -138,7 +137,6 @@ def _ask(
     processes: int = 1,
 ) -> Records:
     """What worker processes answer to `what` of each case; that is the group's own question where none is given."""
-    answers: Records = {}
     surroundings = environment(context)
     jobs = [
         Job(key, payload_of(group, case, what), command, surroundings, CASE_TIMEOUT, again=True)
@@ -146,12 +144,10 @@ def _ask(
     ]
     asked = {job.key: job.payload for job in jobs}
 
-    def finished(outcome: Outcome) -> None:
-        answers[outcome.key] = _record(context, group.name, outcome, asked[outcome.key])
-        progress(context, f"{what or group.what}: {len(answers)} of {len(jobs)}")
+    def records_of(outcome: Outcome) -> Records:
+        return {outcome.key: _record(context, group.name, outcome, asked[outcome.key])}
 
-    run_jobs(jobs, processes, finished)
-    return answers
+    return run(context, jobs, processes, records_of, what or group.what)
 
 
 def _beside(group: Group) -> int:
