@@ -166,6 +166,21 @@ def test_colliding_dump_names_cannot_mix_kernels(tmp_path):
     assert _kernel_of(CASES["bwd_post_dq_d128"], first) == first[0]
 
 
+def test_what_is_compiled_with_options_is_taken_as_well(tmp_path):
+    class Real:
+        attribute = "the real one's"
+
+        def __getitem__(self, options):
+            return lambda kernel: (tmp_path / f"{options}.cubin").write_bytes(options.encode())
+
+    tap = CompileTap(tmp_path)
+    compile_function = CompileStub(Real(), tap)["opt"]
+    tap.start(tmp_path / "later than the options were chosen")
+    compile_function(FlashAttentionBackwardPostprocess())
+    assert len(tap.kernels) == 1 and (tap.into / "00.cubin").read_bytes() == b"opt"
+    assert CompileStub(Real(), tap).attribute == "the real one's"
+
+
 def test_only_a_missing_driver_is_forgiven_and_only_after_a_cubin(tmp_path):
     class CudaDriverDependencyError(Exception):
         pass
