@@ -24,7 +24,7 @@ from fa4_asv.cli import audit as command
 from fa4_asv.cli import run
 from fa4_asv.integrity.audit import EXACT, PER_DRAW, Draws, chance, record_differs
 from fa4_asv.integrity.verify import verify
-from fa4_asv.measure.cache import cache_path
+from fa4_asv.measure.cached_jobs import cache_path
 from fa4_asv.measure.context import Context
 from fa4_asv.record.explanation import decide
 from fa4_asv.record.schema import CaseRecord, Sidecar

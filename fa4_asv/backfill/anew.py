@@ -18,12 +18,12 @@ from pathlib import Path
 from fa4_asv.base.core_locks import shared
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.escape import one_line
-from fa4_asv.base.machine import NOGPU, find_tool
+from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.project import Project
 from fa4_asv.history.source import Source, lay_source, refuse_shadow
 from fa4_asv.history.toolchain import Lock, install, read_lock
-from fa4_asv.measure.context import VARIABLE, Context
-from fa4_asv.record.schema import CaseRecord, Sidecar
+from fa4_asv.measure.context import VARIABLE, Context, context_of
+from fa4_asv.record.schema import CaseRecord, Sidecar, records_from_json
 
 Records = dict[str, dict[str, CaseRecord]]  # by group and case
 _POLICY = "audit"  # of no series
@@ -53,21 +53,15 @@ class Anew:
 
     def _context(self, source: Source, lock: Lock, scratch: str, torches: dict[str, str]) -> Context:
         """`scratch` stands for the checkout, so that its cache of figures is empty."""
-        return Context(
-            root=scratch,
+        return context_of(
+            Path(scratch),
+            source,
+            lock,
             machine=NOGPU,
             environment=_POLICY,
-            commit=source.commit,
-            tree=source.tree,
-            release=source.release,
             flavour=lock.flavour,
             policy=_POLICY,
-            digest=lock.digest,
-            packages=lock.packages,
-            source=str(source.folder),
             spool="",
-            cuobjdump=find_tool("cuobjdump") or "cuobjdump",
-            nvdisasm=find_tool("nvdisasm") or "nvdisasm",
             terminal=self.terminal,
             torches=torches,
         )
@@ -116,9 +110,7 @@ def _records(answer: str, words: str, code: int, cases: Mapping[str, Sequence[st
     with suppress(ValueError, KeyError, TypeError):
         for line in answer.splitlines():
             said = json.loads(line)
-            found[said["group"]] = {
-                key: CaseRecord.from_json(value) for key, value in said["records"].items()
-            }
+            found[said["group"]] = records_from_json(said["records"])
     for group, keys in cases.items():
         if not set(keys) <= found.get(group, {}).keys():
             last = words.strip().splitlines()[-1:] or [f"exit code {code}"]

@@ -15,6 +15,7 @@ from fa4_asv.measure.kernels import collect as kernels
 from fa4_asv.measure.memory import collect as memory
 from fa4_asv.measure.pool import die_with_parent
 from fa4_asv.measure.route import collect as route
+from fa4_asv.record.schema import records_to_json
 
 MEASURES: dict[str, Measure] = {
     "codegen": kernels.measure,
@@ -29,8 +30,7 @@ def main() -> None:
     context = current()
     for group, cases in json.load(sys.stdin).items():
         records = MEASURES[group](context, [tuple(case) for case in cases])
-        answer = {"group": group, "records": {key: record.to_json() for key, record in records.items()}}
-        print(json.dumps(answer), flush=True)
+        print(json.dumps({"group": group, "records": records_to_json(records)}), flush=True)
 
 
 if __name__ == "__main__":
