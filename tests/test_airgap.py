@@ -365,6 +365,9 @@ def test_a_newer_project_is_laid_over_the_old_and_figures_stay(
     contents.write_project(checkout, packed)
     assert there(packed, work, "exec", "-o", str(output), "--", "true").returncode == 0
     assert (work / "checkout" / "new.py").exists()
+    code = "import pynvml, sys; print(pynvml.__file__)"
+    told = there(packed, work, "exec", "--", sys.executable, "-c", code)
+    assert told.stdout.strip() == str(work / "checkout" / "pynvml.py"), told.stderr
     assert [(laid / name).read_text() for name in ("a.json", "b.json", "new.json")] == [
         "recorded here, extended there",
         "recorded here later",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 import sys
 from importlib.util import find_spec
 
+import pynvml
 import pytest
 
 from fa4_asv.base.errors import Fa4AsvError
@@ -182,46 +182,65 @@ def test_a_call_that_waits_for_the_card_is_told():
 
 
 class Nvml:
-    """The driver's library as far as it is read; it has nothing that sets."""
+    """The module pynvml as far as it is read; it has nothing that sets."""
 
-    figures = {"PowerUsage": 412_500, "CurrentClocksThrottleReasons": 0x24}
+    NVMLError = pynvml.NVMLError
+    NVML_CLOCK_SM, NVML_TEMPERATURE_GPU = pynvml.NVML_CLOCK_SM, pynvml.NVML_TEMPERATURE_GPU
 
-    def nvmlInit_v2(self):
-        return 0
+    def nvmlInit(self):
+        pass
 
-    def nvmlDeviceGetHandleByUUID(self, uuid, card):
-        return 0 if uuid.value == b"GPU-1" else 6
+    def nvmlDeviceGetHandleByUUID(self, uuid):
+        if uuid != "GPU-1":
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        return "card"
 
-    def __getattr__(self, name):
-        def ask(card, *arguments):
-            figure = {"ClockInfo": 1980, "Temperature": None} | self.figures
-            value = figure[name.removeprefix("nvmlDeviceGet")]
-            if value is None:
-                return 3
-            arguments[-1]._obj.value = value
-            return 0
+    def nvmlDeviceGetPowerUsage(self, card):
+        return 412_500
 
-        return ask
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, card):
+        return 0x24
+
+    def nvmlDeviceGetClockInfo(self, card, kind):
+        return {pynvml.NVML_CLOCK_SM: 1980}[kind]
+
+    def nvmlDeviceGetTemperature(self, card, sensor):
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
 
 
 def test_nvml_is_read():
     assert NvmlReader(Nvml(), "GPU-1")() == Reading(1980.0, 412.5, None, "software thermal slowdown", True)
-    with pytest.raises(Fa4AsvError, match=r"nvmlDeviceGetHandleByUUID\(GPU-2\) answered 6"):
+    with pytest.raises(pynvml.NVMLError, match="Not Found"):
         NvmlReader(Nvml(), "GPU-2")
 
 
-def test_nvidia_smi_is_the_fallback(tmp_path, monkeypatch):
-    def missing(name):
-        raise OSError(f"{name}: cannot open shared object file")
+def test_nvmls_module_has_all_that_is_asked_of_it():
+    """The stand-in above is no proof of the real module's names."""
+    asked = [name for name in vars(Nvml) if name.startswith(("nvml", "NVML_"))]
+    assert len(asked) == 8 and all(hasattr(pynvml, name) for name in asked)
 
-    monkeypatch.setattr(ctypes, "CDLL", missing)
+
+def test_without_pynvml_one_line_says_what_to_do(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    with pytest.raises(Fa4AsvError, match="no pynvml; `pip install nvidia-ml-py`") as refused:
+        clock_reader("1")
+    assert "\n" not in str(refused.value)
+
+
+def test_nvidia_smi_is_the_fallback(tmp_path, monkeypatch):
+    def missing():
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", missing)
     program = tmp_path / "nvidia-smi"
     program.write_text(f'#!{sys.executable}\nprint("1755, [N/A], 61, 0x0000000000000044")\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     assert clock_reader("1")() == Reading(1755.0, None, 61.0, "hardware thermal slowdown", True)
     program.write_text(f'#!{sys.executable}\nprint("No devices were found")\n')
-    with pytest.raises(Fa4AsvError, match="no clocks of card GPU-1: .*cannot open.*No devices were found"):
+    with pytest.raises(
+        Fa4AsvError, match="no clocks of card GPU-1: .*Shared Library Not Found.*No devices were found"
+    ):
         clock_reader("1")
     with pytest.raises(Fa4AsvError, match="nvidia-smi: "):
         SmiReader("GPU-1", str(tmp_path / "none"))()

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +89,15 @@ def requirements_of(project: Project) -> Path:
 
 
 def write_project(project: Project, folder: Path) -> None:
-    """The committed project and airgap.py, apart from the parts: they change more often. Raises Fa4AsvError."""
+    """The committed project and airgap.py, apart from the parts: they change more often. Raises Fa4AsvError.
+
+    With it goes pynvml, one file of Python: the checkout is on the path of every process there, and a pack that was made
+    before the suite needed it lacks it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     aside = folder / f".{PROJECT}"
-    command = ["git", "archive", "--format", "tar.gz", "--output", str(aside.resolve()), "HEAD"]
+    beside = [f"--add-file={found.origin}"] if (found := find_spec("pynvml")) and found.origin else []
+    command = ["git", "archive", "--format", "tar.gz", *beside, "--output", str(aside.resolve()), "HEAD"]
     done = subprocess.run(command, cwd=project.root, capture_output=True, text=True)
     if done.returncode:
         raise Fa4AsvError(f"git archive failed: {' '.join(done.stderr.split()) or 'no words'}")

@@ -1,13 +1,13 @@
 """The card's state beside a sample: SM clock, power, temperature and why it is held back. Only ever read.
 
 NVML comes with every driver and answers within a millisecond, so that a reading falls into the burst that it
-describes; it is called directly. nvidia-smi, 50 times slower, is the fallback. Nothing here sets a clock, a
-power limit or a mode.
+describes; NVIDIA's own module pynvml (nvidia-ml-py) asks it. nvidia-smi, 50 times slower, is the fallback where the
+driver's library does not answer. Nothing here sets a clock, a power limit or a mode.
 """
 
 from __future__ import annotations
 
-import ctypes
+import importlib
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,8 +27,6 @@ REASONS = {
     0x40: "hardware thermal slowdown",
     0x80: "hardware power brake",
 }
-_LIBRARY = "libnvidia-ml.so.1"
-_CLOCK_SM, _TEMPERATURE_GPU = 1, 0  # nvmlClockType_t, nvmlTemperatureSensors_t
 _SMI_FIELDS = "clocks.sm,power.draw,temperature.gpu,clocks_throttle_reasons.active"
 _SMI_TIMEOUT = 10.0
 
@@ -60,13 +58,14 @@ def reasons_in_words(bits: int) -> str:
 def clock_reader(uuid: str) -> ClockReader:
     """A reader of the card with this UUID, with or without "GPU-" before it (torch leaves it out).
 
-    By UUID, since CUDA_VISIBLE_DEVICES renumbers cards for CUDA alone. Raises Fa4AsvError where neither
-    NVML nor nvidia-smi answers: a time without clocks cannot be told from a throttled one.
+    By UUID, since CUDA_VISIBLE_DEVICES renumbers cards for CUDA alone. Raises Fa4AsvError without pynvml, and where
+    neither NVML nor nvidia-smi answers: a time without clocks cannot be told from a throttled one.
     """
     uuid = uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
+    nvml = _pynvml()
     try:
-        return NvmlReader(ctypes.CDLL(_LIBRARY), uuid)
-    except (OSError, AttributeError, Fa4AsvError) as error:
+        return NvmlReader(nvml, uuid)
+    except nvml.NVMLError as error:
         reader = SmiReader(uuid)
         try:
             reader()
@@ -75,37 +74,41 @@ def clock_reader(uuid: str) -> ClockReader:
         return reader
 
 
-class NvmlReader:
-    """Through the driver's own library; `library` is a ctypes handle of it, or a stand-in."""
+def _pynvml() -> Any:
+    try:
+        return importlib.import_module("pynvml")  # by name: most machines that import this file have no card
+    except ImportError:
+        raise Fa4AsvError(
+            "no clocks: this Python has no pynvml; `pip install nvidia-ml-py` into the environment that holds torch, "
+            "or write the project of the pack anew (`fa4-asv pack --project-only`)"
+        ) from None
 
-    def __init__(self, library: Any, uuid: str) -> None:
-        self._library = library
-        self._card = ctypes.c_void_p()
-        _check(library.nvmlInit_v2(), "nvmlInit_v2")
-        found = library.nvmlDeviceGetHandleByUUID(ctypes.c_char_p(uuid.encode()), ctypes.byref(self._card))
-        _check(found, f"nvmlDeviceGetHandleByUUID({uuid})")
+
+class NvmlReader:
+    """Through the driver's own library; `nvml` is the module pynvml, or a stand-in. Raises its NVMLError."""
+
+    def __init__(self, nvml: Any, uuid: str) -> None:
+        self._nvml = nvml
+        nvml.nvmlInit()
+        self._card = nvml.nvmlDeviceGetHandleByUUID(uuid)
 
     def __call__(self) -> Reading:
-        milliwatts = self._ask("nvmlDeviceGetPowerUsage")
-        reasons = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons", kind=ctypes.c_ulonglong)
+        milliwatts = self._ask("PowerUsage")
+        reasons = self._ask("CurrentClocksThrottleReasons") or 0
         return Reading(
-            sm_mhz=self._ask("nvmlDeviceGetClockInfo", _CLOCK_SM),
+            sm_mhz=self._ask("ClockInfo", self._nvml.NVML_CLOCK_SM),
             watts=None if milliwatts is None else milliwatts / 1000,
-            celsius=self._ask("nvmlDeviceGetTemperature", _TEMPERATURE_GPU),
-            throttled=reasons_in_words(reasons or 0),
-            capped=bool((reasons or 0) & POWER_CAP),
+            celsius=self._ask("Temperature", self._nvml.NVML_TEMPERATURE_GPU),
+            throttled=reasons_in_words(reasons),
+            capped=bool(reasons & POWER_CAP),
         )
 
-    def _ask(self, name: str, *arguments: int, kind: Any = ctypes.c_uint) -> int | None:
+    def _ask(self, name: str, *arguments: int) -> int | None:
         """One figure; None where this card does not tell it."""
-        value = kind()
-        failed = getattr(self._library, name)(self._card, *arguments, ctypes.byref(value))
-        return None if failed else int(value.value)
-
-
-def _check(code: int, name: str) -> None:
-    if code:
-        raise Fa4AsvError(f"{name} answered {code}")
+        try:
+            return int(getattr(self._nvml, f"nvmlDeviceGet{name}")(self._card, *arguments))
+        except self._nvml.NVMLError:
+            return None
 
 
 class SmiReader:
