@@ -32,7 +32,8 @@ from fa4_asv.backfill.tasks import (
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.project import Project
-from fa4_asv.history.toolchain import FLAVOURS, Policy
+from fa4_asv.catalog.flavours import FLAVOURS, PLAIN
+from fa4_asv.history.toolchain import Policy
 from fa4_asv.measure.pool import cores
 from fa4_asv.record.store import read_sidecar
 
@@ -44,7 +45,7 @@ _NODE_WORK = "~/.cache/fa4_asv"  # of whoever runs the node's Ray
 @click.option("--missing", "_missing", is_flag=True, help="What results/ lacks (the default).")
 @click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Each Nth commit only.")
 @click.option("--bench", "-b", multiple=True, metavar="REGEX", help="Benchmarks, as asv's --bench.")
-@click.option("--flavour", type=click.Choice(FLAVOURS), multiple=True, help="Default: cu13, then cu12.")
+@click.option("--flavour", type=click.Choice(tuple(FLAVOURS)), multiple=True, help="Default: cu13, then cu12, then plain (kernels only).")
 @click.option("--machine", "-m", default=NOGPU, show_default=True, help="Machine name in results/.")
 @click.option(
     "--environment", "-E", default="", metavar="SPEC", help="As asv's --environment, such as fa4:same."
@@ -109,7 +110,7 @@ def backfill(
     wish = Wish(
         machine,
         Policy.from_environment().name,
-        flavour or ("cu13", "cu12"),
+        flavour or (("cu13", "cu12", PLAIN) if machine == NOGPU else ("cu13", "cu12")),
         bench,
         retry_broken,
         torches_here(project, environment),

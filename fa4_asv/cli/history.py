@@ -15,13 +15,14 @@ from rich.table import Table
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.project import Project
+from fa4_asv.catalog.flavours import FLAVOURS, INSTALLED, PLAIN
 from fa4_asv.history.branches import Branch, sync_branches
 from fa4_asv.history.manifest import Manifest, Release
 from fa4_asv.history.registry import Registry
 from fa4_asv.history.repository import NO_HISTORY, branches, commit_date, has_history
 from fa4_asv.history.source import lay_source
 from fa4_asv.history.sync import sync as run_sync
-from fa4_asv.history.toolchain import FLAVOURS, Policy, UnsupportedFlavour, read_lock
+from fa4_asv.history.toolchain import Policy, UnsupportedFlavour, read_lock
 
 
 @click.group()
@@ -124,7 +125,7 @@ def _words(branch: Branch) -> str:
 
 
 @history.command()
-@click.option("--flavour", "flavours", type=click.Choice(FLAVOURS), multiple=True, default=FLAVOURS)
+@click.option("--flavour", "flavours", type=click.Choice(tuple(FLAVOURS)), multiple=True, default=(*INSTALLED, PLAIN))
 def lock(flavours: tuple[str, ...]) -> None:
     """Resolve the toolchain of the day for every release that has no lock file yet.
 
@@ -198,7 +199,7 @@ def list_releases(as_json: bool) -> None:
 def _toolchains(project: Project, release: Release) -> dict[str, dict[str, str]]:
     """Locked packages by flavour, of the policy "day"; a flavour never resolved here is absent."""
     found = {}
-    for flavour in FLAVOURS:
+    for flavour in INSTALLED:
         path = project.locks / "day" / flavour / f"{release.version}.txt"
         if path.is_file():
             found[flavour] = read_lock(path, flavour, "day").packages

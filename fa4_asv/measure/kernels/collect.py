@@ -10,20 +10,22 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from fa4_asv.base.core_locks import shared
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.catalog.flavours import AS_CU12, PLAIN, without_torch
 from fa4_asv.catalog.kernels import CASES, Case
 from fa4_asv.measure.cache import cache_path, read_cache, write_cache
 from fa4_asv.measure.context import Context
 from fa4_asv.measure.driver_stubs import target_environment
+from fa4_asv.measure.kernels.asked import reached
 from fa4_asv.measure.kernels.cubin import Cubin, read_cubin
 from fa4_asv.measure.pool import Job, Outcome, cores, run_jobs
 from fa4_asv.measure.progress import progress
-from fa4_asv.record.schema import CaseRecord
+from fa4_asv.record.schema import CaseRecord, toolchain_digest
 
 # A kernel takes 1-9 s, four times that under the oldest DSLs; a call has up to four kernels.
 CALL_TIMEOUT = 180.0
@@ -41,6 +43,9 @@ def measure(context: Context, wanted: Sequence[tuple[str, ...]], processes: int 
     in the next run.
     """
     records, missing = known(context, wanted)
+    if missing and context.flavour == PLAIN:
+        taken, missing = _as_cu12(context, missing, processes or cores())
+        records |= taken
     if missing:
         records |= _compile(context, missing, processes or cores())
     return {key: records[key] for key in (f"{arch}/{name}" for arch, name in wanted)}
@@ -57,6 +62,30 @@ def known(context: Context, wanted: Sequence[tuple[str, ...]]) -> tuple[Records,
         else:
             records |= cached
     return records, missing
+
+
+def _as_cu12(
+    context: Context, calls: Sequence[tuple[str, str]], processes: int
+) -> tuple[Records, list[tuple[str, str]]]:
+    """Records of the calls that torch's CUDA does not reach, which are cu12's and say so; and the other calls."""
+    other = reached(context, calls, processes)
+    same = [pair for pair in calls if pair not in other]
+    packages = without_torch(context.packages)
+    cu12 = replace(context, flavour="cu12", packages=packages, digest=toolchain_digest("cu12", packages))
+    cases = [(arch, name) for arch, call in same for name in _cases_of(call)]
+    taken = {key: _marked(record) for key, record in measure(cu12, cases, processes).items()}
+    for arch, call in same:
+        found = {key: taken[key] for key in (f"{arch}/{name}" for name in _cases_of(call))}
+        write_cache(cache_path(context, "codegen", arch, call), found)
+    return taken, [pair for pair in calls if pair in other]
+
+
+def _marked(record: CaseRecord) -> CaseRecord:
+    return replace(record, why=AS_CU12) if record.state == "measured" else record
+
+
+def _cases_of(call: str) -> list[str]:
+    return [case.name for case in CASES.values() if case.call.name == call]
 
 
 def _compile(context: Context, calls: Sequence[tuple[str, str]], processes: int) -> Records:
@@ -83,7 +112,7 @@ def _compile(context: Context, calls: Sequence[tuple[str, str]], processes: int)
             f"{arch}/{call}",
             {"call": call, "into": str(scratch / arch / call), "around": call in _WITH_AROUND},
             command,
-            (*target_environment(arch, context.flavour), *keep),
+            (*target_environment(arch, context.flavour, context.torch_cuda), *keep),
             CALL_TIMEOUT,
         )
         for arch, call in sorted(calls)

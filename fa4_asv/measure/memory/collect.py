@@ -96,7 +96,7 @@ def _trace_arch(context: Context, arch: str, names: Sequence[str]) -> Records:
         progress(context, f"traced {len(records)}/{len(names)} cases of {arch}")
 
     command = (sys.executable, "-m", "fa4_asv.measure.memory.worker")
-    environment = target_environment(arch, context.flavour)
+    environment = target_environment(arch, context.flavour, context.torch_cuda)
     jobs = [
         Job(name, {"backward": backward, "shape": asdict(shape)}, command, environment, CASE_TIMEOUT)
         for name in names
