@@ -59,7 +59,7 @@ def test_totals_of_both_flavours_are_over_the_same_kernels_or_absent(project):
         one for one in history(model, timeline(model, [])) if one.anchor == "total-sm_100-spill_bytes"
     )
     assert panel.title == "Bytes spilled a thread, 2 kernels of sm_100 together"
-    assert panel.table.head == ["release", "cu13", "cu12"]
+    assert panel.table.head == ["release", "cu13", "cu12 (torch on CUDA 12)"]
     assert panel.table.rows == [["b1", "116", "–"], ["b2", "116", "116"]]
 
 
@@ -87,7 +87,10 @@ def test_what_moved_most_tells_a_release_once_an_architecture(project):
         write_pair(project, two, kernels(sm_100__fwd_d128_full=spilling(16)), flavour=flavour)
         write_pair(project, three, kernels(sm_100__fwd_d128_full=spilling(spill)), flavour=flavour)
     rows = largest(timeline(model_of(project), [])).rows
-    assert [(row[0].text, row[1]) for row in rows] == [("b3", "cu12"), ("b2", "cu12")]
+    assert [(row[0].text, row[1]) for row in rows] == [
+        ("b3", "cu12 (torch on CUDA 12)"),
+        ("b2", "cu12 (torch on CUDA 12)"),
+    ]
 
 
 def route(**broken: int) -> Groups:

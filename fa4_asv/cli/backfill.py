@@ -45,7 +45,12 @@ _NODE_WORK = "~/.cache/fa4_asv"  # of whoever runs the node's Ray
 @click.option("--missing", "_missing", is_flag=True, help="What results/ lacks (the default).")
 @click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Each Nth commit only.")
 @click.option("--bench", "-b", multiple=True, metavar="REGEX", help="Benchmarks, as asv's --bench.")
-@click.option("--flavour", type=click.Choice(tuple(FLAVOURS)), multiple=True, help="Default: cu13, then cu12, then plain (kernels only).")
+@click.option(
+    "--flavour",
+    type=click.Choice(tuple(FLAVOURS)),
+    multiple=True,
+    help="Default: cu13, then cu12, then plain (kernels only).",
+)
 @click.option("--machine", "-m", default=NOGPU, show_default=True, help="Machine name in results/.")
 @click.option(
     "--environment", "-E", default="", metavar="SPEC", help="As asv's --environment, such as fa4:same."

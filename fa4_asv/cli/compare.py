@@ -42,7 +42,10 @@ def patterns(_context: click.Context, _parameter: click.Parameter, value: tuple[
 @click.argument("base")
 @click.argument("head", required=False)
 @click.option(
-    "--flavour", type=click.Choice(["cu12", "cu13", "plain"]), multiple=True, help="Default: cu13; give both for both."
+    "--flavour",
+    type=click.Choice(["cu12", "cu13", "plain"]),
+    multiple=True,
+    help="Default: cu13; give both for both.",
 )
 @click.option("--bench", "-b", multiple=True, metavar="REGEX", callback=patterns, help="As asv's --bench.")
 @click.option("--machine", "-m", default=NOGPU, show_default=True, help="Machine name in results/.")

@@ -125,7 +125,9 @@ def _words(branch: Branch) -> str:
 
 
 @history.command()
-@click.option("--flavour", "flavours", type=click.Choice(tuple(FLAVOURS)), multiple=True, default=(*INSTALLED, PLAIN))
+@click.option(
+    "--flavour", "flavours", type=click.Choice(tuple(FLAVOURS)), multiple=True, default=(*INSTALLED, PLAIN)
+)
 def lock(flavours: tuple[str, ...]) -> None:
     """Resolve the toolchain of the day for every release that has no lock file yet.
 

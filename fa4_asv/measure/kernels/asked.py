@@ -36,7 +36,9 @@ def reached(context: Context, calls: Calls, processes: int) -> set[tuple[str, st
     answers = {outcome.key: outcome.answer or {} for outcome in run_jobs(jobs, processes)}
     found = set()
     for arch, call in calls:
-        one, other = (answers[f"{arch}/{cuda}"].get(call) for cuda in (FLAVOURS["cu12"].cuda, context.torch_cuda))
+        one, other = (
+            answers[f"{arch}/{cuda}"].get(call) for cuda in (FLAVOURS["cu12"].cuda, context.torch_cuda)
+        )
         if one is None or one != other:
             found.add((arch, call))
     return found
