@@ -11,11 +11,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from fa4_asv.backfill.tasks import Wish, _lacking
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.flavours import (
     AS_CU12,
     FLAVOURS,
+    GROUPS_OF_PLAIN,
     INSTALLED,
     OF_TORCH,
     PLAIN,
@@ -256,3 +258,9 @@ def test_the_record_of_plain_is_whole_and_only_two_cta_choices_differ():
 def test_hashes_of_the_asking_worker_do_not_depend_on_order():
     one = hashlib.sha256(json.dumps([plain({"b": 1, "a": 2})], sort_keys=True).encode()).hexdigest()
     assert one == hashlib.sha256(json.dumps([plain({"a": 2, "b": 1})], sort_keys=True).encode()).hexdigest()
+
+
+def test_backfill_asks_plain_for_kernels_only():
+    wish = Wish(torches=("2.13.0",))
+    assert set(GROUPS_OF_PLAIN) == set(_lacking(None, wish, PLAIN))
+    assert set(_lacking(None, wish, "cu12")) > {"codegen", "memory", "route"}

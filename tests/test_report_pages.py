@@ -9,6 +9,7 @@ import pytest
 
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import GROUPS, SAMPLES, key_of
+from fa4_asv.catalog.flavours import AS_CU12
 from fa4_asv.compare.changes import weight
 from fa4_asv.history.commits import Commit, add_commits
 from fa4_asv.record.schema import CaseRecord
@@ -206,3 +207,24 @@ def test_an_event_shows_the_toolchain_of_both_sides(project):
     write_pair(project, two, kernels(sm_100__fwd_d128_full=spilling(80)), compiler="4.8.0")
     page = site_of(project)["events/4.0.0b2-cu13-sm_100.html"]
     assert re.search(r'nvidia-cutlass-dsl</th><td>4\.7\.1</td><td class="mixed">4\.8\.0</td>', page)
+
+
+def test_what_plain_shares_with_cu12_is_told_once(project):
+    """A step of plain tells only its own changes; a release's page and a kernel's chart only its own kernels."""
+    one, two = write_releases(project, 2)
+    shared = {flavour: AS_CU12 if flavour == "plain" else "" for flavour in ("cu12", "plain")}
+    for flavour, own in (("cu12", (0, 0)), ("plain", (0, 112))):
+        for release, spill, common in ((one, own[0], 8), (two, own[1], 480)):
+            same = replace(spilling(common), why=shared[flavour])
+            cases = kernels(sm_100__fwd_d128_full=spilling(spill), sm_100__fwd_d256_full=same)
+            write_pair(project, release, cases, flavour=flavour)
+    steps = timeline(model_of(project), []).steps
+    told = {step.key.flavour: [event.kernel for event in step.events] for step in steps}
+    assert told == {"cu12": ["fwd_d256_full"], "plain": ["fwd_d128_full"]}
+    site = site_of(project)
+    assert "codegen, plain (torch of the day); 1 other as cu12" in site[f"releases/{two.version}.html"]
+    charts = re.split(r'<section class="panel"', site["kernels-sm_100.html"])[1:]
+    with_plain = [
+        re.search(r'id="(\w+)"', chart)[1] for chart in charts if "plain (torch of the day)" in chart
+    ]
+    assert with_plain == ["fwd_d128_full"]
