@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.catalog.flavours import PLAIN, torch_cuda, without_torch
@@ -119,7 +119,7 @@ def timeline(model: Model, explanations: Sequence[Explanation]) -> Timeline:
         for before, after in series.pairs():
             pair = before.commit, after.commit
             if series.key.flavour == "cu12":
-                told.setdefault(pair, set()).update(exact_changes(before.record, after.record))
+                told.setdefault(pair, set()).update(map(_bare, exact_changes(before.record, after.record)))
             if series.key.flavour == PLAIN:
                 steps += steps_between(series.key, before, after, None, told.get(pair, ()))
                 continue
@@ -147,7 +147,7 @@ def steps_between(
     told: Collection[Change] = (),
 ) -> list[Step]:
     """A step an architecture; none where nothing changed but what is `told` elsewhere: plain's kernels are mostly cu12's."""
-    changes = [change for change in exact_changes(before.record, after.record) if change not in told]
+    changes = [change for change in exact_changes(before.record, after.record) if _bare(change) not in told]
     events = [Event(change, _cause(before, after, change, found)) for change in changes]
     return [
         Step(key, arch, before, after, tuple(one for one in events if one.arch == arch), found)
@@ -170,6 +170,11 @@ def _cause(before: Point, after: Point, change: Change, found: Explanation | Non
     if not found.files:
         return TOOLCHAIN
     return UNKNOWN if verdict else UNEXPLAINED
+
+
+def _bare(change: Change) -> Change:
+    """Without the words: a compiler that breaks twice does not always say the same."""
+    return replace(change, words="")
 
 
 def _compiled_with(point: Point) -> tuple[dict[str, str], str]:
