@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +26,7 @@ _YOUNG = 60.0  # seconds in which whoever made a folder has locked it
 # Room for what asv puts below it: a socket's path has 107 bytes at most.
 _LONGEST = 60
 
+_making = threading.Lock()
 _made: dict[int, tuple[Path, int]] = {}  # process id: its folder and the handle of its lock
 
 
@@ -33,14 +35,19 @@ def own() -> Path:
     given = os.environ.get(OWNER, "")
     if given and Path(given).is_dir():
         return Path(given)
-    if os.getpid() not in _made:
-        _clear(Path(tempfile.gettempdir()))
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
-        handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        _made[os.getpid()] = (folder, handle)
-        atexit.register(_remove_own, os.getpid())
-    return _made[os.getpid()][0]
+    with _making:
+        if os.getpid() not in _made:
+            _made[os.getpid()] = _make_own()
+            atexit.register(_remove_own, os.getpid())
+        return _made[os.getpid()][0]
+
+
+def _make_own() -> tuple[Path, int]:
+    _clear(Path(tempfile.gettempdir()))
+    made = Path(tempfile.mkdtemp(prefix=PREFIX))
+    handle = os.open(made / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    return made, handle
 
 
 def make(name: str) -> Path:
