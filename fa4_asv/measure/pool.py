@@ -131,7 +131,7 @@ class Worker:
         )
         assert self._process.stderr is not None
         self._printed = _Printed(self._process.stderr, self._kill_session)
-        self._buffer = b""
+        self._buffer = bytearray()
         self.asked = 0  # jobs so far
         self.started = self._line(START_TIMEOUT)
 
@@ -142,7 +142,9 @@ class Worker:
         assert stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(stdout, selectors.EVENT_READ)
-            while b"\n" not in self._buffer:
+            seen = 0
+            while self._buffer.find(b"\n", seen) < 0:
+                seen = len(self._buffer)
                 if not selector.select(max(0.0, until - time.monotonic())):
                     return self._given_up(f"timed out after {timeout:g} s and was killed")
                 chunk = os.read(stdout.fileno(), 1 << 16)
@@ -151,7 +153,8 @@ class Worker:
                 self._buffer += chunk
                 if len(self._buffer) > LARGEST:
                     return self._given_up(f"answered more than {LARGEST >> 20} MiB and was killed")
-        line, _, self._buffer = self._buffer.partition(b"\n")
+        found, _, self._buffer = self._buffer.partition(b"\n")
+        line = bytes(found)
         try:
             return parse_json(line)
         except ValueError:
