@@ -47,14 +47,28 @@ def commit(tmp_path, monkeypatch):
     return run
 
 
-SECRETS = {
-    name: "a secret"
-    for name in (
+SECRETS = dict.fromkeys(
+    (
         *("GH_TOKEN", "GITHUB_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "HF_TOKEN", "SSH_AUTH_SOCK"),
-        *("NVIDIA_API_KEY", "FA4_ASV_INDEX_URL", "UV_DEFAULT_INDEX", "PIP_INDEX_URL", "HTTPS_PROXY", "http_proxy"),
-        *("TORCH_HUB_TOKEN", "CUDA_PASSWORD", "XDG_CONFIG_HOME", "LD_PRELOAD", "PYTHONSTARTUP", "PYTHONHOME_"),
-    )
-}
+        *(
+            "NVIDIA_API_KEY",
+            "FA4_ASV_INDEX_URL",
+            "UV_DEFAULT_INDEX",
+            "PIP_INDEX_URL",
+            "HTTPS_PROXY",
+            "http_proxy",
+        ),
+        *(
+            "TORCH_HUB_TOKEN",
+            "CUDA_PASSWORD",
+            "XDG_CONFIG_HOME",
+            "LD_PRELOAD",
+            "PYTHONSTARTUP",
+            "PYTHONHOME_",
+        ),
+    ),
+    "a secret",
+)
 READS = """
 import os
 from pathlib import Path
@@ -156,7 +170,9 @@ def test_a_system_that_cannot_refuse_the_network_says_why(commit, listener, monk
     assert commit(connects(listener)).answer == "sent"
     monkeypatch.undo()
     isolation.why_network.cache_clear()
-    monkeypatch.setattr(isolation, "_launcher", lambda _: ["sh", "-c", "echo user namespaces: no >&2; exit 1"])
+    monkeypatch.setattr(
+        isolation, "_launcher", lambda _: ["sh", "-c", "echo user namespaces: no >&2; exit 1"]
+    )
     assert isolation.why_network() == "user namespaces: no"
     isolation.why_network.cache_clear()
 
@@ -209,8 +225,14 @@ def test_bytes_that_come_one_by_one_do_not_extend_the_time(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "passing"),
     [
-        *[(name, True) for name in ("PATH", "LC_ALL", "TZ", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")],
-        *[(name, True) for name in ("CUTE_DSL_ARCH", "FLASH_ATTENTION_ARCH", "FA4_ASV_CONTEXT", "LD_LIBRARY_PATH")],
+        *[
+            (name, True)
+            for name in ("PATH", "LC_ALL", "TZ", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
+        ],
+        *[
+            (name, True)
+            for name in ("CUTE_DSL_ARCH", "FLASH_ATTENTION_ARCH", "FA4_ASV_CONTEXT", "LD_LIBRARY_PATH")
+        ],
         *[(name, False) for name in SECRETS],
         *[(name, False) for name in ("HOME", "TMPDIR", "USER", "EDITOR", "PYTHONHOME", "KRB5CCNAME")],
     ],

@@ -87,7 +87,7 @@ def remove(path: Path) -> None:
 
 
 def _remove_own(process: int) -> None:
-    if process == os.getpid():  # not in a forked child
+    if process == os.getpid() and process in _made:  # not in a forked child
         path, handle = _made.pop(process)
         remove(path)
         os.close(handle)
