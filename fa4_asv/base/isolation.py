@@ -16,7 +16,7 @@ import site
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from fa4_asv.base import scratch
@@ -53,6 +53,7 @@ class Bounds:
     data: int = 0
     file: int = 0
     network: bool = True
+    group: bool = True  # what it started ends with it
 
 
 # A compile of FA4 takes up to 0.5 GiB (b36, both architectures) and writes some MB. A process with a card has neither
@@ -96,12 +97,12 @@ def command(words: Sequence[str], bounds: Bounds) -> list[str]:
     """
     if not shutil.which(words[0]):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), words[0])
-    return [*_launcher(Bounds(bounds.data, bounds.file, keeps_network(bounds))), *words]
+    return [*_launcher(replace(bounds, network=keeps_network(bounds))), *words]
 
 
 def ends_with_us(words: Sequence[str]) -> list[str]:
     """The command that runs `words`, a command of ours, as it is, and is killed when this process ends."""
-    return [*_launcher(Bounds()), *words]
+    return [*_launcher(Bounds(group=False)), *words]
 
 
 def _launcher(bounds: Bounds) -> list[str]:

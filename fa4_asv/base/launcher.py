@@ -3,7 +3,7 @@
 Started by `base.isolation`, in the process that is to run the program. It imports nothing but the standard library, and
 nothing of site-packages: code that a toolchain runs at the start of each interpreter must find the bounds in force.
 PARENT is the process id of who started it: the program is killed when that ends. BOUNDS is JSON: "data" and "file" are
-bytes (0: no limit), "network" says whether it keeps the network.
+bytes (0: no limit), "network" says whether it keeps the network, "group" whether its process group ends with it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import ctypes
 import json
 import os
 import resource
+import select
 import signal
 import sys
 from pathlib import Path
@@ -25,6 +26,37 @@ def end_with(libc: ctypes.CDLL, parent: int) -> None:
     libc.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def end_group_with_us() -> None:
+    """Leave a process behind that kills the process group of this one, its leader, when this one ends for any reason.
+
+    A worker that is killed takes nothing along by itself; where whoever started it was killed, too, nobody else would.
+    """
+    leader = os.getpid()
+    if os.getpgrp() != leader:
+        return
+    try:
+        handle = os.pidfd_open(leader)
+    except OSError:  # Linux before 5.3, or not allowed
+        return
+    if child := os.fork():
+        os.waitpid(child, 0)
+        os.close(handle)
+        return
+    os.setsid()
+    if not os.fork():
+        os.chdir("/")
+        for number in (0, 1, 2):  # pipes: whoever reads them waits for their end
+            os.close(number)
+        waiting = select.poll()
+        waiting.register(handle, select.POLLIN)
+        waiting.poll()
+        try:
+            os.killpg(leader, signal.SIGKILL)
+        except OSError:
+            pass
+    os._exit(0)
 
 
 def limit(kind: int, most: int) -> None:
@@ -62,6 +94,8 @@ def main() -> None:
             sys.exit(f"user namespaces: {error.strerror}")
         libc.prctl(_SET_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
     if command:
+        if bounds["group"]:
+            end_group_with_us()
         os.execvp(command[0], command)
 
 

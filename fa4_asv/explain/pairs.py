@@ -86,6 +86,7 @@ def _ask(python: Path, context: Context, cases: Sequence[Case]) -> Records:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     try:
         answer, words = process.communicate(json.dumps(cases))
