@@ -58,7 +58,7 @@ class Bounds:
 
 # A compile of FA4 takes up to 0.5 GiB (b36, both architectures) and writes some MB. A process with a card has neither
 # limit: CUDA maps memory by the terabyte, and whether it works in a user namespace depends on the machine.
-COMPILE = Bounds(data=8 * _GIB, file=_GIB, network=False)
+COMPILE = Bounds(data=4 * _GIB, file=_GIB, network=False)
 COLLECT = Bounds(
     network=False
 )  # our own code, in an interpreter where a toolchain's packages run code at its start
