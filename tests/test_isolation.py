@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from fa4_asv.asv_plugin import environment
 from fa4_asv.base import isolation, scratch
 from fa4_asv.measure import pool
 from fa4_asv.measure.driver_stubs import target_environment
@@ -105,6 +108,7 @@ def test_it_cannot_read_the_variables_of_who_started_it(tmp_path):
     """/proc shows a process's variables to every process of its user, unless that is in a namespace of its own."""
     code = """
 import sys
+from fa4_asv.asv_plugin import environment
 from fa4_asv.base import isolation, scratch
 import subprocess
 words = ["sh", "-c", "tr '\\\\0' '\\\\n' < /proc/$PPID/environ | grep GH_TOKEN"]
@@ -249,3 +253,25 @@ def test_no_relative_folder_is_on_the_path(monkeypatch):
 def test_a_program_that_is_not_there_is_named():
     with pytest.raises(FileNotFoundError, match="/nowhere/python"):
         isolation.command(["/nowhere/python"], isolation.CARD)
+
+
+def test_asvs_benchmark_process_is_bounded_too(monkeypatch):
+    """It imports our code; but packages of a toolchain run code of theirs at the start of each interpreter."""
+    seen = []
+    monkeypatch.setattr(
+        environment.util, "check_output", lambda command, env, **_: seen.append((command, env))
+    )
+    monkeypatch.setenv("GH_TOKEN", "a secret")
+    for machine in ("nogpu", "box"):
+        one = SimpleNamespace(machine=machine, source="source", root="root", dump=lambda: "{}")
+        held = (sys.executable, one)
+        fake = SimpleNamespace(
+            _read_held=lambda held=held: held, name="e", env_vars={"OWN": "1"}, _global_env_vars={}
+        )
+        environment.Fa4Environment.run(fake, ["x"], env={"GH_TOKEN": "a secret"})
+    (without, variables), (with_card, _) = seen
+    assert variables["OWN"] == "1" and "a secret" not in variables.values()
+    assert variables["HOME"].startswith(str(scratch.own()))
+    assert without[-2:] == with_card[-2:] == [sys.executable, "x"]
+    assert json.loads(with_card[-3])["network"] is True
+    assert json.loads(without[-3])["network"] is bool(isolation.why_network())

@@ -44,7 +44,10 @@ def setup() -> None:
     if getattr(Machine, _MARK, False):
         return
     setattr(Machine, _MARK, True)
-    if selection.command():  # this process is asv's
+    if selection.command() not in (
+        "",
+        "Preview",
+    ):  # this process is asv's; `preview` ends by Ctrl-C as it should
         exit_on_signal()
         scratch.use_for_everything()
     Machine.load = classmethod(_load_machine(Machine.load.__func__))

@@ -44,7 +44,7 @@ def exit_on_signal() -> None:
 
     def leave(number: int, _frame: FrameType | None) -> None:
         interrupt = Ended(number)
-        os.write(2, f"\nfa4-asv: {words_of(interrupt)}; what was finished before is kept\n".encode())
+        os.write(2, f"\nfa4-asv: {words_of(interrupt)}\n".encode())
         raise SystemExit(code_of(interrupt))
 
     _listen(leave)
