@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -109,6 +110,8 @@ def test_a_child_removes_nothing_of_its_parent(start, place):
 def test_threads_share_one_folder(monkeypatch, tmp_path):
     monkeypatch.delenv(scratch.OWNER, raising=False)
     monkeypatch.setattr(scratch, "_made", {})
+    make = scratch._make_own
+    monkeypatch.setattr(scratch, "_make_own", lambda: (time.sleep(0.1), make())[1])
     monkeypatch.setattr(scratch.tempfile, "tempdir", str(tmp_path))
     with ThreadPoolExecutor(8) as threads:
         assert len(set(threads.map(lambda _: scratch.own(), range(64)))) == 1

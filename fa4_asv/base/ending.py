@@ -5,10 +5,13 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import time
+from collections.abc import Callable
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SET_PARENT_DEATH_SIGNAL = 1
+_AT_ONCE = 1.0  # seconds: `timeout` sends its signal twice; the second must not disturb what the first ends
 
 
 class Ended(KeyboardInterrupt):
@@ -33,7 +36,7 @@ def words_of(interrupt: KeyboardInterrupt) -> str:
 def raise_ended() -> None:
     """From now on each of SIGNALS raises Ended. One that is ignored (`nohup`, a shell's `&`) stays ignored."""
 
-    def ended(number: int, _frame: FrameType | None) -> None:
+    def ended(number: int) -> None:
         raise Ended(number)
 
     _listen(ended)
@@ -42,7 +45,7 @@ def raise_ended() -> None:
 def exit_on_signal() -> None:
     """The same for asv, which turns Ctrl-C into a traceback or exit code 1: say a line, and exit by SystemExit."""
 
-    def leave(number: int, _frame: FrameType | None) -> None:
+    def leave(number: int) -> None:
         interrupt = Ended(number)
         os.write(2, f"\nfa4-asv: {words_of(interrupt)}\n".encode())
         raise SystemExit(code_of(interrupt))
@@ -50,10 +53,19 @@ def exit_on_signal() -> None:
     _listen(leave)
 
 
-def _listen(handler: object) -> None:
+def _listen(end: Callable[[int], None]) -> None:
+    before = -_AT_ONCE
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        nonlocal before
+        now = time.monotonic()
+        if now - before >= _AT_ONCE:
+            before = now
+            end(number)
+
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            signal.signal(number, handle)
 
 
 def die_with_parent() -> None:
