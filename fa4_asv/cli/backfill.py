@@ -29,6 +29,7 @@ from fa4_asv.backfill.tasks import (
     commits_of,
     missing,
 )
+from fa4_asv.base.ending import code_of
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.project import Project
@@ -221,10 +222,10 @@ def _tell(results: Iterator[Ended], tasks: Sequence[Task], as_json: bool) -> lis
             words = _states(ended) + (f" on {ended.host}" if ended.host else "")
             line = f"[{done}/{len(tasks)}] {ended.task.label}: {words} ({minutes(spent)} so far{about})"
             click.echo(line, file=out)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         recorded = done - len(failed)
         _say(f"\ninterrupted: {recorded} of {len(tasks)} runs are in results/; run it again to go on")
-        sys.exit(130)
+        sys.exit(code_of(interrupt))
     if as_json:
         click.echo(json.dumps({"runs": len(tasks), "failed": failed}, indent=1))
     elif not tasks:

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from fa4_asv.base.ending import code_of
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import write_atomic
 from fa4_asv.base.machine import NOGPU
@@ -146,9 +147,9 @@ def _measure(
 
     try:
         run_missing(project, commits, toolchains, Asked(*asked))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         click.echo("\ninterrupted: what was measured is in results/; run it again to go on", err=True)
-        sys.exit(130)
+        sys.exit(code_of(interrupt))
 
 
 def _refuse_with_worktree(head: str | None, no_run: bool, machine: str) -> None:

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from fa4_asv.base.ending import code_of
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.flavours import FLAVOURS, INSTALLED, PLAIN
@@ -70,9 +71,9 @@ def sync(source: str | None, wanted: tuple[str, ...], every: bool, as_json: bool
             told |= _sync_releases(project, quiet or as_json)
         if source is not None:
             told |= _sync_branches(project, source, wanted, every, quiet or as_json)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         click.echo("fa4-asv: interrupted; the history is as it was, sync again to continue", err=True)
-        sys.exit(130)
+        sys.exit(code_of(interrupt))
     if as_json:
         click.echo(json.dumps(told, indent=1))
 

@@ -11,11 +11,9 @@ import sys
 
 from fa4_asv.measure.context import current
 from fa4_asv.measure.kernels.collect import measure
-from fa4_asv.measure.pool import die_with_parent
 
 
 def main() -> None:
-    die_with_parent()
     records = measure(current(), [(arch, case) for arch, case in json.load(sys.stdin)])
     json.dump({key: record.to_json() for key, record in records.items()}, sys.stdout)
 

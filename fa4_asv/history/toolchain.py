@@ -23,6 +23,7 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from fa4_asv.base import scratch
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.escape import one_line
 from fa4_asv.base.files import link_tree, only_one, read_text, write_atomic
@@ -278,13 +279,13 @@ def _resolve(key: str, demands: Demands, day: datetime, flavour: str, policy: Po
     # An override is newer than the day by intent; the other packages are pinned then.
     until = [] if policy.overrides else ["--exclude-newer", f"{day:%Y-%m-%dT%H:%M:%SZ}"]
     failed = f"no toolchain for {key} ({flavour}, {policy.name})"
-    with tempfile.TemporaryDirectory(prefix="fa4-lock-") as folder:
+    with scratch.folder("lock") as folder:
         arguments = []
         for name, text in files.items():
-            path = Path(folder, name.lstrip("-"))
+            path = folder / name.lstrip("-")
             path.write_text(text, encoding="utf-8")
             arguments += [name, str(path)] if name.startswith("--") else [str(path)]
-        nowhere = Path(folder, "empty")
+        nowhere = folder / "empty"
         nowhere.mkdir()
         command = uv_command("pip", "compile", *arguments, *_how_to_resolve(demands), *until)
         done = _called(command, 300, nowhere)

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 from fa4_asv.base.escape import without_colours, without_places
 from fa4_asv.catalog.flavours import FLAVOURS
 from fa4_asv.catalog.kernels import TARGETS
-from fa4_asv.measure.pool import die_with_parent
+from fa4_asv.measure.pool import NO_CARD
 
 
 def target_environment(arch: str, flavour: str, cuda: str = "") -> tuple[tuple[str, str], ...]:
@@ -35,6 +35,7 @@ def target_environment(arch: str, flavour: str, cuda: str = "") -> tuple[tuple[s
         ("CUTE_DSL_DISABLE_FILE_CACHING", "1"),
         ("PYTHONHASHSEED", "0"),
         ("OMP_NUM_THREADS", "1"),
+        (NO_CARD, "1"),
     )
 
 
@@ -47,7 +48,6 @@ def open_answers(*keep: str) -> TextIO:
 
     Whatever a compiler prints goes to stderr from here on, so that it cannot mix with the answers.
     """
-    die_with_parent()
     forget_personal_settings(*keep)
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)

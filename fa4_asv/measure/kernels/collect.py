@@ -6,14 +6,13 @@ second metric, a repeated run or `asv find` compiles nothing.
 
 from __future__ import annotations
 
-import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from fa4_asv.base import scratch
 from fa4_asv.base.core_locks import shared
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.catalog.flavours import AS_CU12, PLAIN, without_torch
@@ -90,7 +89,7 @@ def _cases_of(call: str) -> list[str]:
 
 def _compile(context: Context, calls: Sequence[tuple[str, str]], processes: int) -> Records:
     """Compile `calls` (arch, call name) and read their cubins."""
-    scratch = Path(tempfile.mkdtemp(prefix="fa4-codegen-"))
+    folder = scratch.make("codegen")
     records: Records = {}
 
     def finished(outcome: Outcome) -> None:
@@ -103,14 +102,14 @@ def _compile(context: Context, calls: Sequence[tuple[str, str]], processes: int)
 
     done = [0]
     cubins: dict[str, Cubin] = {}
-    dumps = scratch / "dumps"
+    dumps = folder / "dumps"
     dumps.mkdir()
     keep = (("CUTE_DSL_KEEP_CUBIN", "1"), ("FA4_ASV_DUMPS", str(dumps)))
     command = (sys.executable, "-m", "fa4_asv.measure.kernels.worker")
     jobs = [
         Job(
             f"{arch}/{call}",
-            {"call": call, "into": str(scratch / arch / call), "around": call in _WITH_AROUND},
+            {"call": call, "into": str(folder / arch / call), "around": call in _WITH_AROUND},
             command,
             (*target_environment(arch, context.flavour, context.torch_cuda), *keep),
             CALL_TIMEOUT,
@@ -121,7 +120,7 @@ def _compile(context: Context, calls: Sequence[tuple[str, str]], processes: int)
         with shared(lambda words: progress(context, words)):
             run_jobs(jobs, processes, finished)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.remove(folder)
         progress(context, "")
     return records
 
