@@ -22,11 +22,12 @@ from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.project import Project
 from fa4_asv.cli import audit as command
 from fa4_asv.cli import run
-from fa4_asv.integrity.audit import EXACT, PER_DRAW, Draws, chance, record_differs
+from fa4_asv.integrity.audit import EXACT, PER_DRAW, Draws, chance, compared, record_differs
 from fa4_asv.integrity.verify import verify
+from fa4_asv.measure.anew import MEASURES
 from fa4_asv.measure.cached_jobs import cache_path
 from fa4_asv.measure.context import Context
-from fa4_asv.record.explanation import decide
+from fa4_asv.record.explanation import Verdict, decide, read_explanation
 from fa4_asv.record.schema import CaseRecord, Sidecar
 from fa4_asv.record.store import read_sidecar, sidecar_path, sound_pairs
 from tests.support import ROOT
@@ -501,3 +502,29 @@ def test_a_process_without_an_answer_is_one_line(checkout, tmp_path):
 def test_broken_words_may_differ_and_refusals_may_not():
     for state, count in (("broken", 0), ("unsupported", 1)):
         assert len(list(record_differs(CaseRecord(state, "at 5 s"), CaseRecord(state, "at 6 s")))) == count
+
+
+def test_what_a_cause_says_of_a_state_is_compared(checkout):
+    """b36 is its head; of its base the audit of b36 says nothing."""
+    pair = next(sound_pairs(checkout.results, "nogpu"))
+    path = checkout.results / "nogpu" / CAUSE
+    cause = read_explanation(path)
+    for base, head, lines in (
+        ("unsupported", "measured", []),
+        ("measured", "unsupported", ["state at head: recorded unsupported, anew measured"]),
+    ):
+        states = {KERNEL: Verdict(base, head, None, None, "unknown")}
+        causes = {path: replace(cause, states=states)}
+        found = compared(pair, causes, "codegen", KERNEL, TRUTH.groups["codegen"][KERNEL])
+        assert [each.what for each in found] == lines
+
+
+def test_of_many_differences_the_first_are_told_and_the_rest_counted():
+    many = CaseRecord("measured", figures={"registers": 1}, opcodes=dict.fromkeys("abcde", 1))
+    lines = list(record_differs(many, replace(many, opcodes={})))
+    assert lines == [*(f"opcodes {name}: recorded 1, anew nothing" for name in "abc"), "opcodes: 2 more"]
+
+
+def test_every_exact_benchmark_can_be_made_anew():
+    """A new group is drawn whole from each file: where its cases take time, integrity.audit must sample them."""
+    assert MEASURES.keys() == set(EXACT) == {"codegen", "memory", "growth", "route"}

@@ -51,7 +51,7 @@ cli.run(["slow"])
     while not (session.is_file() and session.read_text()) and time.monotonic() < deadline:
         time.sleep(0.05)
     command.send_signal(signal.SIGTERM)
-    assert command.wait(20) == 1  # click's word for an interrupt; a command with more to say has its own
+    assert command.wait(20) == 143
     with pytest.raises(ProcessLookupError):
         os.kill(int(session.read_text()), 0)
 

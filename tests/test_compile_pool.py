@@ -21,9 +21,7 @@ print(json.dumps({"ready": True}), flush=True)
 for line in sys.stdin:
     job = json.loads(line)
     if job == "mortal":
-        from fa4_asv.measure.pool import die_with_parent
-        die_with_parent()
-        print(json.dumps(os.getpid()), file=open(os.environ["PIDFILE"], "w"), flush=True)
+        print(json.dumps(os.getpid()), file=open(os.environ["FA4_ASV_PIDFILE"], "w"), flush=True)
         time.sleep(600)
     if job == "hang":
         time.sleep(600)
@@ -92,7 +90,7 @@ def test_a_killed_run_leaves_no_worker_behind(tmp_path):
     code = "from tests.test_compile_pool import job; from fa4_asv.measure.pool import run_jobs; run_jobs([job('mortal')], 1)"
     root = str(Path(__file__).resolve().parent.parent)
     run = subprocess.Popen(
-        [sys.executable, "-c", code], env={**os.environ, "PIDFILE": str(pidfile), "PYTHONPATH": root}
+        [sys.executable, "-c", code], env={**os.environ, "FA4_ASV_PIDFILE": str(pidfile), "PYTHONPATH": root}
     )
     until(lambda: pidfile.is_file() and pidfile.read_text().strip())
     worker = int(pidfile.read_text())

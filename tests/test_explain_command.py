@@ -160,6 +160,13 @@ def test_the_process_that_compiles_answers_records(tmp_path, context):
     assert found[key_of(CASE)].figures == FIGURES
 
 
+def test_the_process_that_compiles_sees_no_secret(tmp_path, context, monkeypatch):
+    monkeypatch.setenv("GH_TOKEN", "a secret")
+    script = "import os, sys; sys.exit('seen' if 'GH_TOKEN' in os.environ else 'not seen')"
+    with pytest.raises(Fa4AsvError, match="answered nothing: not seen"):
+        _ask(process(tmp_path, script), context, [CASE])
+
+
 @pytest.mark.parametrize(
     ("script", "words"),
     [

@@ -16,7 +16,7 @@ from tests.proofs import rank_steps
 from tests.support import ROOT
 
 ROW = re.compile(
-    r"^\| (4\.0\.0b\d+) \| (4\.0\.0b\d+) \| (cu1[23]) \| (\S.*) \| (\w+) \| (\w+) \| (\w+) \| ([\w –]+) \|$",
+    r"^\| (4\.0\.0b\d+) \| (4\.0\.0b\d+) \| (cu1[23]|plain) \| (\S.*) \| (\w+) \| (\w+) \| (\w+) \| ([\w –]+) \|$",
     re.M,
 )
 # The page speaks of the record up to a release; what came later is not in its counts.
@@ -29,7 +29,7 @@ def known() -> dict[tuple[str, str], Record]:
     manifest = Manifest.load(project.manifest)
     return {
         (flavour, record.release): record
-        for flavour in ("cu12", "cu13")
+        for flavour in ("cu12", "cu13", "plain")
         for record in recorded(project.results, manifest, flavour)
     }
 
@@ -70,8 +70,8 @@ def explained(flavour: str, old: str, new: str) -> Explanation:
 
 
 def cause(known, flavour: str, pair: tuple[str, str], kernel: str, metric: str) -> str:
-    """As the four corners prove it; a sum over kernels has none."""
-    if "/" not in kernel:
+    """As the four corners prove it; a sum over kernels has none, and `explain` does not know plain."""
+    if "/" not in kernel or flavour == "plain":
         return "–"
     if known[flavour, pair[0]].sidecar.toolchain == known[flavour, pair[1]].sidecar.toolchain:
         return "source"

@@ -16,6 +16,7 @@ PACKAGE = ROOT / "fa4_asv"
 
 HEAVY = {"torch", "cutlass", "flash_attn"}
 HEAVY_IN = {
+    "measure.kernels.asked_worker",
     "measure.kernels.worker",
     "measure.memory.worker",
     "measure.memory.tracker",

@@ -212,7 +212,7 @@ def test_a_flavour_that_a_release_lacks_is_no_change(small):
     model = model_of(small)
     steps = [step for step in timeline(model, []).steps if step.key.flavour == "cu12"]
     assert [(step.before.label, step.after.label) for step in steps] == [("4.0.0b2", "4.0.0b3")]
-    row = '<th scope="row">every feature</th><td>unsupported, cu12</td><td>b1</td><td>no extra yet</td>'
+    row = '<th scope="row">every feature</th><td>unsupported, cu12 (torch on CUDA 12)</td><td>b1</td><td>no extra yet</td>'
     assert made(small)["support.html"].count(row) == 2
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import GROUPS, SAMPLES, key_of
+from fa4_asv.catalog.flavours import AS_CU12
 from fa4_asv.compare.rows import weight
 from fa4_asv.history.commits import Commit, add_commits
 from fa4_asv.record.schema import CaseRecord
@@ -59,7 +60,7 @@ def test_totals_of_both_flavours_are_over_the_same_kernels_or_absent(project):
         one for one in history(model, timeline(model, [])) if one.anchor == "total-sm_100-spill_bytes"
     )
     assert panel.title == "Bytes spilled a thread, 2 kernels of sm_100 together"
-    assert panel.table.head == ["release", "cu13", "cu12"]
+    assert panel.table.head == ["release", "cu13", "cu12 (torch on CUDA 12)"]
     assert panel.table.rows == [["b1", "116", "–"], ["b2", "116", "116"]]
 
 
@@ -87,7 +88,10 @@ def test_what_moved_most_tells_a_release_once_an_architecture(project):
         write_pair(project, two, kernels(sm_100__fwd_d128_full=spilling(16)), flavour=flavour)
         write_pair(project, three, kernels(sm_100__fwd_d128_full=spilling(spill)), flavour=flavour)
     rows = largest(timeline(model_of(project), [])).rows
-    assert [(row[0].text, row[1]) for row in rows] == [("b3", "cu12"), ("b2", "cu12")]
+    assert [(row[0].text, row[1]) for row in rows] == [
+        ("b3", "cu12 (torch on CUDA 12)"),
+        ("b2", "cu12 (torch on CUDA 12)"),
+    ]
 
 
 def route(**broken: int) -> Groups:
@@ -203,3 +207,24 @@ def test_an_event_shows_the_toolchain_of_both_sides(project):
     write_pair(project, two, kernels(sm_100__fwd_d128_full=spilling(80)), compiler="4.8.0")
     page = site_of(project)["events/4.0.0b2-cu13-sm_100.html"]
     assert re.search(r'nvidia-cutlass-dsl</th><td>4\.7\.1</td><td class="mixed">4\.8\.0</td>', page)
+
+
+def test_what_plain_shares_with_cu12_is_told_once(project):
+    """A step of plain tells only its own changes; a release's page and a kernel's chart only its own kernels."""
+    one, two = write_releases(project, 2)
+    shared = {flavour: AS_CU12 if flavour == "plain" else "" for flavour in ("cu12", "plain")}
+    for flavour, own in (("cu12", (0, 0)), ("plain", (0, 112))):
+        for release, spill, common in ((one, own[0], 8), (two, own[1], 480)):
+            same = replace(spilling(common), why=shared[flavour])
+            cases = kernels(sm_100__fwd_d128_full=spilling(spill), sm_100__fwd_d256_full=same)
+            write_pair(project, release, cases, flavour=flavour)
+    steps = timeline(model_of(project), []).steps
+    told = {step.key.flavour: [event.kernel for event in step.events] for step in steps}
+    assert told == {"cu12": ["fwd_d256_full"], "plain": ["fwd_d128_full"]}
+    site = site_of(project)
+    assert "codegen, plain (torch of the day); 1 other as cu12" in site[f"releases/{two.version}.html"]
+    charts = re.split(r'<section class="panel"', site["kernels-sm_100.html"])[1:]
+    with_plain = [
+        re.search(r'id="(\w+)"', chart)[1] for chart in charts if "plain (torch of the day)" in chart
+    ]
+    assert with_plain == ["fwd_d128_full"]

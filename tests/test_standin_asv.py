@@ -33,11 +33,11 @@ BENCH = rf"backward\.Cpu\.track_seconds\('fa4', '{D128}'\)"
 def checkout(tmp_path_factory) -> Checkout:
     """Three rounds by a clock that counts work, then one by the real clock, then one with little patience."""
     made = standin_checkout(tmp_path_factory.mktemp("standin"), RELEASES)
-    said = made.run(["4.0.0b1", "4.0.0b2", "4.0.0b3"], BENCH, WORKER="-m counting_worker")
+    said = made.run(["4.0.0b1", "4.0.0b2", "4.0.0b3"], BENCH, FA4_ASV_WORKER="-m counting_worker")
     assert "dq is 1.0" in said
     # The mutant of dQ again: the verdict is remembered, and no later round brings a time back.
     made.run(["4.0.0b3", "4.0.0b4", "4.0.0b5", "4.0.0b6"], BENCH, "-a", "rounds=1")
-    made.run(["4.0.0b7"], BENCH, "-a", "rounds=1", PATIENCE="3")
+    made.run(["4.0.0b7"], BENCH, "-a", "rounds=1", FA4_ASV_PATIENCE="3")
     return made
 
 

@@ -48,10 +48,10 @@ class Sweeps:
         """Nobody but the real worker imports torch: that takes seconds."""
         worker = "-m counting_worker" if real else f"-S -E {ROOT / 'tests' / 'support' / 'sweep_worker.py'}"
         ours = {
-            "WORKER": worker,
+            "FA4_ASV_WORKER": worker,
             "NEEDED": "import asv_runner",
             "TORCH_OF": "print('2.0.0+fake (CUDA 0.0)')",
-            "SWEEP_LOG": str(self.folder / machine),
+            "FA4_ASV_SWEEP_LOG": str(self.folder / machine),
         }
         return {**os.environ, **self.checkout.environment, **ours, **more}
 
@@ -236,7 +236,7 @@ def test_kill_9_at_ten_moments_loses_nothing_and_leaves_nothing_twice(sweeps):
     machine, killed = "kills", 0
     for number, (words, moment) in enumerate(moments(sweeps, machine)):
         before = sweeps.lines(machine)
-        process = sweeps.start(machine, *TWO, "--cores", "1", SWEEP_TOOK="0.01")
+        process = sweeps.start(machine, *TWO, "--cores", "1", FA4_ASV_SWEEP_TOOK="0.01")
         if until(moment, process):
             # Every other time with all that it has started in its session.
             (os.killpg if number % 2 else os.kill)(process.pid, signal.SIGKILL)
@@ -258,7 +258,7 @@ def test_kill_9_at_ten_moments_loses_nothing_and_leaves_nothing_twice(sweeps):
 
 def test_kill_9_of_a_process_and_of_the_collecting_asv(sweeps):
     machine = "others"
-    process = sweeps.start(machine, *TWO, "--cores", "1", SWEEP_TOOK="0.01")
+    process = sweeps.start(machine, *TWO, "--cores", "1", FA4_ASV_SWEEP_TOOK="0.01")
     # A release's process, in its second turn.
     assert until(lambda: [line for line in sweeps.log(machine) if line["what"] == "turn"][2:], process)
     turn = [line for line in sweeps.log(machine) if line["what"] == "turn"][2]
@@ -282,7 +282,7 @@ def test_kill_9_of_a_process_and_of_the_collecting_asv(sweeps):
 @pytest.mark.parametrize("phase", ["first", "turn", "record"])
 def test_an_interrupt_is_one_line_and_130(sweeps, phase):
     machine = f"stop-{phase}"
-    hang = {} if phase == "record" else {"SWEEP_TOLD": json.dumps({f"* * {phase}": "hang"})}
+    hang = {} if phase == "record" else {"FA4_ASV_SWEEP_TOLD": json.dumps({f"* * {phase}": "hang"})}
     process = sweeps.start(machine, *TWO, "--no-yardsticks", "--cores", "1", **hang)
     asked = (lambda: [one for one in sweeps.log(machine) if one["what"] == phase]) if hang else sweeps.staged
     assert until(asked, process)

@@ -68,8 +68,8 @@ class Runs:
     ) -> Engine:
         # Without site-packages and PYTHONPATH: a start takes 20 ms.
         self.monkeypatch.setattr(module, "_WORKER", ("-S", "-E", WORKER))
-        self.monkeypatch.setenv("SWEEP_LOG", str(self.folder / "log"))
-        self.monkeypatch.setenv("SWEEP_TOLD", json.dumps(told or {}))
+        self.monkeypatch.setenv("FA4_ASV_SWEEP_LOG", str(self.folder / "log"))
+        self.monkeypatch.setenv("FA4_ASV_SWEEP_TOLD", json.dumps(told or {}))
         chosen = subjects or [subject(name) for name in names]
         wanted = dict.fromkeys(calls, frozenset(one.file for one in chosen))
         if yardsticks:
@@ -182,14 +182,14 @@ def phases(log: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def test_nothing_compiles_or_starts_while_anything_is_timed(runs, monkeypatch):
-    monkeypatch.setenv("SWEEP_TOOK", "0.004")
+    monkeypatch.setenv("FA4_ASV_SWEEP_TOOK", "0.004")
     runs.run(cores=4)
     found = phases(runs.log())
     assert found[found.index("turn") :] == ["turn", "start", "turn", "kernels"]
 
 
 def test_one_call_at_a_time_is_on_the_card(runs, monkeypatch):
-    monkeypatch.setenv("SWEEP_TOOK", "0.004")
+    monkeypatch.setenv("FA4_ASV_SWEEP_TOOK", "0.004")
     runs.run(cores=4)
     spans = [line for line in runs.log() if line["what"] in ("turn", "kernels", "leave")]
     turns = [line for line in spans if line["what"] == "turn"]
@@ -389,7 +389,7 @@ def killing(runs: Runs, what: str, count: int) -> Callable[[], None]:
 )
 def test_kill_9_of_a_releases_process_costs_nothing(runs, monkeypatch, what, count):
     """Also as it answers its first question: nobody but a person or a full memory kills so."""
-    monkeypatch.setenv("SWEEP_TOOK", "0.02")
+    monkeypatch.setenv("FA4_ASV_SWEEP_TOOK", "0.02")
     thread = threading.Thread(target=killing(runs, what, count))
     thread.start()
     runs.run(["old", "new"], CALLS[:2])

@@ -32,7 +32,9 @@ def against(checkout: Checkout, tree: Path) -> tuple[int, dict, str]:
     words = ("4.0.0b1", "--worktree", str(tree), "-m", "box", "--set", "cpu", "-b", BACKWARD)
     words += ("--processes", "3", "--rounds", "1", "--format", "json")
     worker = str(checkout.project.root / "counting_worker.py")
-    done = command(checkout.project.root, "fa4_asv", "compare", *words, **checkout.environment, WORKER=worker)
+    done = command(
+        checkout.project.root, "fa4_asv", "compare", *words, **checkout.environment, FA4_ASV_WORKER=worker
+    )
     assert done.stdout, done.stderr
     (row,) = json.loads(done.stdout)["comparisons"][0]["rows"]
     return done.returncode, row, done.stderr

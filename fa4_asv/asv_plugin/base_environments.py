@@ -17,6 +17,7 @@ from asv import util
 from asv.console import log
 
 from fa4_asv.asv_plugin import selection
+from fa4_asv.base import isolation, scratch
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import only_one
 from fa4_asv.base.machine import NOGPU, python_tag
@@ -54,8 +55,14 @@ def torches_selected() -> set[str]:
 def torch_of(python: str) -> str:
     """The version of torch that an interpreter holds, without its build ("+cpu"); "" if none."""
     code = "import importlib.metadata as m; print(m.version('torch').partition('+')[0])"
-    done = subprocess.run([python, "-c", code], capture_output=True, text=True)
+    done = _ask(python, code)
     return done.stdout.strip()
+
+
+def _ask(python: str, code: str) -> subprocess.CompletedProcess[str]:
+    """`code` in another interpreter, which imports packages of others."""
+    command = isolation.command([python, "-c", code], isolation.COLLECT)
+    return subprocess.run(command, capture_output=True, text=True, env=isolation.environment(scratch.own()))
 
 
 class Bases:
@@ -161,7 +168,7 @@ class Bases:
 
     def _check_same(self) -> None:
         needed = "import torch, numpy, triton, asv_runner, elftools"
-        done = subprocess.run([sys.executable, "-c", needed], capture_output=True, text=True)
+        done = _ask(sys.executable, needed)
         if done.returncode != 0:
             reason = done.stderr.strip().splitlines()[-1]
             raise util.UserError(

@@ -6,6 +6,7 @@ torch below .asv/base; `-E fa4:same` uses the interpreter that runs asv, which m
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from asv.console import log
 from fa4_asv.asv_plugin import selection
 from fa4_asv.asv_plugin.base_environments import Bases
 from fa4_asv.asv_plugin.repo import branches_here
+from fa4_asv.base import isolation, scratch
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import write_atomic
 from fa4_asv.base.machine import ANY_PYTHON, NOGPU, python_tag
@@ -27,6 +29,13 @@ from fa4_asv.base.project import Project
 from fa4_asv.history.source import Source, lay_source, refuse_shadow
 from fa4_asv.history.toolchain import Lock, Policy, UnsupportedFlavour, install
 from fa4_asv.measure.context import VARIABLE, Context, context_of
+
+
+@functools.cache
+def _tell_of_network() -> None:
+    """Say once where the system cannot refuse the network to what runs foreign code."""
+    if why := isolation.why_network():
+        log.warning(f"processes that run FA4 keep the network: this system cannot refuse it ({why})")
 
 
 def environment_name(flavour: str, policy: str) -> str:
@@ -116,6 +125,7 @@ class Fa4Environment(environment.Environment):  # type: ignore[misc]
         except UnsupportedFlavour as words:
             unsupported = str(words)
         refuse_shadow(python, source.folder)
+        _tell_of_network()
         context = self._context(source, lock, unsupported, torches)
         # A killed run of the same process id may have left records here.
         shutil.rmtree(context.spool, ignore_errors=True)
@@ -158,9 +168,19 @@ class Fa4Environment(environment.Environment):  # type: ignore[misc]
         """Run the commit's interpreter; benchmarks find their context in one variable."""
         python, context = self._read_held()
         log.debug(f"Running '{' '.join(args)}' in {self.name}")
-        env = dict(kwargs.pop("env", None) or os.environ)
-        env.pop("PYTHONHOME", None)
+        # What asv adds for benchmarks; the process is ours, but a toolchain's packages run code at its start.
+        kwargs.pop("env", None)
+        added = dict(self.env_vars)
         path = os.pathsep.join([context.source, context.root])
         # asv's check_output drops PYTHONPATH unless it stands in ASV_PYTHONPATH as well.
-        env |= {"PYTHONPATH": path, "ASV_PYTHONPATH": path, VARIABLE: context.dump()} | self._global_env_vars
-        return util.check_output([python, *args], env=env, **kwargs)
+        added |= {
+            "PYTHONPATH": path,
+            "ASV_PYTHONPATH": path,
+            VARIABLE: context.dump(),
+        } | self._global_env_vars
+        bounds = isolation.COLLECT if context.machine == NOGPU else isolation.CARD
+        try:
+            command = isolation.command([python, *args], bounds)
+        except Fa4AsvError as error:
+            raise util.UserError(str(error)) from None
+        return util.check_output(command, env=isolation.environment(scratch.own(), added), **kwargs)

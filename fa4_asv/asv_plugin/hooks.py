@@ -25,6 +25,8 @@ from asv.results import Results
 
 from fa4_asv.asv_plugin import selection
 from fa4_asv.asv_plugin.reconcile import keep_measured, keep_removed, nothing_ran
+from fa4_asv.base import scratch
+from fa4_asv.base.ending import exit_on_signal
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import write_atomic
 from fa4_asv.base.machine import MACHINE_VARIABLE, NOGPU, NOGPU_RECORD
@@ -46,6 +48,12 @@ def setup() -> None:
     if getattr(Machine, _MARK, False):
         return
     setattr(Machine, _MARK, True)
+    if selection.command() not in (
+        "",
+        "Preview",
+    ):  # this process is asv's; `preview` ends by Ctrl-C as it should
+        exit_on_signal()
+        scratch.use_for_everything()
     Machine.load = classmethod(_load_machine(Machine.load.__func__))
     Results.load = classmethod(_load_results(Results.load.__func__))
     Results.rm = _remove_results(Results.rm)

@@ -9,12 +9,12 @@ import json
 import os
 import signal
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from fa4_asv.base import isolation, scratch
 from fa4_asv.base.core_locks import shared
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.escape import one_line
@@ -46,15 +46,15 @@ class Anew:
         lock = lock_of(self.project, side)
         python = install(self.project, lock, self.base)
         refuse_shadow(python, source.folder)
-        with tempfile.TemporaryDirectory(prefix="fa4-audit-", ignore_cleanup_errors=True) as scratch:
-            context = self._context(source, lock, scratch, {self.torch: str(python)})
-            with shared(lambda _: None):  # here: the process looks for locks in its own folder
+        with scratch.folder("audit") as own:
+            context = self._context(source, lock, own, {self.torch: str(python)})
+            with shared(lambda _: None):
                 return _ask(python, self.project, context, cases)
 
-    def _context(self, source: Source, lock: Lock, scratch: str, torches: dict[str, str]) -> Context:
-        """`scratch` stands for the checkout, so that its cache of figures is empty."""
+    def _context(self, source: Source, lock: Lock, own: Path, torches: dict[str, str]) -> Context:
+        """`own` stands for the checkout, so that its cache of figures is empty."""
         return context_of(
-            Path(scratch),
+            own,
             source,
             lock,
             machine=NOGPU,
@@ -77,10 +77,10 @@ def lock_of(project: Project, side: Sidecar) -> Lock:
 def _ask(python: Path, project: Project, context: Context, cases: Mapping[str, Sequence[str]]) -> Records:
     """One process for all cases, with a folder of temporary files that goes with it."""
     path = os.pathsep.join([context.source, str(project.root)])
-    own = {"PYTHONPATH": path, VARIABLE: context.dump(), "TMPDIR": context.root}
+    own = {"PYTHONPATH": path, VARIABLE: context.dump()}
     process = subprocess.Popen(
-        [str(python), "-m", "fa4_asv.measure.anew"],
-        env={**os.environ, **own},
+        isolation.command([str(python), "-m", "fa4_asv.measure.anew"], isolation.COLLECT),
+        env=isolation.environment(Path(context.root), own),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -22,6 +22,7 @@ from fa4_asv.base.machine import NOGPU, NOGPU_RECORD
 from fa4_asv.base.processes import end_left, run_bounded
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import GROUPS, Group, key_of
+from fa4_asv.catalog.flavours import GROUPS_OF_PLAIN, PLAIN
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.history.repository import BRANCH, CUTE, NO_HISTORY, git, has_history, in_hashes
 from fa4_asv.integrity.staging import seed, stage, take
@@ -125,7 +126,7 @@ def missing(project: Project, commits: Sequence[str], wish: Wish) -> list[Task]:
     for flavour in wish.flavours:
         for commit in commits:
             side = known.get((commit, flavour))
-            lacking = tuple(_lacking(side, wish))
+            lacking = tuple(_lacking(side, wish, flavour))
             if lacking:
                 release = manifest.by_commit(commit)
                 name = release.version if release else commit[:10]
@@ -151,10 +152,12 @@ def _is_stale(name: str, result: Result) -> bool:
     return any(result.versions.get(one, group.version) != group.version for one in benchmarks if group)
 
 
-def _lacking(sidecar: Sidecar | None, wish: Wish) -> Iterator[str]:
-    """Names of the groups of which a wanted case has no state yet."""
+def _lacking(sidecar: Sidecar | None, wish: Wish, flavour: str) -> Iterator[str]:
+    """Names of the groups of which a wanted case has no state yet. Of plain only kernels are recorded, without a GPU."""
     done = tuple(state for state in DONE if state != "broken" or not wish.retry_broken)
     for group in GROUPS.values():
+        if flavour == PLAIN and group.name not in GROUPS_OF_PLAIN:
+            continue
         records = sidecar.groups.get(group.name, {}) if sidecar else {}
         have = {key for key, record in records.items() if record.state in done and _is_whole(record, group)}
         if wanted_cases(group, wish) - have:

@@ -12,13 +12,13 @@ import fcntl
 import os
 import resource
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from fa4_asv.base import scratch
 from fa4_asv.base.errors import Fa4AsvError
 
 # Cores that others may use: an editor and a browser at rest stay below, a compile or a video does not.
@@ -34,7 +34,7 @@ Say = Callable[[str], None]
 
 def lock_path() -> Path:
     """The lock of a user and machine, whatever the checkout; those of its cores lie beside it."""
-    return Path(tempfile.gettempdir()) / f"fa4_asv-{os.getuid()}.lock"
+    return scratch.lock_folder() / f"fa4_asv-{os.getuid()}.lock"
 
 
 def own_cores() -> tuple[int, ...]:

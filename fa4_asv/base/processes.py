@@ -7,10 +7,13 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from fa4_asv.base import isolation
 from fa4_asv.base.errors import Fa4AsvError
 
+_LAST_MOMENT = 5.0  # seconds for a command to remove its own temporary files
 _MARK = "session"  # in the working folder: whom to end, should whoever started it be killed
 
 
@@ -23,11 +26,13 @@ def run_bounded(
 ) -> int:
     """Exit code of `command`, run in `folder`, its output in `log`. Nothing of it is alive afterwards.
 
+    It is killed with this process.
+
     Raises Fa4AsvError where it does not end within `timeout` seconds.
     """
     with log.open("w") as output:
         process = subprocess.Popen(
-            list(command),
+            isolation.ends_with_us(command),
             cwd=folder,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -40,8 +45,17 @@ def run_bounded(
         except subprocess.TimeoutExpired:
             raise Fa4AsvError(f"asv did not end within {timeout:.0f} s and was killed") from None
         finally:
-            kill_session(process.pid)
-            process.wait()
+            end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a session's first process in its own way, as far as it has one, and kill what is left of the session."""
+    if process.poll() is None:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_LAST_MOMENT)
+    kill_session(process.pid)
+    process.wait()
 
 
 def kill_session(session: int) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
 import threading
 from typing import Any
 
 import click
 
+from fa4_asv.base.ending import code_of, raise_ended, words_of
 from fa4_asv.base.errors import Fa4AsvError
 
 # name: (module, attribute, one line for --help). A command's module is imported only when it runs,
@@ -47,6 +47,13 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:  # of a command that has no more to say
+            click.echo(f"\nfa4-asv: {words_of(interrupt)}", err=True)
+            sys.exit(code_of(interrupt))
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = [(name, summary) for name, (_, _, summary) in COMMANDS.items()]
         with formatter.section("Commands"):
@@ -70,8 +77,7 @@ def main() -> None:
 def run(arguments: list[str] | None = None) -> Any:
     """Entry point: an expected failure is one line on stderr and its exit code."""
     if threading.current_thread() is threading.main_thread():
-        # Slurm, systemd and `timeout` end a command so: as on Ctrl-C, what it started ends with it.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        raise_ended()  # Slurm, systemd and `timeout` send SIGTERM, a closed terminal SIGHUP
     try:
         try:
             return main(args=arguments, prog_name="fa4-asv")

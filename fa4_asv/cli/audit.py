@@ -15,6 +15,7 @@ import click
 from fa4_asv.asv_plugin.base_environments import base_here, torch_of
 from fa4_asv.backfill.anew import Anew
 from fa4_asv.backfill.audit import Audit, Checked, Limit
+from fa4_asv.base.ending import code_of
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.escape import one_line
 from fa4_asv.base.machine import NOGPU
@@ -98,16 +99,16 @@ class _Told:
         """The exit code."""
         self._say(f"seed {self._audit.draws.seed}")
         self._note(self._audit.flavours(self._project))
-        interrupted = False
+        interrupted = 0
         try:
             for checked in self._audit.run(self._maker, limit, self._announce):
                 self._tell(checked)
-        except KeyboardInterrupt:
-            interrupted = True
+        except KeyboardInterrupt as interrupt:
+            interrupted = code_of(interrupt)
             self._say("interrupted: what follows is about the files above")
         self._sum_up()
         if interrupted:
-            return 130
+            return interrupted
         return 1 if self._findings else 2 if self._failed or not self._files else 0
 
     def _announce(self, draw: Draw) -> None:

@@ -29,10 +29,12 @@ from fa4_asv.backfill.tasks import (
     commits_of,
     missing,
 )
+from fa4_asv.base.ending import code_of
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.project import Project
-from fa4_asv.history.toolchain import FLAVOURS, Policy
+from fa4_asv.catalog.flavours import FLAVOURS, PLAIN
+from fa4_asv.history.toolchain import Policy
 from fa4_asv.measure.pool import cores
 from fa4_asv.record.store import read_sidecar
 
@@ -44,7 +46,12 @@ _NODE_WORK = "~/.cache/fa4_asv"  # of whoever runs the node's Ray
 @click.option("--missing", "_missing", is_flag=True, help="What results/ lacks (the default).")
 @click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Each Nth commit only.")
 @click.option("--bench", "-b", multiple=True, metavar="REGEX", help="Benchmarks, as asv's --bench.")
-@click.option("--flavour", type=click.Choice(FLAVOURS), multiple=True, help="Default: cu13, then cu12.")
+@click.option(
+    "--flavour",
+    type=click.Choice(tuple(FLAVOURS)),
+    multiple=True,
+    help="Default: cu13, then cu12, then plain (kernels only).",
+)
 @click.option("--machine", "-m", default=NOGPU, show_default=True, help="Machine name in results/.")
 @click.option(
     "--environment", "-E", default="", metavar="SPEC", help="As asv's --environment, such as fa4:same."
@@ -109,7 +116,7 @@ def backfill(
     wish = Wish(
         machine,
         Policy.from_environment().name,
-        flavour or ("cu13", "cu12"),
+        flavour or (("cu13", "cu12", PLAIN) if machine == NOGPU else ("cu13", "cu12")),
         bench,
         retry_broken,
         torches_here(project, environment),
@@ -215,10 +222,10 @@ def _tell(results: Iterator[Ended], tasks: Sequence[Task], as_json: bool) -> lis
             words = _states(ended) + (f" on {ended.host}" if ended.host else "")
             line = f"[{done}/{len(tasks)}] {ended.task.label}: {words} ({minutes(spent)} so far{about})"
             click.echo(line, file=out)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         recorded = done - len(failed)
         _say(f"\ninterrupted: {recorded} of {len(tasks)} runs are in results/; run it again to go on")
-        sys.exit(130)
+        sys.exit(code_of(interrupt))
     if as_json:
         click.echo(json.dumps({"runs": len(tasks), "failed": failed}, indent=1))
     elif not tasks:

@@ -27,7 +27,7 @@ from fa4_asv.record.tables import wide_console
 
 
 @click.command()
-@click.option("--flavour", type=click.Choice(["cu12", "cu13"]), default="cu13", show_default=True)
+@click.option("--flavour", type=click.Choice(["cu12", "cu13", "plain"]), default="cu13", show_default=True)
 @click.option(
     "--toolchain", "policy", default="day", show_default=True, help="Toolchain policy of the series."
 )

@@ -12,7 +12,6 @@ import json
 import os
 import re
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,6 +27,7 @@ from rich.text import Text
 from fa4_asv.asv_plugin.base_environments import base_here
 from fa4_asv.backfill.sweep import plan as planning
 from fa4_asv.backfill.sweep.engine import Subject
+from fa4_asv.base import scratch
 from fa4_asv.base.core_locks import exclusive
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.escape import one_line
@@ -213,13 +213,13 @@ def check_card(
     subject = _laid(project, version, flavour, environment)
     with (
         exclusive(lambda words: click.echo(words, err=True) if words else None, whole=True),
-        tempfile.TemporaryDirectory(prefix="fa4-cubins-") as folder,
+        scratch.folder("cubins") as folder,
     ):
         findings = []
-        for finding in findings_of(subject, calls, "cuda", arch, groups, Path(folder), seconds):
+        for finding in findings_of(subject, calls, "cuda", arch, groups, folder, seconds):
             findings.append(finding)
             click.echo(f"{len(findings)} of {len(calls)}: {finding.call}: {finding.state}", err=True)
-        same, compiled = cubins_of(Path(folder), groups, arch)
+        same, compiled = cubins_of(folder, groups, arch)
     if as_json:
         data = {"card": card.name, "arch": arch, "release": version, "flavour": flavour}
         calls_found = [asdict(finding) for finding in findings]

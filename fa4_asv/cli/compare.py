@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from fa4_asv.base.ending import code_of
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import write_atomic
 from fa4_asv.base.machine import NOGPU
@@ -41,7 +42,10 @@ def patterns(_context: click.Context, _parameter: click.Parameter, value: tuple[
 @click.argument("base")
 @click.argument("head", required=False)
 @click.option(
-    "--flavour", type=click.Choice(["cu12", "cu13"]), multiple=True, help="Default: cu13; give both for both."
+    "--flavour",
+    type=click.Choice(["cu12", "cu13", "plain"]),
+    multiple=True,
+    help="Default: cu13; give both for both.",
 )
 @click.option("--bench", "-b", multiple=True, metavar="REGEX", callback=patterns, help="As asv's --bench.")
 @click.option("--machine", "-m", default=NOGPU, show_default=True, help="Machine name in results/.")
@@ -142,9 +146,9 @@ def _measure(
 
     try:
         run_missing(project, commits, toolchains, Asked(*asked))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         click.echo("\ninterrupted: what was measured is in results/; run it again to go on", err=True)
-        sys.exit(130)
+        sys.exit(code_of(interrupt))
 
 
 def _refuse_with_worktree(head: str | None, no_run: bool, machine: str) -> None:

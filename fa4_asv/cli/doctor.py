@@ -24,6 +24,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from fa4_asv.base import isolation
 from fa4_asv.base.machine import find_tool, python_tag
 from fa4_asv.base.project import Project
 from fa4_asv.history.repository import has_history
@@ -209,6 +210,14 @@ def check_shadow(project: Project) -> Check:
     return Check(name, "nothing hides FA4", True)
 
 
+def check_network() -> Check:
+    """Whether the system can refuse the network to what runs FA4's code; no lane needs it."""
+    why, name = isolation.why_network(), "no network for FA4"
+    if not why:
+        return Check(name, "refused where no card is used", True)
+    return Check(name, f"cannot be refused ({why})", False, "foreign code keeps the network: SECURITY.md")
+
+
 def find_gpus() -> tuple[list[Gpu], Check]:
     """The cards that nvidia-smi lists, and the check on them; none is normal."""
     words = "only the GPU lanes need one"
@@ -233,7 +242,7 @@ def examine(project: Project) -> tuple[list[Check], list[Gpu]]:
         synced = has_history(project)
         found = "synced" if synced else "the history is not synced"
         checks.append(Check("history", found, synced, "" if synced else SYNC))
-    checks += [check_base(project), check_torch(project)]
+    checks += [check_base(project), check_torch(project), check_network()]
     for name in ("flash-attn-4", "nvidia-cutlass-dsl"):
         version = installed(name)
         words = "" if version else "not needed: each release is laid with its own"

@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 
 from fa4_asv.asv_plugin.base_environments import base_here
+from fa4_asv.base.ending import code_of
 from fa4_asv.base.files import write_atomic
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import Case
@@ -79,9 +80,9 @@ def explain(
     cases = selected(bench, arch)
     try:
         found = _explain(project, base, head, flavour, cases, environment, not no_culprits)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         click.echo("\ninterrupted: what was compiled is cached; run it again to go on", err=True)
-        sys.exit(130)
+        sys.exit(code_of(interrupt))
     if keep:
         for one in found:
             click.echo(f"kept {keep_cause(project, one).relative_to(project.root)}", err=True)

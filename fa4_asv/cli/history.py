@@ -11,15 +11,17 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from fa4_asv.base.ending import code_of
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.project import Project
+from fa4_asv.catalog.flavours import FLAVOURS, INSTALLED, PLAIN
 from fa4_asv.history.branches import Branch, sync_branches
 from fa4_asv.history.manifest import Manifest, Release
 from fa4_asv.history.registry import Registry
 from fa4_asv.history.repository import NO_HISTORY, branches, commit_date, has_history
 from fa4_asv.history.source import lay_source
 from fa4_asv.history.sync import sync as run_sync
-from fa4_asv.history.toolchain import FLAVOURS, Policy, UnsupportedFlavour, read_lock
+from fa4_asv.history.toolchain import Policy, UnsupportedFlavour, read_lock
 from fa4_asv.record.tables import print_table
 
 _SHOWN = ("nvidia-cutlass-dsl", "quack-kernels")  # packages of a toolchain in `history list`
@@ -70,9 +72,9 @@ def sync(source: str | None, wanted: tuple[str, ...], every: bool, as_json: bool
             told |= _sync_releases(project, quiet or as_json)
         if source is not None:
             told |= _sync_branches(project, source, wanted, every, quiet or as_json)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         click.echo("fa4-asv: interrupted; the history is as it was, sync again to continue", err=True)
-        sys.exit(130)
+        sys.exit(code_of(interrupt))
     if as_json:
         click.echo(json.dumps(told, indent=1))
 
@@ -125,7 +127,9 @@ def _words(branch: Branch) -> str:
 
 
 @history.command()
-@click.option("--flavour", "flavours", type=click.Choice(FLAVOURS), multiple=True, default=FLAVOURS)
+@click.option(
+    "--flavour", "flavours", type=click.Choice(tuple(FLAVOURS)), multiple=True, default=(*INSTALLED, PLAIN)
+)
 def lock(flavours: tuple[str, ...]) -> None:
     """Resolve the toolchain of the day for every release that has no lock file yet.
 
@@ -194,7 +198,7 @@ def list_releases(as_json: bool) -> None:
 def _toolchains(project: Project, release: Release) -> dict[str, dict[str, str]]:
     """Locked packages by flavour, of the policy "day"; a flavour never resolved here is absent."""
     found = {}
-    for flavour in FLAVOURS:
+    for flavour in INSTALLED:
         path = project.locks / "day" / flavour / f"{release.version}.txt"
         if path.is_file():
             found[flavour] = read_lock(path, flavour, "day").packages

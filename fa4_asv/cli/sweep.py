@@ -26,6 +26,7 @@ from fa4_asv.backfill.sweep.sight import Sight
 from fa4_asv.backfill.sweep.spent import estimate
 from fa4_asv.backfill.tasks import alone, commits_of
 from fa4_asv.base.core_locks import exclusive
+from fa4_asv.base.ending import code_of
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import write_atomic
 from fa4_asv.base.machine import NOGPU
@@ -128,10 +129,10 @@ def sweep(ranges: tuple[str, ...], machine: str, dry_run: bool, as_json: bool, *
     try:
         with alone(project):
             failed, took = _run(asked, progress)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         progress.end()
         click.echo("interrupted: what was timed is kept; run it again on this card to go on", err=True)
-        sys.exit(130)
+        sys.exit(code_of(interrupt))
     _tell_end(asked, failed, took, as_json)
     sys.exit(1 if failed else 0)
 

@@ -22,6 +22,7 @@ from fa4_asv.backfill.sweep.plan import refuse_other_kind
 from fa4_asv.backfill.sweep.worktree import Asked, chosen_calls, compare_tree, estimate
 from fa4_asv.backfill.tasks import alone
 from fa4_asv.base.core_locks import exclusive
+from fa4_asv.base.ending import code_of
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.cli.sweep import Progress
@@ -68,9 +69,9 @@ def against_tree(project: Project, ref: str, checkout: Path, wish: Wish) -> list
                     progress.note(", ".join(f"{name} {minutes(s)}" for name, s in took.items() if s >= 1))
                     found.append(comparison)
             return found
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         click.echo("\ninterrupted: nothing of an uncommitted tree is kept; run it again", err=True)
-        sys.exit(130)
+        sys.exit(code_of(interrupt))
     finally:
         progress.end()
 

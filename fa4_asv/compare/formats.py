@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.text import Text
 
 from fa4_asv.base.escape import code, one_line
+from fa4_asv.base.machine import NOGPU
+from fa4_asv.catalog.flavours import label
 from fa4_asv.compare import policy
 from fa4_asv.compare.rows import Row
 from fa4_asv.compare.sides import Comparison, Side
@@ -51,7 +53,12 @@ def text(found: Sequence[Comparison], console: Console, limit: int) -> None:
     """Tables of what is worse, better and otherwise worth saying, `limit` rows each."""
     for each in found:
         base, head = (one_line(side.commit.ref, 80) for side in (each.base, each.head))
-        console.print(Text(f"{base} -> {head}: {each.flavour}, machine {each.machine}", style="bold"))
+        console.print(
+            Text(
+                f"{base} -> {head}: {label(each.flavour, each.machine != NOGPU)}, machine {each.machine}",
+                style="bold",
+            )
+        )
         for name, side in (("base", each.base), ("head", each.head)):
             subject = f" {one_line(side.commit.subject, 80)}" if side.commit.subject else ""
             console.print(Text(f"  {name} {origin(side)}{subject}; {toolchain(side)}"))
@@ -121,7 +128,7 @@ def _markdown(found: Comparison, most: int) -> str:
 def _summary(found: Comparison) -> list[str]:
     base, head = (code(side.commit.ref, 100) for side in (found.base, found.head))
     lines = [
-        f"## FA4: {base} → {head}, {found.flavour}",
+        f"## FA4: {base} → {head}, {label(found.flavour, found.machine != NOGPU)}",
         "",
         f"**{headline(found)}** (machine {code(found.machine)})",
         "",

@@ -11,12 +11,10 @@ import sys
 
 from fa4_asv.measure.context import current
 from fa4_asv.measure.kernels.collect import measure
-from fa4_asv.measure.pool import die_with_parent
 from fa4_asv.record.schema import records_to_json
 
 
 def main() -> None:
-    die_with_parent()
     records = measure(current(), [(arch, case) for arch, case in json.load(sys.stdin)])
     json.dump(records_to_json(records), sys.stdout)
 

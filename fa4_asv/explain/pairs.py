@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fa4_asv.base import isolation, scratch
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.project import Project
@@ -67,13 +68,15 @@ class Workshop:
 def _ask(python: Path, context: Context, cases: Sequence[Case]) -> Records:
     """One process for all `cases`; it bounds each compile itself, and dies with this one."""
     path = os.pathsep.join([context.source, context.root])
+    command = isolation.command([str(python), "-m", "fa4_asv.explain.pair_worker"], isolation.COLLECT)
     process = subprocess.Popen(
-        [str(python), "-m", "fa4_asv.explain.pair_worker"],
-        env={**os.environ, "PYTHONPATH": path, VARIABLE: context.dump()},
+        command,
+        env=isolation.environment(scratch.own(), {"PYTHONPATH": path, VARIABLE: context.dump()}),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     try:
         answer, words = process.communicate(json.dumps(cases))

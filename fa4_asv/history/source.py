@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from fa4_asv.base import isolation, scratch
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import read_text, write_atomic
 from fa4_asv.base.project import Project
@@ -73,12 +73,13 @@ def refuse_shadow(python: Path, folder: Path) -> None:
     `python` is the interpreter that is to import FA4 from `folder`.
     """
     code = "import importlib.util as u; s = u.find_spec('flash_attn'); print(s.origin or '')"
-    done = subprocess.run(
-        [str(python), "-c", code],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(folder)},
-    )
+    with scratch.folder("shadow") as own:
+        done = subprocess.run(
+            isolation.command([str(python), "-c", code], isolation.COLLECT),
+            capture_output=True,
+            text=True,
+            env=isolation.environment(own, {"PYTHONPATH": str(folder)}),
+        )
     origin = done.stdout.strip()
     if origin:
         raise Fa4AsvError(f"{origin} (flash-attn 2) hides FA4; uninstall flash-attn from that environment")

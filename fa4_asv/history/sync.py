@@ -12,12 +12,12 @@ import io
 import os
 import shutil
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from fa4_asv.base import scratch
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.escape import one_line
 from fa4_asv.base.project import Project
@@ -99,11 +99,11 @@ def _build(
     """Write the commits that are missing; no ref moves. The manifest with every hash."""
     parent, fetched, done = "", 0, []
     missing = sum(1 for release in manifest.releases if release.commit not in present)
-    with tempfile.TemporaryDirectory(prefix="fa4-sync-") as scratch:
+    with scratch.folder("sync") as folder:
         for release in manifest.releases:
             if release.commit not in present:
                 progress(fetched, missing, f"fetching {release.sdist}")
-                archive = registry.download(release, Path(scratch))
+                archive = registry.download(release, folder)
                 commit = _import(repository, release, _members(archive, release), parent)
                 archive.unlink()
                 if release.commit and commit != release.commit:

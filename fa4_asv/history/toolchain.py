@@ -1,8 +1,8 @@
 """The toolchain behind a commit: what a user got on its day, resolved by uv, kept in lock files.
 
 A lock holds everything that FA4 needs except torch, numpy and what torch brings: those come from the base
-environment. The CUDA flavour (cu12: plain; cu13: the `[cu13]` extra) and the policy ("day"; pinned packages
-or one commit's toolchain for all commits) are part of asv's series.
+environment. The CUDA flavour (cu12: plain; cu13: the `[cu13]` extra; plain: cu12's packages, and which torch pip resolved
+with them) and the policy ("day"; pinned packages or one commit's toolchain for all commits) are part of asv's series.
 """
 
 from __future__ import annotations
@@ -23,23 +23,27 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from fa4_asv.base import scratch
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.escape import one_line
 from fa4_asv.base.files import link_tree, only_one, read_text, write_atomic
 from fa4_asv.base.machine import python_tag
 from fa4_asv.base.project import Project
 from fa4_asv.base.uv_command import uv_command, uv_environment
+from fa4_asv.catalog.flavours import INSTALLED, OF_TORCH, PLAIN, without_torch
 from fa4_asv.history.demands import Demands, demands_of
 from fa4_asv.history.repository import resolve
 from fa4_asv.record.schema import toolchain_digest
 
-FLAVOURS = ("cu12", "cu13")
+FLAVOURS = INSTALLED
 OVERRIDE_VARIABLE = "FA4_ASV_TOOLCHAIN"
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+!=-]*")
 # One lock serves every Linux, and every Python from the oldest that a commit supports on.
 _PLATFORM = "x86_64-manylinux_2_28"
 _MOST_BYTES = 64 << 10  # of a lock; FA4's have 600
 _NEEDED = "nvidia-cutlass-dsl"
+# What decides which kernels are compiled, and to what.
+_COMPILER = (_NEEDED, "quack-kernels", "apache-tvm-ffi")
 # Locks of commits that are not recorded yet, below a checkout's work folder.
 _CACHED = "toolchain-locks"
 
@@ -113,6 +117,13 @@ class Lock:
         """Identity of the installed set."""
         return toolchain_digest(self.flavour, self.packages)
 
+    @property
+    def installed(self) -> Lock:
+        """What is installed for it: of plain cu12's packages, since torch comes from the base environment."""
+        if self.flavour != PLAIN:
+            return self
+        return Lock(self.path, "cu12", self.policy, without_torch(self.packages))
+
 
 def read_lock(path: Path, flavour: str, policy: str) -> Lock:
     """Raises Fa4AsvError when it cannot be read, or a line is anything but `name==version`."""
@@ -159,11 +170,41 @@ def lock_for(
     is recorded (`keep_lock`). Raises UnsupportedFlavour when the commit has no such extra, Fa4AsvError when
     nothing resolves.
     """
+    if flavour == PLAIN:
+        return _lock_with_torch(project, key, pyproject, day, policy, committed)
     path = project.locks / policy.name / flavour / f"{key}.txt"
     if not committed and not path.is_file():
         path = project.work / _CACHED / policy.name / flavour / f"{key}.txt"
     of_the_day = partial(lock_for, project, key, pyproject, day, flavour, Policy("day"), committed)
     return _lock_at(path, key, pyproject, day, flavour, policy, of_the_day)
+
+
+def _lock_with_torch(
+    project: Project, key: str, pyproject: str, day: datetime, policy: Policy, committed: bool
+) -> Lock:
+    """cu12's lock, and the torch that pip brought with it on the day.
+
+    Raises Fa4AsvError where `policy` is another than the day's, nothing resolves, or that torch has the resolver choose
+    another compiler: the packages of the two flavours would then not be the same.
+    """
+    if policy.name != "day":
+        raise Fa4AsvError(f"flavour {PLAIN} is the torch of the day: it has no toolchain {policy.name}")
+    libraries = lock_for(project, key, pyproject, day, "cu12", policy, committed)
+    path = project.locks / policy.name / PLAIN / f"{key}.txt"
+    if not committed and not path.is_file():
+        path = project.work / _CACHED / policy.name / PLAIN / f"{key}.txt"
+    if not path.is_file():
+        found = _packages(_resolve(key, demands_of(pyproject, key), day, PLAIN, policy, ""))
+        for name, version in libraries.packages.items():
+            if name.startswith(_COMPILER) and found.get(name) != version:
+                raise Fa4AsvError(f"with torch {key} gets {name} {found.get(name)}, without it {version}")
+        named = {name: version for name, version in found.items() if name in OF_TORCH}
+        if len(named) != 2:
+            raise Fa4AsvError(f"no torch with a CUDA runtime resolves for {key}, only {named or 'nothing'}")
+        lines = sorted({**libraries.packages, **named}.items())
+        head = f"# {key}, flavour {PLAIN}, policy day, as of {day:%Y-%m-%dT%H:%M:%SZ}, with the torch of the day\n"
+        write_atomic(path, head + "".join(f"{name}=={version}\n" for name, version in lines))
+    return read_lock(path, PLAIN, policy.name)
 
 
 def lock_of_tree(folder: Path, name: str, pyproject: str, flavour: str, policy: Policy) -> Lock:
@@ -231,20 +272,20 @@ def _resolve(key: str, demands: Demands, day: datetime, flavour: str, policy: Po
     ]
     files = {
         "requirements.txt": demands.of_flavour(flavour),
-        "--excludes": "torch\nnumpy\n",
+        "--excludes": "" if flavour == PLAIN else "torch\nnumpy\n",
         "--constraints": pins,
         "--overrides": "\n".join(overrides),
     }
     # An override is newer than the day by intent; the other packages are pinned then.
     until = [] if policy.overrides else ["--exclude-newer", f"{day:%Y-%m-%dT%H:%M:%SZ}"]
     failed = f"no toolchain for {key} ({flavour}, {policy.name})"
-    with tempfile.TemporaryDirectory(prefix="fa4-lock-") as folder:
+    with scratch.folder("lock") as folder:
         arguments = []
         for name, text in files.items():
-            path = Path(folder, name.lstrip("-"))
+            path = folder / name.lstrip("-")
             path.write_text(text, encoding="utf-8")
             arguments += [name, str(path)] if name.startswith("--") else [str(path)]
-        nowhere = Path(folder, "empty")
+        nowhere = folder / "empty"
         nowhere.mkdir()
         command = uv_command("pip", "compile", *arguments, *_how_to_resolve(demands), *until)
         done = _called(command, 300, nowhere)
@@ -302,6 +343,7 @@ def install(project: Project, lock: Lock, base: Path) -> Path:
     whole or absent; it is never changed afterwards. 1 s from a warm uv cache, 5 ms if it exists. Packages
     that a pack brought (`packed_packages`) are linked instead of installed.
     """
+    lock = lock.installed
     tag = hashlib.sha256(f"{base} {python_tag()}".encode()).hexdigest()[:8]
     folder = project.work / "toolchains" / f"{lock.flavour}-{lock.digest}-{tag}"
     python = folder / "bin" / "python"

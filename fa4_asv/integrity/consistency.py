@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fa4_asv.catalog.flavours import AS_CU12, PLAIN
 from fa4_asv.record.explanation import Culprit, Explanation
-from fa4_asv.record.schema import CaseRecord
+from fa4_asv.record.schema import CaseRecord, Sidecar
 
 Cases = Mapping[str, CaseRecord]
 Groups = Mapping[str, Cases]
@@ -132,6 +133,32 @@ class Cubins:
                 if len(places) < largest or most[largest] > 1:
                     for path, case in places:
                         yield path, f"{case}: cubin {digest:.12} has other figures, opcodes or name elsewhere"
+
+
+@dataclass
+class AsCu12:
+    """Kernels of plain that are said to be cu12's, against cu12's own record of that commit."""
+
+    cu12: dict[tuple[str, str], str] = field(default_factory=dict)
+    said: list[tuple[Path, tuple[str, str], str]] = field(default_factory=list)
+
+    def add(self, path: Path, sidecar: Sidecar) -> None:
+        if sidecar.toolchain.policy != "day" or sidecar.toolchain.flavour not in ("cu12", PLAIN):
+            return
+        for case, record in sidecar.groups.get("codegen", {}).items():
+            if sidecar.toolchain.flavour == "cu12":
+                self.cu12[sidecar.commit, case] = record.sha256
+            elif record.why == AS_CU12:
+                self.said.append((path, (sidecar.commit, case), record.sha256))
+
+    def wrong(self) -> Iterator[tuple[Path, str]]:
+        """The files of plain whose kernel is another; one that cu12 has not recorded cannot be checked."""
+        for path, key, digest in self.said:
+            if self.cu12.get(key, digest) != digest:
+                yield (
+                    path,
+                    f"{key[1]}: says it is cu12's kernel, whose cubin is {self.cu12[key]:.12}, not {digest:.12}",
+                )
 
 
 def cause_checks(found: Explanation) -> Iterator[tuple[str, str]]:

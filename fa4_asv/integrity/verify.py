@@ -17,7 +17,7 @@ from fa4_asv.history.manifest import Manifest, Release
 from fa4_asv.history.repository import commit_date, git
 from fa4_asv.history.toolchain import can_name_locks, read_lock
 from fa4_asv.integrity import explanations
-from fa4_asv.integrity.consistency import Cubins, checks
+from fa4_asv.integrity.consistency import AsCu12, Cubins, checks
 from fa4_asv.integrity.figures import AGAIN, POOLED, is_repeated, wrong_figures
 from fa4_asv.record.descriptions import BENCHMARKS, MACHINE_FILE, read_benchmarks, read_machine
 from fa4_asv.record.formatting import counted
@@ -92,7 +92,7 @@ def verify(project: Project, arriving: bool = False) -> list[Problem]:
         raise Fa4AsvError(f"{root} does not exist; run `asv run` or restore it from git")
     known = Known.of(project, arriving)
     problems = [*_left_behind(root), *_locks(known), *_benchmarks(root, arriving)]
-    causes, cubins, unreleased = explanations.Kept.of(root), Cubins(), 0
+    causes, cubins, shared, unreleased = explanations.Kept.of(root), Cubins(), AsCu12(), 0
     for entry in entries(root):
         problems += [Problem(path, what) for path, what in entry.damaged]
         problems += _of_pair(entry, known)
@@ -100,7 +100,9 @@ def verify(project: Project, arriving: bool = False) -> list[Problem]:
             unreleased += not entry.sidecar.release
             causes.note(entry.sidecar, entry.path.parent)
             cubins.add(sidecar_path(entry.path), entry.sidecar.groups.get("codegen", {}))
-    problems += [Problem(path, what) for path, what in (*causes.problems(known.manifest), *cubins.wrong())]
+            shared.add(sidecar_path(entry.path), entry.sidecar)
+    found = (*causes.problems(known.manifest), *cubins.wrong(), *shared.wrong())
+    problems += [Problem(path, what) for path, what in found]
     problems += _machines(root)
     if unreleased and not arriving and not project.upstream.is_file():
         what = f"missing, and {counted(unreleased, 'result file')} of upstream's commits need it; restore it from git"

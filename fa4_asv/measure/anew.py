@@ -13,7 +13,6 @@ from fa4_asv.measure.benchmark_api import Measure
 from fa4_asv.measure.context import current
 from fa4_asv.measure.kernels import collect as kernels
 from fa4_asv.measure.memory import collect as memory
-from fa4_asv.measure.pool import die_with_parent
 from fa4_asv.measure.route import collect as route
 from fa4_asv.record.schema import records_to_json
 
@@ -26,7 +25,6 @@ MEASURES: dict[str, Measure] = {
 
 
 def main() -> None:
-    die_with_parent()
     context = current()
     for group, cases in json.load(sys.stdin).items():
         records = MEASURES[group](context, [tuple(case) for case in cases])

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.machine import find_tool
+from fa4_asv.catalog.flavours import torch_cuda
 
 VARIABLE = "FA4_ASV_CONTEXT"
 
@@ -41,6 +42,11 @@ class Context:
     terminal: str = ""
     select: list[str] = field(default_factory=list)
     torches: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def torch_cuda(self) -> str:
+        """The CUDA of the torch that the toolchain names; "" where the flavour says which."""
+        return torch_cuda(self.packages)
 
     def dump(self) -> str:
         return json.dumps(asdict(self))

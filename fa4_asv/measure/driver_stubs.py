@@ -16,12 +16,17 @@ from types import SimpleNamespace
 from typing import Any, TextIO
 
 from fa4_asv.base.escape import without_colours, without_places
+from fa4_asv.catalog.flavours import FLAVOURS
 from fa4_asv.catalog.kernels import TARGETS
-from fa4_asv.measure.pool import die_with_parent
+from fa4_asv.measure.pool import NO_CARD
 
 
-def target_environment(arch: str, flavour: str) -> tuple[tuple[str, str], ...]:
-    """Environment of a worker process for `arch` ("sm_90") under a CUDA flavour; read at import by FA4."""
+def target_environment(arch: str, flavour: str, cuda: str = "") -> tuple[tuple[str, str], ...]:
+    """Environment of a worker process for `arch` ("sm_90") under a CUDA flavour; read at import by FA4.
+
+    `cuda` is the torch's where the flavour says none ("13.0"). FA4 asks torch for it to choose a schedule (two-CTA
+    instructions on Blackwell); which build of torch compiles here must not matter.
+    """
     target, sms = TARGETS[arch]
     return (
         ("FLASH_ATTENTION_ARCH", arch),
@@ -29,16 +34,14 @@ def target_environment(arch: str, flavour: str) -> tuple[tuple[str, str], ...]:
         ("FLASH_ATTENTION_NUM_SMS", str(sms)),
         ("FLASH_ATTENTION_CUTE_DSL_CACHE_ENABLED", "0"),
         ("FA4_ASV_ARCH", arch),
-        ("FA4_ASV_CUDA", CUDA_OF_FLAVOUR[flavour]),
+        ("FA4_ASV_CUDA", FLAVOURS[flavour].cuda or cuda),
         ("CUTE_DSL_DISABLE_FILE_CACHING", "1"),
         ("PYTHONHASHSEED", "0"),
         ("OMP_NUM_THREADS", "1"),
+        (NO_CARD, "1"),
     )
 
 
-# FA4 asks torch for its CUDA version to choose a schedule (two-CTA instructions on Blackwell). A user of
-# a flavour has the torch of that CUDA; which build of torch compiles here must not matter.
-CUDA_OF_FLAVOUR = {"cu12": "12.8", "cu13": "13.0"}
 # What a person has set for their own work must not reach the compiler.
 _STEERING = ("FA_", "FLASH_ATTENTION_", "CUTE_", "QUACK_")
 
@@ -48,7 +51,6 @@ def open_answers(*keep: str) -> TextIO:
 
     Whatever a compiler prints goes to stderr from here on, so that it cannot mix with the answers.
     """
-    die_with_parent()
     forget_personal_settings(*keep)
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)

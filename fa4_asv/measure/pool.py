@@ -1,13 +1,13 @@
 """Worker processes that may hang or die: every job ends, in an answer or in words.
 
 Knows nothing of kernels. A job is a JSON value sent to a worker as one line; the worker answers with
-one line of JSON. A worker that hangs is killed with its children, one that dies is replaced. So is one whose answer
-says {"error": {"fatal": true}}: its process is of no more use. Each costs one job only.
+one line of JSON. A worker that hangs or prints without end is killed with its children, one that dies is replaced. So
+is one whose answer says {"error": {"fatal": true}}: its process is of no more use. Each costs one job only.
+Workers run foreign code: they get what `base.isolation` gives.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import queue
@@ -15,21 +15,29 @@ import re
 import selectors
 import signal
 import subprocess
-import tempfile
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
+from fa4_asv.base import isolation, scratch
+from fa4_asv.base.ending import die_with_parent
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.escape import without_places
+from fa4_asv.base.files import LARGEST, parse_json
+
+__all__ = ["Job", "LastingWorker", "Outcome", "Worker", "cores", "die_with_parent", "run_jobs"]
 
 VARIABLE = "FA4_ASV_CORES"
 _LAST_MOMENT = 10.0  # a busy machine takes seconds to end a process that holds torch
 _ENDED = "the process ended with exit code"
 _KILLED = "the process was killed by SIGKILL"
+MOST_PRINTED = 64 << 20  # bytes; a chatty compile prints some KB
+NO_CARD = "FA4_ASV_NO_CARD"  # in a job's environment: its process needs no card, so it can be bounded more
+_LAST_WORDS = 4000  # bytes at the end of what a process printed; they explain its death
 START_TIMEOUT = 180.0  # importing torch and a cold DSL from a slow disk takes up to a minute
 # Where Python or C++ name an exception that ended a process; CUDA's errors go on with lines of advice.
 _EXCEPTION = re.compile(r"\s*(?:what\(\):\s*)?((?:[\w.]+(?:Error|Exception)|CUDA error): .*)")
@@ -78,62 +86,94 @@ def cores() -> int:
     return int(text)
 
 
-def die_with_parent() -> None:
-    """Called by a worker at its start: a hung compile must not outlive a killed run (Linux only)."""
-    set_parent_death_signal = 1
-    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+class _Printed(threading.Thread):
+    """Reads what a process prints, so that it never waits for us: keeps the last words, calls `too_much` once."""
+
+    def __init__(self, stream: IO[bytes], too_much: Callable[[], None]) -> None:
+        super().__init__(daemon=True)
+        self._stream, self._too_much = stream, too_much
+        self._last, self._count = b"", 0
+        self.start()
+
+    @property
+    def without_end(self) -> bool:
+        return self._count > MOST_PRINTED
+
+    def run(self) -> None:
+        with self._stream as stream:
+            while chunk := os.read(stream.fileno(), 1 << 16):
+                before, self._count = self.without_end, self._count + len(chunk)
+                self._last = (self._last + chunk)[-_LAST_WORDS:]
+                if self.without_end and not before:
+                    self._too_much()
+
+    def last_words(self) -> str:
+        """The end of what was printed; the process has ended."""
+        self.join(1.0)  # a child that left its session may hold the pipe open
+        return self._last.decode(errors="replace").strip()
 
 
 class Worker:
-    """One process: a line in, a line out, bounded in time."""
+    """One process: a line in, a line out, bounded in time, memory and output."""
 
     def __init__(self, job: Job) -> None:
         self.kind = _kind(job)
-        # A file, not a pipe: a chatty compiler cannot block on it, and its tail explains a death.
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
+        bounds = isolation.COMPILE if NO_CARD in dict(job.environment) else isolation.CARD
+        command = isolation.command(job.command, bounds)
+        self._folder = scratch.make("worker")
         self._process = subprocess.Popen(
-            list(job.command),
-            env={**os.environ, **dict(job.environment)},
+            command,
+            env=isolation.environment(self._folder, job.environment),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._stderr,
+            stderr=subprocess.PIPE,
             start_new_session=True,
         )
-        self._buffer = b""
+        assert self._process.stderr is not None
+        self._printed = _Printed(self._process.stderr, self._kill_session)
+        self._buffer = bytearray()
         self.asked = 0  # jobs so far
         self.started = self._line(START_TIMEOUT)
 
     def _line(self, timeout: float) -> Any:
         """The next line as JSON, or the reason why none came, as an Outcome without key."""
+        until = time.monotonic() + timeout
         stdout = self._process.stdout
         assert stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(stdout, selectors.EVENT_READ)
-            while b"\n" not in self._buffer:
-                if not selector.select(timeout):
-                    self.kill()
-                    return Outcome("", lost=f"timed out after {timeout:g} s and was killed")
+            seen = 0
+            while self._buffer.find(b"\n", seen) < 0:
+                seen = len(self._buffer)
+                if not selector.select(max(0.0, until - time.monotonic())):
+                    return self._given_up(f"timed out after {timeout:g} s and was killed")
                 chunk = os.read(stdout.fileno(), 1 << 16)
                 if not chunk:
                     return Outcome("", lost=self._death())
                 self._buffer += chunk
-        line, _, self._buffer = self._buffer.partition(b"\n")
+                if len(self._buffer) > LARGEST:
+                    return self._given_up(f"answered more than {LARGEST >> 20} MiB and was killed")
+        found, _, self._buffer = self._buffer.partition(b"\n")
+        line = bytes(found)
         try:
-            return json.loads(line)
+            return parse_json(line)
         except ValueError:
-            self.kill()
-            return Outcome("", lost=f"the compile process answered no JSON: {line[:80]!r}")
+            return self._given_up(f"the compile process answered no JSON: {line[:80]!r}")
+
+    def _given_up(self, why: str) -> Outcome:
+        self.kill()
+        return Outcome("", lost=why)
 
     def _death(self) -> str:
         # Its output closes a moment before it ends: killed in between, it would seem to have been killed by another.
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_LAST_MOMENT)
         self.kill()
+        tail = self._printed.last_words()
+        if self._printed.without_end:
+            return f"printed more than {MOST_PRINTED >> 20} MiB and was killed"
         code = self._process.returncode
         words = f"the process was killed by {signal.Signals(-code).name}" if code < 0 else f"{_ENDED} {code}"
-        self._stderr.seek(0, os.SEEK_END)
-        self._stderr.seek(max(0, self._stderr.tell() - 4000))
-        tail = self._stderr.read().decode(errors="replace").strip()
         if not tail:
             return words
         raised = code >= 0 or -code == signal.SIGABRT  # not where something outside ended it
@@ -156,11 +196,12 @@ class Worker:
 
     def kill(self) -> None:
         """End the process and everything it started."""
-        try:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        self._kill_session()
         self._process.wait()
+
+    def _kill_session(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def close(self) -> None:
         self.kill()
@@ -168,7 +209,7 @@ class Worker:
             if stream:
                 with suppress(OSError):  # a job that a dead process did not take is still in the buffer
                     stream.close()
-        self._stderr.close()
+        scratch.remove(self._folder)
 
 
 def _exception(stderr: str) -> str:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fa4_asv.catalog.benchmarks import GROUPS
+from fa4_asv.catalog.flavours import AS_CU12
 from fa4_asv.compare.changes import told
 from fa4_asv.history.manifest import Release
+from fa4_asv.record.formatting import counted
 from fa4_asv.report import words
 from fa4_asv.report.events import Event, Step, Timeline
 from fa4_asv.report.model import UPSTREAM, Model, Point, Series
@@ -77,18 +79,20 @@ def _toolchain(found: Sequence[tuple[Series, Point]]) -> Table:
 
 
 def _figures(series: Series, point: Point) -> list[Table]:
-    """A table a group: every case with every figure, or its state and words."""
+    """A table a group: every case with every figure, or its state and words. Kernels that are cu12's stand there only."""
     tables = []
     for name in _SHOWN:
         metrics, cases = GROUPS[name].metrics, point.cases(name)
+        own = {case: record for case, record in cases.items() if record.why != AS_CU12}
         rows: list[Row] = []
-        for case, record in sorted(cases.items()):
+        for case, record in sorted(own.items()):
             shown = [words.figure(record.figures.get(metric), unit) for metric, (unit, _) in metrics.items()]
             told = record.why if record.state != "measured" else ""
             rows.append([case, *shown, record.state + (f": {told}" if told else "")])
         if rows:
             head = ["case", *(title for _, title in metrics.values()), "state"]
-            tables.append(Table(f"{name}, {_title(series)}", head, rows, "wide"))
+            others = f"; {counted(len(cases) - len(own), 'other')} as cu12" if len(own) < len(cases) else ""
+            tables.append(Table(f"{name}, {_title(series)}{others}", head, rows, "wide"))
     return tables
 
 

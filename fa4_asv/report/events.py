@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 
 from fa4_asv.catalog.benchmarks import GROUPS
+from fa4_asv.catalog.flavours import PLAIN, torch_cuda, without_torch
 from fa4_asv.compare.changes import exact_changes
 from fa4_asv.compare.policy import Count, count_of
 from fa4_asv.compare.rows import Row
@@ -112,11 +113,18 @@ class Timeline:
 def timeline(model: Model, explanations: Sequence[Explanation]) -> Timeline:
     """The steps of all series of machine `nogpu`."""
     causes = {(one.flavour, one.policy, one.base.commit, one.head.commit): one for one in explanations}
-    steps = []
+    steps: list[Step] = []
+    told: dict[tuple[str, str], set[Row]] = {}  # under cu12, which comes before plain
     for series in model.series:
         if not any(GROUPS[group].exact for group in _groups(series)):
             continue
         for before, after in series.pairs():
+            pair = before.commit, after.commit
+            if series.key.flavour == "cu12":
+                told.setdefault(pair, set()).update(map(_bare, exact_changes(before.record, after.record)))
+            if series.key.flavour == PLAIN:
+                steps += steps_between(series.key, before, after, None, told.get(pair, ()))
+                continue
             found = causes.get((series.key.flavour, series.key.policy, before.commit, after.commit))
             steps += steps_between(series.key, before, after, found)
     order = {release.version: index for index, release in enumerate(model.releases)}
@@ -133,9 +141,15 @@ def _groups(series: Series) -> set[str]:
     return {group for point in series.points for group in point.record.sidecar.groups if group in GROUPS}
 
 
-def steps_between(key: Key, before: Point, after: Point, found: Explanation | None = None) -> list[Step]:
-    """A step an architecture; none where nothing changed."""
-    changes = exact_changes(before.record, after.record)
+def steps_between(
+    key: Key,
+    before: Point,
+    after: Point,
+    found: Explanation | None = None,
+    told: Collection[Row] = (),
+) -> list[Step]:
+    """A step an architecture; none where nothing changed but what is `told` elsewhere: plain's kernels are mostly cu12's."""
+    changes = [change for change in exact_changes(before.record, after.record) if _bare(change) not in told]
     events = [Event(change, _cause(before, after, change, found)) for change in changes]
     return [
         Step(key, arch, before, after, tuple(one for one in events if one.arch == arch), found)
@@ -145,7 +159,7 @@ def steps_between(key: Key, before: Point, after: Point, found: Explanation | No
 
 def _cause(before: Point, after: Point, change: Row, found: Explanation | None) -> str:
     """From the cross pairs where they were measured; else from what cannot have been the cause."""
-    if before.record.sidecar.toolchain.digest == after.record.sidecar.toolchain.digest:
+    if _compiled_with(before) == _compiled_with(after):
         return SOURCE
     if found is None:
         return UNEXPLAINED
@@ -158,6 +172,17 @@ def _cause(before: Point, after: Point, change: Row, found: Explanation | None) 
     if not found.files:
         return TOOLCHAIN
     return UNKNOWN if verdict else UNEXPLAINED
+
+
+def _bare(change: Row) -> Row:
+    """Without the words: a compiler that breaks twice does not always say the same."""
+    return replace(change, words="", whys=("", ""))
+
+
+def _compiled_with(point: Point) -> tuple[dict[str, str], str]:
+    """Packages, and of torch no more than FA4 reads of it: its CUDA."""
+    packages = point.record.sidecar.toolchain.packages
+    return without_torch(packages), torch_cuda(packages)
 
 
 def _safe(text: str) -> str:

@@ -10,6 +10,7 @@ from statistics import median
 from fa4_asv.base.escape import without_colours
 from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.project import Project
+from fa4_asv.catalog.flavours import label
 from fa4_asv.compare.changes import Record
 from fa4_asv.history.commits import Commit, load_commits
 from fa4_asv.history.manifest import Manifest, Release
@@ -34,9 +35,10 @@ class Key:
 
     @property
     def title(self) -> str:
-        """Flavour, and the toolchain policy and the branch where they are not the usual ones."""
+        """Flavour as whose it is, and the toolchain policy and the branch where they are not the usual ones."""
+        flavour = label(self.flavour, on_card=self.machine != NOGPU)
         policy = "" if self.policy == "day" else f"toolchain {self.policy}"
-        return ", ".join(filter(None, (self.flavour, policy, self.branch and f"branch {self.branch}")))
+        return ", ".join(filter(None, (flavour, policy, self.branch and f"branch {self.branch}")))
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from fa4_asv.catalog.benchmarks import GROUPS, TRACED
+from fa4_asv.catalog.flavours import PLAIN, label
 from fa4_asv.catalog.kernels import ARCHES
 from fa4_asv.report import words
 from fa4_asv.report.charts import Line, lines
 from fa4_asv.report.model import Point, Series
 from fa4_asv.report.parts import Chart, Panel, Section, Table
 
-FLAVOURS = ("cu13", "cu12")  # their place is their colour
+FLAVOURS = ("cu13", "cu12", "plain")  # their place is their colour
 CHARTED = ("spill_bytes", "instructions")
 Values = list[float | None]
 
@@ -71,9 +72,12 @@ def _kernel(series: Sequence[Series], points: Sequence[Point], arch: str, name: 
     charts, columns, rows = [], [], [[short(label)] for label in labels]
     for metric in CHARTED:
         unit, title = GROUPS["codegen"].metrics[metric]
-        drawn = []
+        drawn: list[Line] = []
         for one in series:
             found = values(one, labels, exact("codegen", f"{arch}/{name}", metric))
+            # Most kernels of plain are cu12's: a second line over the first says nothing more.
+            if one.key.flavour == PLAIN and Line(label("cu12"), colour("cu12"), found) in drawn:
+                continue
             drawn.append(Line(one.key.title, colour(one.key.flavour), found))
             columns.append(f"{title}, {one.key.title}")
             for row, value in zip(rows, found, strict=True):
@@ -108,6 +112,7 @@ def spoken_line(
 
 def memory(series: Sequence[Series]) -> list[Section]:
     """Peak memory; calls whose figures agree in every release share a panel."""
+    series = [one for one in series if any(point.cases("memory") for point in one.points)]
     points = axis(series)
     labels = [point.label for point in points]
     same: dict[tuple[tuple[float | None, ...], ...], list[str]] = {}

@@ -15,6 +15,7 @@ from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import GROUPS
+from fa4_asv.catalog.flavours import PLAIN
 from fa4_asv.catalog.kernels import ARCHES
 from fa4_asv.compare.policy import is_judged
 from fa4_asv.integrity.staging import is_verified
@@ -140,7 +141,7 @@ def pages(model: Model, found: Timeline) -> Iterator[Page]:
             f"kernels-{arch}.html",
             "sections.html",
             title=f"Kernels on {arch}",
-            lead="Spilled bytes a thread and instructions of every kernel, release by release.",
+            lead="Spilled bytes per thread and instructions of every kernel, release by release. Where plain has no line, it is cu12's.",
             sections=multiples.kernels(series, arch),
             flavours=flavours,
         )
@@ -150,7 +151,7 @@ def pages(model: Model, found: Timeline) -> Iterator[Page]:
         title="Peak memory",
         lead="The most bytes that are alive in one call, inputs included. Calls that agree everywhere share a panel.",
         sections=multiples.memory(series),
-        flavours=flavours,
+        flavours=[one.key.title for one in series if one.key.flavour != PLAIN],
     )
     yield render(
         "compile.html",

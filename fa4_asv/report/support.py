@@ -33,7 +33,7 @@ class Map:
 
 
 def maps(series: Sequence[Series]) -> list[Map]:
-    """One an architecture; a cell speaks for both flavours, and says so where they differ."""
+    """One an architecture; a cell speaks for all flavours, and says so where they differ."""
     points = axis(series)
     labels = [point.label for point in points]
     return [_map(arch, series, labels) for arch in ARCHES if labels]

@@ -24,10 +24,10 @@ DSL = "nvidia_cutlass_dsl-0.0.1"
 # In the copied suite only: less patience with a hang, a worker with another clock, fewer seconds a case.
 SHORTENED = {
     "fa4_asv/measure/runtime/collect.py": (
-        ("CASE_TIMEOUT = 300.0", 'CASE_TIMEOUT = float(os.environ.get("PATIENCE", "300"))'),
+        ("CASE_TIMEOUT = 300.0", 'CASE_TIMEOUT = float(os.environ.get("FA4_ASV_PATIENCE", "300"))'),
         (
             '_WORKER = (sys.executable, "-m", "fa4_asv.measure.runtime.worker")',
-            '_WORKER = (sys.executable, *os.environ.get("WORKER", "-m fa4_asv.measure.runtime.worker").split())',
+            '_WORKER = (sys.executable, *os.environ.get("FA4_ASV_WORKER", "-m fa4_asv.measure.runtime.worker").split())',
         ),
     ),
     "fa4_asv/measure/runtime/sampling.py": (("MAX_BUSY = 5.0", "MAX_BUSY = 1.0"),),
@@ -35,7 +35,7 @@ SHORTENED = {
     "fa4_asv/backfill/sweep/engine.py": (
         (
             '_WORKER = ("-m", "fa4_asv.measure.runtime.worker")',
-            '_WORKER = tuple(os.environ.get("WORKER", "-m fa4_asv.measure.runtime.worker").split())',
+            '_WORKER = tuple(os.environ.get("FA4_ASV_WORKER", "-m fa4_asv.measure.runtime.worker").split())',
         ),
     ),
     "fa4_asv/cli/sweep.py": (
@@ -55,7 +55,7 @@ import os
 from pathlib import Path
 from fa4_asv.measure.runtime import worker as runtime_worker
 from simulated_clock import WorkTimer
-started = Path(os.environ["STARTED"])
+started = Path(os.environ["FA4_ASV_STARTED"])
 seed = len(list(started.iterdir()))
 (started / str(seed)).touch()
 runtime_worker.timer_of = lambda *_: WorkTimer(seed)
@@ -145,7 +145,7 @@ def standin_checkout(folder: Path, releases: dict[str, str]) -> Checkout:
     environment = {
         "HOME": str(folder / "home"),
         "TMPDIR": str(folder / "temporary"),  # its own lock: no other run on this machine is waited for
-        "STARTED": str(folder / "started"),
+        "FA4_ASV_STARTED": str(folder / "started"),
         "PYTHONPATH": str(root),
         "OMP_NUM_THREADS": "1",
         "FA4_ASV_OTHERS": "1000",  # no test here judges the real clock: samples beside other tests are as good

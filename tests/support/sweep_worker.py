@@ -2,8 +2,8 @@
 
     python sweep_worker.py
 
-Asks nothing but the environment: SWEEP_LOG is a file to which each question and each start is written before and after, by
-the machine's one clock; SWEEP_TOLD a JSON object that maps "WHO CALL QUESTION" (each part may be "*") to what happens
+Asks nothing but the environment: FA4_ASV_SWEEP_LOG is a file to which each question and each start is written before and after, by
+the machine's one clock; FA4_ASV_SWEEP_TOLD a JSON object that maps "WHO CALL QUESTION" (each part may be "*") to what happens
 then: `die`, `hang`, `fatal`, `noise`, `refuse`, `guard`, `nonsense`, `meet` (wait until another process is asked the same); other
 words are an error's. With "once " before it only the first time, noted beside the log.
 WHO is the last folder of PYTHONPATH's first entry, CALL its direction and shape, as "backward b1_s256_h2_d128_causal".
@@ -17,11 +17,11 @@ import sys
 import time
 from pathlib import Path
 
-LOG = Path(os.environ["SWEEP_LOG"])
-TOLD = json.loads(os.environ.get("SWEEP_TOLD", "{}"))
+LOG = Path(os.environ["FA4_ASV_SWEEP_LOG"])
+TOLD = json.loads(os.environ.get("FA4_ASV_SWEEP_TOLD", "{}"))
 WHO = Path(os.environ.get("PYTHONPATH", "").partition(os.pathsep)[0]).name
 # Real time that a question takes, so that overlaps of phases would show.
-TOOK = float(os.environ.get("SWEEP_TOOK", "0"))
+TOOK = float(os.environ.get("FA4_ASV_SWEEP_TOOK", "0"))
 LUCK = random.Random(os.getpid())
 
 

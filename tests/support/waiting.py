@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 
-def until(true) -> None:
-    for _ in range(200):
+def until(true, seconds: float = 20) -> None:
+    for _ in range(round(10 * seconds)):
         if true():
             return
         time.sleep(0.1)
-    raise AssertionError("did not happen within 20 s")
+    raise AssertionError(f"did not happen within {seconds:g} s")

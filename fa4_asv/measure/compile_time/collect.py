@@ -102,7 +102,7 @@ def measure_import(
 def _job(context: Context, arch: str, payload: Any, command: tuple[str, ...]) -> Job:
     # Empty is unset: bytecode that a person's setting forbids to write would be made in every sample.
     bytecode = (("PYTHONDONTWRITEBYTECODE", ""), ("PYTHONPYCACHEPREFIX", ""))
-    environment = (*target_environment(arch, context.flavour), *bytecode)
+    environment = (*target_environment(arch, context.flavour, context.torch_cuda), *bytecode)
     return Job("", payload, command, environment, CALL_TIMEOUT)
 
 

@@ -6,23 +6,24 @@ second metric, a repeated run or `asv find` compiles nothing.
 
 from __future__ import annotations
 
-import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from fa4_asv.base import scratch
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.catalog.benchmarks import key_of
+from fa4_asv.catalog.flavours import AS_CU12, PLAIN, without_torch
 from fa4_asv.catalog.kernels import CASES, Case
-from fa4_asv.measure.cached_jobs import cached, failure, run_and_cache
+from fa4_asv.measure.cached_jobs import cache_path, cached, failure, run_and_cache, write_cache
 from fa4_asv.measure.context import Context
 from fa4_asv.measure.driver_stubs import target_environment
+from fa4_asv.measure.kernels.asked import reached
 from fa4_asv.measure.kernels.cubin import Cubin, read_cubin
 from fa4_asv.measure.pool import Job, Outcome, cores
-from fa4_asv.record.schema import CaseRecord, Records
+from fa4_asv.record.schema import CaseRecord, Records, toolchain_digest
 
 # A kernel takes 1-9 s, four times that under the oldest DSLs; a call has up to four kernels.
 CALL_TIMEOUT = 180.0
@@ -38,6 +39,9 @@ def measure(context: Context, wanted: Sequence[tuple[str, ...]], processes: int 
     in the next run.
     """
     records, missing = known(context, wanted)
+    if missing and context.flavour == PLAIN:
+        taken, missing = _as_cu12(context, missing, processes or cores())
+        records |= taken
     if missing:
         records |= _compile(context, missing, processes or cores())
     return {key: records[key] for key in map(key_of, wanted)}
@@ -48,26 +52,50 @@ def known(context: Context, wanted: Sequence[tuple[str, ...]]) -> tuple[Records,
     return cached(context, "codegen", ((arch, CASES[name].call.name) for arch, name in wanted))
 
 
+def _as_cu12(
+    context: Context, calls: Sequence[tuple[str, ...]], processes: int
+) -> tuple[Records, list[tuple[str, ...]]]:
+    """Records of the calls that torch's CUDA does not reach, which are cu12's and say so; and the other calls."""
+    other = reached(context, calls, processes)
+    same = [pair for pair in calls if pair not in other]
+    packages = without_torch(context.packages)
+    cu12 = replace(context, flavour="cu12", packages=packages, digest=toolchain_digest("cu12", packages))
+    cases = [(arch, name) for arch, call in same for name in _cases_of(call)]
+    taken = {key: _marked(record) for key, record in measure(cu12, cases, processes).items()}
+    for arch, call in same:
+        found = {key: taken[key] for key in (f"{arch}/{name}" for name in _cases_of(call))}
+        write_cache(cache_path(context, "codegen", arch, call), found)
+    return taken, [pair for pair in calls if pair in other]
+
+
+def _marked(record: CaseRecord) -> CaseRecord:
+    return replace(record, why=AS_CU12) if record.state == "measured" else record
+
+
+def _cases_of(call: str) -> list[str]:
+    return [case.name for case in CASES.values() if case.call.name == call]
+
+
 def _compile(context: Context, calls: Sequence[tuple[str, ...]], processes: int) -> Records:
     """Compile `calls` (arch, call name) and read their cubins."""
-    scratch = Path(tempfile.mkdtemp(prefix="fa4-codegen-"))
+    folder = scratch.make("codegen")
     cubins: dict[str, Cubin] = {}
 
     def records_of(asked: tuple[str, ...], outcome: Outcome) -> Records:
         arch, call = asked
-        cases = [case for case in CASES.values() if case.call.name == call]
-        return {f"{arch}/{case.name}": _record(context, case, outcome, cubins) for case in cases}
+        names = _cases_of(call)
+        return {f"{arch}/{name}": _record(context, CASES[name], outcome, cubins) for name in names}
 
-    dumps = scratch / "dumps"
+    dumps = folder / "dumps"
     dumps.mkdir()
     keep = (("CUTE_DSL_KEEP_CUBIN", "1"), ("FA4_ASV_DUMPS", str(dumps)))
     command = (sys.executable, "-m", "fa4_asv.measure.kernels.worker")
     jobs = [
         Job(
             f"{arch}/{call}",
-            {"call": call, "into": str(scratch / arch / call), "around": call in _WITH_AROUND},
+            {"call": call, "into": str(folder / arch / call), "around": call in _WITH_AROUND},
             command,
-            (*target_environment(arch, context.flavour), *keep),
+            (*target_environment(arch, context.flavour, context.torch_cuda), *keep),
             CALL_TIMEOUT,
         )
         for arch, call in sorted(calls)
@@ -75,7 +103,7 @@ def _compile(context: Context, calls: Sequence[tuple[str, ...]], processes: int)
     try:
         return run_and_cache(context, "codegen", jobs, processes, records_of, "compiled")
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.remove(folder)
 
 
 def _record(context: Context, case: Case, outcome: Outcome, cubins: dict[str, Cubin]) -> CaseRecord:

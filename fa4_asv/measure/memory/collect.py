@@ -66,7 +66,7 @@ def _growth(family: Records) -> CaseRecord:
 def _trace(context: Context, arch: str, names: Sequence[str]) -> Records:
     """Trace the calls of an architecture in one process."""
     command = (sys.executable, "-m", "fa4_asv.measure.memory.worker")
-    environment = target_environment(arch, context.flavour)
+    environment = target_environment(arch, context.flavour, context.torch_cuda)
     jobs = [
         Job(
             f"{arch}/{name}",

@@ -33,7 +33,7 @@ def _ask(context: Context, pairs: Sequence[tuple[str, ...]], processes: int) -> 
             f"{torch}/{arch}",
             {},
             (context.torches[torch], "-m", "fa4_asv.measure.route.worker"),
-            target_environment(arch, context.flavour),
+            target_environment(arch, context.flavour, context.torch_cuda),
             TIMEOUT,
         )
         for torch, arch in pairs

@@ -1,0 +1,73 @@
+"""How a command ends on Ctrl-C, SIGTERM and SIGHUP: what it started ends with it, one line, exit code 128 + the signal."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Callable
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SET_PARENT_DEATH_SIGNAL = 1
+_AT_ONCE = 1.0  # seconds: `timeout` sends its signal twice; the second must not disturb what the first ends
+
+
+class Ended(KeyboardInterrupt):
+    """One of SIGNALS came; `number` says which. Whoever handles Ctrl-C handles it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+def code_of(interrupt: KeyboardInterrupt) -> int:
+    """What the process is to exit with: 130 on Ctrl-C, 143 on SIGTERM."""
+    return 128 + (interrupt.number if isinstance(interrupt, Ended) else int(signal.SIGINT))
+
+
+def words_of(interrupt: KeyboardInterrupt) -> str:
+    """One line for a command that has no more to say."""
+    number = interrupt.number if isinstance(interrupt, Ended) else signal.SIGINT
+    return "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+
+
+def raise_ended() -> None:
+    """From now on each of SIGNALS raises Ended. One that is ignored (`nohup`, a shell's `&`) stays ignored."""
+
+    def ended(number: int) -> None:
+        raise Ended(number)
+
+    _listen(ended)
+
+
+def exit_on_signal() -> None:
+    """The same for asv, which turns Ctrl-C into a traceback or exit code 1: say a line, and exit by SystemExit."""
+
+    def leave(number: int) -> None:
+        interrupt = Ended(number)
+        os.write(2, f"\nfa4-asv: {words_of(interrupt)}\n".encode())
+        raise SystemExit(code_of(interrupt))
+
+    _listen(leave)
+
+
+def _listen(end: Callable[[int], None]) -> None:
+    before = -_AT_ONCE
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        nonlocal before
+        now = time.monotonic()
+        if now - before >= _AT_ONCE:
+            before = now
+            end(number)
+
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handle)
+
+
+def die_with_parent() -> None:
+    """Be killed when the process ends that started this one (Linux only)."""
+    ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
