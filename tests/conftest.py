@@ -26,6 +26,7 @@ pytest_plugins = [
         "backfills",
         "publishing",
         "sound_record",
+        "faults",
     )
 ]
 WORKER = "PYTEST_XDIST_WORKER"  # pytest-xdist's name for one of several processes
