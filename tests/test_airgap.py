@@ -180,6 +180,11 @@ def test_parts_come_in_any_order_and_more_than_once(packed: Path, tmp_path: Path
     assert capsys.readouterr().out == "unpacked already\n"
 
 
+@pytest.mark.fault(
+    kind="a damaged part of a pack",
+    inputs="other bytes, half",
+    happens="named; the others are taken",
+)
 def test_a_damaged_part_is_named_and_the_whole_ones_are_taken(packed: Path, tmp_path: Path, capsys):
     part = packed / "pack.part-001"
     whole = part.read_bytes()
@@ -206,6 +211,11 @@ def test_a_missing_part_is_named(packed: Path, tmp_path: Path, capsys, name):
     assert not (tmp_path / "work" / "pack").exists()
 
 
+@pytest.mark.fault(
+    kind="a pack's index that is damaged",
+    inputs="no JSON, of another pack",
+    happens="one line",
+)
 def test_an_index_that_is_damaged_or_of_another_pack_is_said(packed: Path, tmp_path: Path, capsys):
     assert join(packed, tmp_path / "work") == 0
     text = (packed / "pack.json").read_text()
@@ -250,12 +260,22 @@ def pack_of(folder: Path, wanted: list[tarfile.TarInfo]) -> dict[str, object]:
     }
 
 
+@pytest.mark.fault(
+    kind="a pack's archive that leads out of its folder",
+    inputs="absolute names, `..`",
+    happens="one line; nothing is laid",
+)
 @pytest.mark.parametrize("name", ["../a", "/a", "a/../../b", "./a", "a//b", "a\\b", ""])
 def test_a_member_outside_the_folder_is_refused(tmp_path: Path, name):
     with pytest.raises(unpack.Failure, match="would be laid outside"):
         unpack.inside_of(tmp_path, name)
 
 
+@pytest.mark.fault(
+    kind="a pack's archive with other members",
+    inputs="devices, pipes, links that lead out",
+    happens="one line; nothing is laid",
+)
 @pytest.mark.parametrize(
     ("kind", "link", "words"),
     [

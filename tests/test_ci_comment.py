@@ -105,6 +105,11 @@ def test_without_a_report_or_behind_a_newer_commit_nothing_happens(github, comme
     assert not github.written
 
 
+@pytest.mark.fault(
+    kind="an artifact that names another pull request",
+    inputs="other numbers, words instead of numbers",
+    happens="refused; its words are not repeated",
+)
 @pytest.mark.parametrize(
     ("files", "words"),
     [
@@ -138,6 +143,11 @@ def test_another_persons_pull_request_gets_no_comment(github, comment):
     assert not github.written
 
 
+@pytest.mark.fault(
+    kind="a hostile artifact of a compared pull request",
+    inputs="bombs, odd names, encrypted, nested",
+    happens="refused without being unpacked",
+)
 @pytest.mark.parametrize(
     ("archive", "words"),
     [
@@ -178,6 +188,11 @@ def test_settings_are_checked(github, monkeypatch, name, value, comment):
     assert not (github.folder / "calls").exists()
 
 
+@pytest.mark.fault(
+    kind="a report with Markdown and HTML that acts",
+    inputs="mentions, links, images, tags, comments",
+    happens="shown as text in the comment",
+)
 @pytest.mark.parametrize(
     "text",
     [

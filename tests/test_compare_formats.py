@@ -95,6 +95,11 @@ class Page(HTMLParser):
             self.outside += data
 
 
+@pytest.mark.fault(
+    kind="foreign words in Markdown of `compare`",
+    inputs="links, images, HTML, bars, backticks in subjects and names",
+    happens="shown as they are, as code",
+)
 def test_other_peoples_words_are_code_and_nothing_else_in_markdown():
     page = Page()
     page.feed(MarkdownIt("commonmark", {"html": True}).enable("table").render(markdown([nasty()])))
@@ -108,6 +113,11 @@ def test_other_peoples_words_are_code_and_nothing_else_in_markdown():
     assert words in page.code
 
 
+@pytest.mark.fault(
+    kind="foreign words in the terminal output of `compare`",
+    inputs="escape sequences, right-to-left marks, markup of rich",
+    happens="shown as escapes",
+)
 def test_other_peoples_words_steer_no_terminal():
     words = shown([nasty()], 100)
     assert "[red]x[/red]" in words and "\x1b" not in words and "\u202e" not in words

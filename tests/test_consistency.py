@@ -83,6 +83,11 @@ def record_of(group: str, case: str, change: Callable[[dict], object]) -> Callab
 KERNEL, TRACED = "codegen.Kernels.track_", "memory.Traced.track_"
 
 
+@pytest.mark.fault(
+    kind="figures that were edited in every place",
+    inputs="instructions, opcodes, spills, peaks, growth, checks, dates",
+    happens="`verify` names it, exit code 1",
+)
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -170,6 +175,11 @@ def test_broken_checks_of_a_card_have_their_reasons():
 CAUSE = "191486fa-3e361050-cu12.cause"
 
 
+@pytest.mark.fault(
+    kind="a cause that contradicts itself or the record",
+    inputs="other corners, packages, opcodes, commits",
+    happens="`verify` names it, exit code 1",
+)
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -233,6 +243,11 @@ def fault(name: str, text: str | None) -> Callable[[Project], None]:
     return plant
 
 
+@pytest.mark.fault(
+    kind="a committed file that is read, damaged",
+    inputs="`benchmarks.json`, `releases.json`, `upstream.json`, machines, causes, locks",
+    happens="`verify` names it, exit code 1",
+)
 @pytest.mark.parametrize(
     ("plant", "line"),
     [
@@ -270,6 +285,11 @@ def test_every_committed_file_that_is_read_is_covered(sound, plant, line):
     assert [each for each in told(sound) if line in each], told(sound)
 
 
+@pytest.mark.fault(
+    kind="damaged lists",
+    inputs="`releases.json`, `upstream.json` and `benchmarks.json` under every command that reads them",
+    happens="one line; no page is replaced",
+)
 @pytest.mark.parametrize("name", ["releases", "upstream"])
 @pytest.mark.parametrize("text", ["[]", "{", '{"format": 1}', "[" * 100_000, '{"format": 2}'])
 def test_damaged_lists_end_every_reader_in_one_line(sound, capsys, name, text):
@@ -312,6 +332,11 @@ def test_a_machine_whose_folder_cannot_be_listed_is_named(sound, capsys, monkeyp
     assert "refused: results/h100: cannot be read: Permission denied" in capsys.readouterr().err
 
 
+@pytest.mark.fault(
+    kind="pipes and devices in the record",
+    inputs="a FIFO, `/dev/zero`",
+    happens="`verify` names them at once",
+)
 def test_pipes_and_devices_in_the_record_are_named_at_once(sound):
     import os
 

@@ -81,6 +81,11 @@ def no_text(path: Path) -> None:
     path.write_bytes(b'{"a": "\xff"}')
 
 
+@pytest.mark.fault(
+    kind="a file of the record or the history that is no text file of usual size",
+    inputs="a pipe, `/dev/zero`, a folder, 16 MiB and a byte, no UTF-8; of every reader",
+    happens="one line that names the file, at once",
+)
 @pytest.mark.parametrize(
     ("make_it", "words"),
     [
@@ -100,6 +105,11 @@ def test_every_reader_refuses_what_is_no_text_file_of_a_usual_size(tmp_path, nam
     assert words in refused(READERS[name], path)
 
 
+@pytest.mark.fault(
+    kind="JSON that is nested or none",
+    inputs="200,000 deep, half of a surrogate pair, empty, an open text; of every reader",
+    happens="one line that names the file",
+)
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -156,6 +166,11 @@ def with_rows(rows: dict[str, object]) -> str:
     return json.dumps(result(results=rows))
 
 
+@pytest.mark.fault(
+    kind="a result file of another shape",
+    inputs="200^6 parameters, 100,001 figures, markup and control characters in a machine's fields",
+    happens="one line that names the file, at once",
+)
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -179,6 +194,11 @@ def machine(**changes: object) -> str:
     return json.dumps({"machine": "box", "version": 1, "cpu": "EPYC", "ram": "1"} | changes)
 
 
+@pytest.mark.fault(
+    kind="a machine's fields that asv would put into a page",
+    inputs="markup, escape sequences, right-to-left marks, another folder's name",
+    happens="one line that names the file",
+)
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -209,6 +229,11 @@ def benchmarks(**changes: object) -> str:
     return json.dumps(data | {NAME: data[NAME] | changes})
 
 
+@pytest.mark.fault(
+    kind="a `benchmarks.json` of another shape",
+    inputs="truncated, `params: 5`, markup in a unit, 1,000,000 parameters",
+    happens="one line that names the file",
+)
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -296,6 +321,11 @@ def test_a_result_without_its_sidecar_is_no_pair_to_compare(root):
         list(all_pairs(root, wanted=lambda each: each == path))
 
 
+@pytest.mark.fault(
+    kind="a folder of the record that cannot be listed",
+    inputs="mode 000",
+    happens="named by `verify`; never left out in silence",
+)
 def test_a_folder_that_cannot_be_listed_is_an_entry(root, monkeypatch):
     """Root may list every folder, so the refusal is planted."""
     (root / "h100").mkdir()
@@ -403,6 +433,11 @@ def test_a_file_with_one_value_exchanged_is_read_or_refused_in_one_line(tmp_path
     holds(READERS[name], tmp_path / "x", json.dumps(other).encode())
 
 
+@pytest.mark.fault(
+    kind="other bytes in a file",
+    inputs="parts exchanged for random bytes; of every reader (hypothesis)",
+    happens="read, or one line that can be shown",
+)
 @pytest.mark.parametrize("name", READERS)
 @FUZZ
 @given(data=st.data())

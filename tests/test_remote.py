@@ -22,6 +22,11 @@ from tests.support.index_fake import FakeIndex
 from tests.support.upstream_fake import commit, lose_file, refs, run_sync
 
 
+@pytest.mark.fault(
+    kind="a source that is no repository",
+    inputs="absent folders, unknown schemes, options, `ext::`, `http:`",
+    happens="one line; nothing is fetched",
+)
 @pytest.mark.parametrize(
     ("source", "words"),
     [
@@ -44,6 +49,11 @@ def test_sources_that_cannot_serve_are_one_line(synced, capsys, source, words):
     assert not (synced.root / "owned").exists()
 
 
+@pytest.mark.fault(
+    kind="an address with a password",
+    inputs="a source that cannot be reached",
+    happens="one line, without the password",
+)
 def test_a_password_is_not_repeated(synced):
     with pytest.raises(Fa4AsvError) as told:
         sync_branches(synced, "git://someone:secret@127.0.0.1:9/x")
@@ -51,6 +61,11 @@ def test_a_password_is_not_repeated(synced):
     assert "git://127.0.0.1:9/x cannot be read" in str(told.value)
 
 
+@pytest.mark.fault(
+    kind="a clone that lacks objects",
+    inputs="shallow and partial clones",
+    happens="one line; nothing is fetched",
+)
 def test_half_clones_are_one_line(synced, upstream, tmp_path):
     before = refs(synced)
     upstream_fake.git(upstream, "config", "uploadpack.allowFilter", "true")
@@ -118,6 +133,11 @@ def test_a_linked_work_tree_and_a_clone_that_borrows_are_as_good(synced, upstrea
     assert resolve(synced, "main") == upstream_fake.git(upstream, "rev-parse", "main")
 
 
+@pytest.mark.fault(
+    kind="a source with hooks and submodules",
+    inputs="every hook of git, a submodule",
+    happens="none runs",
+)
 def test_neither_hooks_nor_submodules_of_the_source_run(synced, upstream, tmp_path):
     owned = tmp_path / "owned"
     for hook in ("post-checkout", "reference-transaction", "pre-receive", "fsmonitor"):
@@ -136,6 +156,11 @@ def test_neither_hooks_nor_submodules_of_the_source_run(synced, upstream, tmp_pa
     assert not owned.exists()
 
 
+@pytest.mark.fault(
+    kind="a clone's `.git/config` names programs",
+    inputs="filters, hooks, ssh command, helpers, fsmonitor, a partial clone",
+    happens="none runs, nothing is fetched",
+)
 def test_no_program_of_a_clones_configuration_runs(synced, upstream, tmp_path):
     """Filters, a ssh command that a lazy fetch would start, helpers of every kind: git in a clone obeys its .git/config."""
     owned = tmp_path / "owned"
@@ -188,6 +213,11 @@ def test_a_filter_that_cannot_be_switched_off_is_not_asked(synced, upstream, tmp
     assert not owned.exists()
 
 
+@pytest.mark.fault(
+    kind="a rewritten address",
+    inputs="`url.ext::.insteadOf`",
+    happens="one line: remote helpers are not allowed",
+)
 def test_a_rewritten_address_starts_no_helper(synced, tmp_path, monkeypatch):
     """`insteadOf` is the person's own, and still no remote helper may come of it."""
     owned = tmp_path / "owned"
@@ -218,6 +248,11 @@ FOREIGN = {
 }
 
 
+@pytest.mark.fault(
+    kind="a commit's files for git, asv, pip, uv, Python",
+    inputs="13 files, `.gitattributes` among them",
+    happens="laid out byte by byte, obeyed by nobody",
+)
 def test_a_commits_own_files_for_other_tools_are_laid_out_and_not_obeyed(synced, upstream, monkeypatch):
     cute = upstream / "flash_attn" / "cute"
     for name, text in FOREIGN.items():
@@ -261,6 +296,11 @@ def index_fake_free(monkeypatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.mark.fault(
+    kind="a tree that leads out of its folder",
+    inputs="`..`, `.git`",
+    happens="one line; nothing is laid out",
+)
 @pytest.mark.parametrize("name", ["..", ".git"])
 def test_a_tree_that_leads_out_of_its_folder_is_not_laid_out(synced, name):
     def write(kind: str, text: bytes) -> bytes:

@@ -87,6 +87,11 @@ def test_the_toolchain_of_an_unknown_commit_is_one_line(project, registry, monke
             Policy.from_environment()
 
 
+@pytest.mark.fault(
+    kind="a lock that cannot be read",
+    inputs="a bound, an option, a hash, a path as a name",
+    happens="one line that names the file and its line",
+)
 @pytest.mark.parametrize("line", ["einops", "einops>=1", "--index-url evil", "einops==1 --hash x", "a/b==1"])
 def test_a_damaged_lock_is_named_with_its_line(tmp_path, line):
     path = tmp_path / "4.0.0b20.txt"
@@ -126,6 +131,11 @@ def test_a_release_without_the_extra_is_unsupported_not_broken(project):
         lock_for(project, "4.0.0b3", "[project", DAY, "cu13", Policy("day"))
 
 
+@pytest.mark.fault(
+    kind="a commit's build backend",
+    inputs="a build script that would write a file",
+    happens="not run",
+)
 def test_resolving_executes_nothing_that_a_commit_names(project, monkeypatch, tmp_path):
     """A pyproject.toml is a stranger's: a dependency that would have to be built is refused."""
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
@@ -138,6 +148,11 @@ def test_resolving_executes_nothing_that_a_commit_names(project, monkeypatch, tm
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.fault(
+    kind="no network while a toolchain is resolved",
+    inputs="an index that does not answer",
+    happens="one line; no lock is kept",
+)
 def test_no_network_is_one_line_and_leaves_no_lock(project, monkeypatch, tmp_path):
     monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple/")
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
@@ -150,6 +165,11 @@ def test_no_network_is_one_line_and_leaves_no_lock(project, monkeypatch, tmp_pat
     assert not list(project.locks.rglob("*"))
 
 
+@pytest.mark.fault(
+    kind="a package that cannot be installed",
+    inputs="a version that the index lacks",
+    happens="one line; no folder stays",
+)
 def test_a_failed_install_leaves_no_folder(project, monkeypatch, tmp_path):
     import sys
     from pathlib import Path

@@ -38,6 +38,11 @@ def with_stats(value: object) -> Callable[[dict], object]:
     return change
 
 
+@pytest.mark.fault(
+    kind="a result file that does not fit its commit, machine or sidecar",
+    inputs="other figures, dates, hashes, names, versions",
+    happens="`verify` names it, exit code 1",
+)
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -88,6 +93,11 @@ def test_a_wrong_result_file_is_named(sound, change, words):
     assert all(line.startswith("cccccccc-fa4-pyany-flavourcu13-toolchainday.") for line in lines)
 
 
+@pytest.mark.fault(
+    kind="a sidecar that does not fit its result file",
+    inputs="other figures, states, toolchains, commits",
+    happens="`verify` names it, exit code 1",
+)
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -113,6 +123,11 @@ def test_a_wrong_sidecar_is_named(sound, change, words):
     assert all(line.startswith("cccccccc-fa4-pyany-flavourcu13-toolchainday.sidecar") for line in lines)
 
 
+@pytest.mark.fault(
+    kind="a damaged file of the record",
+    inputs="empty, half, no JSON; of either half",
+    happens="`verify` names it once, exit code 1",
+)
 @pytest.mark.parametrize(
     "text", ["", "nonsense", "[]", "3", "null", '{"commit_hash": "cc', "\0", '{"results": {}}', "[" * 100_000]
 )
@@ -169,6 +184,11 @@ def test_what_would_stop_asv_s_pages_is_named(sound, change, words):
     assert words in line
 
 
+@pytest.mark.fault(
+    kind="a write that was killed",
+    inputs="a temporary file",
+    happens="`verify` names it",
+)
 def test_what_a_killed_write_left_is_named(sound):
     (sound.results / "nogpu" / ".x.json.abc.tmp").touch()
     assert told(sound) == [".x.json.abc.tmp: left behind by a write that was killed; delete it"]
