@@ -182,7 +182,7 @@ def test_parts_come_in_any_order_and_more_than_once(packed: Path, tmp_path: Path
 
 @pytest.mark.fault(
     kind="a damaged part of a pack",
-    inputs="other bytes, half",
+    inputs="one bit",
     happens="named; the others are taken",
 )
 def test_a_damaged_part_is_named_and_the_whole_ones_are_taken(packed: Path, tmp_path: Path, capsys):
@@ -213,7 +213,7 @@ def test_a_missing_part_is_named(packed: Path, tmp_path: Path, capsys, name):
 
 @pytest.mark.fault(
     kind="a pack's index that is damaged",
-    inputs="no JSON, of another pack",
+    inputs="half, absent, another digest, another format, `..`",
     happens="one line",
 )
 def test_an_index_that_is_damaged_or_of_another_pack_is_said(packed: Path, tmp_path: Path, capsys):
@@ -262,7 +262,7 @@ def pack_of(folder: Path, wanted: list[tarfile.TarInfo]) -> dict[str, object]:
 
 @pytest.mark.fault(
     kind="a pack's archive that leads out of its folder",
-    inputs="absolute names, `..`",
+    inputs="`..`, absolute names, backslashes, nothing",
     happens="one line; nothing is laid",
 )
 @pytest.mark.parametrize("name", ["../a", "/a", "a/../../b", "./a", "a//b", "a\\b", ""])
@@ -273,7 +273,7 @@ def test_a_member_outside_the_folder_is_refused(tmp_path: Path, name):
 
 @pytest.mark.fault(
     kind="a pack's archive with other members",
-    inputs="devices, pipes, links that lead out",
+    inputs="a symbolic link, a pipe, hard links that lead out or nowhere",
     happens="one line; nothing is laid",
 )
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def edited(path, change) -> None:
 
 @pytest.mark.fault(
     kind="a damaged cause",
-    inputs="other types, kinds, verdicts",
+    inputs="missing fields; other types, formats, metrics, verdicts, states",
     happens="one line that names the file",
 )
 @pytest.mark.parametrize(

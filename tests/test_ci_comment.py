@@ -106,8 +106,8 @@ def test_without_a_report_or_behind_a_newer_commit_nothing_happens(github, comme
 
 
 @pytest.mark.fault(
-    kind="an artifact that names another pull request",
-    inputs="other numbers, words instead of numbers",
+    kind="an artifact with another report or pull request",
+    inputs="another number, no number, 1000 digits, a large report, no UTF-8",
     happens="refused; its words are not repeated",
 )
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_another_persons_pull_request_gets_no_comment(github, comment):
 
 @pytest.mark.fault(
     kind="a hostile artifact of a compared pull request",
-    inputs="bombs, odd names, encrypted, nested",
+    inputs="no archive, names that lead out, 40 MB behind 40 KB, half, damaged",
     happens="refused without being unpacked",
 )
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_settings_are_checked(github, monkeypatch, name, value, comment):
 
 @pytest.mark.fault(
     kind="a report with Markdown and HTML that acts",
-    inputs="mentions, links, images, tags, comments",
+    inputs="tags, comments, mentions, entities, links, images, references, code blocks, commands",
     happens="shown as text in the comment",
 )
 @pytest.mark.parametrize(

@@ -196,7 +196,7 @@ OUTSIDE = (
 
 @pytest.mark.fault(
     kind="a hostile artifact of the night",
-    inputs="other files, half pairs, names that lead out",
+    inputs="`..`, absolute names, code, workflows, the history, another machine",
     happens="refused whole; nothing is committed",
 )
 def test_a_file_that_is_no_pair_refuses_the_whole_artifact(checkout, github, tmp_path, capsys):
@@ -219,7 +219,7 @@ def spoil(files: dict[str, bytes], old: bytes, new: bytes) -> dict[str, bytes]:
 
 @pytest.mark.fault(
     kind="an unsound artifact of the night",
-    inputs="pairs that `verify` refuses, too many bytes",
+    inputs="half a pair, no JSON, another commit, 2001 files, a large file",
     happens="refused whole; nothing is committed",
 )
 def test_an_unsound_or_oversized_pair_is_refused(checkout, github, tmp_path, capsys, monkeypatch):

@@ -25,7 +25,7 @@ pytest_plugins = ["tests.support.cluster_site"]
 
 @pytest.mark.fault(
     kind="a node's archive that leads out of its folder",
-    inputs="absolute names, `..`",
+    inputs="`..`, absolute names, other ends, line ends, backslashes",
     happens="the node's answer is refused",
 )
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_link_in_a_parcel_is_a_plain_file(tmp_path):
 
 @pytest.mark.fault(
     kind="a node's archive that is none",
-    inputs="a bomb, no archive, damaged",
+    inputs="65 MB behind 65 KB, 1001 files, empty, half, a wrong checksum",
     happens="the node's answer is refused",
 )
 def test_a_bomb_and_what_is_no_archive_are_refused(tmp_path):
@@ -162,8 +162,8 @@ def test_a_sound_answer_is_moved_and_its_log_kept(site):
 
 
 @pytest.mark.fault(
-    kind="a node's answer with more than its record",
-    inputs="other names, other commits, other machines",
+    kind="a node's answer that is not what was asked for",
+    inputs="nothing, another commit, an empty archive, `..`",
     happens="nothing of it reaches the record",
 )
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ KERNEL, TRACED = "codegen.Kernels.track_", "memory.Traced.track_"
 
 @pytest.mark.fault(
     kind="figures that were edited in every place",
-    inputs="instructions, opcodes, spills, peaks, growth, checks, dates",
+    inputs="instructions, local loads and stores, peaks, growth, broken checks, dates",
     happens="`verify` names it, exit code 1",
 )
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ CAUSE = "191486fa-3e361050-cu12.cause"
 
 @pytest.mark.fault(
     kind="a cause that contradicts itself or the record",
-    inputs="other corners, packages, opcodes, commits",
+    inputs="opcodes that do not add up, another base, a package or commit that moved nothing",
     happens="`verify` names it, exit code 1",
 )
 @pytest.mark.parametrize(
@@ -244,8 +244,8 @@ def fault(name: str, text: str | None) -> Callable[[Project], None]:
 
 
 @pytest.mark.fault(
-    kind="a committed file that is read, damaged",
-    inputs="`benchmarks.json`, `releases.json`, `upstream.json`, machines, causes, locks",
+    kind="a file beside the results that is damaged or missing",
+    inputs="`benchmarks.json`, a machine's file, a lock",
     happens="`verify` names it, exit code 1",
 )
 @pytest.mark.parametrize(
@@ -286,8 +286,8 @@ def test_every_committed_file_that_is_read_is_covered(sound, plant, line):
 
 
 @pytest.mark.fault(
-    kind="damaged lists",
-    inputs="`releases.json`, `upstream.json` and `benchmarks.json` under every command that reads them",
+    kind="damaged `releases.json` and `upstream.json`",
+    inputs="no JSON, other types, nested 100,000 deep; under `verify` and `report`",
     happens="one line; no page is replaced",
 )
 @pytest.mark.parametrize("name", ["releases", "upstream"])
@@ -333,9 +333,9 @@ def test_a_machine_whose_folder_cannot_be_listed_is_named(sound, capsys, monkeyp
 
 
 @pytest.mark.fault(
-    kind="pipes and devices in the record",
-    inputs="a FIFO, `/dev/zero`",
-    happens="`verify` names them at once",
+    kind="a pipe in the record",
+    inputs="a FIFO in place of a result file",
+    happens="`verify` names it at once",
 )
 def test_pipes_and_devices_in_the_record_are_named_at_once(sound):
     import os

@@ -248,7 +248,7 @@ def test_of_uvs_variables_those_pass_that_say_where_packages_come_from(monkeypat
 
 @pytest.mark.fault(
     kind="a resolved set without the compiler",
-    inputs="an index that serves another package",
+    inputs="a project that does not ask for it",
     happens="one line; no lock is kept",
 )
 def test_what_resolves_to_no_compiler_is_told_and_not_kept(project, indexes):

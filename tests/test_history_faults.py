@@ -23,7 +23,7 @@ from tests.support.upstream_fake import refs
 
 @pytest.mark.fault(
     kind="an archive that leads out of its folder",
-    inputs="absolute names, `..`, a drive",
+    inputs="`../../x`, `/etc/x`, `..` inside, another folder",
     happens="one line; manifest and history as they were",
 )
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def fault_empty(fake: FakeRegistry) -> None:
 
 @pytest.mark.fault(
     kind="a package index that fails",
-    inputs="error codes, broken digests, other files, nothing at all",
+    inputs="a wrong digest, no upload times, no page of an index, another file for a release, no network, an empty list",
     happens="one line; manifest and history as they were",
 )
 @pytest.mark.parametrize(

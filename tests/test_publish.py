@@ -41,7 +41,7 @@ def test_a_sound_record_is_published_whole(recorded, capsys):
 
 @pytest.mark.fault(
     kind="bad files in the record while the site is made",
-    inputs="no JSON, another shape, half a pair",
+    inputs="half a file, a word for a figure, another figure in the sidecar, another suite",
     happens="each named, the rest published, exit code 1",
 )
 def test_each_bad_file_is_refused_by_name_and_the_rest_published(recorded, capsys):
@@ -195,7 +195,7 @@ def old_site(project) -> None:
 
 @pytest.mark.fault(
     kind="a damaged `benchmarks.json` while the site is made",
-    inputs="truncated, another shape",
+    inputs="other types, other versions",
     happens="one line; the old site stays",
 )
 @pytest.mark.parametrize("text", ["[]", "null", '{"version": 2}', '{"version": 1}', '{"version": 2, "x": 3}'])

@@ -24,7 +24,7 @@ from tests.support.upstream_fake import commit, lose_file, refs, run_sync
 
 @pytest.mark.fault(
     kind="a source that is no repository",
-    inputs="absent folders, unknown schemes, options, `ext::`, `http:`",
+    inputs="`--upload-pack=`, `ext::`, `fd::`, `http:`, absent folders, a folder without git",
     happens="one line; nothing is fetched",
 )
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_linked_work_tree_and_a_clone_that_borrows_are_as_good(synced, upstrea
 
 @pytest.mark.fault(
     kind="a source with hooks and submodules",
-    inputs="every hook of git, a submodule",
+    inputs="four hooks, fsmonitor, a submodule with `ext::`",
     happens="none runs",
 )
 def test_neither_hooks_nor_submodules_of_the_source_run(synced, upstream, tmp_path):

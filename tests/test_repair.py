@@ -149,7 +149,7 @@ def scramble_configuration(project) -> None:
 
 @pytest.mark.fault(
     kind="the history is damaged",
-    inputs="missing and torn objects, references, packs, HEAD",
+    inputs="a lost, an empty and a scrambled object; HEAD, references and configuration lost or scrambled",
     happens="built anew beside it, upstream's whole branches carried over, then renamed",
 )
 @pytest.mark.parametrize(

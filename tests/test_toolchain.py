@@ -132,9 +132,9 @@ def test_a_release_without_the_extra_is_unsupported_not_broken(project):
 
 
 @pytest.mark.fault(
-    kind="a commit's build backend",
-    inputs="a build script that would write a file",
-    happens="not run",
+    kind="a requirement that would have to be built",
+    inputs="`package @ file://...` with a `setup.py`",
+    happens="one line; nothing is built",
 )
 def test_resolving_executes_nothing_that_a_commit_names(project, monkeypatch, tmp_path):
     """A pyproject.toml is a stranger's: a dependency that would have to be built is refused."""
@@ -167,7 +167,7 @@ def test_no_network_is_one_line_and_leaves_no_lock(project, monkeypatch, tmp_pat
 
 @pytest.mark.fault(
     kind="a package that cannot be installed",
-    inputs="a version that the index lacks",
+    inputs="an index that does not answer",
     happens="one line; no folder stays",
 )
 def test_a_failed_install_leaves_no_folder(project, monkeypatch, tmp_path):

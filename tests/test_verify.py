@@ -40,7 +40,7 @@ def with_stats(value: object) -> Callable[[dict], object]:
 
 @pytest.mark.fault(
     kind="a result file that does not fit its commit, machine or sidecar",
-    inputs="other figures, dates, hashes, names, versions",
+    inputs="other figures, NaN, infinity, samples, columns, dates, hashes, machines, flavours",
     happens="`verify` names it, exit code 1",
 )
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_wrong_result_file_is_named(sound, change, words):
 
 @pytest.mark.fault(
     kind="a sidecar that does not fit its result file",
-    inputs="other figures, states, toolchains, commits",
+    inputs="another suite, format, release, machine; missing and foreign cases and figures",
     happens="`verify` names it, exit code 1",
 )
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_wrong_sidecar_is_named(sound, change, words):
 
 @pytest.mark.fault(
     kind="a damaged file of the record",
-    inputs="empty, half, no JSON; of either half",
+    inputs="empty, half, no JSON, other types, nested 100,000 deep; result file or sidecar",
     happens="`verify` names it once, exit code 1",
 )
 @pytest.mark.parametrize(

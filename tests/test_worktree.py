@@ -189,7 +189,7 @@ def test_a_path_without_fa4(checkout, capsys, tmp_path):
 
 @pytest.mark.fault(
     kind="a source tree with what is no file",
-    inputs="links, pipes, devices, sockets",
+    inputs="a pipe, a link, a linked folder",
     happens="one line; nothing is measured",
 )
 @pytest.mark.parametrize("what", ["pipe", "link", "linked folder"])
