@@ -70,7 +70,4 @@ def test_no_word_of_the_route_steers_the_terminal_or_breaks_it(capsys):
     words = "\ud800 \x1b[31m \u202eevil\nsecond"
     render(Grid("sm_90 cu12", ["2.13.0"], [], [(words, "torch 2.13.0: 4.0.0b36")]), Console(width=200))
     shown = capsys.readouterr().out
-    assert (
-        "\N{REPLACEMENT CHARACTER} \N{REPLACEMENT CHARACTER}[31m \N{REPLACEMENT CHARACTER}evil second"
-        in shown
-    )
+    assert r"\ud800 \x1b[31m \u202eevil second" in shown

@@ -67,7 +67,7 @@ def with_stats(value: object) -> Callable[[dict], object]:
         (with_stats(1.5), "registers: the result file has other samples than the sidecar"),
         (
             lambda data: data["results"].update({"\x1b[31mx\n": [[1.0], [["'a'"]]]}),
-            "no record of \ufffd[31mx",
+            r"no record of \x1b[31mx , which",
         ),
         (lambda data: data["results"].clear(), "has codegen records, the result file no codegen benchmark"),
         (lambda data: data.update(commit_hash="d" * 40), "belong in dddddddd-fa4-pyany"),

@@ -11,6 +11,7 @@ from asv.console import log
 from asv.publishing import OutputPublisher
 
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.escape import one_line, visible
 from fa4_asv.base.project import Project
 from fa4_asv.report import REPORT_BESIDE
 from fa4_asv.report.site import write_report
@@ -34,10 +35,11 @@ class Fa4Report(OutputPublisher):  # type: ignore[misc]
         try:
             beside = os.environ.get(REPORT_BESIDE)
             for problem in [] if beside else write_report(project, html / "report"):
-                log.warning(f"report without {problem.path.relative_to(project.root)}: {problem.what}")
+                path = problem.path.relative_to(project.root).as_posix()
+                log.warning(visible(f"report without {path}: {problem.what}"))
             link_from(html / "index.html")
         except Fa4AsvError as error:
-            raise util.UserError(str(error)) from None
+            raise util.UserError(one_line(str(error), 2000)) from None
 
 
 def link_from(index: Path) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 import click
 
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.escape import one_line
+from fa4_asv.base.output import say, show_what_cannot_be_encoded
 
 # name: (module, attribute, one line for --help). A command's module is imported only when it runs,
 # so that the reporting commands work where torch is not installed.
@@ -30,6 +32,8 @@ COMMANDS = {
     "route": ("fa4_asv.cli.route", "route", "Which PyTorch drives which release through SDPA."),
     "verify": ("fa4_asv.cli.verify", "verify", "Whether every file of the record is sound."),
 }
+
+_LONGEST = 2000  # characters of an error's line
 
 
 class LazyGroup(click.Group):
@@ -70,6 +74,7 @@ def run(arguments: list[str] | None = None) -> Any:
     if threading.current_thread() is threading.main_thread():
         # Slurm, systemd and `timeout` end a command so: as on Ctrl-C, what it started ends with it.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+    show_what_cannot_be_encoded()
     try:
         try:
             return main(args=arguments, prog_name="fa4-asv")
@@ -77,7 +82,7 @@ def run(arguments: list[str] | None = None) -> Any:
             if sys.stdout is not None:  # closed by `>&-`
                 sys.stdout.flush()  # here, where what goes wrong can be told
     except Fa4AsvError as error:
-        click.echo(f"fa4-asv: {error}", err=True)
+        say(f"fa4-asv: {one_line(str(error), _LONGEST)}", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:  # of `fa4-asv list | head`: the reader has enough
         _write_no_more()
@@ -85,7 +90,7 @@ def run(arguments: list[str] | None = None) -> Any:
     except OSError as error:
         _write_no_more()
         what = f"cannot use {error.filename}" if error.filename else "cannot write the output"
-        click.echo(f"fa4-asv: {what}: {error.strerror or error}", err=True)
+        say(f"fa4-asv: {one_line(f'{what}: {error.strerror or error}', _LONGEST)}", err=True)
         sys.exit(2)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 import time
@@ -31,6 +30,7 @@ from fa4_asv.backfill.tasks import (
 )
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.machine import NOGPU
+from fa4_asv.base.output import say, say_json
 from fa4_asv.base.project import Project
 from fa4_asv.history.toolchain import FLAVOURS, Policy
 from fa4_asv.measure.pool import cores
@@ -133,12 +133,12 @@ def backfill(
 def _tell_plan(project: Project, tasks: Sequence[Task], wish: Wish, commits: int, as_json: bool) -> None:
     expected = estimate(project, tasks, wish)
     if as_json:
-        click.echo(json.dumps({**asdict(expected), "tasks": [asdict(task) for task in tasks]}, indent=1))
+        say_json({**asdict(expected), "tasks": [asdict(task) for task in tasks]})
         return
     for task in tasks:
-        click.echo(f"{task.label}: {', '.join(task.groups)}")
+        say(f"{task.label}: {', '.join(task.groups)}")
     about = expected.words(wish.machine)
-    click.echo(f"{len(tasks)} runs are missing over {commits} commits{about}")
+    say(f"{len(tasks)} runs are missing over {commits} commits{about}")
 
 
 def _one_by_one(
@@ -198,7 +198,7 @@ def _on_cluster(
 
 
 def _say(words: str) -> None:
-    click.echo(words, err=True)
+    say(words, err=True)
 
 
 def _tell(results: Iterator[Ended], tasks: Sequence[Task], as_json: bool) -> list[str]:
@@ -214,15 +214,15 @@ def _tell(results: Iterator[Ended], tasks: Sequence[Task], as_json: bool) -> lis
             about = f", about {minutes(spent / done * left)} left" if left else ""
             words = _states(ended) + (f" on {ended.host}" if ended.host else "")
             line = f"[{done}/{len(tasks)}] {ended.task.label}: {words} ({minutes(spent)} so far{about})"
-            click.echo(line, file=out)
+            say(line, file=out)
     except KeyboardInterrupt:
         recorded = done - len(failed)
         _say(f"\ninterrupted: {recorded} of {len(tasks)} runs are in results/; run it again to go on")
         sys.exit(130)
     if as_json:
-        click.echo(json.dumps({"runs": len(tasks), "failed": failed}, indent=1))
+        say_json({"runs": len(tasks), "failed": failed})
     elif not tasks:
-        click.echo("nothing is missing")
+        say("nothing is missing")
     return failed
 
 

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.escape import visible
 from fa4_asv.base.files import write_atomic
 from fa4_asv.base.machine import NOGPU
+from fa4_asv.base.output import new_console, say
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import SWEEP_SETS
 from fa4_asv.compare.commits import Commit, commit_of, plan_of, refuse_without_gpu
@@ -144,7 +145,7 @@ def _measure(
     try:
         run_missing(project, commits, toolchains, Asked(*asked))
     except KeyboardInterrupt:
-        click.echo("\ninterrupted: what was measured is in results/; run it again to go on", err=True)
+        say("\ninterrupted: what was measured is in results/; run it again to go on", err=True)
         sys.exit(130)
 
 
@@ -161,18 +162,15 @@ def _refuse_with_worktree(head: str | None, no_run: bool, machine: str) -> None:
 def _tell(found: Sequence[Comparison], form: str, output: Path | None, limit: int) -> None:
     """Print it, or write it whole to a file."""
     if form == "text" and output is None:
-        console = Console()
-        if not console.is_terminal:
-            console.width = _LOG_WIDTH
-        text(found, console, limit)
+        text(found, new_console(width_of_log=_LOG_WIDTH), limit)
         return
     if form == "text":
         stream = io.StringIO()
-        text(found, Console(file=stream, width=_LOG_WIDTH), limit)
+        text(found, new_console(_LOG_WIDTH, file=stream), limit)
         words = stream.getvalue()
     else:
         words = markdown(found) if form == "markdown" else as_json(found)
     if output is None:
-        click.echo(words, nl=False)
+        say(words, nl=False)
     else:
-        write_atomic(output, words)
+        write_atomic(output, visible(words))

@@ -6,7 +6,6 @@ Nothing is imported that is looked for: versions come from the packages' metadat
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import platform
 import re
@@ -26,6 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fa4_asv.base.machine import find_tool, python_tag
+from fa4_asv.base.output import new_console, say, say_json
 from fa4_asv.base.project import Project
 from fa4_asv.history.repository import has_history
 
@@ -265,7 +265,7 @@ def render(checks: list[Check], lanes: dict[str, list[str]], console: Console) -
         table.add_row(Text(check.name), state, Text(check.found), Text(check.words))
     console.print(table)
     for name, why_not in lanes.items():
-        click.echo(f"{name}: no - {'; '.join(why_not)}" if why_not else f"{name}: ready")
+        say(f"{name}: no - {'; '.join(why_not)}" if why_not else f"{name}: ready")
 
 
 @click.command()
@@ -291,10 +291,7 @@ def doctor(lane: str, as_json: bool) -> None:
     if as_json:
         verdicts = {name: {"ready": not why_not, "why_not": why_not} for name, why_not in lanes.items()}
         records = {"checks": [asdict(check) for check in checks], "gpus": [asdict(gpu) for gpu in gpus]}
-        click.echo(json.dumps({"lane": lane, "lanes": verdicts, **records}, indent=1))
+        say_json({"lane": lane, "lanes": verdicts, **records})
     else:
-        console = Console()
-        if not console.is_terminal:
-            console.width = 120  # a log is wider than the 80 columns that are guessed for it
-        render(checks, lanes, console)
+        render(checks, lanes, new_console())
     sys.exit(1 if lanes[lane] else 0)

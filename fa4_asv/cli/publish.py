@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ import click
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import only_one, read_json
+from fa4_asv.base.output import say, say_json
 from fa4_asv.base.project import Project
 from fa4_asv.history.repository import NO_HISTORY, git, has_history
 from fa4_asv.integrity.staging import mark_verified, results_lock, stage
@@ -72,7 +72,7 @@ def publish(html_dir: Path | None, as_json: bool) -> None:
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     if len(good) < len(sound):
-        click.echo(
+        say(
             f"{len(sound) - len(good)} result files of commits that are no releases are left out: their branch is "
             "not here (`fa4-asv history sync --source`) or not among those of asv.conf.json",
             err=True,
@@ -80,12 +80,12 @@ def publish(html_dir: Path | None, as_json: bool) -> None:
     if as_json:
         left_out = len(sound) - len(good)
         answer = {"published": len(good), "left_out": left_out, "withheld": withheld, "refused": refused}
-        click.echo(json.dumps(answer, indent=1))
+        say_json(answer)
     else:
         unreadable = sum(problem.path.is_dir() for problem in problems)
         folders = f"; {counted(unreadable, 'folder')} cannot be read" if unreadable else ""
         shown_target = os.path.relpath(target)
-        click.echo(f"{len(good)} result files published in {shown_target}, {withheld} refused{folders}")
+        say(f"{len(good)} result files published in {shown_target}, {withheld} refused{folders}")
     sys.exit(1 if refused else 0)
 
 
@@ -154,7 +154,7 @@ def _tell(project: Project, problems: Sequence[Problem]) -> list[dict[str, str]]
     refused = []
     for path, what in sorted({(p.path.relative_to(project.root).as_posix(), p.what) for p in problems}):
         left = path.endswith(".tmp")
-        click.echo(f"{'note' if left else 'refused'}: {path}: {what}", err=True)
+        say(f"{'note' if left else 'refused'}: {path}: {what}", err=True)
         if not left:
             refused.append({"path": path, "what": what})
     return refused

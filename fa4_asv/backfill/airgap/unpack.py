@@ -34,7 +34,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TextIO, cast
 
 # What a card is asked, the most wanted first: what was measured is kept after each.
 CORE = (
@@ -61,6 +61,12 @@ _KEEP_EVERY = 30.0  # seconds: what a machine that is taken away may lose
 
 class Failure(Exception):
     """What is wrong and what to do, in one line."""
+
+
+def tell(words: str, stream: TextIO | None = None) -> None:
+    """Write a line in ASCII; names and other programs' words steer no terminal: what is not seen becomes an escape."""
+    line = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in words)
+    print(line.encode("ascii", "backslashreplace").decode(), file=stream or sys.stdout)
 
 
 # The pack: parts that arrive, checked and unpacked once.
@@ -522,7 +528,7 @@ def measure(place: Place, arguments: argparse.Namespace) -> int:
             if core is not None:
                 cores.put(core)
         took = f"{time.monotonic() - begin:.0f} s"
-        print(f"{bench} {revision} {flavour}: {took}, exit code {done.returncode}", file=sys.stderr)
+        tell(f"{bench} {revision} {flavour}: {took}, exit code {done.returncode}", sys.stderr)
         # After each step: what was measured is safe, whatever happens to the machine.
         with keeping:
             keep(place, Path(arguments.output), KEPT)
@@ -638,7 +644,7 @@ def run(arguments: argparse.Namespace, words: list[str]) -> int:
         raise Failure("exec needs a command after --")
     place.lay()
     if arguments.command == "lay":
-        print(place.checkout)
+        tell(str(place.checkout))
         return 0
     if arguments.command == "measure":
         return measure(place, arguments)
@@ -651,11 +657,11 @@ def join(folder: Path, work: Path) -> int:
     """Take what `folder` has and say what is missing."""
     if (work / "pack").is_dir():
         refuse_another(folder, work / "pack")
-        print("unpacked already")
+        tell("unpacked already")
         return 0
     with only_one(lock_file(work)):
         missing = take(folder, work)
-    print(f"missing: {', '.join(missing)}" if missing else "complete")
+    tell(f"missing: {', '.join(missing)}" if missing else "complete")
     return 0
 
 
@@ -673,7 +679,7 @@ def main(given: Sequence[str] | None = None) -> int:
     try:
         return run(parser_of().parse_args(own), words)
     except Failure as error:
-        print(f"airgap: {error}", file=sys.stderr)
+        tell(f"airgap: {error}", sys.stderr)
         return 2
 
 
