@@ -15,33 +15,23 @@ from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import DEEPEST, parse_json, read_bytes, read_json, read_text
 from fa4_asv.history.commits import load_commits
 from fa4_asv.history.manifest import Manifest
-from fa4_asv.history.toolchain import read_lock
 from fa4_asv.record import store
 from fa4_asv.record.descriptions import read_benchmarks, read_machine
-from fa4_asv.record.explanation import read_explanation
 from fa4_asv.record.store import (
     all_pairs,
     entries,
     load_result,
-    read_sidecar,
     sidecar_path,
     sound_pairs,
     write_sidecar,
 )
 from tests.support import ROOT
+from tests.support.fuzzing import READERS as ALL
+from tests.support.fuzzing import TEXTS, example, examples, holds, machine, prepare, ways
 from tests.support.results import BENCHMARKS_TEXT, make, result
 
 Reader = Callable[[Path], object]
-READERS: dict[str, Reader] = {
-    "result": load_result,
-    "sidecar": read_sidecar,
-    "cause": read_explanation,
-    "benchmarks": read_benchmarks,
-    "machine": read_machine,
-    "releases": Manifest.load,
-    "upstream": load_commits,
-    "lock": lambda path: read_lock(path, "cu13", "day"),
-}
+READERS = {name: read for name, read in ALL.items() if name != "pyproject"}
 
 
 def refused(read: Reader, path: Path) -> str:
@@ -119,7 +109,7 @@ def test_every_reader_refuses_what_is_no_text_file_of_a_usual_size(tmp_path, nam
         (b'"' + b'\\"' * 1_000_000, "is not JSON"),
     ],
 )
-@pytest.mark.parametrize("name", [name for name in READERS if name != "lock"])
+@pytest.mark.parametrize("name", [name for name in READERS if name not in TEXTS])
 def test_every_reader_of_json_refuses_what_is_nested_or_no_json(tmp_path, name, content, words):
     path = tmp_path / "x"
     path.write_bytes(content)
@@ -188,10 +178,6 @@ def test_a_result_file_of_another_shape_is_refused(tmp_path, text, words):
     assert words in refused(load_result, path)
 
 
-def machine(**changes: object) -> str:
-    return json.dumps({"machine": "box", "version": 1, "cpu": "EPYC", "ram": "1"} | changes)
-
-
 @pytest.mark.fault(
     kind="a machine's fields that asv would put into a page",
     inputs="markup, escape sequences, right-to-left marks, another folder's name",
@@ -243,6 +229,9 @@ def benchmarks(**changes: object) -> str:
         (benchmarks(params=[["'a'"] * 1000, ["'a'"] * 1000]), "more than 100,000"),
         (benchmarks(unit=["s"]), "unit of codegen.Kernels.track_registers is ['s'], expected text"),
         (benchmarks(unit="<b>"), "markup or control characters"),
+        (benchmarks(pretty_name="<b>"), "markup or control characters"),
+        (benchmarks(code="def f(a: int) -> int:\n    return a < 1 and '<img src=x>'"), "code of"),
+        (benchmarks(code="\x1b[2J"), "markup, or control characters"),
         (benchmarks(name="other"), "has another name in it"),
         ('{"version": 2}', "it lists no benchmark"),
         ('{"version": 1}', "version is 1, this suite reads 2"),
@@ -343,106 +332,33 @@ def test_a_folder_that_cannot_be_listed_is_an_entry(root, monkeypatch):
         list(all_pairs(root))
 
 
-# Whatever comes: a value, or one line that names the file.
-
-TEXT = st.text(max_size=8)
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
-    max_leaves=12,
-)
-EXAMPLES: dict[str, list[bytes]] = {
-    "result": [json.dumps(result()).encode()],
-    "benchmarks": [BENCHMARKS_TEXT.encode()],
-    "machine": [machine().encode()],
-    "sidecar": [],
-    "cause": [],
-    "releases": [],
-    "upstream": [],
-    "lock": [b"nvidia-cutlass-dsl==4.8.1\n"],
-}
-
-
-def example(name: str) -> bytes:
-    """A sound file of a kind, short."""
-    if EXAMPLES[name]:
-        return EXAMPLES[name][0]
-    record = ROOT / "results" / "nogpu"
-    if name == "cause":
-        return min(record.glob("*.cause"), key=lambda path: path.stat().st_size).read_bytes()
-    if name == "sidecar":
-        small = make()
-        path = Path(os.environ.get("PYTEST_TMP", "/dev/shm")) / f"reader-{os.getpid()}.sidecar"
-        write_sidecar(path, small)
-        content = path.read_bytes()
-        path.unlink()
-        return content
-    data = json.loads((ROOT / "history" / f"{name}.json").read_text())
-    return json.dumps(
-        {key: value[:2] if isinstance(value, list) else value for key, value in data.items()}
-    ).encode()
-
-
-def places(value: object, path: tuple = ()) -> list[tuple]:
-    """Where in a JSON value something else can stand."""
-    items: list = []
-    if isinstance(value, dict):
-        items = list(value.items())
-    elif isinstance(value, list):
-        items = list(enumerate(value))
-    return [path, *(place for key, inner in items for place in places(inner, (*path, key)))]
-
-
-def with_other(value: object, place: tuple, other: object) -> object:
-    if not place:
-        return other
-    copy = dict(value) if isinstance(value, dict) else list(value)  # type: ignore[call-overload]
-    copy[place[0]] = with_other(copy[place[0]], place[1:], other)
-    return copy
-
-
-def holds(read: Reader, path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-    try:
-        read(path)
-    except Fa4AsvError as error:
-        assert "\n" not in str(error) and len(str(error)) < 1000
-
+# Whatever comes: a value, or one line that names the file. tools/fuzz_readers.py does the same for an hour.
 
 FUZZ = settings(
-    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "25")),
+    max_examples=20,
     deadline=None,
-    derandomize="FUZZ_EXAMPLES" not in os.environ,
+    derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 
-@pytest.mark.parametrize("name", READERS)
-@FUZZ
-@given(data=st.data())
-def test_a_file_with_one_value_exchanged_is_read_or_refused_in_one_line(tmp_path, name, data):
-    content = example(name)
-    if name == "lock":
-        at = data.draw(st.integers(0, len(content)))
-        holds(READERS[name], tmp_path / "x", content[:at] + data.draw(st.binary(max_size=9)) + content[at:])
-        return
-    value = json.loads(content)
-    other = with_other(value, data.draw(st.sampled_from(places(value))), data.draw(VALUES))
-    holds(READERS[name], tmp_path / "x", json.dumps(other).encode())
-
-
 @pytest.mark.fault(
-    kind="other bytes in a file",
-    inputs="parts exchanged for random bytes; of every reader (hypothesis)",
-    happens="read, or one line that can be shown",
+    kind="other values, bytes and words in a file that is read",
+    inputs="values exchanged or gone, parts exchanged for random bytes, words that mean something to a reader; result file, "
+    "sidecar, cause, `benchmarks.json`, machine, `releases.json`, `upstream.json`, lock, pyproject.toml (hypothesis)",
+    happens="read, and the same once it is written again; or one line that can be shown",
 )
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize(("name", "way"), [(name, way) for name in ALL for way in ways(name)])
 @FUZZ
 @given(data=st.data())
-def test_a_file_with_other_bytes_is_read_or_refused_in_one_line(tmp_path, name, data):
-    content = example(name)
-    first, last = sorted(data.draw(st.integers(0, len(content))) for _ in range(2))
-    holds(READERS[name], tmp_path / "x", content[:first] + data.draw(st.binary(max_size=30)) + content[last:])
+def test_an_altered_file_is_read_or_refused_in_one_line(tmp_path, name, way, data):
+    holds(name, prepare(name, tmp_path), way(data, example(name)))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_is_altered_is_sound(tmp_path, name):
+    for content in examples(name):
+        assert holds(name, prepare(name, tmp_path), content)
 
 
 def test_the_limits_leave_room_for_the_record():
