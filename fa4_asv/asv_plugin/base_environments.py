@@ -18,7 +18,7 @@ from asv.console import log
 
 from fa4_asv.asv_plugin import selection
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.files import only_one
+from fa4_asv.base.files import only_one, read_text
 from fa4_asv.base.machine import NOGPU, python_tag
 from fa4_asv.base.project import Project
 from fa4_asv.base.uv_command import uv_command, uv_environment
@@ -80,14 +80,14 @@ class Bases:
 
     def _pins_of(self, torch: str) -> str:
         """The base's pins with another torch, which brings a triton of its own choice."""
-        text = re.sub(r"(?m)^torch==.*$", f"torch=={torch}", self._pins.read_text(encoding="utf-8"))
+        text = re.sub(r"(?m)^torch==.*$", f"torch=={torch}", read_text(self._pins))
         return re.sub(r"(?m)^triton==.*$", "triton", text)
 
     def _folder_of(self, torch: str) -> Path:
         return self.folder.with_name(f"{self.folder.name}-torch{torch}")
 
     def _pinned_torch(self) -> str:
-        found = re.search(r"(?m)^torch==([^\s;+]+)", self._pins.read_text(encoding="utf-8"))
+        found = re.search(r"(?m)^torch==([^\s;+]+)", read_text(self._pins))
         return found[1] if found else ""
 
     def _further(self) -> list[str]:
@@ -107,7 +107,7 @@ class Bases:
         """Whether all that this run needs is there."""
         if self._same:
             return True
-        main = _is_whole(self.folder, self._pins.read_text(encoding="utf-8"))
+        main = _is_whole(self.folder, read_text(self._pins))
         return main and all(_is_whole(self._folder_of(t), self._pins_of(t)) for t in self._further())
 
     def interpreters(self) -> dict[str, Path]:
@@ -131,7 +131,7 @@ class Bases:
         if self._same:
             self._check_same()
         else:
-            self._make(self.folder, self._pins.read_text(encoding="utf-8"), timeout)
+            self._make(self.folder, read_text(self._pins), timeout)
 
     def _make(self, folder: Path, pins: str, timeout: float, further: bool = False) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -175,7 +175,7 @@ class Bases:
 
 def _is_whole(folder: Path, pins: str) -> bool:
     done = folder / _PINS
-    return done.is_file() and done.read_text(encoding="utf-8") == pins
+    return done.is_file() and read_text(done, advice="remove it") == pins
 
 
 def _step(command: list[str], timeout: float) -> None:

@@ -24,7 +24,7 @@ from asv.results import Results
 from fa4_asv.asv_plugin import selection
 from fa4_asv.asv_plugin.reconcile import keep_measured, keep_removed, nothing_ran
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.files import write_atomic
+from fa4_asv.base.files import parse_json, write_atomic
 from fa4_asv.base.machine import MACHINE_VARIABLE, NOGPU, NOGPU_RECORD
 from fa4_asv.base.project import Project
 from fa4_asv.integrity.staging import results_lock
@@ -55,7 +55,7 @@ def _load_machine(load: Callable[..., Any]) -> Callable[..., Any]:
         if not kwargs.get("interactive"):
             return load(cls, *args, **kwargs)
         name = kwargs.get("machine_name") or NOGPU
-        given = NOGPU_RECORD if name == NOGPU else json.loads(os.environ.get(MACHINE_VARIABLE, "{}"))
+        given = NOGPU_RECORD if name == NOGPU else parse_json(os.environ.get(MACHINE_VARIABLE, "{}").encode())
         if given.get("machine") == name:
             machine = cls()
             machine.__dict__.update(given)

@@ -94,6 +94,24 @@ def parse_json(content: bytes) -> Any:
     return value
 
 
+def tail(path: Path, most: int) -> str:
+    """The last `most` bytes of a log as text; "" where there is none, or what is there is no file."""
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+            found = os.fstat(stream.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                return ""
+            stream.seek(max(0, found.st_size - most))
+            return stream.read(most).decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def same_bytes(one: Path, other: Path) -> bool:
+    """Whether both are files and hold the same. Raises Fa4AsvError, see read_bytes."""
+    return one.is_file() and other.is_file() and read_bytes(one) == read_bytes(other)
+
+
 def names_in(folder: Path) -> list[str]:
     """The names in a folder, sorted. Raises Fa4AsvError where it cannot be listed."""
     try:

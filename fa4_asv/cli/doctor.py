@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fa4_asv.base.files import same_bytes
 from fa4_asv.base.machine import find_tool, python_tag
 from fa4_asv.base.output import new_console, say, say_json
 from fa4_asv.base.project import Project
@@ -170,7 +171,7 @@ def check_base(project: Project) -> Check:
     if not folders:
         return Check(name, f"none for Python {python_tag()} yet", False, "the first `asv run` makes it")
     done, pins = base_folder(project) / PINS, project.root / "requirements" / "base.txt"
-    if pins.is_file() and done.read_bytes() != pins.read_bytes():
+    if pins.is_file() and not same_bytes(done, pins):
         return Check(name, "made from other pins", False, "the next `asv run` makes it anew")
     torch = installed("torch", folders)
     words = "" if torch else f"remove {done.relative_to(project.root)}; the next `asv run` makes it anew"

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.escape import visible
+from fa4_asv.base.files import read_bytes
 from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import GROUPS
@@ -95,7 +96,10 @@ def _refuse_what_is_no_report(folder: Path) -> None:
 
 def _is_report(folder: Path) -> bool:
     page = folder / "index.html"
-    return page.is_file() and _MARK in page.read_text(encoding="utf-8", errors="replace")
+    try:
+        return page.is_file() and _MARK.encode() in read_bytes(page)
+    except Fa4AsvError:
+        return False
 
 
 def pages(model: Model, found: Timeline) -> Iterator[Page]:

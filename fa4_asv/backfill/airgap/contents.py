@@ -16,6 +16,7 @@ from fa4_asv.backfill.airgap import trees
 from fa4_asv.backfill.airgap.parts import Entry, files_below, write_index, write_parts
 from fa4_asv.backfill.tasks import commits_of
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.files import read_bytes
 from fa4_asv.base.output import say
 from fa4_asv.base.project import Project
 from fa4_asv.history.manifest import Manifest
@@ -24,6 +25,7 @@ from fa4_asv.history.source import lay_source
 from fa4_asv.history.toolchain import Lock, Policy, UnsupportedFlavour, read_lock
 
 PROJECT = "project.tar.gz"
+_LARGEST_ZIP = 64 << 20  # bytes of the package that unpacks a pack; it has 6 MB
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def write_pack(project: Project, order: Order, folder: Path) -> dict[str, Any]:
         say(f"{len(entries)} files; compressing ...", err=True)
         facts = write_parts(entries, folder, order.part, order.level)
         zipped = trees.zip_zstandard(requirements_of(project), folder, order.python)
-    facts["beside"] = {zipped.name: hashlib.sha256(zipped.read_bytes()).hexdigest()}
+    facts["beside"] = {zipped.name: hashlib.sha256(read_bytes(zipped, _LARGEST_ZIP)).hexdigest()}
     write_index(folder, {"python": order.python, **facts})
     write_project(project, folder)
     return facts

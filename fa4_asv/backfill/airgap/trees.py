@@ -11,6 +11,7 @@ from pathlib import Path
 from packaging.version import Version
 
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.files import read_text
 from fa4_asv.base.uv_command import uv_command, uv_environment
 from fa4_asv.history.toolchain import Lock, lay_packages, packed_packages
 
@@ -60,7 +61,7 @@ def lay_suite(requirements: Path, folder: Path, python: str) -> None:
 
 def zip_zstandard(requirements: Path, folder: Path, python: str) -> Path:
     """The package that unpacks a pack, as a file beside it: the machine there may have no zstd."""
-    pins = [line.split()[0] for line in requirements.read_text().splitlines() if line.startswith(ZSTANDARD)]
+    pins = [line.split()[0] for line in read_text(requirements).splitlines() if line.startswith(ZSTANDARD)]
     scratch = folder / ".zstandard"
     try:
         _install([*place(scratch, python), *pins])
