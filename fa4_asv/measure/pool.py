@@ -25,6 +25,7 @@ from typing import Any
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.escape import without_places
+from fa4_asv.base.files import parse_json
 
 VARIABLE = "FA4_ASV_CORES"
 _LAST_MOMENT = 10.0  # a busy machine takes seconds to end a process that holds torch
@@ -119,7 +120,7 @@ class Worker:
                 self._buffer += chunk
         line, _, self._buffer = self._buffer.partition(b"\n")
         try:
-            return json.loads(line)
+            return parse_json(line)
         except ValueError:
             self.kill()
             return Outcome("", lost=f"the compile process answered no JSON: {line[:80]!r}")
