@@ -27,6 +27,7 @@ pytest_plugins = [
         "publishing",
         "sound_record",
         "faults",
+        "foreign_words",
     )
 ]
 WORKER = "PYTEST_XDIST_WORKER"  # pytest-xdist's name for one of several processes

@@ -50,7 +50,6 @@ ALLOWED = {
     "fa4_asv/measure/context.py": OURS,
     "fa4_asv/measure/kernels/worker.py": OURS,
     "fa4_asv/measure/memory/worker.py": OURS,
-    "fa4_asv/measure/pool.py": OURS,
     "fa4_asv/measure/runtime/journal.py": "the last byte of what it has just opened, not blocking; for writing",
     "fa4_asv/measure/runtime/worker.py": OURS,
     "fa4_asv/report/site.py": "the style sheet of the package",

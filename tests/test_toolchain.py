@@ -103,6 +103,11 @@ def test_a_damaged_lock_is_named_with_its_line(tmp_path, line):
         read_lock(path, "cu12", "day")
 
 
+@pytest.mark.fault(
+    kind="a lock that is no text or too large",
+    inputs="no UTF-8, more than 65,536 bytes; a committed lock, and one of the machine's own",
+    happens="one line: a committed lock is restored from git; the other is deleted, and then it is resolved again",
+)
 def test_a_bad_lock_says_what_really_helps(project, monkeypatch):
     """A committed one would be resolved to something else, perhaps: git has it. Another is resolved again."""
     committed = project.locks / "day" / "cu12" / "4.0.0b20.txt"

@@ -26,6 +26,7 @@ from fa4_asv.catalog.benchmarks import GROUPS, TORCHES
 
 VARIABLE = "FA4_ASV_TORCHES"
 _PINS = "fa4_asv-pins.txt"
+_RESTORE = "restore it from git"
 _BASE_TIMEOUT = 3600.0  # torch over a slow network, outside of asv's own install_timeout
 
 
@@ -80,14 +81,14 @@ class Bases:
 
     def _pins_of(self, torch: str) -> str:
         """The base's pins with another torch, which brings a triton of its own choice."""
-        text = re.sub(r"(?m)^torch==.*$", f"torch=={torch}", read_text(self._pins))
+        text = re.sub(r"(?m)^torch==.*$", f"torch=={torch}", read_text(self._pins, advice=_RESTORE))
         return re.sub(r"(?m)^triton==.*$", "triton", text)
 
     def _folder_of(self, torch: str) -> Path:
         return self.folder.with_name(f"{self.folder.name}-torch{torch}")
 
     def _pinned_torch(self) -> str:
-        found = re.search(r"(?m)^torch==([^\s;+]+)", read_text(self._pins))
+        found = re.search(r"(?m)^torch==([^\s;+]+)", read_text(self._pins, advice=_RESTORE))
         return found[1] if found else ""
 
     def _further(self) -> list[str]:
@@ -107,7 +108,7 @@ class Bases:
         """Whether all that this run needs is there."""
         if self._same:
             return True
-        main = _is_whole(self.folder, read_text(self._pins))
+        main = _is_whole(self.folder, read_text(self._pins, advice=_RESTORE))
         return main and all(_is_whole(self._folder_of(t), self._pins_of(t)) for t in self._further())
 
     def interpreters(self) -> dict[str, Path]:
@@ -131,7 +132,7 @@ class Bases:
         if self._same:
             self._check_same()
         else:
-            self._make(self.folder, read_text(self._pins), timeout)
+            self._make(self.folder, read_text(self._pins, advice=_RESTORE), timeout)
 
     def _make(self, folder: Path, pins: str, timeout: float, further: bool = False) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -82,22 +82,30 @@ def run(arguments: list[str] | None = None) -> Any:
             if sys.stdout is not None:  # closed by `>&-`
                 sys.stdout.flush()  # here, where what goes wrong can be told
     except Fa4AsvError as error:
-        say(f"fa4-asv: {one_line(str(error), _LONGEST)}", err=True)
+        _complain(str(error))
         sys.exit(error.exit_code)
     except BrokenPipeError:  # of `fa4-asv list | head`: the reader has enough
-        _write_no_more()
+        _write_no_more(sys.stdout)
         sys.exit(1)
     except OSError as error:
-        _write_no_more()
+        _write_no_more(sys.stdout)
         what = f"cannot use {error.filename}" if error.filename else "cannot write the output"
-        say(f"fa4-asv: {one_line(f'{what}: {error.strerror or error}', _LONGEST)}", err=True)
+        _complain(f"{what}: {error.strerror or error}")
         sys.exit(2)
 
 
-def _write_no_more() -> None:
-    """What stands in stdout's buffer goes nowhere: at the end Python would try once more, and say so."""
+def _complain(words: str) -> None:
+    """One line on stderr; where that cannot be written either, the exit code has to say it."""
     try:
-        sys.stdout.flush()
+        say(f"fa4-asv: {one_line(words, _LONGEST)}", err=True)
+    except OSError:
+        _write_no_more(sys.stderr)
+
+
+def _write_no_more(stream: TextIO) -> None:
+    """What stands in a stream's buffer goes nowhere: at the end Python would try once more, and say so."""
+    try:
+        stream.flush()
     except OSError:
         with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - os.devnull is no path of ours
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+            os.dup2(nowhere.fileno(), stream.fileno())

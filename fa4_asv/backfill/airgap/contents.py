@@ -57,7 +57,9 @@ def write_pack(project: Project, order: Order, folder: Path) -> dict[str, Any]:
         say(f"{len(entries)} files; compressing ...", err=True)
         facts = write_parts(entries, folder, order.part, order.level)
         zipped = trees.zip_zstandard(requirements_of(project), folder, order.python)
-    facts["beside"] = {zipped.name: hashlib.sha256(read_bytes(zipped, _LARGEST_ZIP)).hexdigest()}
+    facts["beside"] = {
+        zipped.name: hashlib.sha256(read_bytes(zipped, _LARGEST_ZIP, "pack again")).hexdigest()
+    }
     write_index(folder, {"python": order.python, **facts})
     write_project(project, folder)
     return facts

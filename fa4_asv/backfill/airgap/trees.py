@@ -61,7 +61,11 @@ def lay_suite(requirements: Path, folder: Path, python: str) -> None:
 
 def zip_zstandard(requirements: Path, folder: Path, python: str) -> Path:
     """The package that unpacks a pack, as a file beside it: the machine there may have no zstd."""
-    pins = [line.split()[0] for line in read_text(requirements).splitlines() if line.startswith(ZSTANDARD)]
+    pins = [
+        line.split()[0]
+        for line in read_text(requirements, advice="restore it from git").splitlines()
+        if line.startswith(ZSTANDARD)
+    ]
     scratch = folder / ".zstandard"
     try:
         _install([*place(scratch, python), *pins])
