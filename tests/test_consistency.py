@@ -302,6 +302,11 @@ def test_damaged_lists_end_every_reader_in_one_line(sound, capsys, name, text):
         assert f"{name}.json is " in line and "restore it from git" in line
 
 
+@pytest.mark.fault(
+    kind="the list of releases is missing while the report is made",
+    inputs="a record without `releases.json`",
+    happens="one line; the old report stays",
+)
 def test_a_report_without_the_list_of_releases_replaces_nothing(sound, capsys):
     sound.manifest.unlink()
     old = sound.html / "report" / "index.html"
@@ -313,6 +318,11 @@ def test_a_report_without_the_list_of_releases_replaces_nothing(sound, capsys):
     assert old.read_text().startswith("old")
 
 
+@pytest.mark.fault(
+    kind="a machine's folder that cannot be listed",
+    inputs="mode 000",
+    happens="named by `verify` and `report`; exit code 1",
+)
 def test_a_machine_whose_folder_cannot_be_listed_is_named(sound, capsys, monkeypatch):
     """Root may list every folder, so the refusal is planted."""
     (sound.results / "h100").mkdir()

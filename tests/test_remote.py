@@ -13,6 +13,7 @@ import pytest
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.project import Project
 from fa4_asv.history import remote
+from fa4_asv.history.bounded_git import GitLimits, call_bounded
 from fa4_asv.history.branches import sync_branches
 from fa4_asv.history.repository import git, resolve
 from fa4_asv.history.source import lay_source
@@ -370,6 +371,44 @@ def test_a_shallow_server_is_one_line(synced, upstream, served):
         sync_branches(synced, f"{served}half")
     with pytest.raises(Fa4AsvError, match="nosuch cannot be read"):
         sync_branches(synced, f"{served}nosuch")
+
+
+# What is told of it: a git that asks a server which never ends; $2 is the repository that is fetched into.
+ENDLESS = {
+    "it sends more than 100,000": "while :; do echo \"$(printf '%040d' 1)\trefs/heads/x\"; done",
+    "it sends more than 3,000,000": 'while :; do head -c 100000 /dev/zero >> "$2/objects/pack/tmp_pack"; done',
+    "nothing came for": "sleep 60",
+    "did not end within": "while :; do echo; sleep 0.05; done",
+}
+
+
+@pytest.mark.fault(
+    kind="a git server without end",
+    inputs="refs without end, a pack without end, silence, a byte now and then",
+    happens="one line; git is ended: 64 MiB of names, 4 GiB of objects, 300 s without a byte, one hour; "
+    "over https less than 2 KiB per second for 60 s",
+)
+@pytest.mark.parametrize("words", ENDLESS)
+def test_a_server_without_end_is_given_up(tmp_path, words):
+    pack = tmp_path / "x" / "objects" / "pack"
+    pack.mkdir(parents=True)
+    limits = GitLimits(size=3_000_000, output=100_000, seconds=1.5, silence=0.7)
+    command = ["sh", "-c", ENDLESS[words], "git", "--git-dir", str(tmp_path / "x")]
+    with pytest.raises(Fa4AsvError, match=words):
+        call_bounded(command, dict(os.environ), tmp_path / "x", limits)
+
+
+def test_git_is_given_its_own_floor_and_the_folder_that_is_watched(synced, upstream, served, monkeypatch):
+    seen = []
+
+    def watched(command, environment, into=None):
+        seen.append((command, into))
+        return call_bounded(command, environment, into)
+
+    monkeypatch.setattr("fa4_asv.history.remote.call_bounded", watched)
+    sync_branches(synced, f"{served}flash-attention")
+    assert all("http.lowSpeedLimit=2048" in command for command, _ in seen)
+    assert [into is not None for command, into in seen if "fetch" in command] == [True]
 
 
 def test_without_git_it_is_said(synced, upstream, monkeypatch):

@@ -194,6 +194,11 @@ def test_what_a_killed_write_left_is_named(sound):
     assert told(sound) == [".x.json.abc.tmp: left behind by a write that was killed; delete it"]
 
 
+@pytest.mark.fault(
+    kind="the list of releases is missing",
+    inputs="a record without `releases.json`; under `verify`",
+    happens="one line, exit code 2",
+)
 def test_without_the_list_of_releases_nothing_can_be_said(sound):
     """Every release would be taken for an upstream commit, and a report made of them."""
     sound.manifest.unlink()

@@ -18,6 +18,7 @@ from fa4_asv.history.toolchain import Lock, lay_packages, packed_packages
 ZSTANDARD = "zstandard"
 # The oldest glibc that the locks are resolved for.
 _PLATFORM = "x86_64-manylinux_2_28"
+_SECONDS = 1800  # for all packages of the suite
 
 
 def lay_toolchains(work: Path, locks: Iterable[Lock], python: str) -> list[Path]:
@@ -82,7 +83,10 @@ def zip_zstandard(requirements: Path, folder: Path, python: str) -> Path:
 
 def _install(arguments: list[str]) -> None:
     command = uv_command("pip", "install", "--quiet", "--no-deps", *arguments)
-    done = subprocess.run(command, env=uv_environment(), capture_output=True, text=True, timeout=1800)
+    try:
+        done = subprocess.run(command, env=uv_environment(), capture_output=True, text=True, timeout=_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise Fa4AsvError(f"uv took longer than {_SECONDS} s and was ended; try again") from None
     if done.returncode:
         words = " ".join(done.stderr.split()) or "no words"
         raise Fa4AsvError(f"cannot collect the suite's packages: {words[:400]}")
