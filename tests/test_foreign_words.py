@@ -146,6 +146,28 @@ def test_no_name_of_a_file_steers_a_terminal(hostile, capfdbinary, name):
     assert not steering(text) and "/wurd" in text
 
 
+@pytest.mark.fault(
+    kind="foreign words in what asv itself prints",
+    inputs="an error of FA4 with escape sequences and right-to-left marks; under `asv run` and asv's other commands",
+    happens="shown as escapes",
+)
+def test_asv_s_own_console_shows_escapes():
+    """As asv does it: a process of its own that loads the plug-in and enables its log."""
+    code = """
+from asv.console import log
+from fa4_asv.asv_plugin import hooks
+hooks.setup()
+hooks.setup()
+log.enable()
+with log.indent():
+    log.error("RuntimeError: \\x1b[2J\\u202e 100 %s\\nsecond")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not steering(done.stdout)
+    assert "RuntimeError: \\x1b[2J\\u202e 100 %s" in done.stdout and "second" in done.stdout
+
+
 def test_what_is_typed_is_shown_as_it_is(hostile, capfdbinary):
     for words in (
         ("\x1b[2J",),

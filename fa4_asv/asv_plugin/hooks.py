@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ from asv.results import Results
 from fa4_asv.asv_plugin import selection
 from fa4_asv.asv_plugin.reconcile import keep_measured, keep_removed, nothing_ran
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.escape import visible
 from fa4_asv.base.files import parse_json, write_atomic
 from fa4_asv.base.machine import MACHINE_VARIABLE, NOGPU, NOGPU_RECORD
 from fa4_asv.base.project import Project
@@ -46,6 +48,14 @@ def setup() -> None:
     Results.load = classmethod(_load_results(Results.load.__func__))
     Results.rm = _remove_results(Results.rm)
     util.write_json = write_json
+    # asv's console logs to the root logger: what FA4 or a compiler said stands in the errors of a benchmark.
+    logging.getLogger().addFilter(show_what_is_logged)
+
+
+def show_what_is_logged(record: logging.LogRecord) -> bool:
+    """Escapes in place of what would steer the terminal, in every line that asv logs."""
+    record.msg, record.args = visible(record.getMessage()), None
+    return True
 
 
 def _load_machine(load: Callable[..., Any]) -> Callable[..., Any]:
