@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.files import DEEPEST, parse_json, read_bytes, read_json, read_text
+from fa4_asv.base.files import DEEPEST, only_one, parse_json, read_bytes, read_json, read_text, tail
 from fa4_asv.history.commits import load_commits
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.record import store
@@ -114,6 +114,39 @@ def test_every_reader_of_json_refuses_what_is_nested_or_no_json(tmp_path, name, 
     path = tmp_path / "x"
     path.write_bytes(content)
     assert words in refused(READERS[name], path)
+
+
+def no_place(path: Path) -> None:
+    path.symlink_to(path.parent / "nowhere" / "x")
+
+
+@pytest.mark.fault(
+    kind="what stands in the place of a lock file",
+    inputs="a pipe, a folder, a link that leads nowhere",
+    happens="locked like a file, or one line; nothing is waited for",
+)
+@pytest.mark.parametrize(
+    ("make_it", "words"), [(a_pipe, ""), (a_folder, "Is a directory"), (no_place, "No such file")]
+)
+def test_what_stands_in_the_place_of_a_lock_is_not_waited_for(tmp_path, make_it, words):
+    path = tmp_path / "x.lock"
+    make_it(path)
+    if words:
+        with pytest.raises(Fa4AsvError, match=f"cannot lock .*: {words}"), only_one(path):
+            pass
+        return
+    with only_one(path), pytest.raises(Fa4AsvError, match="busy"), only_one(path, "busy"):
+        pass
+
+
+def test_a_log_is_read_from_its_end(tmp_path):
+    path = tmp_path / "x.log"
+    assert tail(path, 4) == tail(tmp_path, 4) == ""
+    path.write_bytes(b"\xff" + b"x" * 10 + b"abcd")
+    assert tail(path, 4) == "abcd" and tail(path, 100).endswith("xabcd")
+    path.unlink()
+    os.mkfifo(path)
+    assert tail(path, 4) == ""
 
 
 @pytest.mark.parametrize("read", [read_bytes, read_text, read_json])

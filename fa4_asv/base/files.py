@@ -153,12 +153,19 @@ def only_one(path: Path, busy: str = "") -> Iterator[None]:
 
     Waits for the other, or raises Fa4AsvError with the words `busy`, where they are given.
     """
-    with path.open("w") as handle:
+    try:
+        # Not blocking: a pipe in its place would wait for a reader.
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise Fa4AsvError(f"cannot lock {path}: {error.strerror}; remove it or make it writable") from None
+    try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
         except BlockingIOError:
             raise Fa4AsvError(busy) from None
         yield
+    finally:
+        os.close(handle)
 
 
 def link_tree(source: Path, target: Path) -> None:
