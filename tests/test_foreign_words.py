@@ -136,6 +136,7 @@ def test_no_name_of_a_file_steers_a_terminal(hostile, capfdbinary, name):
     ):
         text = said(capfdbinary, *words.split())
         assert not steering(text), words
+        assert not [line for line in text.splitlines() if line.startswith(".")], "a name ends no line"
         if words.partition(" ")[0] in ("verify", "report"):
             assert "wurd" in text
             assert "--json" not in words or json.JSONDecoder().raw_decode(text[text.index("{") :])

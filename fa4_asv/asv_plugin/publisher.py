@@ -11,7 +11,7 @@ from asv.console import log
 from asv.publishing import OutputPublisher
 
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.escape import one_line, visible
+from fa4_asv.base.escape import one_line
 from fa4_asv.base.files import read_text
 from fa4_asv.base.project import Project
 from fa4_asv.report import REPORT_BESIDE
@@ -36,8 +36,7 @@ class Fa4Report(OutputPublisher):  # type: ignore[misc]
         try:
             beside = os.environ.get(REPORT_BESIDE)
             for problem in [] if beside else write_report(project, html / "report"):
-                path = problem.path.relative_to(project.root).as_posix()
-                log.warning(visible(f"report without {path}: {problem.what}"))
+                log.warning(f"report without {problem.place(project.root)}: {problem.what}")
             link_from(html / "index.html")
         except Fa4AsvError as error:
             raise util.UserError(one_line(str(error), 2000)) from None

@@ -152,7 +152,7 @@ def _tell(project: Project, problems: Sequence[Problem]) -> list[dict[str, str]]
     """Name each refused file on stderr, now: asv's own words come next. What a killed write left holds
     nothing, so it is named but not refused."""
     refused = []
-    for path, what in sorted({(p.path.relative_to(project.root).as_posix(), p.what) for p in problems}):
+    for path, what in sorted({(p.place(project.root), p.what) for p in problems}):
         left = path.endswith(".tmp")
         say(f"{'note' if left else 'refused'}: {path}: {what}", err=True)
         if not left:

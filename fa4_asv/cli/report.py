@@ -33,10 +33,7 @@ def report(output: Path | None, as_json: bool) -> None:
     project = Project.find()
     folder = output or project.html / "report"
     problems = write_report(project, folder)
-    refused = [
-        {"path": problem.path.relative_to(project.root).as_posix(), "what": problem.what}
-        for problem in problems
-    ]
+    refused = [{"path": problem.place(project.root), "what": problem.what} for problem in problems]
     for one in refused:
         say(f"refused: {one['path']}: {one['what']}", err=True)
     count = sum(1 for path in folder.rglob("*") if path.is_file())

@@ -6,7 +6,6 @@ import sys
 
 import click
 
-from fa4_asv.base.escape import one_line
 from fa4_asv.base.output import say, say_json
 from fa4_asv.base.project import Project
 from fa4_asv.integrity.verify import verify as find_problems
@@ -27,8 +26,7 @@ def verify(as_json: bool) -> None:
     """
     project = Project.find()
     problems = [
-        {"path": one_line(problem.path.relative_to(project.root).as_posix()), "what": problem.what}
-        for problem in find_problems(project)
+        {"path": problem.place(project.root), "what": problem.what} for problem in find_problems(project)
     ]
     count = len(list(iter_results(project.results)))
     if as_json:
