@@ -149,6 +149,7 @@ def test_every_command_is_asked():
         "noise": "needs a sweep of a card",
         "sweep": "needs a card, or compiles",
         "explain": "compiles",
+        "check-card": "needs a card",
         "pack": "installs toolchains",
         "publish": "runs asv: test_publish.py, test_foreign_words.py",
     }
