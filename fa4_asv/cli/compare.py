@@ -26,7 +26,6 @@ from fa4_asv.measure.runtime.journal import Plan
 # Of two commits: processes a side, one round each. Of a tree: processes a side, and rounds of each.
 _ROUNDS = 5
 _PROCESSES, _TREE_ROUNDS = 5, 2
-_LOG_WIDTH = 120  # a log is wider than the 80 columns that are guessed for it
 
 
 def patterns(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -162,11 +161,11 @@ def _refuse_with_worktree(head: str | None, no_run: bool, machine: str) -> None:
 def _tell(found: Sequence[Comparison], form: str, output: Path | None, limit: int) -> None:
     """Print it, or write it whole to a file."""
     if form == "text" and output is None:
-        text(found, new_console(width_of_log=_LOG_WIDTH), limit)
+        text(found, new_console(), limit)
         return
     if form == "text":
         stream = io.StringIO()
-        text(found, new_console(_LOG_WIDTH, file=stream), limit)
+        text(found, new_console(file=stream), limit)
         words = stream.getvalue()
     else:
         words = markdown(found) if form == "markdown" else as_json(found)

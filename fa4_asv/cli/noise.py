@@ -29,7 +29,7 @@ from fa4_asv.compare.verdicts import NOTICED
 from fa4_asv.record.formatting import counted
 
 _FA4 = "fa4/"  # sweeps time nothing else as a case
-_LOG_WIDTH = 120  # a log is wider than the 80 columns that are guessed for it
+
 _COLUMNS = ("call", "seconds", "releases", "spread", "smallest", "alarms", "furthest apart")
 
 
@@ -69,7 +69,7 @@ def noise(machine: str, against: str, controlled: bool, as_data: bool) -> None:
     if as_data:
         say_json(as_json(machine, calls, agreement))
         return
-    console = new_console(width_of_log=_LOG_WIDTH)
+    console = new_console()
     console.print(Text(_alarms(calls)))
     for each in classes_of(calls):
         console.print(Text(_class(each)))
