@@ -169,6 +169,38 @@ with log.indent():
     assert "RuntimeError: \\x1b[2J\\u202e 100 %s" in done.stdout and "second" in done.stdout
 
 
+@pytest.mark.fault(
+    kind="a file that asv itself reads, of another kind or size",
+    inputs="a pipe, a folder, 17 MB, nested 200,000 deep; in place of a result file, a machine or `benchmarks.json`",
+    happens="asv ends with one line, at once",
+)
+def test_asv_is_given_no_odd_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "large.json").write_bytes(b" " * (17 << 20))
+    (tmp_path / "deep.json").write_bytes(b"[" * 200_000)
+    (tmp_path / "fine.json").write_text('{"version": 1}')
+    code = """
+import sys
+import asv.commands.show
+from asv import util
+from fa4_asv.asv_plugin import hooks
+hooks.setup()
+assert util.load_json(sys.argv[1] + "/fine.json", 1) == {}
+from asv.commands import compare, show
+assert compare.load_json is show.load_json is util.load_json
+for name in ("pipe", "folder", "large", "deep", "nosuch"):
+    try:
+        util.load_json(f"{sys.argv[1]}/{name}.json", 1)
+    except (util.UserError, FileNotFoundError) as error:
+        print(type(error).__name__, str(error).count("\\n"))
+"""
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == ["UserError 0"] * 4 + ["FileNotFoundError 0"]
+
+
 def test_what_is_typed_is_shown_as_it_is(hostile, capfdbinary):
     for words in (
         ("\x1b[2J",),

@@ -14,6 +14,7 @@ import functools
 import json
 import logging
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from fa4_asv.asv_plugin import selection
 from fa4_asv.asv_plugin.reconcile import keep_measured, keep_removed, nothing_ran
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.escape import visible
-from fa4_asv.base.files import parse_json, write_atomic
+from fa4_asv.base.files import parse_json, refuse_odd_json, write_atomic
 from fa4_asv.base.machine import MACHINE_VARIABLE, NOGPU, NOGPU_RECORD
 from fa4_asv.base.project import Project
 from fa4_asv.base.site import beside_the_site, swap
@@ -40,6 +41,9 @@ _MARK = "_fa4_asv"
 _SETUP_CACHE = "<setup_cache "
 # asv's key of a setup_cache holds its line -> the class of its benchmarks. Known once asv wrote the list of benchmarks.
 _classes: dict[str, str] = {}
+
+# They import the function by its name, perhaps before us.
+_HOLD_LOAD_JSON = {"asv.commands.compare", "asv.commands.show"}
 
 
 def setup() -> None:
@@ -53,8 +57,24 @@ def setup() -> None:
     Results.rm = _remove_results(Results.rm)
     Publish.run = classmethod(_publish_beside(Publish.run.__func__))
     util.write_json = write_json
+    util.load_json = _load_json(util.load_json)
+    for name in _HOLD_LOAD_JSON & sys.modules.keys():
+        sys.modules[name].load_json = util.load_json  # type: ignore[attr-defined]
     # asv's console logs to the root logger: what FA4 or a compiler said stands in the errors of a benchmark.
     logging.getLogger().addFilter(show_what_is_logged)
+
+
+def _load_json(load: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(load)
+    def load_limited(path: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            if os.path.lexists(path):  # asv has words of its own for what is not there
+                refuse_odd_json(Path(path))
+        except Fa4AsvError as error:
+            raise util.UserError(str(error)) from None
+        return load(path, *args, **kwargs)
+
+    return load_limited
 
 
 def show_what_is_logged(record: logging.LogRecord) -> bool:

@@ -79,9 +79,7 @@ def parse_json(content: bytes) -> Any:
 
     Depth is counted before parsing: parsers and everything that follows a value down would run out of stack.
     """
-    brackets = _STRING.sub(b"", content).translate(None, _NO_BRACKET)
-    if max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > DEEPEST:
-        raise ValueError(f"it is nested more than {DEEPEST} deep")
+    _refuse_deep(content)
     try:
         value = json.loads(content.decode("utf-8"))
         if _SURROGATE.search(content):
@@ -92,6 +90,20 @@ def parse_json(content: bytes) -> Any:
     except UnicodeEncodeError:
         raise ValueError("it holds half of a surrogate pair") from None
     return value
+
+
+def _refuse_deep(content: bytes) -> None:
+    brackets = _STRING.sub(b"", content).translate(None, _NO_BRACKET)
+    if max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > DEEPEST:
+        raise ValueError(f"it is nested more than {DEEPEST} deep")
+
+
+def refuse_odd_json(path: Path, most: int = LARGEST, advice: str = RESTORE) -> None:
+    """Raises Fa4AsvError where another program's reader should not be given the file: kind, size, depth."""
+    try:
+        _refuse_deep(read_bytes(path, most, advice))
+    except ValueError as error:
+        raise Fa4AsvError(f"{path} cannot be read: {error}; {advice}") from None
 
 
 def tail(path: Path, most: int) -> str:
