@@ -46,6 +46,8 @@ ALLOWED = {
     "fa4_asv/history/repository.py": "a folder, to sync it",
     "fa4_asv/history/sync.py": FRESH,
     "fa4_asv/history/worktree.py": "a regular file of limited size, without following a link",
+    "fa4_asv/backfill/anew.py": OURS,
+    "fa4_asv/measure/anew.py": OURS,
     "fa4_asv/measure/compile_time/worker.py": OURS,
     "fa4_asv/measure/context.py": OURS,
     "fa4_asv/measure/kernels/worker.py": OURS,
@@ -54,6 +56,7 @@ ALLOWED = {
     "fa4_asv/measure/runtime/worker.py": OURS,
     "fa4_asv/report/site.py": "the style sheet of the package",
     "tools/ci/artifact.py": FRESH,
+    "tools/ci/audit.py": "what `fa4-asv audit` printed",
     "tools/ci/compare.py": "the report that `fa4-asv compare` wrote the moment before",
     "tools/ci/site.py": "what `fa4-asv publish` printed",
 }

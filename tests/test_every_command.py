@@ -150,6 +150,7 @@ def test_every_command_is_asked():
         "sweep": "needs a card, or compiles",
         "explain": "compiles",
         "check-card": "needs a card",
+        "audit": "compiles",
         "pack": "installs toolchains",
         "publish": "runs asv: test_publish.py, test_foreign_words.py",
     }
