@@ -124,6 +124,11 @@ def edited(path, change) -> None:
     path.write_text(json.dumps(data))
 
 
+@pytest.mark.fault(
+    kind="a damaged cause",
+    inputs="missing fields; other types, formats, metrics, verdicts, states",
+    happens="one line that names the file",
+)
 @pytest.mark.parametrize(
     ("change", "words"),
     [

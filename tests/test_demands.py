@@ -90,6 +90,11 @@ REFUSED = {
 }
 
 
+@pytest.mark.fault(
+    kind="a pyproject.toml that is none, or asks for more than packages",
+    inputs="no TOML, wrong types, 200,000 deep, a megabyte, addresses, paths, options, line ends",
+    happens="one line that names the commit; uv is not started",
+)
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_is_no_demand_of_fa4_is_one_line_that_names_it(project, monkeypatch, kind):
     text, words = REFUSED[kind]
@@ -157,6 +162,11 @@ OBEYED_BY_UV = {
 }
 
 
+@pytest.mark.fault(
+    kind="a commit's pyproject.toml configures uv",
+    inputs="forms of `[tool.uv]` and `[build-system]`: an output file, a cache, an index, sources, overrides",
+    happens="not read: the same lock, a stranger's index on loopback is never asked, no file or folder is made",
+)
 @pytest.mark.parametrize("kind", OBEYED_BY_UV)
 def test_nothing_beside_the_requirements_is_obeyed(project, indexes, kind):
     good, evil, victim = indexes
@@ -192,6 +202,11 @@ def test_the_hostile_set_is_obeyed_where_uv_reads_it(indexes, tmp_path):
     assert OBEYED_BY_UV.keys() - followed <= {"a build", "a workspace", "exclude-newer"}
 
 
+@pytest.mark.fault(
+    kind="a folder's, the person's or an environment's configuration of uv",
+    inputs="`uv.toml` in the home, above and beside the checkout, `UV_CONFIG_FILE`, `UV_OVERRIDE` and others",
+    happens="not read; the index, cache and network that `UV_*` variables name still count",
+)
 @pytest.mark.parametrize("place", ["home", "above", "here", "variables"])
 def test_neither_the_persons_nor_a_folders_configuration_counts(
     project, indexes, tmp_path, monkeypatch, place
@@ -231,6 +246,11 @@ def test_of_uvs_variables_those_pass_that_say_where_packages_come_from(monkeypat
     assert not set(dropped) & uv_environment().keys()
 
 
+@pytest.mark.fault(
+    kind="a resolved set without the compiler",
+    inputs="a project that does not ask for it",
+    happens="one line; no lock is kept",
+)
 def test_what_resolves_to_no_compiler_is_told_and_not_kept(project, indexes):
     text = HEAD + 'dependencies = ["quack-kernels"]\n'
     with pytest.raises(Fa4AsvError, match="what was resolved names no nvidia-cutlass-dsl; nothing was kept"):

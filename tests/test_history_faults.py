@@ -21,6 +21,11 @@ from tests.support.registry_fake import FakeRegistry, sdist
 from tests.support.upstream_fake import refs
 
 
+@pytest.mark.fault(
+    kind="an archive that leads out of its folder",
+    inputs="`../../x`, `/etc/x`, `..` inside, another folder",
+    happens="one line; manifest and history as they were",
+)
 @pytest.mark.parametrize(
     "name", ["../../evil.py", "/etc/evil.py", "flash_attn_4-4.0.0b9/../../evil.py", "other/x.py"]
 )
@@ -127,6 +132,11 @@ def device() -> tarfile.TarInfo:
     return info
 
 
+@pytest.mark.fault(
+    kind="an archive that is no release",
+    inputs="empty, half, 3 GB behind a header, 3000 members, names that are no text, a device",
+    happens="one line; manifest and history as they were",
+)
 @pytest.mark.parametrize("kind", ARCHIVES)
 def test_an_archive_that_is_no_release_is_one_line_and_is_not_recorded(project, registry, kind):
     make, words = ARCHIVES[kind]
@@ -169,6 +179,11 @@ def fault_empty(fake: FakeRegistry) -> None:
     fake.files.clear()
 
 
+@pytest.mark.fault(
+    kind="a package index that fails",
+    inputs="a wrong digest, no upload times, no page of an index, another file for a release, no network, an empty list",
+    happens="one line; manifest and history as they were",
+)
 @pytest.mark.parametrize(
     ("fault", "words", "synced"),
     [
@@ -194,6 +209,11 @@ def test_a_bad_registry_is_one_line_and_loses_nothing(project, registry, capsys,
     assert (project.manifest.read_bytes() if synced else None) == before
 
 
+@pytest.mark.fault(
+    kind="a full disk",
+    inputs="while the history is synced",
+    happens="one line; manifest and history as they were",
+)
 def test_a_full_disk_changes_nothing(project, registry, monkeypatch):
     sync(project, Registry())
     before = project.manifest.read_bytes()
@@ -229,6 +249,11 @@ def test_a_hand_edited_manifest_is_noticed(project, registry):
         sync(project, Registry())
 
 
+@pytest.mark.fault(
+    kind="a folder or an unreadable file in place of `releases.json`, `upstream.json`",
+    inputs="a folder, mode 000",
+    happens="one line",
+)
 def test_a_folder_or_an_unreadable_file_in_place_of_the_lists_is_one_line(project, registry, monkeypatch):
     """Mode 000 stops everybody but root, who runs tests in containers: then open refuses."""
     sync(project, Registry())

@@ -41,6 +41,11 @@ def test_a_sound_record_is_published_whole(recorded, capsys):
     assert not [path for path in (recorded.work / "publish").iterdir() if path.is_dir()]
 
 
+@pytest.mark.fault(
+    kind="bad files in the record while the site is made",
+    inputs="half a file, a word for a figure, another figure in the sidecar, another suite",
+    happens="each named, the rest published, exit code 1",
+)
 def test_each_bad_file_is_refused_by_name_and_the_rest_published(recorded, capsys):
     """Truncated, hand-edited, wrongly typed, of another suite: one at a time, then together."""
     first, second, third = (path_of(recorded, number) for number in range(3))
@@ -190,6 +195,11 @@ def old_site(project) -> None:
     (project.html / "index.html").write_text("old")
 
 
+@pytest.mark.fault(
+    kind="a damaged `benchmarks.json` while the site is made",
+    inputs="other types, other versions",
+    happens="one line; the old site stays",
+)
 @pytest.mark.parametrize("text", ["[]", "null", '{"version": 2}', '{"version": 1}', '{"version": 2, "x": 3}'])
 def test_a_damaged_list_of_benchmarks_is_one_line(recorded, capsys, text):
     old_site(recorded)
@@ -232,6 +242,11 @@ def test_a_folder_that_is_no_site_is_never_replaced(recorded, tmp_path, capsys):
     assert not recorded.html.exists()
 
 
+@pytest.mark.fault(
+    kind="a kill while the site is made",
+    inputs="SIGKILL",
+    happens="the old site stays, the next command publishes",
+)
 def test_kill_9_in_the_middle_leaves_the_old_site_and_the_next_one_publishes(recorded):
     old_site(recorded)
     command = [sys.executable, "-m", "fa4_asv", "publish"]

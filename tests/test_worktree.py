@@ -187,6 +187,11 @@ def test_a_path_without_fa4(checkout, capsys, tmp_path):
     )
 
 
+@pytest.mark.fault(
+    kind="a source tree with what is no file",
+    inputs="a pipe, a link, a linked folder",
+    happens="one line; nothing is measured",
+)
 @pytest.mark.parametrize("what", ["pipe", "link", "linked folder"])
 def test_what_is_no_regular_file(checkout, capsys, tmp_path, what):
     tree = lay_tree(tmp_path / "mine")

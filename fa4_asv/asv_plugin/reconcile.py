@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from asv_runner.statistics import compute_stats
 
 from fa4_asv.asv_plugin import selection
 from fa4_asv.asv_plugin.result_rows import ResultRows
+from fa4_asv.base.files import read_json
 from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import GROUPS, group_of, key_of
@@ -211,7 +211,7 @@ def _sidecar(context: Context) -> Sidecar:
     """Everything that the benchmark processes of `context` spooled, and the versions behind it."""
     groups: dict[str, dict[str, CaseRecord]] = {}
     for path in sorted(Path(context.spool).glob("*.json")):
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path, advice="remove it and measure again")
         known = groups.setdefault(data["group"], {})
         for key, value in data["cases"].items():
             known[key] = combine(known.get(key), CaseRecord.from_json(value))

@@ -11,6 +11,8 @@ from typing import Any
 
 from asv import util
 
+from fa4_asv.base.files import read_json
+
 _STATISTICS = "stats_"
 # When a figure was taken and how long it took say nothing of the figure.
 _CLOCK = ("started_at", "duration")
@@ -33,7 +35,7 @@ class ResultRows:
     @classmethod
     def read(cls, path: Path) -> ResultRows | None:
         """What stands at `path`; None where nothing does."""
-        return cls(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+        return cls(read_json(path)) if path.is_file() else None
 
     def versions(self) -> dict[str, str]:
         """Version by benchmark."""

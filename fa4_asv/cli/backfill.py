@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 import time
@@ -32,6 +31,7 @@ from fa4_asv.backfill.tasks import (
 from fa4_asv.base.ending import code_of
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.machine import NOGPU
+from fa4_asv.base.output import say, say_json
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.flavours import FLAVOURS, PLAIN
 from fa4_asv.history.toolchain import Policy
@@ -140,12 +140,12 @@ def backfill(
 def _tell_plan(project: Project, tasks: Sequence[Task], wish: Wish, commits: int, as_json: bool) -> None:
     expected = estimate(project, tasks, wish)
     if as_json:
-        click.echo(json.dumps({**asdict(expected), "tasks": [asdict(task) for task in tasks]}, indent=1))
+        say_json({**asdict(expected), "tasks": [asdict(task) for task in tasks]})
         return
     for task in tasks:
-        click.echo(f"{task.label}: {', '.join(task.groups)}")
+        say(f"{task.label}: {', '.join(task.groups)}")
     about = expected.words(wish.machine)
-    click.echo(f"{len(tasks)} runs are missing over {commits} commits{about}")
+    say(f"{len(tasks)} runs are missing over {commits} commits{about}")
 
 
 def _one_by_one(
@@ -205,7 +205,7 @@ def _on_cluster(
 
 
 def _say(words: str) -> None:
-    click.echo(words, err=True)
+    say(words, err=True)
 
 
 def _tell(results: Iterator[Ended], tasks: Sequence[Task], as_json: bool) -> list[str]:
@@ -221,15 +221,15 @@ def _tell(results: Iterator[Ended], tasks: Sequence[Task], as_json: bool) -> lis
             about = f", about {minutes(spent / done * left)} left" if left else ""
             words = _states(ended) + (f" on {ended.host}" if ended.host else "")
             line = f"[{done}/{len(tasks)}] {ended.task.label}: {words} ({minutes(spent)} so far{about})"
-            click.echo(line, file=out)
+            say(line, file=out)
     except KeyboardInterrupt as interrupt:
         recorded = done - len(failed)
         _say(f"\ninterrupted: {recorded} of {len(tasks)} runs are in results/; run it again to go on")
         sys.exit(code_of(interrupt))
     if as_json:
-        click.echo(json.dumps({"runs": len(tasks), "failed": failed}, indent=1))
+        say_json({"runs": len(tasks), "failed": failed})
     elif not tasks:
-        click.echo("nothing is missing")
+        say("nothing is missing")
     return failed
 
 

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from fa4_asv.base.ending import code_of
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.escape import visible
 from fa4_asv.base.files import write_atomic
 from fa4_asv.base.machine import NOGPU
+from fa4_asv.base.output import new_console, say
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import SWEEP_SETS
 from fa4_asv.compare.commits import Commit, commit_of, plan_of, refuse_without_gpu
@@ -26,7 +27,6 @@ from fa4_asv.measure.runtime.journal import Plan
 # Of two commits: processes a side, one round each. Of a tree: processes a side, and rounds of each.
 _ROUNDS = 5
 _PROCESSES, _TREE_ROUNDS = 5, 2
-_LOG_WIDTH = 120  # a log is wider than the 80 columns that are guessed for it
 
 
 def patterns(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -148,7 +148,7 @@ def _measure(
     try:
         run_missing(project, commits, toolchains, Asked(*asked))
     except KeyboardInterrupt as interrupt:
-        click.echo("\ninterrupted: what was measured is in results/; run it again to go on", err=True)
+        say("\ninterrupted: what was measured is in results/; run it again to go on", err=True)
         sys.exit(code_of(interrupt))
 
 
@@ -165,18 +165,15 @@ def _refuse_with_worktree(head: str | None, no_run: bool, machine: str) -> None:
 def _tell(found: Sequence[Comparison], form: str, output: Path | None, limit: int) -> None:
     """Print it, or write it whole to a file."""
     if form == "text" and output is None:
-        console = Console()
-        if not console.is_terminal:
-            console.width = _LOG_WIDTH
-        text(found, console, limit)
+        text(found, new_console(), limit)
         return
     if form == "text":
         stream = io.StringIO()
-        text(found, Console(file=stream, width=_LOG_WIDTH), limit)
+        text(found, new_console(file=stream), limit)
         words = stream.getvalue()
     else:
         words = markdown(found) if form == "markdown" else as_json(found)
     if output is None:
-        click.echo(words, nl=False)
+        say(words, nl=False)
     else:
-        write_atomic(output, words)
+        write_atomic(output, visible(words))

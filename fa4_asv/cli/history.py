@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from fa4_asv.base.ending import code_of
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.output import new_console, say, say_json
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.flavours import FLAVOURS, INSTALLED, PLAIN
 from fa4_asv.history.branches import Branch, sync_branches
@@ -72,14 +71,14 @@ def sync(source: str | None, wanted: tuple[str, ...], every: bool, as_json: bool
         if source is not None:
             told |= _sync_branches(project, source, wanted, every, quiet or as_json)
     except KeyboardInterrupt as interrupt:
-        click.echo("fa4-asv: interrupted; the history is as it was, sync again to continue", err=True)
+        say("fa4-asv: interrupted; the history is as it was, sync again to continue", err=True)
         sys.exit(code_of(interrupt))
     if as_json:
-        click.echo(json.dumps(told, indent=1))
+        say_json(told)
 
 
 def _sync_releases(project: Project, quiet: bool) -> dict[str, Any]:
-    console = Console(stderr=True, quiet=quiet)
+    console = new_console(stderr=True, quiet=quiet)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
         task = bar.add_task("asking the registry", total=None)
@@ -91,14 +90,14 @@ def _sync_releases(project: Project, quiet: bool) -> dict[str, Any]:
 
         done = run_sync(project, Registry(), progress)
     if not quiet:
-        click.echo(f"{done.total} releases in the history, {done.fetched} fetched now")
+        say(f"{done.total} releases in the history, {done.fetched} fetched now")
         for version in done.yanked:
-            click.echo(f"{version} is yanked on the registry; it stays in the history with that label")
+            say(f"{version} is yanked on the registry; it stays in the history with that label")
     if done.damage:
-        click.echo(f"the history was damaged ({done.damage}) and is built anew", err=True)
+        say(f"the history was damaged ({done.damage}) and is built anew", err=True)
     if done.lost:
         names = ", ".join(done.lost)
-        click.echo(f"branches that were not whole in it; sync them again: {names}", err=True)
+        say(f"branches that were not whole in it; sync them again: {names}", err=True)
     return {"releases": done.total, "fetched": done.fetched, "yanked": done.yanked}
 
 
@@ -108,11 +107,11 @@ def _sync_branches(
     done = sync_branches(project, source, wanted, every)
     if not quiet:
         for branch in done.branches:
-            click.echo(f"{branch.name}: {_words(branch)}")
+            say(f"{branch.name}: {_words(branch)}")
         for name, reason in done.left_out.items():
-            click.echo(f"{name}: left out, it {reason}")
+            say(f"{name}: left out, it {reason}")
     if done.dirty:
-        click.echo(f"{source} has changes that are not committed; only commits are measured", err=True)
+        say(f"{source} has changes that are not committed; only commits are measured", err=True)
     return {"branches": [asdict(branch) for branch in done.branches], "left_out": done.left_out}
 
 
@@ -153,7 +152,7 @@ def lock(flavours: tuple[str, ...]) -> None:
             except Fa4AsvError as error:
                 failed += 1
                 words = f"failed: {error}"
-            click.echo(f"{release.version} {flavour} {words}")
+            say(f"{release.version} {flavour} {words}")
     sys.exit(1 if failed else 0)
 
 
@@ -176,7 +175,7 @@ def list_releases(as_json: bool) -> None:
         rows = [
             {**asdict(release), "toolchain": toolchains[release.version]} for release in manifest.releases
         ]
-        click.echo(json.dumps(rows, indent=1))
+        say_json(rows)
         return
     table = Table("version", "uploaded", "commit", "nvidia-cutlass-dsl", "quack-kernels", "flavours", "")
     for release in manifest.releases:
@@ -191,12 +190,12 @@ def list_releases(as_json: bool) -> None:
             " ".join(locks) or "-",
             escape(f"yanked: {release.yanked}") if release.yanked else "",
         )
-    Console().print(table)
+    new_console().print(table)
     if not has_history(project):
-        click.echo("the manifest is here, the history is not: run `fa4-asv history sync`", err=True)
+        say("the manifest is here, the history is not: run `fa4-asv history sync`", err=True)
         return
     for name, tip in branches(project).items():
-        click.echo(f"branch {name}: {tip[:8]} of {commit_date(project, tip):%Y-%m-%d}")
+        say(f"branch {name}: {tip[:8]} of {commit_date(project, tip):%Y-%m-%d}")
 
 
 def _toolchains(project: Project, release: Release) -> dict[str, dict[str, str]]:

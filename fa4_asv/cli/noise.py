@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from fa4_asv.base.escape import one_line
+from fa4_asv.base.output import new_console, say_json
 from fa4_asv.base.project import Project
 from fa4_asv.compare.along import CONTROLLED, SEEN
 from fa4_asv.compare.false_alarms import rate_interval
@@ -30,7 +29,7 @@ from fa4_asv.compare.verdicts import NOTICED
 from fa4_asv.record.formatting import counted
 
 _FA4 = "fa4/"  # sweeps time nothing else as a case
-_LOG_WIDTH = 120  # a log is wider than the 80 columns that are guessed for it
+
 _COLUMNS = ("call", "seconds", "releases", "spread", "smallest", "alarms", "furthest apart")
 
 
@@ -68,11 +67,9 @@ def noise(machine: str, against: str, controlled: bool, as_data: bool) -> None:
     calls = noise_of(project, machine, controlled)
     agreement = agreement_of(project, machine, against) if against else []
     if as_data:
-        click.echo(json.dumps(as_json(machine, calls, agreement), indent=1, allow_nan=False))
+        say_json(as_json(machine, calls, agreement))
         return
-    console = Console()
-    if not console.is_terminal:
-        console.width = _LOG_WIDTH
+    console = new_console()
     console.print(Text(_alarms(calls)))
     for each in classes_of(calls):
         console.print(Text(_class(each)))

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from fa4_asv.backfill.airgap.contents import Order, write_pack, write_project
+from fa4_asv.base.output import say
 from fa4_asv.base.project import Project
 from fa4_asv.history.toolchain import FLAVOURS
 
@@ -52,4 +53,4 @@ def pack(
     order = Order(release, commits, flavour or ("cu13",), policy or ("day",), python, part_mib << 20, level)
     facts = write_pack(project, order, folder)
     sizes = f"{facts['bytes'] / 1e6:.0f} MB, unpacked {facts['unpacked'] / 1e6:.0f} MB"
-    click.echo(f"{len(facts['parts'])} parts, {sizes}; there: python3 {folder.name}/airgap.py --help")
+    say(f"{len(facts['parts'])} parts, {sizes}; there: python3 {folder.name}/airgap.py --help")

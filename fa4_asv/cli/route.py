@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
-from rich.console import Console
 
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.output import new_console, say, say_json
 from fa4_asv.base.project import Project
 from fa4_asv.history.toolchain import FLAVOURS
 from fa4_asv.report.route_table import grids, page, pairs_of, render
@@ -45,15 +43,13 @@ def route(flavour: str | None, policy: str, as_json: bool, as_markdown: bool) ->
             }
             for pair in pairs
         ]
-        click.echo(json.dumps(rows, indent=1))
+        say_json(rows)
         return
     if not pairs:
         raise Fa4AsvError("no route is recorded of this series yet; run `asv run -b route`")
     if as_markdown:
-        click.echo(page(grids(pairs)), nl=False)
+        say(page(grids(pairs)), nl=False)
         return
-    console = Console()
-    if not console.is_terminal:
-        console.width = 120  # a log is wider than the 80 columns that are guessed for it
+    console = new_console()
     for grid in grids(pairs):
         render(grid, console)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.files import read_text
+from fa4_asv.base.files import read_bytes, read_text
 from fa4_asv.history.demands import MOST_BYTES as MOST_PYPROJECT
 from fa4_asv.history.repository import CUTE, MOST_BYTES, MOST_FILES
 from fa4_asv.history.source import note_version
@@ -114,4 +114,4 @@ def differing(tree: Path, other: Path) -> list[str]:
 
 
 def _sources(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.py")}
+    return {path.relative_to(folder).as_posix(): read_bytes(path) for path in folder.rglob("*.py")}

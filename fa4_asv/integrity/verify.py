@@ -40,6 +40,10 @@ class Problem:
         # A damaged file is other people's words, and they are repeated here.
         object.__setattr__(self, "what", one_line(self.what, _LONGEST_LINE))
 
+    def place(self, root: Path) -> str:
+        """The file below `root`, in one line: whoever made it chose its name."""
+        return one_line(self.path.relative_to(root).as_posix(), _LONGEST_LINE)
+
 
 @dataclass(frozen=True)
 class Known:

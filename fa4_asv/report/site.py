@@ -12,6 +12,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.escape import visible
+from fa4_asv.base.files import read_bytes
 from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import GROUPS
@@ -68,7 +70,7 @@ def write_report(project: Project, folder: Path) -> list[Problem]:
             for name, text in pages(model, found):
                 path = aside / name
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text, encoding="utf-8")
+                path.write_text(visible(text), encoding="utf-8")
             aside.chmod(0o755)
             shutil.rmtree(folder, ignore_errors=True)
             aside.rename(folder)
@@ -95,7 +97,10 @@ def _refuse_what_is_no_report(folder: Path) -> None:
 
 def _is_report(folder: Path) -> bool:
     page = folder / "index.html"
-    return page.is_file() and _MARK in page.read_text(encoding="utf-8", errors="replace")
+    try:
+        return page.is_file() and _MARK.encode() in read_bytes(page)
+    except Fa4AsvError:
+        return False
 
 
 def pages(model: Model, found: Timeline) -> Iterator[Page]:

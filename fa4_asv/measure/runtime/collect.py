@@ -66,7 +66,7 @@ def next_record(
             records = collect(context, group, command)
             write_atomic(path, json.dumps({key: record.to_json() for key, record in records.items()}))
         (folder / f"{number}-{used}.used").touch()
-        known = json.loads(path.read_text(encoding="utf-8"))
+        known = read_json(path, advice="remove it and measure again")
     if key_of(case) not in known:
         return CaseRecord("broken", why="asv asked for a case that --bench did not select")
     return CaseRecord.from_json(known[key_of(case)])
@@ -114,7 +114,7 @@ def _guarded(context: Context, group: Group, cases: dict[str, Case], command: tu
     # No record as they are kept elsewhere: a guard that is passed has words and no figure.
     found: Records = {}
     if path.is_file():
-        known = json.loads(path.read_text(encoding="utf-8"))
+        known = read_json(path, advice="remove it and measure again")
         found = {key: CaseRecord(**said) for key, said in known.items()}
     if left := {key: case for key, case in cases.items() if key not in found}:
         beside = _beside(group)
