@@ -158,6 +158,21 @@ def test_a_calls_page_has_every_release_newest_first_with_its_verdict(clock):
     assert f"<td>{rate / shown / 1e12:,.0f}</td>" in row
 
 
+def test_a_legend_names_only_what_the_charts_draw(clock):
+    """On the first card b5 is faster and both yardsticks are timed; on the second neither was timed beside the call."""
+    for number, release in enumerate(model_of(clock).releases, 1):
+        alone = swept(noisy(f"{number}", 0.0, spread=0.0005), {"card": "0123456789ab"}, {})
+        write_pair(clock, release, {FORWARD: {MAIN.case: alone}}, machine=OTHER)
+    site = made(clock)
+    legends = [
+        re.findall(r'<li class="key-(\d)">([^<]+)</li>', site[f"run-time/{machine}/forward-{MAIN.name}.html"])
+        for machine in (CARD, OTHER)
+    ]
+    assert legends[0] == [("0", "FA4"), ("1", "cuDNN"), ("2", "faster than the release before"), ("4", "FA2")]
+    assert legends[1] == [("0", "FA4")]
+    assert "cuDNN</li>" not in site[f"run-time-{OTHER}.html"]
+
+
 def test_the_first_page_says_what_the_clock_says(clock):
     found = on_the_clock(only(clock))
     assert (found.machine, found.newest.text, found.verdict) == (CARD, "b9", "no change told")

@@ -18,7 +18,7 @@ from fa4_asv.compare.verdicts import RELEVANT
 from fa4_asv.record.formatting import counted
 from fa4_asv.record.turns import YARDSTICKS
 from fa4_asv.report import words
-from fa4_asv.report.call_history import Glance, glances
+from fa4_asv.report.call_history import Glance, glances, keys_of
 from fa4_asv.report.machines import peak_of, tflops
 from fa4_asv.report.model import RELEASES, Point
 from fa4_asv.report.multiples import short
@@ -64,6 +64,11 @@ class SweptPage:
     lead: str
     parts: Sequence[Part]
     glances: Sequence[Glance]
+
+    @property
+    def keys(self) -> list[str]:
+        """The legend of the small charts."""
+        return keys_of(glance.chart for glance in self.glances)
 
 
 def swept_page(one: Swept, others: Sequence[Swept]) -> SweptPage:

@@ -21,7 +21,7 @@ from fa4_asv.integrity.staging import is_verified
 from fa4_asv.integrity.verify import Problem, sound_files, verify
 from fa4_asv.record.explanation import Explanation, read_explanation
 from fa4_asv.report import chronicle, multiples, words
-from fa4_asv.report.call_history import KEYS, SMALL, call_pages
+from fa4_asv.report.call_history import call_pages
 from fa4_asv.report.cards import Cards, beside_releases, beside_steps, broken_table, cards_of, clocked
 from fa4_asv.report.compile_times import compile_seconds
 from fa4_asv.report.events import Step, Timeline, timeline
@@ -182,11 +182,10 @@ def _run_time(swept: Sequence[Swept], found: Timeline, render: Any) -> Iterator[
             machine=machine,
             pages=[swept_page(one, swept) for one in series],
             siblings=[each for each in links if each[0] != machine],
-            keys=SMALL,
         )
         for page in call_pages(series, found):
             title = f"{page.title} on {machine}"
-            yield render(page.name, "call.html", title=title, page=page, back=page_of(machine), keys=KEYS)
+            yield render(page.name, "call.html", title=title, page=page, back=page_of(machine))
 
 
 def _maps(model: Model, cards: Cards, render: Any) -> Iterator[Page]:
