@@ -57,7 +57,9 @@ def kinds(report: Path) -> list[str]:
 
 def phone_pages(report: Path) -> list[str]:
     """One page of every kind, and every page with a warning: a card's messages are long words without spaces."""
-    warned = [name for name in names(report) if "headline warning" in (report / name).read_text(encoding="utf-8")]
+    warned = [
+        name for name in names(report) if "headline warning" in (report / name).read_text(encoding="utf-8")
+    ]
     return list(dict.fromkeys([*kinds(report), *warned]))
 
 

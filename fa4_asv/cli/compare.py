@@ -101,8 +101,8 @@ def compare(
     \b
     Examples:
       fa4-asv compare fa4-v4.0.0b15 fa4-v4.0.0b20
-      fa4-asv compare main my-branch --bench '^codegen' --format markdown -o comment.md
-      fa4-asv compare 4.0.0b30 4.0.0b31 --flavour cu12 --flavour cu13 --no-run --format json
+      fa4-asv compare main my-branch -b '^codegen' --format markdown -o pr.md
+      fa4-asv compare 4.0.0b30 4.0.0b31 --flavour cu12 --no-run --format json
       fa4-asv compare 4.0.0b35 4.0.0b36 --machine my-h200 --bench '^forward.Core'
       fa4-asv compare main --worktree ../flash-attention --machine my-h200
     """

@@ -74,7 +74,14 @@ _EVERY = 15.0  # seconds between two lines of progress where there is no termina
     show_default=True,
     help="Time cuDNN and FA2 in each round, too.",
 )
-@click.option("--environment", "-E", default="fa4:same", show_default=True, metavar="SPEC", help="As asv's.")
+@click.option(
+    "--environment",
+    "-E",
+    default="fa4:same",
+    show_default=True,
+    metavar="SPEC",
+    help="As asv's --environment.",
+)
 @click.option(
     "--profile/--no-profile", default=True, show_default=True, help="Time each kernel of a backward."
 )
