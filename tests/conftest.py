@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from fa4_asv.base.project import Project
@@ -35,6 +36,9 @@ SLOW = {"real_report", "chromium", "recorded"}
 REAL, SHARED = "test_real", ("test_real", "test_report")
 # A shell's `&` starts its job with SIGINT ignored, and children inherit that: those that tests interrupt must hear it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# A busy machine is no failure: no example has a deadline.
+hypothesis.settings.register_profile("fa4_asv", deadline=None)
+hypothesis.settings.load_profile("fa4_asv")
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from fa4_asv.compare.along import across, between, pool_of, visible
 from fa4_asv.compare.false_alarms import rate_interval, same_release
 from fa4_asv.compare.round_effects import linked_rounds, round_effects
 from fa4_asv.record.turns import Turn
+from tests.proofs import sweep_power
 from tests.support.sweep_fake import noisy, turns
-from tests.support.tools import tool
 
 S = 1e-4
 # Processes of a: +S, -S; of b the other way round; of c no difference. Sum of squares 4 S^2, 3 pairs, 1 for the effects.
@@ -343,12 +343,11 @@ def test_the_answer_does_not_depend_on_the_order_of_releases():
 
 
 def test_the_simulated_table_is_computed_from_its_seed_and_holds_its_claims():
-    power = tool("history_power")
     quiet, noisy_model = (
-        next(one for one in power.MODELS if one.title == title) for title in ("0.1 %", "1 %")
+        next(one for one in sweep_power.MODELS if one.title == title) for title in ("0.1 %", "1 %")
     )
-    found = power.shares(quiet, 5, 30, 2, 3, False, "7")
-    assert found == power.shares(quiet, 5, 30, 2, 3, False, "7")
+    found = sweep_power.shares(quiet, 5, 30, 2, 3, False, "7")
+    assert found == sweep_power.shares(quiet, 5, 30, 2, 3, False, "7")
     assert found["alarms"] <= 0.01 and found["seen"] >= 0.9 and found["A/A"] <= 0.02
-    assert power.missed(quiet, {**found, "seen": 0.5, "A/A": 0.2}, 145) == ["A/A", "seen"]
-    assert power.shares(noisy_model, 5, 30, 2, 3, False, "7")["seen"] < 0.3
+    assert sweep_power.missed(quiet, {**found, "seen": 0.5, "A/A": 0.2}, 145) == ["A/A", "seen"]
+    assert sweep_power.shares(noisy_model, 5, 30, 2, 3, False, "7")["seen"] < 0.3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -10,14 +11,14 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from fa4_asv.asv_plugin.result_rows import ResultRows
 from fa4_asv.integrity.verify import verify
-from fa4_asv.record.store import read_sidecar
+from fa4_asv.record.store import read_sidecar, write_sidecar
 from tests.support.real_checkout import ENVIRONMENT, ROOT, asv
 from tests.support.standin_checkout import Checkout, standin_checkout
 
@@ -345,6 +346,16 @@ def publish(place: Place) -> None:
     assert index["params"]["branch"] == ["releases"], "no selector for a branch that is not here"
     assert (place.root / "html" / "report" / "index.html").is_file()
     assert [line for line in place.changed() if not line.startswith("?? html/")] == []
+    site = {path: path.read_bytes() for path in (place.root / "html").rglob("*") if path.is_file()}
+    (place.root / "results" / "benchmarks.json").write_text("{")
+    assert "Error parsing JSON" in place.asv("publish", code=1)
+    assert site == {path: path.read_bytes() for path in (place.root / "html").rglob("*") if path.is_file()}
+    held = place.root / "held"
+    held.mkdir()
+    (held / "thesis.tex").write_text("mine")
+    assert "held holds thesis.tex but no site of asv" in place.asv("publish", "--html-dir", "held", code=1)
+    assert (held / "thesis.tex").read_text() == "mine"
+    shutil.rmtree(held)
 
 
 @row("asv preview")
@@ -382,6 +393,46 @@ def machine(place: Place) -> None:
 def quickstart(place: Place) -> None:
     assert "Template content already exists" in place.asv("quickstart", "--no-top-level", code=1)
     assert place.changed() == []
+
+
+def test_a_new_case_of_one_architecture_leaves_the_other_as_not_measured(place):
+    """The list of cases grew since a release was recorded, and `--bench` selects the new case of one architecture only."""
+    without_case(place.file(TAGS[3]), "fwd_d64_causal")
+    place.git(
+        "-c", "user.name=x", "-c", "user.email=x@example.org", "commit", "-q", "-a", "-m", "before the case"
+    )
+    try:
+        only = rf"{SPILLS}\('sm_90', 'fwd_d64_causal'\)"
+        place.asv("run", "-E", "fa4:same", "-b", only, f"{TAGS[3]}^!")
+        rows = ResultRows.read(place.file(TAGS[3]))
+        values = dict(zip(dict(rows.cases(SPILLS)).values(), rows.rows[SPILLS]["result"], strict=True))
+        assert values["sm_90", "fwd_d64_causal"] == 200
+        assert math.isnan(values["sm_100", "fwd_d64_causal"]), "n/a, not failed"
+        assert values["sm_90", "fwd_d64_full"] == 200 and values["sm_90", "fwd_d96_causal"] is None
+        assert [
+            problem
+            for problem in verify(place.checkout.project)
+            if problem.path.name.startswith(place.commit(TAGS[3])[:8])
+        ] == []
+    finally:
+        place.git("reset", "-q", "--hard", "HEAD~1")
+
+
+def without_case(path: Path, case: str) -> None:
+    """Result file and sidecar as they were before the list of cases had `case`."""
+    rows = ResultRows.read(path)
+    for name, row in rows.rows.items():
+        if name.startswith("codegen."):
+            left = [index for index, words in rows.cases(name) if case not in words]
+            row["result"] = [row["result"][index] for index in left]
+            row["params"] = [[word for word in axis if word != repr(case)] for axis in row["params"]]
+    path.write_text(json.dumps(rows.to_json()))
+    sidecar = read_sidecar(path.with_suffix(".sidecar"))
+    groups = {
+        group: {key: record for key, record in cases.items() if not key.endswith(f"/{case}")}
+        for group, cases in sidecar.groups.items()
+    }
+    write_sidecar(path.with_suffix(".sidecar"), replace(sidecar, groups=groups))
 
 
 @pytest.mark.parametrize("command", ROWS)

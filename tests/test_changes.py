@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -16,9 +15,8 @@ from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.compare.changes import Change, changes_between, recorded, render
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.record.schema import CaseRecord
+from tests.support.golden import assert_golden
 from tests.support.results import FIGURES, MEASURED, REFUSED, record_release
-
-GOLDEN = Path(__file__).parent / "golden" / "changes.txt"
 
 
 @pytest.fixture
@@ -41,7 +39,7 @@ def test_the_whole_report(three):
     manifest = Manifest.load(three.manifest)
     render(recorded(three.results, manifest, "cu13"), Console(file=text, width=110), limit=5)
     shown = "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
-    assert shown == GOLDEN.read_text()
+    assert_golden("changes.txt", shown)
 
 
 def test_swapping_the_sides_inverts_every_change(three):

@@ -1,12 +1,12 @@
-"""Whole reports against golden files made of the committed record; other people's words stay words."""
+"""Whole reports of two invented releases against golden files; other people's words stay words."""
 
 from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
@@ -17,16 +17,9 @@ from fa4_asv.compare.commits import Commit, Plan
 from fa4_asv.compare.formats import MOST_BYTES, as_json, exit_code, markdown, text
 from fa4_asv.compare.rows import Row
 from fa4_asv.compare.sides import Comparison, held_against
-from tests.support import ROOT
+from tests.support.golden import assert_golden
+from tests.support.two_releases import lay
 
-GOLDEN = Path(__file__).parent / "golden"
-COMMITS = tuple(
-    Commit(f"fa4-v{version}", commit, version)
-    for version, commit in (
-        ("4.0.0b15", "28b648d397912d7dc534c2b55c1ae52bf656e413"),
-        ("4.0.0b20", "8c78acd6e0dfae2584fca7484e2f65a367e3c937"),
-    )
-)
 PLAN = Plan(("day",), "each with the toolchain of its release day")
 # What a subject or a branch may be called: each sign that a forge, a browser or a terminal could take up.
 NASTY = (
@@ -35,8 +28,15 @@ NASTY = (
 )
 
 
-def held(*bench: str) -> Comparison:
-    return held_against(Project(ROOT), COMMITS, "cu13", "nogpu", PLAN, bench)
+Held = Callable[..., Comparison]
+
+
+@pytest.fixture(scope="module")
+def held(tmp_path_factory) -> Held:
+    """The comparison of the two releases, of the benchmarks that are selected."""
+    project = Project(tmp_path_factory.mktemp("two"))
+    commits = lay(project)
+    return lambda *bench: held_against(project, commits, "cu13", "nogpu", PLAN, bench)
 
 
 def shown(found: list[Comparison], limit: int) -> str:
@@ -45,22 +45,27 @@ def shown(found: list[Comparison], limit: int) -> str:
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
 
 
-# The record of these two releases may grow by groups, so the groups are named. To make them anew:
-# fa4-asv compare fa4-v4.0.0b15 fa4-v4.0.0b20 --no-run --bench '^(codegen|memory)' with --limit 10 or --format markdown,
-# --bench 'codegen.*spill_bytes' with --format json; each with -o tests/golden/compare.(txt|md|json).
-def test_text_of_two_releases():
-    assert shown([held("^(codegen|memory)")], 10) == (GOLDEN / "compare.txt").read_text()
+def test_text_of_two_releases(held):
+    assert_golden("compare.txt", shown([held()], 4))
 
 
-def test_markdown_of_two_releases():
-    assert markdown([held("^(codegen|memory)")]) == (GOLDEN / "compare.md").read_text()
+def test_markdown_of_two_releases(held):
+    assert_golden("compare.md", markdown([held()]))
 
 
-def test_json_of_two_releases():
-    assert as_json([held("codegen.*spill_bytes")]) == (GOLDEN / "compare.json").read_text()
+def test_json_of_two_releases(held):
+    assert_golden("compare.json", as_json([held("codegen.*spill_bytes")]))
 
 
-def nasty() -> Comparison:
+def test_every_kind_of_change_is_in_the_reports(held):
+    """Else a golden file shows less than it is kept for."""
+    found = {(row.verdict, row.reason.partition(":")[0]) for row in held().rows}
+    assert {verdict for verdict, _ in found} >= {"more", "less", "equal", "new", "not comparable"}
+    assert {reason for _, reason in found} >= {"exact", "not-judged", "below-threshold", "measured-to-broken"}
+
+
+@pytest.fixture
+def nasty(held) -> Comparison:
     found = held("codegen.*spill_bytes")
     side = replace(found.head, commit=Commit(NASTY, found.head.commit.hash, subject=NASTY))
     rows = [
@@ -95,9 +100,9 @@ class Page(HTMLParser):
             self.outside += data
 
 
-def test_other_peoples_words_are_code_and_nothing_else_in_markdown():
+def test_other_peoples_words_are_code_and_nothing_else_in_markdown(nasty):
     page = Page()
-    page.feed(MarkdownIt("commonmark", {"html": True}).enable("table").render(markdown([nasty()])))
+    page.feed(MarkdownIt("commonmark", {"html": True}).enable("table").render(markdown([nasty])))
     ours = {"h2", "h3", "p", "strong", "code", "ul", "li", "details", "summary"}
     assert page.elements == ours | {"table", "thead", "tbody", "tr", "th", "td"}
     assert page.attributes <= {"style"}, "of a table's columns only"
@@ -108,23 +113,23 @@ def test_other_peoples_words_are_code_and_nothing_else_in_markdown():
     assert words in page.code
 
 
-def test_other_peoples_words_steer_no_terminal():
-    words = shown([nasty()], 100)
+def test_other_peoples_words_steer_no_terminal(nasty):
+    words = shown([nasty], 100)
     assert "[red]x[/red]" in words and "\x1b" not in words and "\u202e" not in words
     assert "script" in words
 
 
-def test_other_peoples_words_are_strings_in_json():
-    data = json.loads(as_json([nasty()]))
+def test_other_peoples_words_are_strings_in_json(nasty):
+    data = json.loads(as_json([nasty]))
     assert data["comparisons"][0]["head"]["subject"] == NASTY
-    assert as_json([nasty()]).isascii()
+    assert as_json([nasty]).isascii()
 
 
 @pytest.mark.parametrize("most", [MOST_BYTES, 9_000])
-def test_a_long_report_is_cut_and_says_what_is_left_out(most):
-    found = held("^(codegen|memory)")
+def test_a_long_report_is_cut_and_says_what_is_left_out(held, most):
+    found = held()
     long = replace(
-        found, rows=tuple(replace(row, case=f"{row.case}/{n}") for n in range(8) for row in found.rows)
+        found, rows=tuple(replace(row, case=f"{row.case}/{n}") for n in range(40) for row in found.rows)
     )
     words = markdown([long], most)
     assert most * 0.8 < len(words.encode()) <= most
@@ -137,13 +142,13 @@ def test_a_long_report_is_cut_and_says_what_is_left_out(most):
     assert rows + sum(left_out) == told and left_out
 
 
-def test_two_flavours_share_the_space():
-    found = held("^(codegen|memory)")
+def test_two_flavours_share_the_space(held):
+    found = held()
     words = markdown([found, found], 12_000)
     assert len(words.encode()) <= 12_000 and words.count("\n## FA4:") + words.startswith("## FA4:") == 2
 
 
-def test_worse_anywhere_is_exit_code_1():
-    found = held("^memory")
+def test_worse_anywhere_is_exit_code_1(held):
+    found = held("^memory.*sm_100")
     assert exit_code([found]) == 0 and not found.worse
     assert exit_code([found, held("^codegen")]) == 1

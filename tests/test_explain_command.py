@@ -18,9 +18,9 @@ from fa4_asv.record.explanation import read_explanation
 from tests.support.explain_fake import CASE, NEW, OLD, FakeShop, upstream
 from tests.support.explain_fake import synced as synced
 from tests.support.explain_fake import two as two
+from tests.support.golden import assert_golden
 from tests.support.results import FIGURES
 
-GOLDEN = Path(__file__).parent / "golden"
 ENDS = ["explain", "fa4-v4.0.0b3", "fa4-v4.0.0b10", "--flavour", "cu12", "--arch", "sm_100"]
 KERNELS = ["-b", "'fwd_(d64|d96|d128|d256)_full'"]
 SUBJECT = "Use [clc](javascript:x) | `twice` <img src=x>"
@@ -65,7 +65,7 @@ def ended(words: list[str]) -> int:
 def test_the_whole_report(shop, capsys, style, golden):
     assert ended([*ENDS, *KERNELS, "--format", style]) == 0
     out = capsys.readouterr().out
-    assert out == (GOLDEN / golden).read_text(encoding="utf-8")
+    assert_golden(golden, out)
 
 
 def test_json_is_what_is_kept_and_verify_accepts_it(shop, two, capsys):

@@ -12,8 +12,8 @@ from fa4_asv.base.project import Project
 from fa4_asv.compare.changes import Record, changes_between, recorded
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.record.explanation import Explanation, read_explanation
+from tests.proofs import rank_steps
 from tests.support import ROOT
-from tests.support.tools import tool
 
 ROW = re.compile(
     r"^\| (4\.0\.0b\d+) \| (4\.0\.0b\d+) \| (cu1[23]) \| (\S.*) \| (\w+) \| (\w+) \| (\w+) \| ([\w –]+) \|$",
@@ -96,8 +96,7 @@ def test_every_row_is_in_the_record(known):
 
 
 def test_the_largest_are_those_that_the_script_ranks_first():
-    rank = tool("rank_steps")
-    found = [pair for pair in rank.ranked(rank.scores(Project(ROOT))) if pair[0] in order()]
+    found = [pair for pair in rank_steps.ranked(rank_steps.scores(Project(ROOT))) if pair[0] in order()]
     titles = " ".join(re.findall(r"^## \d\. (.*)$", TEXT, re.M))
     assert {release for release, _ in found[:6]} <= set(re.findall(r"4\.0\.0b\d+", titles))
     said = [

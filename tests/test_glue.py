@@ -11,11 +11,19 @@ from asv import util
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
 from fa4_asv.asv_plugin.hooks import _durations, write_json
-from fa4_asv.asv_plugin.reconcile import forget_wrong, keep_added, keep_known, without_removed
+from fa4_asv.asv_plugin.reconcile import (
+    forget_wrong,
+    keep_added,
+    keep_known,
+    leave_unmeasured,
+    share_parameters,
+    without_removed,
+)
 from fa4_asv.asv_plugin.result_rows import ResultRows
 from fa4_asv.asv_plugin.selection import benchmarks, refuse_existing, saves_nothing
 from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.catalog.kernels import CASES
+from fa4_asv.integrity.figures import disagreement
 from fa4_asv.measure.benchmark_api import collect, figure
 from fa4_asv.measure.context import VARIABLE, Context
 from fa4_asv.measure.driver_stubs import describe, forget_personal_settings, target_environment
@@ -295,6 +303,67 @@ def test_what_did_not_run_keeps_its_figure():
     first, second, failed, unknown = results.rows[name]["result"]
     assert (first, failed) == (168, None)
     assert math.isnan(second) and math.isnan(unknown) and math.isnan(results.rows["other.track"]["result"][0])
+
+
+@pytest.mark.parametrize(
+    ("select", "missing"),
+    [
+        ([r"registers\('sm_90', "], {"sm_90/new"}),
+        ([r"registers\('sm_100', "], {"sm_100/new"}),
+        ([r"spill_bytes"], set()),
+        ([], {"sm_90/new", "sm_100/new"}),
+    ],
+)
+def test_a_new_case_that_a_selection_leaves_out_has_not_failed(select, missing):
+    """asv writes "failed" for parameters that an older file does not have and this run left out."""
+    codegen = GROUPS["codegen"]
+    name, cases = codegen.benchmark("registers"), ("fwd_d64_full", "new")
+    known = {f"{arch}/fwd_d64_full": CaseRecord("broken", why="crash") for arch in ("sm_90", "sm_100")}
+    known["sm_100/new"] = CaseRecord("not run", why="not selected")  # as the run that left it out says
+    toolchain = Toolchain("day", "cu13", "x", {})
+    sidecar = Sidecar(1, "1", "nogpu", "c", "e", "r", toolchain, {"codegen": known})
+    params = [["'sm_90'", "'sm_100'"], [repr(case) for case in cases]]
+    results = rows(**{name: {"result": [None] * 4, "params": params}, "other.track": {"result": None}})
+    leave_unmeasured(results, sidecar, select)
+    keys = [f"{arch}/{case}" for arch in ("sm_90", "sm_100") for case in cases]
+    values = dict(zip(keys, results.rows[name]["result"], strict=True))
+    failed = {key for key, value in values.items() if value is None}
+    assert failed == {"sm_90/fwd_d64_full", "sm_100/fwd_d64_full"} | missing
+    for key, value in values.items():
+        assert not disagreement(value, known.get(key), "registers") or key in missing
+
+
+def test_benchmarks_of_a_group_share_its_cases():
+    """A run of one metric knows the new case "b"; the other metrics get it, with what the sidecar has of it."""
+    codegen, nan = GROUPS["codegen"], float("nan")
+    spills, registers, text = map(codegen.benchmark, ("spill_bytes", "registers", "text_bytes"))
+    old, new = [["'sm_90'"], ["'a'", "'c'"]], [["'sm_90'"], ["'a'", "'b'", "'c'"]]
+    results = rows(
+        **{
+            spills: {"result": [1, 8, 3], "params": new, "version": "1"},
+            registers: {"result": [64, None], "params": old, "version": "1", "samples": [[1.0], None]},
+            text: {"result": [7, 7], "params": old, "version": "0"},
+            "other.track": {"result": [5], "params": [["1"]], "version": "1"},
+        }
+    )
+    known = {
+        "sm_90/a": CaseRecord("measured", figures={"spill_bytes": 1, "registers": 64}),
+        "sm_90/b": CaseRecord("measured", figures={"spill_bytes": 8, "registers": 32}),
+        "sm_90/c": CaseRecord("broken", why="crash"),
+    }
+    toolchain = Toolchain("day", "cu13", "x", {})
+    sidecar = Sidecar(1, "1", "nogpu", "c", "e", "r", toolchain, {"codegen": known})
+    share_parameters(results)
+    assert results.rows[registers]["samples"] == [[1.0], None, None]
+    keep_known(results, sidecar)
+    assert results.rows[registers]["result"] == [64, 32, None]
+    assert results.rows[registers]["params"] == new
+    assert results.rows[text]["params"] == old, "figures of another version are left alone"
+    results.rows[spills] |= {"result": [1, nan], "params": [["'sm_90'"], ["'a'", "'d'"]]}
+    share_parameters(results)
+    assert results.rows[spills]["params"] == [["'sm_90'"], ["'a'", "'d'"]], (
+        "a case that is gone is not dropped"
+    )
 
 
 def test_a_time_that_could_not_be_taken_again_stays_and_a_wrong_one_goes():

@@ -11,7 +11,6 @@ from types import ModuleType
 import pytest
 
 from fa4_asv.base.project import Project
-from fa4_asv.compare.along import visible
 from fa4_asv.compare.policy import BETTER, WORSE
 from tests.support import ROOT
 from tests.support.tools import tool
@@ -52,7 +51,7 @@ def test_the_pages_speak_of_named_releases_only(made, history):
     assert {one.sidecar.toolchain.flavour for one in history.first.records.values()} == {"cu13"}
     cards = {key.origin.card for key in history.first.pools}
     others = {key.origin.card for key in history.second.pools}
-    assert (len(cards), len(others), cards & others) == (3, 1, set())
+    assert (len(cards), len(others), cards & others) == (1, 1, set())
 
 
 def test_every_percentage_of_the_text_stands_in_a_table(history):
@@ -61,7 +60,7 @@ def test_every_percentage_of_the_text_stands_in_a_table(history):
     rows = [row for pair in history.first.steps for row in history.first.rows(*pair).values()]
     shown |= {f"{abs(row.ratio - 1) * 100:.1f} %" for row in rows if row.verdict in ("faster", "slower")}
     said = set(re.findall(r"\d+(?:\.\d+)? %", PROSE))
-    assert said - shown <= {"5 %", "90 %", "2.1 %"}
+    assert said - shown <= {"5 %", "90 %", "2.0 %"}
 
 
 def test_no_release_is_faster_than_the_last_by_more_than_is_said(made, history):
@@ -72,7 +71,7 @@ def test_no_release_is_faster_than_the_last_by_more_than_is_said(made, history):
                 most[made.direction(call) + " " + made.named(call)] = max(
                     most[made.direction(call) + " " + made.named(call)], row.ratio - 1
                 )
-    assert f"{max(most.values()) * 100:.1f} %" == "2.1 %"
+    assert f"{max(most.values()) * 100:.1f} %" == "2.0 %"
     assert all(
         "_w128`" in name and name.startswith("forward") for name, share in most.items() if share > 0.01
     )
@@ -82,23 +81,19 @@ def test_what_is_said_of_counts(history):
     rows = history.first.rows("4.0.0b19", "4.0.0b20").values()
     told = Counter(row.verdict for row in rows)
     small = sum(row.verdict == "faster" and row.ratio > 0.98 for row in rows)
-    assert (told["faster"], told["slower"], len(rows)) == (12, 1, 26) and small > 6
+    assert (told["faster"], told["slower"], len(rows)) == (17, 0, 26) and small == 12
     window = history.first.rows("4.0.0b32", "4.0.0b33")["forward-history", "fa4/b1_s8192_h64kv8_d64_w128"]
-    assert (window.verdict, f"{window.ratio - 1:.1%}") == ("slower", "1.5%")
-    for words, call in (
-        (r"in this call changes are seen from (\S+ %) on", "b4_s8192_h32_d64_full"),
-        (r"the full backward at d128 shows nothing below (\S+ %)", "b4_s8192_h16_d128_full"),
-    ):
-        least = visible(history.first.pool(("backward-history", f"fa4/{call}")))
-        assert re.findall(words, PROSE) == [f"{least * 100:.1f} %"]
+    assert (window.verdict, f"{window.ratio - 1:.1%}") == ("slower", "1.1%")
     beside = [line.strip("| ").split(" | ") for line in BLOCKS["yardsticks"].splitlines()[2:]]
     slower = {(row[0], row[1]) for row in beside if float(row[7]) < 1}
     assert slower == {("forward", "`b32_s1024_h16_d128_causal`"), ("backward", "`b4_s8192_h8_d256_causal`")}
     short, long = BLOCKS["agreement"].splitlines()[2:]
-    assert (short.count("`") // 2, long.count("`") // 2) == (2, 6)
+    assert (short.count("`") // 2, long.count("`") // 2) == (2, 4)
     noise = [line.strip("| ").split(" | ") for line in BLOCKS["noise"].splitlines()[2:]]
     assert [row[2] for row in noise[:2]] == ["16", "10"]
-    assert [row[6].partition(" of ")[0] for row in noise] == ["4", "3", "7", "0", "0", "6", "6", "0"]
+    assert [row[6].partition(" of ")[0] for row in noise] == ["2", "0", "2", "0", "0", "6", "6", "0"]
+    assert float(re.search(r"([\d.]+) %\)", noise[2][6])[1]) <= 1.0, "the upper end of its interval"
+    assert float(BLOCKS["agreement"].splitlines()[2].split(" | ")[3].rstrip(" %")) <= 1.0
 
 
 def test_nothing_changed_from_b34_on(history):
@@ -137,13 +132,14 @@ def test_b12_and_b13_are_one_compiler_and_b14_another(history):
 
 
 def test_states_of_the_second_machine_and_how_far_gradients_differ(history):
+    """Version 1 of the second machine's sweep asked for deterministic gradients; all other states are the same."""
     off: list[float] = []
-    for swept in (history.first, history.second):
-        for name in swept.records:
-            for call in history.first.calls:
-                why, expected = swept.case(name, call).why, history.first.case(name, call).state
-                assert swept.case(name, call).state == expected
-                off += map(float, re.findall(r"another dk than call 1 \(off by ([\d.e-]+)\)", why))
+    for name in history.second.records:
+        for call in history.first.calls:
+            here, there = history.first.case(name, call), history.second.case(name, call)
+            gradients = re.findall(r"another dk than call 1 \(off by ([\d.e-]+)\)", there.why)
+            assert here.state == there.state or (gradients and here.state == "measured")
+            off += map(float, gradients)
     assert (f"{min(off):.5f}", f"{max(off):.4f}") == ("0.00012", "0.0039")
 
 

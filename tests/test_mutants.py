@@ -1,6 +1,6 @@
 """Mutants of the stand-in that give a wrong answer, or another than was asked for: each is caught by the guard.
 
-`python tools/mutants.py` runs these and those of test_mutants_worse.py and test_mutants_crash.py and prints the table of mutant and catcher.
+`python -m tests.proofs.mutants` runs these and those of test_mutants_worse.py and test_mutants_crash.py and prints the table of mutant and catcher.
 """
 
 from __future__ import annotations

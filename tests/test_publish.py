@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from fa4_asv.base import site
+from fa4_asv.base.files import only_one
+from fa4_asv.base.site import recover, swap
 from fa4_asv.cli import publish as module
 from fa4_asv.cli import run
-from fa4_asv.cli.publish import recover, swap
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.integrity.verify import verify
 from fa4_asv.record.store import sidecar_path
@@ -130,7 +132,7 @@ def test_leftovers_of_a_killed_publish_are_removed(recorded, monkeypatch):
 @pytest.mark.parametrize("exchange", [True, False])
 def test_the_swap_puts_the_whole_new_site_in_place(tmp_path, monkeypatch, exchange):
     if not exchange:
-        monkeypatch.setattr(module, "_exchange", lambda *_: False)
+        monkeypatch.setattr(site, "_exchange", lambda *_: False)
     new, target = tmp_path / "aside" / "html", tmp_path / "html"
     for folder, text in ((new, "new"), (target, "old")):
         folder.mkdir(parents=True)
@@ -249,7 +251,7 @@ def test_kill_9_in_the_middle_leaves_the_old_site_and_the_next_one_publishes(rec
 
 def test_a_second_publish_is_told_to_wait(recorded, capsys):
     (recorded.work / "publish").mkdir()
-    with module.only_one(recorded.work / "publish" / ".lock"):
+    with only_one(recorded.work / "publish" / ".lock"):
         assert publish() == 2
     assert "another publish is running in this checkout" in capsys.readouterr().err
 
@@ -257,7 +259,7 @@ def test_a_second_publish_is_told_to_wait(recorded, capsys):
 @pytest.mark.parametrize("killed", ["between the renames", "after the swap"])
 def test_a_killed_swap_is_recovered(tmp_path, killed):
     target = tmp_path / "html"
-    aside, old = module._beside(target)
+    aside, old = site._beside(target)
     for folder in (aside, old):
         folder.mkdir()
         (folder / "index.html").write_text(folder.name)

@@ -12,7 +12,6 @@ from fa4_asv.measure.route import collect as route
 from fa4_asv.measure.route.checks import NAMES, Answer, Attention, Seen, plain, run_checks
 from fa4_asv.record.schema import CaseRecord
 
-GOLDEN = Path(__file__).parent / "golden"
 UNPACK = "ValueError: too many values to unpack (expected 2)"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from asv import util
@@ -16,9 +15,8 @@ from fa4_asv.cli import main
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.record.schema import CaseRecord
 from fa4_asv.record.store import read_sidecar, sidecar_path, write_sidecar
+from tests.support.golden import assert_golden
 from tests.support.results import record_release
-
-GOLDEN = Path(__file__).parent / "golden"
 
 
 def found(**words: str) -> CaseRecord:
@@ -56,7 +54,7 @@ def routes(project):
 def test_the_whole_table(routes, options, golden):
     done = CliRunner().invoke(main, ["route", *options])
     assert done.exit_code == 0, done.output
-    assert done.output == (GOLDEN / golden).read_text(encoding="utf-8")
+    assert_golden(golden, done.output)
 
 
 def test_the_json_has_every_pair_and_its_words(routes):

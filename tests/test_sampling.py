@@ -6,13 +6,13 @@ import math
 import random
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from fa4_asv.compare.verdicts import MIN_ROUNDS, NOTICED, RELEVANT, Round, student, verdict
 from fa4_asv.measure.runtime import sampling
 from fa4_asv.measure.runtime.sampling import Rule, Sample, collect, drift, standard_error, two_modes
+from tests.support import ROOT
 
 SEEDS = range(200)
 
@@ -206,9 +206,9 @@ def test_students_quantiles_are_those_of_the_tables(freedom, quantile):
 
 def test_the_table_is_computed_from_its_seed():
     pytest.importorskip("numpy")
-    tool = Path(__file__).resolve().parent.parent / "tools" / "sampler_power.py"
-    command = [sys.executable, str(tool), "--repetitions", "150", "--spread", "0.2", "--seed", "7"]
-    one, two = (subprocess.run(command, capture_output=True, text=True) for _ in range(2))
+    words = ["--repetitions", "150", "--spread", "0.2", "--seed", "7"]
+    command = [sys.executable, "-m", "tests.proofs.sampler_power", *words]
+    one, two = (subprocess.run(command, cwd=ROOT, capture_output=True, text=True) for _ in range(2))
     assert one.stdout == two.stdout and one.returncode in (0, 1), one.stderr
     lines = one.stdout.splitlines()
     for line in lines:

@@ -15,14 +15,15 @@ from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.measure.runtime import journal
 from fa4_asv.measure.runtime.journal import Plan
 from fa4_asv.record.schema import CaseRecord
+from tests.support import journals
 from tests.support.journals import BACKWARD, FORWARD, WORDS, first, one_round, session
 
 
 def whole(call: str = FORWARD) -> list[dict[str, Any]]:
     """Everything that two processes of two rounds write."""
     rounds = [one_round(slot, 2 * slot + number, call) for slot in range(2) for number in range(2)]
-    kernels = {"kind": "kernels", "call": call, "samples": {"kernel main": [9e-4]}}
-    return [session(), first(call), *rounds, *([kernels] if call == BACKWARD else [])]
+    profiled = journals.kernels(call, {"kernel main": [9e-4]})
+    return [session(), first(call), *rounds, *([profiled] if call == BACKWARD else [])]
 
 
 # Lines.
@@ -229,7 +230,7 @@ def test_what_never_passed_the_guard_has_no_round_and_says_where_that_was_found(
 
 
 def failed(why: str, call: str = FORWARD) -> dict[str, Any]:
-    return {"kind": "failed", "call": call, "why": why}
+    return journals.failed(call, why)
 
 
 def test_a_call_that_fails_after_some_rounds_is_broken_by_the_first_reason():
@@ -329,8 +330,8 @@ def test_what_another_version_of_the_benchmark_took_is_missing(monkeypatch):
     lines = whole()
     assert journal.record_of(lines, FORWARD) is not None
     name = FORWARD.partition("/")[0]
-    newer = {**journal.GROUPS, name: replace(journal.GROUPS[name], version="2")}
+    newer = {**journal.GROUPS, name: replace(journal.GROUPS[name], version="newer")}
     monkeypatch.setattr(journal, "GROUPS", newer)
     assert journal.record_of(lines, FORWARD) is None and journal.lacking(lines, FORWARD, Plan(2, 2), 0) == 2
-    again = [{**line, "version": "2"} for line in lines]
+    again = [{**line, "version": "newer"} for line in lines]
     assert journal.record_of([*lines, *again], FORWARD) == journal.record_of(again, FORWARD) is not None

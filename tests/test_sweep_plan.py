@@ -23,6 +23,7 @@ from fa4_asv.measure.runtime import journal
 from fa4_asv.measure.runtime.card import Card
 from fa4_asv.measure.runtime.journal import Plan
 from fa4_asv.record.schema import CaseRecord
+from tests.support import journals
 from tests.support.journals import first, one_round, session
 from tests.support.sweep_targets import CALLS, FILES, MACHINE, recorded, target
 
@@ -155,8 +156,8 @@ def written(project: Project, card: Card, file: str, lines: list[dict]) -> None:
 
 
 def rounds(call: Call, count: int = 4) -> list[dict]:
-    kernels = {"kind": "kernels", "call": call.key, "samples": {}}
-    return [first(call.key), *(one_round(n // 2, n, call.key) for n in range(count)), kernels]
+    profiled = journals.kernels(call.key, {})
+    return [first(call.key), *(one_round(n // 2, n, call.key) for n in range(count)), profiled]
 
 
 def test_what_is_known_comes_from_the_record_and_from_journals(checkout):
@@ -194,10 +195,10 @@ def test_broken_and_unsupported_calls_are_known_of_their_card_too(checkout):
 
 
 def test_what_is_broken_in_a_journal_is_asked_again_only_on_request(checkout):
-    failed = {"kind": "failed", "call": CALLS[0].key, "why": "w"}
+    failed = journals.failed(CALLS[0].key, "w")
     noisy = [one_round(n // 2, n, CALLS[1].key, seconds=[], why="noise") for n in range(4)]
-    kernels = {"kind": "kernels", "call": CALLS[1].key, "samples": {}}
-    lines = [session(), first(CALLS[0].key), failed, first(CALLS[1].key), *noisy, kernels]
+    profiled = journals.kernels(CALLS[1].key, {})
+    lines = [session(), first(CALLS[0].key), failed, first(CALLS[1].key), *noisy, profiled]
     written(checkout, ONE, FILES["x"], lines)
     assert set(known_calls(checkout, MACHINE, Plan(2, 2))) == {call.key for call in CALLS[:2]}
     assert known_calls(checkout, MACHINE, Plan(2, 2), retry_broken=True) == {}

@@ -12,7 +12,16 @@ import pytest
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.measure.runtime import clocks
 from fa4_asv.measure.runtime.clocks import NvmlReader, Reading, SmiReader, clock_reader, reasons_in_words
-from fa4_asv.measure.runtime.timing import CONTROL_BURST, FLUSH, CpuTimer, CudaTimer, measure
+from fa4_asv.measure.runtime.timing import (
+    CONTROL_BURST,
+    FLUSH,
+    LONG,
+    Counts,
+    CpuTimer,
+    CudaTimer,
+    Pace,
+    measure,
+)
 from tests.support.simulated_clock import SimulatedCard, SimulatedCuda
 
 
@@ -28,6 +37,34 @@ def test_bursts_controls_and_rests_take_turns():
     assert timing.words["calls a sample"] == "10" and timing.words["power"] == "cool-down"
     assert timing.words["sm clock"] == "1980 to 1980 MHz, median 1980"
     assert card.rested == pytest.approx(len(timing.samples.kept) * (10e-3 + CONTROL_BURST))
+
+
+CALM = Pace(burst=4e-3, control_burst=5e-4, warm_ups=2, rest=0.5, long_rest=1.5, control_wakes=True)
+
+
+@pytest.mark.parametrize(("seconds", "share"), [(1e-3, CALM.rest), (8e-3, CALM.long_rest)])
+def test_a_calm_pace_wakes_by_the_control_and_rests_after_every_burst(seconds, share):
+    """A long call never runs twice without a rest between: what it heats would be in the first samples."""
+    card = SimulatedCard(within=0)
+    timing = measure(card.kernel(seconds), card, card.kernel(5e-4, "control"), rest=card.rest, pace=CALM)
+    count, before = timing.counts.call, " ".join(card.log).split("rest")
+    assert (seconds >= LONG) == (count == 1)
+    assert all(part.split().count("call") <= count for part in before)
+    samples = [part.split() for part in before if part.split().count("control") > 1 and "call" in part]
+    assert samples and all(part == ["control", *["call"] * count, "control"] for part in samples[-3:])
+    assert card.rested >= share * len(timing.samples.kept) * count * seconds
+
+
+def test_known_counts_need_no_warm_up():
+    card = SimulatedCard(within=0)
+    counts = measure(card.kernel(1e-3), card, card.kernel(5e-4, "control"), rest=card.rest, pace=CALM).counts
+    card.log.clear()
+    again = measure(
+        card.kernel(1e-3), card, card.kernel(5e-4, "control"), rest=card.rest, pace=CALM, counts=counts
+    )
+    assert counts == again.counts == Counts(4, 1)
+    assert card.log[:3] == ["control", "call", "rest"], "one call, since its inputs are new"
+    assert card.log[3:9] == ["control", *["call"] * 4, "control"]
 
 
 def test_the_same_seed_gives_the_same_samples():
@@ -52,6 +89,13 @@ def test_drift_and_modes_are_told():
     switching = SimulatedCard(disturb=lambda now: 1.03 if int(now / 0.1) % 2 else 1.0)
     timing = measure(switching.kernel(1e-3), switching, rest=switching.rest)
     assert timing.samples.two_modes in timing.words["notes"] and timing.samples.two_modes
+
+
+def test_another_call_may_wake_the_card():
+    torch = SimulatedCuda(launch=1e-6, work=1e-4)
+    timer = CudaTimer(torch, lambda: Reading())
+    burst = timer.burst(torch.call, 2, wake=lambda: torch._queue("wake", 1e-4))
+    assert torch.order[:2] == ["event", "wake"] and torch.order.count("call") == len(burst.seconds) == 2
 
 
 def test_a_disturbed_call_does_not_reach_the_sample():

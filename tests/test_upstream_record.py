@@ -154,6 +154,7 @@ def test_a_commit_that_calls_itself_a_release_is_named(elsewhere):
     ]
 
 
+@pytest.mark.slow
 def test_the_site_is_made_with_and_without_upstream(elsewhere, upstream, capsys):
     project, kernel = elsewhere
     with pytest.raises(SystemExit) as ended:

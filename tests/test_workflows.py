@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ SHELL = re.compile(
 OUTSIDE = {"compare", "measure"}  # steps that run code from outside
 MAY_WRITE = {
     ("comment", "comment"): {"pull-requests"},
+    ("gpu", "ask"): {"pull-requests"},
+    ("gpu", "comment"): {"pull-requests"},
     ("nightly", "accept"): {"contents"},
     ("nightly", "pages"): {"pages", "id-token"},
 }
@@ -48,7 +51,7 @@ def steps_of(job: dict[str, Any]) -> set[str]:
 
 @pytest.fixture(scope="module")
 def callers(tmp_path_factory) -> list[Path]:
-    """The three files that the page tells a fork to write."""
+    """The four files that the page tells a fork to write."""
     folder = tmp_path_factory.mktemp("fork") / ".github" / "workflows"
     folder.mkdir(parents=True)
     paths = []
@@ -92,21 +95,35 @@ def test_the_checks_can_fail(tmp_path):
 
 
 def test_a_caller_is_ten_lines_and_calls_what_is_there(callers):
-    assert [path.stem for path in callers] == ["fa4-asv", "fa4-asv-comment", "fa4-asv-gpu"]
+    assert [path.stem for path in callers] == [
+        "fa4-asv",
+        "fa4-asv-comment",
+        "fa4-asv-gpu-label",
+        "fa4-asv-gpu",
+    ]
     assert len(callers[0].read_text().splitlines()) <= 10
-    names = {path.stem for path in callers}
     for path in callers:
         (job,) = load(path)["jobs"].values()
+        if path.stem == "fa4-asv-gpu-label":
+            assert "uses" not in job and [step["run"] for step in job["steps"]] == ["true"]
+            continue
         called = load(FOLDER / Path(job["uses"].partition("@")[0]).name)
         inputs = (called["on"]["workflow_call"] or {}).get("inputs", {})
         assert set(job.get("with", {})) <= set(inputs)
         assert {name for name, each in inputs.items() if each.get("required")} <= set(job.get("with", {}))
         # A called job gets no more than its caller grants.
-        needed = {
-            name: kind for each in called["jobs"].values() for name, kind in each["permissions"].items()
-        }
-        assert job["permissions"] == needed
-    assert set(load(callers[1])["on"]["workflow_run"]["workflows"]) == names - {"fa4-asv-comment"}
+        assert job["permissions"] == granted(each["permissions"] for each in called["jobs"].values())
+    started = {path.stem: load(path)["on"].get("workflow_run", {}).get("workflows") for path in callers}
+    assert started["fa4-asv-comment"] == ["fa4-asv"]
+    assert started["fa4-asv-gpu"] == ["fa4-asv-gpu-label"]
+
+
+def granted(permissions: Iterable[dict[str, str]]) -> dict[str, str]:
+    """The most that any of them asks for."""
+    most: dict[str, str] = {}
+    for each in permissions:
+        most |= {name: kind for name, kind in each.items() if most.get(name) != "write"}
+    return most
 
 
 def test_actions_are_pinned_to_one_commit_each():
@@ -161,19 +178,57 @@ def test_a_shell_hears_only_the_projects_own_steps_and_no_expression(workflow, n
             assert required <= set(step.get("env", {})), f"{name}: {required - set(step.get('env', {}))}"
 
 
-def test_the_label_and_a_person_stand_before_the_gpu():
-    (job,) = load(FOLDER / "gpu.yml")["jobs"].values()
-    assert "github.event.action == 'labeled'" in job["if"]
-    assert "github.event.label.name == inputs.label" in job["if"]
+def jobs_before_a_person(workflow: dict[str, Any]) -> set[str]:
+    """Jobs on a machine that is not GitHub's which no approval stands before."""
+    return {
+        name
+        for name, job in workflow["jobs"].items()
+        if not str(job.get("runs-on", "")).startswith("ubuntu-") and "environment" not in job
+    }
+
+
+def test_a_label_a_person_and_a_runner_group_stand_before_the_gpu():
+    workflow = load(FOLDER / "gpu.yml")
+    assert set(workflow["jobs"]) == {"ask", "gpu", "comment"}
+    ask, job = workflow["jobs"]["ask"], workflow["jobs"]["gpu"]
+    assert jobs_before_a_person(workflow) == set()
+    assert job["needs"] == "ask" and "needs.ask.outputs.number != ''" in job["if"]
     assert job["environment"] == "fa4-asv-gpu"
-    assert "self-hosted" in job["runs-on"]
-    # The labelled commit, not a branch that can move while somebody makes up his mind.
-    assert "github.event.pull_request.head.sha" in str(job)
-    assert "head.ref" not in str(job)
+    assert job["runs-on"] == {"group": "fa4-asv-gpu", "labels": ["linux", "fa4-asv-gpu"]}
+    assert "needs.ask.outputs.head" in job["name"], "the person who approves sees the commit"
+    # From GitHub's answer to `ask`, never from the run: a pull request can start a run as it likes.
+    assert "github.event" not in str(job)
+    assert steps_of(ask) == {"labelled"} and "fork" not in str(ask["steps"][0])
 
 
-def test_the_comment_checks_out_the_suite_only():
-    (job,) = load(FOLDER / "comment.yml")["jobs"].values()
+def test_a_pull_request_starts_no_job_on_a_machine_of_yours(callers):
+    """What `pull_request` starts is the pull request's own file; the GPU is reached through the default branch's."""
+    for path in callers:
+        on = load(path)["on"]
+        assert (
+            not {"pull_request", "pull_request_target", "push"} & set(on) or "gpu.yml" not in path.read_text()
+        )
+    workflow = load(FOLDER / "gpu.yml")
+    assert set(workflow["on"]) == {"workflow_call"}
+    assert "github.event_name == 'workflow_run'" in workflow["jobs"]["ask"]["if"]
+
+
+def test_the_page_says_the_settings_first_and_by_the_names_that_the_workflow_has():
+    text = PAGE.read_text(encoding="utf-8")
+    headings = re.findall(r"(?m)^## (.*)$", text)
+    assert headings[0] == "Settings that the GPU workflow stands on"
+    settings = text[text.index(headings[0]) : text.index(headings[1])]
+    job = load(FOLDER / "gpu.yml")["jobs"]["gpu"]
+    inputs = load(FOLDER / "gpu.yml")["on"]["workflow_call"]["inputs"]
+    assert f"runner group** `{job['runs-on']['group']}`" in settings
+    assert f"environment** `{job['environment']}`" in settings
+    assert f"The label is `{inputs['label']['default']}`" in settings
+    assert "/.github/workflows/gpu.yml@" in settings and "selected workflows" in settings
+
+
+@pytest.mark.parametrize(("workflow", "name"), [("comment", "comment"), ("gpu", "comment"), ("gpu", "ask")])
+def test_a_job_with_a_token_that_writes_checks_out_the_suite_only(workflow, name):
+    job = load(FOLDER / f"{workflow}.yml")["jobs"][name]
     (checkout,) = [step for step in job["steps"] if "uses" in step]
     assert checkout["with"]["ref"] == "${{ job.workflow_sha }}"
     assert checkout["with"]["repository"] == "${{ job.workflow_repository }}"

@@ -1,10 +1,11 @@
-"""Where asv 0.6.6 has no plug-in point: four of its functions are wrapped, each in a few lines.
+"""Where asv 0.6.6 has no plug-in point: five of its functions are wrapped, each in a few lines.
 
 - util.write_json gets every dictionary that asv writes: result files with their sidecars, the list of benchmarks,
   the site's index. They are edited here and written atomically: asv truncates in place.
 - Machine.load: exact figures go to the shared machine `nogpu` unless `--machine` says otherwise.
 - Results.load: a result file of the wrong shape is one clear line, as one that is not JSON already is.
 - Results.rm: the sidecar goes with its result file.
+- Publish.run: asv deletes html/ first; the new site is made beside it and replaces it when it is whole.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from asv import util
+from asv.commands.publish import Publish
 from asv.console import log
 from asv.machine import Machine
 from asv.results import Results
@@ -27,8 +29,10 @@ from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import write_atomic
 from fa4_asv.base.machine import MACHINE_VARIABLE, NOGPU, NOGPU_RECORD
 from fa4_asv.base.project import Project
+from fa4_asv.base.site import beside_the_site, swap
 from fa4_asv.integrity.staging import results_lock
 from fa4_asv.record.store import sidecar_path
+from fa4_asv.report import REPORT_BESIDE
 
 _MARK = "_fa4_asv"
 _SETUP_CACHE = "<setup_cache "
@@ -45,6 +49,7 @@ def setup() -> None:
     Machine.load = classmethod(_load_machine(Machine.load.__func__))
     Results.load = classmethod(_load_results(Results.load.__func__))
     Results.rm = _remove_results(Results.rm)
+    Publish.run = classmethod(_publish_beside(Publish.run.__func__))
     util.write_json = write_json
 
 
@@ -87,6 +92,27 @@ def _remove_results(remove: Callable[..., None]) -> Callable[..., None]:
         sidecar_path(Path(result_dir) / self._filename).unlink(missing_ok=True)
 
     return remove_both
+
+
+def _publish_beside(run: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(run)
+    def publish_beside(cls: Any, conf: Any, *args: Any, **kwargs: Any) -> Any:
+        # `fa4-asv publish` has a folder for the site already.
+        if os.environ.get(REPORT_BESIDE):
+            return run(cls, conf, *args, **kwargs)
+        html, target = conf.html_dir, Path(conf.html_dir).resolve()
+        try:
+            with beside_the_site(Project.find(), target) as aside:
+                conf.html_dir = str(aside / "html")
+                code = run(cls, conf, *args, **kwargs)
+                swap(aside / "html", target)
+                return code
+        except Fa4AsvError as error:
+            raise util.UserError(str(error)) from None
+        finally:
+            conf.html_dir = html
+
+    return publish_beside
 
 
 def write_json(path: str, data: Any, api_version: int | None = None, compact: bool = False) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -93,8 +94,10 @@ def _save_sidecar(results: ResultRows, path: Path, context: Context, before: dic
     there = read_sidecar(path) if path.is_file() else None
     old = of_same_versions(there, before, results.versions()) if there else None
     merged = merge(old, continue_rounds(results, old, _sidecar(context)))
+    share_parameters(results)
     keep_known(results, merged)
     forget_wrong(results, merged)
+    leave_unmeasured(results, merged, context.select)
     if merged != there:
         write_sidecar(path, merged)
     project = Project(Path(context.root))
@@ -128,6 +131,19 @@ def continue_rounds(results: ResultRows, old: Sidecar | None, new: Sidecar) -> S
     return replace(new, groups=groups)
 
 
+def share_parameters(results: ResultRows) -> None:
+    """All benchmarks of a group have the group's cases: one compile gives every metric of a case, also where `--bench` selects
+    one metric of a case that is new in the list."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name, version in results.versions().items():
+        if found := group_of(name):
+            groups.setdefault((found[0].name, version), []).append(name)
+    for names in groups.values():
+        widest = max(names, key=lambda name: len(list(results.cases(name))))
+        for name in names:
+            results.widen(name, results.rows[widest]["params"])
+
+
 def keep_known(results: ResultRows, sidecar: Sidecar) -> None:
     """What did not run keeps its figure: asv writes n/a over it when a case is skipped or left out."""
     for cell in _cells(results, sidecar):
@@ -148,6 +164,21 @@ def forget_wrong(results: ResultRows, sidecar: Sidecar) -> None:
         if cell.record.state == "broken" and cell.metric not in cell.record.figures:
             results.rows[cell.name]["result"][cell.index] = None
             results.set_samples(cell.name, cell.index, None, {})
+
+
+def leave_unmeasured(results: ResultRows, sidecar: Sidecar, select: Sequence[str]) -> None:
+    """Where `select` leaves out a case that an older file does not have, asv writes "failed": it is n/a, unless it is broken."""
+    for name in results.rows:
+        found = group_of(name)
+        if found is None:
+            continue
+        group, metric = found
+        records, values = sidecar.groups.get(group.name, {}), results.rows[name]["result"]
+        for index, case in results.cases(name):
+            record = records.get(key_of(case) or group.only_case)
+            failed = values[index] is None and (record is None or record.state != "broken")
+            if failed and metric not in group.selected_metrics(case, select):
+                values[index] = math.nan
 
 
 @dataclass(frozen=True)

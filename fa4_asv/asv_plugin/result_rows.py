@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,19 @@ class ResultRows:
             # asv holds parameters as reprs; a case's words need no more than their quotes removed.
             for index, case in enumerate(itertools.product(*self.rows[name]["params"])):
                 yield index, tuple(word.strip("'") for word in case)
+
+    def widen(self, name: str, params: list[list[str]]) -> None:
+        """Give a benchmark these parameters, where they hold all that it has: what is new is n/a."""
+        row = self.rows[name]
+        places = {case: index for index, case in self.cases(name)}
+        cases = [tuple(word.strip("'") for word in case) for case in itertools.product(*params)]
+        if not places or not places.keys() <= set(cases):
+            return
+        for column, values in row.items():
+            if column != "params" and isinstance(values, list):
+                empty = math.nan if column == "result" else None
+                row[column] = [values[places[case]] if case in places else empty for case in cases]
+        row["params"] = params
 
     def set_samples(self, name: str, index: int, samples: list[float] | None, stats: dict[str, Any]) -> None:
         """Put samples and statistics in one place, where the benchmark has any at others."""

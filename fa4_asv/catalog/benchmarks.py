@@ -207,6 +207,7 @@ def _swept() -> list[Group]:
             device=device,
             backward=direction == "backward",
             what="turn",
+            version="2",  # 1: long calls were timed at the card's power limit, after warm-ups without a rest
         )
         for direction in ("forward", "backward")
         for title, (suffix, shapes, device) in sets.items()

@@ -26,6 +26,7 @@ COMMANDS = {
     "noise": ("fa4_asv.cli.noise", "noise", "How noisy the timings of a machine's sweeps are."),
     "explain": ("fa4_asv.cli.explain", "explain", "Why kernels changed: source or toolchain, by name."),
     "doctor": ("fa4_asv.cli.doctor", "doctor", "What this machine can measure, and why not the rest."),
+    "check-card": ("fa4_asv.cli.check_card", "check_card", "Whether a card agrees with profiler and record."),
     "report": ("fa4_asv.cli.report", "report", "Make the report (html/report/)."),
     "route": ("fa4_asv.cli.route", "route", "Which PyTorch drives which release through SDPA."),
     "verify": ("fa4_asv.cli.verify", "verify", "Whether every file of the record is sound."),

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
 
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.files import only_one, read_json
+from fa4_asv.base.files import read_json
 from fa4_asv.base.project import Project
+from fa4_asv.base.site import beside_the_site, swap
 from fa4_asv.history.repository import NO_HISTORY, git, has_history
 from fa4_asv.integrity.staging import mark_verified, results_lock, stage
 from fa4_asv.integrity.verify import Problem, sound_files, upstream_commits, verify
@@ -24,8 +23,6 @@ from fa4_asv.record.descriptions import BENCHMARKS, MACHINE_FILE, read_benchmark
 from fa4_asv.record.formatting import counted
 from fa4_asv.record.store import commit_of, iter_results, sidecar_path
 from fa4_asv.report import REPORT_BESIDE
-
-_BUSY = "another publish is running in this checkout; wait for it"
 
 
 @click.command()
@@ -46,31 +43,23 @@ def publish(html_dir: Path | None, as_json: bool) -> None:
     """
     project = Project.find()
     target = (html_dir or project.html).resolve()
-    if html_dir:
-        _refuse_foreign(project, target)
-    with only_one(_folder(project) / ".lock", busy=_BUSY):
-        _clear(_folder(project))
-        recover(target)
-        aside = Path(tempfile.mkdtemp(dir=_folder(project)))
-        try:
-            staged = stage(project, aside / "checkout")
-            # Read as pairs and linked under one lock: a backfill may be moving pairs in.
-            with results_lock(project):
-                problems, commits = find_problems(project)
-                sound = sound_files(project, problems)
-                good = shown(project, sound, commits)
-                link_results(project, staged, good)
-                link_causes(project, staged, problems)
-                mark_verified(staged)
-            refused = _tell(project, problems)
-            withheld = len(list(iter_results(project.results))) - len(sound)
-            if not good:
-                raise Fa4AsvError("there is no sound result file in results/; the old site is untouched")
-            # The report has no need of a branch and leaves no commit out.
-            _make_site(staged, staged if good == sound else project)
-            swap(staged.html, target)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+    with beside_the_site(project, target) as aside:
+        staged = stage(project, aside / "checkout")
+        # Read as pairs and linked under one lock: a backfill may be moving pairs in.
+        with results_lock(project):
+            problems, commits = find_problems(project)
+            sound = sound_files(project, problems)
+            good = shown(project, sound, commits)
+            link_results(project, staged, good)
+            link_causes(project, staged, problems)
+            mark_verified(staged)
+        refused = _tell(project, problems)
+        withheld = len(list(iter_results(project.results))) - len(sound)
+        if not good:
+            raise Fa4AsvError("there is no sound result file in results/; the old site is untouched")
+        # The report has no need of a branch and leaves no commit out.
+        _make_site(staged, staged if good == sound else project)
+        swap(staged.html, target)
     if len(good) < len(sound):
         click.echo(
             f"{len(sound) - len(good)} result files of commits that are no releases are left out: their branch is "
@@ -87,26 +76,6 @@ def publish(html_dir: Path | None, as_json: bool) -> None:
         shown_target = os.path.relpath(target)
         click.echo(f"{len(good)} result files published in {shown_target}, {withheld} refused{folders}")
     sys.exit(1 if refused else 0)
-
-
-def _folder(project: Project) -> Path:
-    folder = project.work / "publish"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Fa4AsvError(f"cannot make {folder}: {error.strerror}") from None
-    return folder
-
-
-def _refuse_foreign(project: Project, target: Path) -> None:
-    """The swap removes what stood at `target`: only an old site may be there. Raises Fa4AsvError."""
-    if project.root.is_relative_to(target):
-        raise Fa4AsvError(f"{target} holds this checkout; choose an empty folder for the site")
-    if target.exists() and not target.is_dir():
-        raise Fa4AsvError(f"{target} is no folder; choose another one for the site")
-    others = {path.name for path in target.iterdir()} if target.is_dir() else set()
-    if others and not {"asv.js", "index.json"} <= others:
-        raise Fa4AsvError(f"{target} holds {min(others)} but no site of asv; choose an empty folder")
 
 
 def find_problems(project: Project) -> tuple[list[Problem], dict[Path, str]]:
@@ -220,51 +189,3 @@ def _make_site(staged: Project, record: Project) -> None:
         last = (errors.strip().splitlines() or ["no words"])[-1]
         raise Fa4AsvError(f"no report could be made ({last}); the old site is untouched")
     shutil.move(folder, staged.html / "report")
-
-
-def swap(new: Path, target: Path) -> None:
-    """Put the folder `new` in the place of `target`: a reader sees the old site or the new one."""
-    aside, old = _beside(target)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(new, aside)  # onto the target's file system
-        aside.chmod(0o755)
-        if not target.exists():
-            aside.rename(target)
-        elif not _exchange(aside, target):
-            target.rename(old)  # killed from here on, `recover` of the next publish puts it back
-            aside.rename(target)
-    except OSError as error:
-        raise Fa4AsvError(f"cannot put the site at {target}: {error.strerror or error}") from None
-    finally:
-        recover(target)
-
-
-def recover(target: Path) -> None:
-    """After a swap that ended anywhere: `target` is a whole site, and nothing else is left of it."""
-    aside, old = _beside(target)
-    if old.is_dir() and not target.exists():
-        old.rename(target)
-    for left in (aside, old):
-        shutil.rmtree(left, ignore_errors=True)
-
-
-def _beside(target: Path) -> tuple[Path, Path]:
-    return target.with_name(f".{target.name}.fa4-asv-new"), target.with_name(f".{target.name}.fa4-asv-old")
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Swap two names in one step (Linux 3.15); False where the kernel or the file system cannot."""
-    current_folder, exchange = -100, 2
-    try:
-        function = ctypes.CDLL(None, use_errno=True).renameat2
-    except AttributeError:
-        return False
-    return bool(function(current_folder, os.fsencode(one), current_folder, os.fsencode(other), exchange) == 0)
-
-
-def _clear(folder: Path) -> None:
-    """Remove what killed publishes left; called under the lock."""
-    for left in folder.iterdir():
-        if left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)

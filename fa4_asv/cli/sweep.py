@@ -31,7 +31,7 @@ from fa4_asv.base.files import write_atomic
 from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import SWEEP_SETS
-from fa4_asv.compare.noise import SHORT
+from fa4_asv.catalog.metrics import SHORT_CALL
 from fa4_asv.history.toolchain import FLAVOURS
 from fa4_asv.measure.pool import cores as cores_here
 from fa4_asv.measure.runtime.card import Card, cards, cpu_card, loaders, refuse_busy, refuse_full
@@ -188,13 +188,14 @@ def _run(asked: Asked, progress: Progress) -> tuple[list[str], dict[str, float]]
     took = {"sources and toolchains": time.monotonic() - begin}
     known = planning.known_calls(project, asked.machine, asked.plan, options["retry_broken"])
     files = [target.subject.file for target in targets]
+    beside = int(options["yardsticks"]) + int(asked.added > 0)  # processes beside those of the commits
     stations = [
-        replace(station, loaders=loaders(station.card, len(targets) + 2))
+        replace(station, loaders=loaders(station.card, len(targets) + beside))
         for station in planning.stations(project, asked.machine, chosen, asked.calls, files, known)
     ]
     for card in chosen:
         if card.uuid != "cpu":
-            refuse_full(card, len(targets) + 1)
+            refuse_full(card, len(targets) + beside)
     with exclusive(progress.note, whole=True):
         took |= _measure(asked, stations, targets, base, progress)
     begin = time.monotonic()
@@ -216,14 +217,19 @@ def _with_added(station: Station, asked: Asked) -> Station:
 
 def _tell_sight(found: Sequence[Sight], added: float, progress: Progress) -> None:
     """A row a call, and how often the added work was seen; beside the progress, since stdout may be JSON."""
+    if not found:
+        progress.note(
+            "--added-work: all calls are recorded already, so none was timed; name a new machine with -m"
+        )
+        return
     progress.note(f"{added:.1%} of work added to the newest commit:")
     progress.note(f"  {'call':<62} {'ms':>8} {'measured':>9} {'verdict':>8} {'visible':>8}")
     for one in sorted(found, key=lambda each: each.seconds):
         numbers = f"{one.seconds * 1e3:8.3f} {one.added:+9.2%} {one.verdict:>8} {one.visible:8.2%}"
         progress.note(f"  {one.call:<62} {numbers}")
     for words, chosen in (
-        ("below 2.5 ms", [one for one in found if one.seconds < SHORT]),
-        ("longer", [one for one in found if one.seconds >= SHORT]),
+        (f"below {SHORT_CALL * 1e3:g} ms", [one for one in found if one.seconds < SHORT_CALL]),
+        ("longer", [one for one in found if one.seconds >= SHORT_CALL]),
     ):
         seen = sum(one.verdict == "slower" for one in chosen)
         progress.note(f"{words}: seen in {seen} of {len(chosen)} calls")

@@ -3,7 +3,7 @@
 A sweep times many releases on one card in turns. A release usually has two processes of three rounds. The rounds
 of a process share its luck, so the process counts once, and two processes alone would leave one degree of
 freedom: the spread between the processes of a release is therefore pooled over all releases of the sweep, call by
-call. docs/verdicts.md has the rule, tools/history_power.py computes how often it is wrong. Standard library only.
+call. docs/verdicts.md has the rule, tests/proofs/sweep_power.py computes how often it is wrong. Standard library only.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.project import Project
+from fa4_asv.catalog.metrics import SHORT_CALL
 from fa4_asv.compare.along import CONTROLLED, Call, Pool, pool_of, visible
 from fa4_asv.compare.false_alarms import ALARMS, rate_interval, same_release
 from fa4_asv.compare.sweeps import CallKey, calls_of, name_of, sidecars_of
@@ -17,7 +18,6 @@ from fa4_asv.compare.verdicts import NOTICED
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.record.schema import Sidecar
 
-SHORT = 2.5e-3  # seconds; longer calls reach the card's power limit and are told apart
 T = TypeVar("T")
 Series = tuple[str, str, str, str]  # group, case, flavour, toolchain policy
 AGREED = 0.95  # the share of ratios of two cards for which `Agreement` states a bound
@@ -139,10 +139,10 @@ def classes_of(calls: Sequence[CallNoise]) -> list[ClassNoise]:
 
 
 def _by_class(found: Sequence[T], seconds: Callable[[T], float]) -> list[tuple[str, list[T]]]:
-    limit = f"{SHORT * 1e3:g} ms"
+    limit = f"{SHORT_CALL * 1e3:g} ms"
     parts = (
-        (f"below {limit}", [one for one in found if seconds(one) < SHORT]),
-        (f"{limit} and longer", [one for one in found if seconds(one) >= SHORT]),
+        (f"below {limit}", [one for one in found if seconds(one) < SHORT_CALL]),
+        (f"{limit} and longer", [one for one in found if seconds(one) >= SHORT_CALL]),
     )
     return [(title, part) for title, part in parts if part]
 

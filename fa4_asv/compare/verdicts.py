@@ -1,7 +1,7 @@
 """Whether two commits differ, from the centres of several fresh processes on either side.
 
 The rule is fixed before anything runs: CONFIDENCE and NOTICED stand here, RELEVANT in `policy`, and
-tools/sampler_power.py computes how often it is wrong. Standard library only.
+tests/proofs/sampler_power.py computes how often it is wrong. Standard library only.
 """
 
 from __future__ import annotations

@@ -81,11 +81,12 @@ class FakeGitHub:
 
     @property
     def written(self) -> list[tuple[str, str, str]]:
-        """Every call that would have changed something: method, path, text of the comment."""
+        """Every call that would have changed something: method, path, text of the comment ("" without one)."""
         calls = self.folder / "calls"
         lines = calls.read_text().splitlines() if calls.is_file() else []
         rows = [json.loads(line) for line in lines]
-        return [(method, path, json.loads(body)["body"]) for method, path, body in rows if method != "GET"]
+        changes = [row for row in rows if row[0] != "GET"]
+        return [(method, path, json.loads(body)["body"] if body else "") for method, path, body in changes]
 
 
 class FakeSuite:

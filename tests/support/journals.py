@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fa4_asv.measure.runtime.journal import version_of
 from fa4_asv.record.schema import CaseRecord
 
 FORWARD, BACKWARD = "forward-history/fa4/b1_s256", "backward-history/fa4/b1_s256"
@@ -18,7 +19,15 @@ def session(processes: int = 2, rounds: int = 2, **words: str) -> dict[str, Any]
 
 
 def first(call: str = FORWARD, record: CaseRecord = PASSED, at: float = 1.0) -> dict[str, Any]:
-    return {"kind": "first", "call": call, "record": record.to_json(), "at": at}
+    return {"kind": "first", "call": call, "version": version_of(call), "record": record.to_json(), "at": at}
+
+
+def kernels(call: str, samples: dict[str, list[float]]) -> dict[str, Any]:
+    return {"kind": "kernels", "call": call, "version": version_of(call), "samples": samples}
+
+
+def failed(call: str, why: str) -> dict[str, Any]:
+    return {"kind": "failed", "call": call, "version": version_of(call), "why": why}
 
 
 def one_round(slot: int, number: int, call: str = FORWARD, **changed: Any) -> dict[str, Any]:
@@ -27,6 +36,7 @@ def one_round(slot: int, number: int, call: str = FORWARD, **changed: Any) -> di
     found = {
         "kind": "round",
         "call": call,
+        "version": version_of(call),
         "slot": int(slot),
         "process": int(slot),
         "round": number,

@@ -38,8 +38,12 @@ class SimulatedCard:
 
         return call
 
-    def burst(self, call: Callable[[], object], calls: int) -> Burst:
+    def burst(
+        self, call: Callable[[], object], calls: int, wake: Callable[[], object] | None = None
+    ) -> Burst:
         begin, seconds = self.now, []
+        if wake:
+            wake()
         for _ in range(calls):
             start = self.now
             call()
@@ -122,7 +126,9 @@ class WorkTimer:
         self._random, self._within = random.Random(seed), within
         self._luck = math.exp(self._random.gauss(0, between))
 
-    def burst(self, call: Callable[[], object], calls: int) -> Burst:
+    def burst(
+        self, call: Callable[[], object], calls: int, wake: Callable[[], object] | None = None
+    ) -> Burst:
         seconds = []
         for _ in range(calls):
             if call in self._work:

@@ -133,7 +133,7 @@ def runner(tmp_path, monkeypatch):
 
 @pytest.fixture
 def note(record_property):
-    """Writes a line of the table that tools/mutants.py prints."""
+    """Writes a line of the table that tests/proofs/mutants.py prints."""
 
     def write(name: str, catcher: str, words: str) -> None:
         for key, value in (("mutant", MUTANTS[name].words), ("catcher", catcher), ("words", words)):

@@ -21,11 +21,13 @@ FILES = {name: f"{commit[:12]}-{ENVIRONMENT}.jsonl" for name, commit in COMMITS.
 CALLS = planning.calls_of_sets(["history"], ())
 
 
-def recorded(project: Project, name: str, cases: dict[str, CaseRecord], version: str = "1") -> None:
-    """A sidecar of a commit beside a result file of the groups' benchmarks in `version`."""
+def recorded(project: Project, name: str, cases: dict[str, CaseRecord], version: str = "") -> None:
+    """A sidecar of a commit beside a result file of the groups' benchmarks in `version`, or as they are now."""
     path = project.results / MACHINE / f"{COMMITS[name][:8]}-{ENVIRONMENT}.json"
-    stems = {GROUPS[key.partition("/")[0]].benchmark("seconds") for key in cases}
-    rows = {stem: [[None], [["'fa4'"], ["'shape'"]], version, None] for stem in stems}
+    rows = {}
+    for key in cases:
+        group = GROUPS[key.partition("/")[0]]
+        rows[group.benchmark("seconds")] = [[None], [["'fa4'"], ["'shape'"]], version or group.version, None]
     result = {
         "version": 2,
         "commit_hash": COMMITS[name],

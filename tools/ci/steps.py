@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 COMMIT = r"[0-9a-f]{40}"
@@ -50,6 +50,16 @@ def summary(text: str) -> None:
     if page:
         with Path(page).open("a", encoding="utf-8") as stream:
             stream.write(text if text.endswith("\n") else text + "\n")
+
+
+def output(values: Mapping[str, str]) -> None:
+    """Hand `values` to later jobs, where there are any; each is a line, so none may hold an end of line."""
+    file = os.environ.get("GITHUB_OUTPUT")
+    if any(end in value for value in values.values() for end in "\r\n"):
+        raise Refused("an output of a step has more than one line")
+    if file:
+        with Path(file).open("a", encoding="utf-8") as stream:
+            stream.writelines(f"{name}={value}\n" for name, value in values.items())
 
 
 def main(step: Callable[[], int]) -> None:

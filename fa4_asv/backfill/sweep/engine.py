@@ -30,8 +30,8 @@ from fa4_asv.measure.runtime.journal import Entry, Plan
 # Seconds that one question may take. The guard of a backward compiles up to nine kernels beside other compiles; 15 s seen.
 FIRST, LOAD, TURN = 120.0, 120.0, 60.0
 _WORKER = ("-m", "fa4_asv.measure.runtime.worker")
-# Shapes that one process guards at most: few, so that sixteen processes end at about the same time; but each imports for 14 s.
-_GUARD_SHAPES = 7
+# Shapes that one process guards at most, and from how many subjects for each core on it guards all: cores end together.
+_GUARD_SHAPES, _GUARDS_A_CORE = 7, 1.5
 
 
 @dataclass(frozen=True)
@@ -229,8 +229,7 @@ class Engine:
             for subject in self._subjects
             for station in self._stations
         ]
-        shapes = sum(len({call.case[1] for call in calls}) for _, _, calls in wanted)
-        each = max(1, min(_GUARD_SHAPES, shapes // self._cores))
+        each = self._shapes_of_a_guard([len({call.case[1] for call in calls}) for _, _, calls in wanted])
         tasks = [
             (station, subject, chunk)
             for station, subject, calls in wanted
@@ -253,6 +252,12 @@ class Engine:
                 seat.close()
 
         self._side_by_side([partial(guard, *task) for task in tasks])
+
+    def _shapes_of_a_guard(self, shapes: Sequence[int]) -> int:
+        """How many shapes one process guards, so that all cores work and few processes import for 14 s each."""
+        if len([count for count in shapes if count]) >= _GUARDS_A_CORE * self._cores:
+            return max(shapes)
+        return max(1, min(_GUARD_SHAPES, sum(shapes) // self._cores))
 
     def _unguarded(self, station: Station, subject: Subject) -> list[Call]:
         entries = self.book.entries(station, subject)

@@ -14,9 +14,12 @@ from fa4_asv.measure.runtime.backends import Backend
 from fa4_asv.measure.runtime.inputs import make
 
 
-def peak_of(torch: Any, one: Backend, shape: SdpaShape, device: str, backward: bool) -> int:
-    """Bytes. A first call compiles and is not counted."""
-    make_call(torch, one, shape, device, backward)()
+def peak_of(
+    torch: Any, one: Backend, shape: SdpaShape, device: str, backward: bool, compiled: bool = False
+) -> int:
+    """Bytes. A first call compiles and is not counted; none is made where the process has `compiled` it before."""
+    if not compiled:
+        make_call(torch, one, shape, device, backward)()
     return (_allocated if device == "cuda" else _traced)(torch, one, shape, device, backward)
 
 

@@ -20,6 +20,7 @@ from statistics import median
 from typing import Any, Protocol
 
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.catalog.metrics import SHORT_CALL
 from fa4_asv.measure.runtime.clocks import ClockReader, Reading, no_clocks
 from fa4_asv.measure.runtime.sampling import Rule, Sample, Samples, collect, judge
 
@@ -28,6 +29,7 @@ REST = 1.0  # seconds of rest for each second of work
 LONGEST_REST = 0.5
 BURST = 0.010  # seconds of a burst; power controllers average over longer
 CONTROL_BURST = 0.002
+LONG = SHORT_CALL  # seconds; such calls bring a card to its power limit
 MOST_CALLS = 64  # a burst is queued as a whole, and a CUDA stream holds about a thousand launches
 WARM_UPS = 3  # bursts; the first one loads modules and grows the allocator's pool
 MOST_WARM_UPS = 8  # for a timer that still learns how long a launch takes
@@ -37,11 +39,33 @@ Call = Callable[[], object]
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds of a burst of the call and of its control, and how many bursts warm up at least."""
+    """Seconds of a burst of the call and of its control, how many bursts warm up at least, and how long the card rests.
+
+    `rest` and `long_rest` are seconds for each second of work, of calls below LONG and of others. Where `control_wakes`, the
+    untimed call before each burst is the control's, and the card rests before the first: a long call that is called again and
+    again before it is timed brings the card to its power limit.
+    """
 
     burst: float = BURST
     control_burst: float = CONTROL_BURST
     warm_ups: int = WARM_UPS
+    most_calls: int = MOST_CALLS
+    rest: float = REST
+    long_rest: float = REST
+    control_wakes: bool = False
+
+    def rest_of(self, burst: Burst, busy: float) -> float:
+        """Seconds of rest after a burst that kept the card `busy` for so many, its control's included."""
+        each = self.long_rest if median(burst.seconds) >= LONG else self.rest
+        return min(each * busy, LONGEST_REST)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many calls fill a burst of the call and of its control: learned once, then known."""
+
+    call: int
+    control: int
 
 
 @dataclass(frozen=True)
@@ -57,8 +81,8 @@ class Burst:
 class Timer(Protocol):
     """What turns calls into seconds; tests bring a simulated one."""
 
-    def burst(self, call: Call, calls: int) -> Burst:
-        """Time `calls` calls in a row, one by one."""
+    def burst(self, call: Call, calls: int, wake: Call | None = None) -> Burst:
+        """Time `calls` calls in a row, one by one. `wake` (else the call itself) runs untimed before them on a card."""
         ...
 
 
@@ -69,6 +93,7 @@ class Timing:
     samples: Samples
     control: float | None  # median seconds of the control; None without one, or where it was throttled
     words: dict[str, str]
+    counts: Counts
 
 
 def measure(
@@ -80,49 +105,78 @@ def measure(
     rest: Callable[[float], object] = time.sleep,
     pace: Pace | None = None,
     beside: Timer | None = None,
+    counts: Counts | None = None,
 ) -> Timing:
     """Time `call`, with `control` (a fixed GEMM, say) in turns beside it.
 
-    `beside` is the timer of warm-ups and control, where it is another. `compiles` counts the kernels compiled so far. Raises Fa4AsvError where it moves after the warm-up: such
-    seconds are a compiler's. What `call` raises passes through.
+    `beside` is the timer of warm-ups and control, where it is another. `counts` are those of an earlier timing in this
+    process: then nothing is left to learn. `compiles` counts the kernels compiled so far. Raises Fa4AsvError where it moves after the
+    warm-up: such seconds are a compiler's. What `call` raises passes through.
     """
     pace, quiet = pace or Pace(), beside or timer
-    count = _warm(call, quiet, pace.burst, pace.warm_ups)
-    control_count = _warm(control, quiet, pace.control_burst, pace.warm_ups) if control else 0
+    wake = control if pace.control_wakes else None
+    counts = counts or _counts(call, quiet, control, pace, rest)
+    if pace.control_wakes:
+        first = quiet.burst(call, 1, wake)
+        rest(pace.rest_of(first, first.busy))
     compiled = compiles()
     bursts: list[Burst] = []
     controls: list[Burst] = []
 
     def draw() -> Sample:
-        burst = timer.burst(call, count)
+        burst = timer.burst(call, counts.call, wake)
         bursts.append(burst)
         busy = burst.busy
         if control:
-            controls.append(quiet.burst(control, control_count))
+            controls.append(quiet.burst(control, counts.control))
             busy += controls[-1].busy
         if compiles() != compiled:
             new = compiles() - compiled
             raise Fa4AsvError(
                 f"compiled {new} more times while timing: repeated calls must find their kernels"
             )
-        rest(min(REST * busy, LONGEST_REST))
+        rest(pace.rest_of(burst, busy))
         return _sample(burst)
 
     samples = collect(draw, rule)
     beside_samples = judge([_sample(burst) for burst in controls], rule or Rule()) if controls else None
     centre = None if beside_samples is None or beside_samples.broken else beside_samples.centre
-    return Timing(samples, centre, _words(samples, beside_samples, bursts, count))
+    return Timing(samples, centre, _words(samples, beside_samples, bursts, counts.call), counts)
 
 
-def _warm(call: Call, timer: Timer, aim: float, warm_ups: int) -> int:
+def _counts(
+    call: Call, timer: Timer, control: Call | None, pace: Pace, rest: Callable[[float], object]
+) -> Counts:
+    """How many of each fill a burst. Where the control wakes, the card rests after every burst of this, too."""
+    wake = control if pace.control_wakes else None
+    calm = rest if pace.control_wakes else _no_rest
+    return Counts(
+        _warm(call, timer, pace.burst, pace, wake, calm),
+        _warm(control, timer, pace.control_burst, pace, wake, calm) if control else 0,
+    )
+
+
+def _no_rest(_seconds: float) -> None:
+    pass
+
+
+def _warm(
+    call: Call,
+    timer: Timer,
+    aim: float,
+    pace: Pace,
+    wake: Call | None,
+    rest: Callable[[float], object],
+) -> int:
     """How many calls fill a burst of `aim` seconds, after enough of them that all is loaded."""
     count = 1
     for done in range(1, MOST_WARM_UPS + 1):
-        burst = timer.burst(call, count)
+        burst = timer.burst(call, count, wake)
+        rest(pace.rest_of(burst, burst.busy))
         hidden = 2 * burst.exposed <= count
         seconds = median(burst.seconds)
-        count = max(1, min(MOST_CALLS, round(aim / seconds))) if seconds > 0 else MOST_CALLS
-        if done >= warm_ups and hidden:
+        count = max(1, min(pace.most_calls, round(aim / seconds))) if seconds > 0 else pace.most_calls
+        if done >= pace.warm_ups and hidden:
             break
     return count
 
@@ -168,7 +222,8 @@ class CpuTimer:
     def __init__(self, clock: Callable[[], float] = time.perf_counter, read: ClockReader = no_clocks) -> None:
         self._clock, self._read = clock, read
 
-    def burst(self, call: Call, calls: int) -> Burst:
+    def burst(self, call: Call, calls: int, wake: Call | None = None) -> Burst:
+        """Nothing has to wake a processor."""
         begin = self._clock()
         seconds = []
         for _ in range(calls):
@@ -212,11 +267,11 @@ class CudaTimer:
         twin._read = no_clocks
         return twin
 
-    def burst(self, call: Call, calls: int) -> Burst:
-        """Times what `call` queues on the current stream; one untimed call first, which wakes the clock."""
+    def burst(self, call: Call, calls: int, wake: Call | None = None) -> Burst:
+        """Times what `call` queues on the current stream; one untimed call (of `wake`) first, which wakes the clock."""
         first, last = self._event(), self._event()
         first.record()
-        call()
+        (wake or call)()
         brackets = [self._bracket(call) for _ in range(calls)]
         last.record()
         # Read while the card works through the queue: afterwards it would be idle.

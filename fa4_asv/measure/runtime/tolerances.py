@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from fa4_asv.catalog.metrics import TIMES_OWN_ERROR
+
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Twice: FA4 keeps P in the low dtype and sums in another order, which MATH in that dtype does as well.
-TIMES = 2.0
 # A correct kernel's rounding is unbiased: over thousands of elements its slope is 1 within 1e-3. FA4's
 # polynomial exp2 is below that; a wrong scale of 1 % is ten times above.
 SLOPE = 4e-3
@@ -76,7 +76,7 @@ def compare(
 def _one(torch: Any, x: Any, ref: Any, budget: Any, rounded: Any, where: str, allowance: float) -> float:
     off, allowed = x - ref, budget - ref
     atol = 2 * (((rounded + 0.3) - 0.3) - rounded).abs().max().float()
-    worst, bound = off.abs().max(), TIMES * allowed.abs().max() + atol + allowance
+    worst, bound = off.abs().max(), TIMES_OWN_ERROR * allowed.abs().max() + atol + allowance
     if worst > bound:
         place = tuple(int(i) for i in torch.unravel_index(off.abs().argmax(), off.shape))
         raise GuardFailed(f"{where} is off by {worst:.3g} at {place}, at most {bound:.3g} is rounding")
@@ -89,12 +89,12 @@ def _on_average(torch: Any, off: Any, allowed: Any, ref: Any, rounded: Any, wher
     """What noise would hide from the worst element. Raises GuardFailed."""
     spread, usual = off.square().mean().sqrt(), allowed.square().mean().sqrt()
     floor = rounded.float().square().mean().sqrt() * torch.finfo(rounded.dtype).eps
-    if spread > TIMES * usual + floor:
+    if spread > TIMES_OWN_ERROR * usual + floor:
         raise GuardFailed(f"{where} is off by {spread:.3g} on average, MATH in the low dtype by {usual:.3g}")
     square = (ref * ref).sum()
     if square > 0:
         slope, own = ((t * ref).sum() / square for t in (off, allowed))
-        if slope.abs() > SLOPE + TIMES * own.abs():
+        if slope.abs() > SLOPE + TIMES_OWN_ERROR * own.abs():
             raise GuardFailed(f"{where} is {1 + float(slope):.4f} times the reference on average")
 
 

@@ -1,6 +1,6 @@
-"""Compile the codegen calls of one architecture in this process, nothing more: what tools/cost.py compares with.
+"""Compile the codegen calls of one architecture in this process, nothing more: what `run` compares with.
 
-Started by tools/cost.py with the target in the environment; prints one JSON line: seconds of the imports
+Started by run.py with the target in the environment; prints one JSON line: seconds of the imports
 and of each call, and how many kernels were compiled. With `--keep`, FA4's own cache lives from call to call, so
 that a preprocess kernel which several calls share is compiled once; without, each call compiles all of its
 own, as the suite does, whose cases must not depend on those before them.

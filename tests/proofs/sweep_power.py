@@ -1,7 +1,7 @@
 """How often the verdicts of a sweep are wrong: false alarms and changes seen, by simulation, as a table.
 
-    python tools/history_power.py                          # the table of docs/verdicts.md, 20 s
-    python tools/history_power.py --sweeps 20 --releases 10
+    python -m tests.proofs.sweep_power                          # the table of docs/verdicts.md, 20 s
+    python -m tests.proofs.sweep_power --sweeps 20 --releases 10
 
 One call in many sweeps of `releases` releases, each with two processes of three rounds. A process differs from
 the next by `spread` (standard deviation of log seconds), a round of it by 0.1 % more, which also holds for the

@@ -1,7 +1,7 @@
 """Which mutant of the stand-in for FA4 is caught by what: runs their tests and prints the table.
 
-    python tools/mutants.py                # half a minute; needs torch, no GPU; exit code 1 where one is not caught
-    python tools/mutants.py -k deterministic
+    python -m tests.proofs.mutants                # half a minute; needs torch, no GPU; exit code 1 where one is not caught
+    python -m tests.proofs.mutants -k deterministic
 
 Further words are pytest's. A line is written by the test that caught the mutant, from the words that were recorded.
 """
@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from xml.etree import ElementTree
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TESTS = ("tests/test_mutants.py", "tests/test_mutants_worse.py", "tests/test_mutants_crash.py")
 WIDEST = 110  # characters of the words: a table that can be read
 

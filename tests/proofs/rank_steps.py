@@ -1,6 +1,6 @@
 """Which release changed compiled code most: all its kernels, architectures and flavours together, as Markdown.
 
-    python tools/rank_steps.py
+    python -m tests.proofs.rank_steps
 
 A step's score is the sum over kernels of |log(after / before)| of instructions and of spilled bytes, 64 added to
 both sides of the latter; a kernel whose state changed counts aside. From `results/` alone, toolchains of the day.

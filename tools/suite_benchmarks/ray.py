@@ -1,7 +1,7 @@
 """Backfill of some releases on a local Ray with two one-core workers, against plain backfill: same figures, how fast?
 
-    python tools/cluster_speed.py                                  # 8 newest releases, full codegen set: hours
-    python tools/cluster_speed.py --bench "'(fwd|bwd)_d128_full'" -E fa4:same
+    python -m tools.suite_benchmarks ray                     # 8 newest releases, full codegen set: hours
+    python -m tools.suite_benchmarks ray --bench "'(fwd|bwd)_d128_full'" -E fa4:same
 
 Three ways, each in a checkout whose caches of what was measured are empty, with every toolchain laid before:
 `one` is plain backfill with one compile process, `two` the same with two, `ray` two workers of one core and one
@@ -20,14 +20,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from cost import cold
-
 from fa4_asv.asv_plugin.base_environments import base_here
 from fa4_asv.base.project import Project
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.history.source import lay_source
 from fa4_asv.history.toolchain import Policy, UnsupportedFlavour, install
 from fa4_asv.record.store import iter_results, load_result, sidecar_path
+from tools.suite_benchmarks.run import cold
 
 SPEED, WALL = 1.7, 1.1
 # What is told of each way, the cores of the whole and further words of the command.
@@ -50,7 +49,7 @@ def lay(project: Project, commits: list[str], flavour: str, base: Path) -> None:
 
 def backfill(staged: Project, words: list[str], cores: int) -> float:
     """Wall seconds of one `fa4-asv backfill`; exits with its last words where it fails."""
-    here = str(Path(__file__).resolve().parent.parent)
+    here = str(Path(__file__).resolve().parents[2])
     environment = os.environ | {"FA4_ASV_CORES": str(cores), "PYTHONPATH": here}
     begin = time.perf_counter()
     done = subprocess.run(
@@ -85,16 +84,16 @@ def measured(records: dict[str, tuple[str, str]]) -> dict[str, int]:
     return states
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--releases", type=int, default=8, help="the newest N (default: %(default)s)")
     parser.add_argument("--flavour", choices=["cu12", "cu13"], default="cu13")
     parser.add_argument("--bench", default="^codegen", help="as asv's (default: %(default)s)")
     parser.add_argument("-E", "--environment", default="", help="as asv's, such as fa4:same")
     parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Measure, print; 1 where the records differ or an aim is missed."""
     project = Project.find()
     releases = Manifest.load(project.manifest).releases[-arguments.releases :]
     base = base_here(project, arguments.environment)
@@ -131,8 +130,4 @@ def main() -> None:
         told = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
         words_same = "the same, byte by byte" if same_record else "DIFFERENT"
         print(f"  figures and sidecars of {len(records['ray'])} result files: {words_same} ({told})")
-    sys.exit(not same_record or speed < SPEED or wall > WALL)
-
-
-if __name__ == "__main__":
-    main()
+    return int(not same_record or speed < SPEED or wall > WALL)

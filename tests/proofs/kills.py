@@ -1,7 +1,7 @@
 """kill -9 at random moments of sync, run, backfill and publish: is anything damaged, does the next run complete?
 
-    python tools/kills.py                       # 20 kills, seed 1; needs a registry, 10 to 15 minutes
-    python tools/kills.py --seed 7 --kills 40 --keep /tmp/kills
+    python -m tests.proofs.kills                       # 20 kills, seed 1; needs a registry, 10 to 15 minutes
+    python -m tests.proofs.kills --seed 7 --kills 40 --keep FOLDER
 
 Works in a clone of this checkout with a record of its own. Each command is first run to its end, which
 gives the reference (of `publish` before each kill) and the time it takes; then it is killed at a moment drawn

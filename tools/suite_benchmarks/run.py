@@ -1,13 +1,13 @@
-"""What the suite costs: `asv run` of one release's full codegen set against a bare loop, same machine.
+"""What `asv run` of one release's full codegen set costs, against a bare loop on the same machine.
 
-    python tools/cost.py                     # the newest release, cu13
-    python tools/cost.py --release 4.0.0b27 --flavour cu12 --json
+    python -m tools.suite_benchmarks run                     # the newest release, cu13
+    python -m tools.suite_benchmarks run --release 4.0.0b27 --flavour cu12 --json
 
-Both start with a cold kernel cache and warm imports. The bare loop is one process that compiles the same
-kernels once, an architecture after the other (FA4 reads its target when it is imported, so that the second
-one needs a second start), and reads no cubin. A second loop keeps FA4's own cache from call to call and so
-compiles the kernels that calls share only once; its ratio is told beside. Aims: asv's wall time at most 0.8 of the loop's on two
-cores, at most 0.05 s beside collecting per recorded figure. Exit code 1 where one is missed.
+Both start with a cold kernel cache and warm imports. The bare loop is one process that compiles the same kernels once,
+one architecture after the other (FA4 reads its target when it is imported, so the second one needs a second start), and
+reads no cubin. A second loop keeps FA4's own cache from call to call and so compiles the kernels that calls share only
+once. Aims: asv's wall time at most 0.8 of the loop's on two cores; at most 0.05 s per recorded figure beside collecting.
+Exit code 1 where one is missed.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def run_bare(project: Project, commit: str, flavour: str, *options: str) -> dict
     wall = kernels = imports = 0.0
     for arch in ARCHES:
         environment = os.environ | dict(target_environment(arch, flavour))
-        environment["PYTHONPATH"] = os.pathsep.join([str(source.folder), str(here.parent.parent)])
+        environment["PYTHONPATH"] = os.pathsep.join([str(source.folder), str(here.parents[2])])
         begin = time.perf_counter()
         done = subprocess.run(
             [str(python), str(here.with_name("bare_loop.py")), *options],
@@ -91,14 +91,14 @@ def run_bare(project: Project, commit: str, flavour: str, *options: str) -> dict
     return {"wall": wall, "imports": imports, "kernels": kernels}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--release", help="such as 4.0.0b36; default: the newest")
     parser.add_argument("--flavour", choices=["cu12", "cu13"], default="cu13")
     parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Measure, print; 1 where an aim is missed."""
     project = Project.find()
     releases = {release.version: release for release in Manifest.load(project.manifest).releases}
     release = releases[arguments.release] if arguments.release else list(releases.values())[-1]
@@ -141,8 +141,4 @@ def main() -> None:
         print(
             f"  {suite['figures']:.0f} figures, {found['seconds per figure']:.3f} s each beside collecting (at most {FIGURE})"
         )
-    sys.exit(found["ratio"] > WALL or found["seconds per figure"] > FIGURE)
-
-
-if __name__ == "__main__":
-    main()
+    return int(found["ratio"] > WALL or found["seconds per figure"] > FIGURE)

@@ -1,6 +1,6 @@
 """What the record cost: files, bytes, and seconds of collecting, by machine, history and toolchain policy, as Markdown.
 
-    python tools/record_size.py
+    python -m tools.suite_benchmarks record                  # the table of docs/record.md
 
 Seconds are those that asv wrote into each result file: of collecting (all cores of the machine that did it work then) and of
 the processes that asked for figures. A case that was measured again counts with its last time.
@@ -8,12 +8,12 @@ the processes that asked for figures. A case that was measured again counts with
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-
-from cluster_cost import figures_of  # beside this script
+from typing import Any
 
 from fa4_asv.base.project import Project
 from fa4_asv.record.store import iter_results, read_sidecar, sidecar_path
@@ -27,6 +27,13 @@ def seconds_of(path: Path) -> float:
     return float(sum(data["durations"].values()) + sum(seconds for _, seconds in figures_of(data)))
 
 
+def figures_of(data: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """(benchmark, seconds that asv spent on its figures) of a result file's content."""
+    for name, row in data["results"].items():
+        entry = dict(zip(data["result_columns"], row, strict=False))
+        yield name, float(entry.get("duration") or 0.0)
+
+
 def rows(project: Project) -> Iterator[tuple[tuple[str, str, str], Row]]:
     for path in iter_results(project.results):
         beside = sidecar_path(path)
@@ -38,7 +45,11 @@ def rows(project: Project) -> Iterator[tuple[tuple[str, str, str], Row]]:
         yield key, (path, seconds_of(path), size, states.count("measured"))
 
 
-def main() -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """It has none."""
+
+
+def main(arguments: argparse.Namespace) -> int:
     found: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
     for key, row in rows(Project.find()):
         found[key].append(row)
@@ -53,7 +64,4 @@ def main() -> None:
     everything = [row for group in found.values() for row in group]
     size, hours = sum(row[2] for row in everything) / 1e6, sum(row[1] for row in everything) / 3600
     print(f"| all | | | {len(everything)} | {size:.1f} | {sum(row[3] for row in everything)} | {hours:.1f} |")
-
-
-if __name__ == "__main__":
-    main()
+    return 0

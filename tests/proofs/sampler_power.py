@@ -1,7 +1,7 @@
 """How often a comparison is wrong: false alarms and changes seen, by simulation, as a table.
 
-    python tools/sampler_power.py                      # the table of docs/timing.md
-    python tools/sampler_power.py --repetitions 500 --spread 0.25
+    python -m tests.proofs.sampler_power                      # the table of docs/timing.md
+    python -m tests.proofs.sampler_power --repetitions 500 --spread 0.25
 
 One kernel of 1 ms. A call varies by 0.3 % within a process, and 1 in 100 calls is disturbed and takes 5 %
 longer. Processes differ by 1.5 %, of which the control in the same process shares all but `spread`: the
