@@ -189,7 +189,7 @@ def machine(**changes: object) -> str:
         (machine(os="\x1b]0;x\x07"), "with markup or control characters"),
         (machine(os="a\u202eb"), "with markup or control characters"),
         (machine(ram=5), "ram is 5, expected a word"),
-        ("[]", "is no asv machine file"),
+        ("[]", "is not an asv machine file"),
     ],
 )
 def test_a_machine_s_file_that_asv_cannot_show_is_refused(tmp_path, text, words):
@@ -215,8 +215,8 @@ def benchmarks(**changes: object) -> str:
         (BENCHMARKS_TEXT[:100], "is not JSON"),
         (benchmarks(params=5), "are 5, expected a list for each name"),
         (benchmarks(params=[["'a'"]]), "expected a list for each name"),
-        (benchmarks(params=[["'a'"], 7]), "are 7, expected words"),
-        (benchmarks(params=[["'a'"], [1]]), "are [1], expected words"),
+        (benchmarks(params=[["'a'"], 7]), "are 7, expected text"),
+        (benchmarks(params=[["'a'"], [1]]), "are [1], expected text"),
         (benchmarks(params=[["'a'"] * 1000, ["'a'"] * 1000]), "more than 100,000"),
         (benchmarks(unit=["s"]), "unit of codegen.Kernels.track_registers is ['s'], expected text"),
         (benchmarks(unit="<b>"), "markup or control characters"),
@@ -284,7 +284,7 @@ def test_every_entry_is_a_pair_or_says_what_is_wrong(root):
     assert not found["alone"].damaged
     assert [pair.path.stem for pair in sound_pairs(root)] == ["sound"]
     assert [pair.path.stem for pair in sound_pairs(root, "nogpu", lambda path: path.stem == "x")] == []
-    with pytest.raises(Fa4AsvError, match=r"result\.json: is no asv result file"):
+    with pytest.raises(Fa4AsvError, match=r"result\.json: is not an asv result file"):
         list(all_pairs(root))
     assert list(entries(root, "nosuch")) == list(entries(root.parent / "nosuch")) == []
 

@@ -182,7 +182,7 @@ def test_the_first_page_says_what_the_clock_says(clock):
         "as fast as cuDNN" in sentence and "as fast as FA2" in sentence for sentence in found.sentences
     )
     text = made(clock)["index.html"]
-    assert f'On the clock of <a href="run-time-{CARD}.html">{CARD}</a>' in text
+    assert f'Run time on <a href="run-time-{CARD}.html">{CARD}</a>' in text
 
 
 def test_a_release_whose_kernels_look_better_says_that_it_crashes(clock):

@@ -34,7 +34,9 @@ def test_the_policy_is_the_day_unless_pinned(monkeypatch):
 )
 def test_anything_but_pins_is_refused(monkeypatch, text):
     monkeypatch.setenv("FA4_ASV_TOOLCHAIN", text)
-    with pytest.raises(Fa4AsvError, match="is no list of pins; write for example nvidia-cutlass-dsl==4.8.1"):
+    with pytest.raises(
+        Fa4AsvError, match="is not a list of pins; write for example nvidia-cutlass-dsl==4.8.1"
+    ):
         Policy.from_environment()
 
 

@@ -95,5 +95,5 @@ def _write_no_more() -> None:
     try:
         sys.stdout.flush()
     except OSError:
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - os.devnull is no path of ours
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - os.devnull is not a path of ours
             os.dup2(nowhere.fileno(), sys.stdout.fileno())

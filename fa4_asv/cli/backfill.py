@@ -182,11 +182,13 @@ def _on_cluster(
     """Raises Fa4AsvError where there is no Ray, no such cluster, or a clock would measure on a shared machine."""
     if wish.machine != NOGPU and not site.gpu:
         raise Fa4AsvError(
-            f"machine {wish.machine!r} measures by a clock, and runs without a card share their node with others: "
+            f"machine {wish.machine!r} is for times, and runs without a card share their node with others: "
             "name the card with --gpu, or run it without --ray on that machine"
         )
     if site.gpu and wish.machine == NOGPU:
-        raise Fa4AsvError("--gpu without --machine: what a card measures stands under the name of its kind")
+        raise Fa4AsvError(
+            "--gpu without --machine: results of a card are recorded under the name of its kind"
+        )
     try:
         from fa4_asv.backfill.cluster.ray_pool import LOCAL, RayPool
     except ImportError as error:

@@ -29,12 +29,12 @@ _LOG_WIDTH = 120  # a log is wider than the 80 columns that are guessed for it
 
 
 def patterns(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-    """Of --bench. Raises click's error for what is no regular expression."""
+    """Of --bench. Raises click's error for what is not a regular expression."""
     for pattern in value:
         try:
             re.compile(pattern)
         except re.error as error:
-            raise click.BadParameter(f"{pattern!r} is no regular expression: {error}") from None
+            raise click.BadParameter(f"{pattern!r} is not a regular expression: {error}") from None
     return value
 
 
@@ -151,7 +151,7 @@ def _measure(
 def _refuse_with_worktree(head: str | None, no_run: bool, machine: str) -> None:
     """Raises Fa4AsvError for what says nothing of an uncommitted tree."""
     if head is not None:
-        raise Fa4AsvError(f"--worktree stands for HEAD: leave out {head!r}")
+        raise Fa4AsvError(f"--worktree replaces HEAD: leave out {head!r}")
     if no_run:
         raise Fa4AsvError("an uncommitted tree is never recorded: leave out --no-run")
     if machine == NOGPU:

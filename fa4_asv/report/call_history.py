@@ -207,13 +207,13 @@ def _call_part(one: Swept, call: Call, timeline: Timeline) -> CallPart:
 
 def _call_lead(one: Swept, call: Call, origins: int) -> str:
     noise = one.noise_of(call)
-    several = " It was timed by several sweeps or cards: each has its own charts, and releases of two are compared as ratios to a yardstick."
+    several = " It was timed by several sweeps or cards. Each has its own charts; their releases are compared as ratios to a yardstick."
     end = several if origins > 1 else ""
     if noise is None or not noise.freedom:
         return f"No release has two processes, so the noise is unknown.{end}"
     return (
         f"Two processes of a release differ by {noise.spread * 100:.2f}\xa0% (one standard deviation), so a change of "
-        f"{noise.visible * 100:.1f}\xa0% is told in {SEEN * 100:.0f}\xa0% of cases. False alarms: {noise.alarms} of {noise.pairs}.{end}"
+        f"{noise.visible * 100:.1f}\xa0% is detected in {SEEN * 100:.0f}\xa0% of cases. False alarms: {noise.alarms} of {noise.pairs}.{end}"
     )
 
 

@@ -97,7 +97,7 @@ def wanted_of(index: dict[str, Any]) -> dict[str, str]:
     """Name -> sha256 of each file that the pack needs."""
     wanted = {part["name"]: part["sha256"] for part in index["parts"]} | dict(index["beside"])
     if odd := [name for name in wanted if Path(name).name != name or name.startswith(".")]:
-        raise Failure(f"pack.json names {odd[0]!r}, which is no plain name; carry it again")
+        raise Failure(f"pack.json names {odd[0]!r}, which is not a plain name; carry it again")
     return wanted
 
 
@@ -335,7 +335,7 @@ class Place:
         archive, mark = self.folder / PROJECT, self.work / "project.sha256"
         if self.given:
             if not (self.given / "asv.conf.json").is_file():
-                raise Failure(f"{self.given} is no checkout of the suite: it has no asv.conf.json")
+                raise Failure(f"{self.given} is not a checkout of the suite: it has no asv.conf.json")
             if not self.baseline.exists():
                 self._set_baseline({name: digest_of(path) for name, path in measured(self.given, KEPT)})
             return
