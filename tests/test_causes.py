@@ -161,7 +161,7 @@ def test_what_is_no_cause_is_refused(tmp_path, text):
     path = tmp_path / FOUND.file_name
     path.write_text(text)
     with pytest.raises(
-        Fa4AsvError, match=r"is (no \.cause file|not JSON) .*; restore it from git or explain again"
+        Fa4AsvError, match=r"is (not a \.cause file|not JSON) .*; restore it from git or explain again"
     ):
         read_explanation(path)
 

@@ -58,6 +58,6 @@ def test_the_folder_in_which_one_stands_is_kept(one, monkeypatch):
     folder = one.root / "report"
     write_report(one, folder)
     monkeypatch.chdir(folder)
-    with pytest.raises(Fa4AsvError, match="you stand in it"):
+    with pytest.raises(Fa4AsvError, match="it is the current folder"):
         write_report(one, Path())
     assert (folder / "index.html").is_file()
