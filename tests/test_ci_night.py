@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from pathlib import Path
@@ -10,9 +11,10 @@ import pytest
 
 from fa4_asv.base.project import Project
 from fa4_asv.record.store import sidecar_path
-from tests.support.backfills import ENVIRONMENT, commits, record
+from tests.support.backfills import ENVIRONMENT, PACKAGES, as_asv_writes, commits, record, write_lock
 from tests.support.ci_fakes import FakeGitHub, FakeSuite, git
-from tools.ci import accept, measure, site
+from tests.support.results import MEASURED
+from tools.ci import accept, audit, measure, site
 from tools.ci.steps import main
 
 REPOSITORY, RUN, PAIR = "kernels/fa4-asv", 31, "results/nogpu/{}-" + ENVIRONMENT
@@ -21,7 +23,10 @@ REPOSITORY, RUN, PAIR = "kernels/fa4-asv", 31, "results/nogpu/{}-" + ENVIRONMENT
 @pytest.fixture
 def checkout(history, tmp_path, monkeypatch):
     """A repository with one release of three recorded, pushed to a bare one; OUT is empty."""
-    record(history, commits(history)[0], "4.0.0b3")
+    record(history, commits(history)[0], "4.0.0b3", MEASURED)
+    as_asv_writes(history)
+    for version in ("4.0.0b3", "4.0.0b4"):
+        write_lock(history, version, PACKAGES)
     (history.root / ".gitignore").write_text(".asv/\n")
     git(history.root, "init", "--quiet", "--initial-branch", "main")
     git(history.root, "add", ".")
@@ -125,9 +130,9 @@ def github(tmp_path, monkeypatch, checkout) -> FakeGitHub:
 
 def pair_of(project: Project, number: int, tmp_path: Path) -> dict[str, bytes]:
     """An artifact that holds a sound pair of the release `number` (0: 4.0.0b3)."""
-    path = record(
-        Project(tmp_path / f"night{number}"), commits(project)[number], ("4.0.0b3", "4.0.0b4")[number]
-    )
+    night = Project(tmp_path / f"night{number}")
+    path = record(night, commits(project)[number], ("4.0.0b3", "4.0.0b4")[number], MEASURED)
+    as_asv_writes(night)
     stem = PAIR.format(path.name[:8])
     return {f"{stem}.json": path.read_bytes(), f"{stem}.sidecar": sidecar_path(path).read_bytes()}
 
@@ -216,9 +221,9 @@ def test_an_unsound_or_oversized_pair_is_refused(checkout, github, tmp_path, cap
     good = pair_of(checkout, 1, tmp_path)
     (stem,) = {name.rpartition(".")[0] for name in good}
     for files, words in [
-        ({f"{stem}.json": good[f"{stem}.json"]}, "has no sidecar"),
+        ({f"{stem}.json": good[f"{stem}.json"]}, "has only one of its two files"),
         (good | {f"{stem}.sidecar": b"::add-mask::\n{"}, "is not JSON"),
-        (spoil(good, commits(checkout)[1].encode(), b"f" * 40), "unsound"),
+        (spoil(good, commits(checkout)[1].encode(), b"f" * 40), "is not in the history"),
         ({f"results/nogpu/{number:08x}-x.json": b"" for number in range(2001)}, "at most 2000"),
         (good | {f"{stem}.json": b"0" * (4 * 2**20 + 1)}, "more than 4194304 bytes"),
     ]:
@@ -237,7 +242,7 @@ def test_a_recorded_figure_is_never_replaced(checkout, github, tmp_path, capsys)
     assert other != recorded
     leave(github, other)
     assert run(accept.step) == 2
-    assert "recorded figures would be replaced" in capsys.readouterr().out
+    assert "is recorded as 16, what arrives says 17" in capsys.readouterr().out
     assert not git(checkout.root, "status", "--porcelain")
 
 
@@ -265,3 +270,55 @@ def test_a_refused_file_costs_itself_and_is_told(tmp_path, monkeypatch, capsys):
     suite.ready(history="sys.exit(2)")
     assert run(site.step) == 2
     assert [words[0] for words in suite.calls] == ["history", "publish"] * 2 + ["history"]
+
+
+# The audit.
+
+FOUND = {
+    "seed": 7,
+    "files": {"checked": 3, "of": 73, "left_out": 177},
+    "cases": {"codegen": {"checked": 36, "of": 6862, "chance_of_finding_1_percent": 0.3}},
+    "differences": [
+        {"file": "results/nogpu/x.sidecar", "group": "codegen", "case": "sm_90/a", "what": "registers"}
+    ],
+    "not_checked": [],
+}
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_an_audit_is_told_on_the_runs_page(tmp_path, monkeypatch, capsys, code):
+    suite = FakeSuite(tmp_path / "suite", monkeypatch, audit)
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary"))
+    found = FOUND if code else {**FOUND, "differences": []}
+    suite.ready(audit=f"print({json.dumps(found)!r}); sys.exit({code})")
+    monkeypatch.setenv("MINUTES", "15")
+    monkeypatch.setenv("SOURCE", "https://example.org/fa4")
+    assert run(audit.step) == code
+    assert suite.calls == [
+        ["history", "sync", "--quiet"],
+        ["history", "sync", "--quiet", "--source", "https://example.org/fa4"],
+        ["audit", "--minutes", "15", "--json"],
+    ]
+    page = (tmp_path / "summary").read_text()
+    assert "seed 7" in page and "codegen: 36 of 6862 made anew" in page
+    assert ("results/nogpu/x.sidecar: codegen sm_90/a: registers" in page) == bool(code)
+    assert json.loads(capsys.readouterr().out) == found
+
+
+def test_an_audit_without_upstream_goes_on_and_says_so(tmp_path, monkeypatch, capsys):
+    suite = FakeSuite(tmp_path / "suite", monkeypatch, audit)
+    monkeypatch.setenv("SOURCE", "https://example.org/fa4")
+    suite.ready(history="sys.exit(2 if '--source' in words else 0)", audit=f"print({json.dumps(FOUND)!r})")
+    assert run(audit.step) == 0
+    assert "::warning::upstream's branch could not be synced" in capsys.readouterr().out
+    for value in ("ext::sh -c id", "https://x/$(id)", "--all"):
+        monkeypatch.setenv("SOURCE", value)
+        assert run(audit.step) == 2
+
+
+def test_an_audit_that_cannot_be_done_is_red(tmp_path, monkeypatch, capsys):
+    suite = FakeSuite(tmp_path / "suite", monkeypatch, audit)
+    for command, words in (("audit", "could not be audited"), ("history", "could not be synced")):
+        suite.ready(**{command: "sys.exit(2)"})
+        assert run(audit.step) == 2
+        assert words in capsys.readouterr().out

@@ -21,7 +21,7 @@ PAGE = ROOT / "docs" / "continuous-integration.md"
 SHELL = re.compile(
     r'make \.venv/\.suite|(?:\.venv/bin/python|python3) -m tools\.ci\.(\w+)|\.venv/bin/asv machine --yes --machine "\$MACHINE"'
 )
-OUTSIDE = {"compare", "measure"}  # steps that run code from outside
+OUTSIDE = {"compare", "measure", "audit"}  # steps that run code from outside
 MAY_WRITE = {
     ("comment", "comment"): {"pull-requests"},
     ("gpu", "ask"): {"pull-requests"},
@@ -176,6 +176,13 @@ def test_a_shell_hears_only_the_projects_own_steps_and_no_expression(workflow, n
             source = (ROOT / "tools" / "ci" / f"{found[1]}.py").read_text()
             required = set(re.findall(r'setting\("([A-Z_]+)", [^)"]+\)', source))
             assert required <= set(step.get("env", {})), f"{name}: {required - set(step.get('env', {}))}"
+
+
+def test_the_audit_uses_nothing_that_the_measuring_job_left():
+    job = load(FOLDER / "nightly.yml")["jobs"]["audit"]
+    text = str(job)
+    assert steps_of(job) == {"audit"} and job["needs"] == "accept"
+    assert "actions/cache" not in text and "download-artifact" not in text
 
 
 def jobs_before_a_person(workflow: dict[str, Any]) -> set[str]:

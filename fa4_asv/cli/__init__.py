@@ -30,6 +30,7 @@ COMMANDS = {
     "report": ("fa4_asv.cli.report", "report", "Make the report (html/report/)."),
     "route": ("fa4_asv.cli.route", "route", "Which PyTorch drives which release through SDPA."),
     "verify": ("fa4_asv.cli.verify", "verify", "Whether every file of the record is sound."),
+    "audit": ("fa4_asv.cli.audit", "audit", "Compile a sample of the record anew and compare."),
 }
 
 

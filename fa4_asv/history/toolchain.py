@@ -35,6 +35,7 @@ from fa4_asv.record.schema import toolchain_digest
 
 FLAVOURS = ("cu12", "cu13")
 OVERRIDE_VARIABLE = "FA4_ASV_TOOLCHAIN"
+_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+!=-]*")
 # One lock serves every Linux, and every Python from the oldest that a commit supports on.
 _PLATFORM = "x86_64-manylinux_2_28"
 _MOST_BYTES = 64 << 10  # of a lock; FA4's have 600
@@ -91,6 +92,11 @@ class Policy:
             pins.append(requirement)
         pins.sort(key=lambda pin: pin.name)
         return cls("_".join(f"{pin.name}{pin.specifier}" for pin in pins), tuple(pins))
+
+
+def can_name_locks(*words: str) -> bool:
+    """Whether each can be a flavour's or policy's name: folders of locks are called so."""
+    return all(map(_FOLDER.fullmatch, words))
 
 
 @dataclass(frozen=True)

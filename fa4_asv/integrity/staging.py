@@ -14,15 +14,17 @@ from typing import Any
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import only_one, write_atomic
 from fa4_asv.base.project import Project
+from fa4_asv.integrity.additions import changes
 from fa4_asv.integrity.provenance import note
-from fa4_asv.integrity.verify import verify
+from fa4_asv.integrity.verify import is_sound, verify
 from fa4_asv.record.descriptions import BENCHMARKS, MACHINE_FILE, read_benchmarks
-from fa4_asv.record.store import iter_results, read_sidecar, sidecar_path
+from fa4_asv.record.store import Pair, iter_results, load_result, read_sidecar, sidecar_path
 
 _SHARED = ("benchmarks", "fa4_asv", "requirements", "history", ".asv")
 # Files of a results folder that describe what asv found, not what was measured.
 _DESCRIPTIONS = (MACHINE_FILE,)
 _VERIFIED = "verified"
+_ANEW = "to measure it anew, raise its version in catalog/benchmarks.py or delete the two files"
 
 
 def mark_verified(staged: Project) -> None:
@@ -80,11 +82,12 @@ def seed(project: Project, staged: Project, commit: str, environment: str) -> No
                 problem.path.with_suffix(each).unlink(missing_ok=True)
 
 
-def take(staged: Project, project: Project) -> list[Path]:
+def take(staged: Project, project: Project, foreign: bool = False) -> list[Path]:
     """Move the staged record into the real one; the files that were moved.
 
-    Raises Fa4AsvError, with nothing moved, where `verify` finds a problem. Of each pair the sidecar goes
-    first: a kill in between leaves reasons without figures, which the next run completes.
+    Raises Fa4AsvError, with nothing moved, where `verify` finds a problem, and where an exact figure that is recorded
+    would change or go (of a `foreign` record: anything that is recorded; see `acceptance`). Of each pair the sidecar
+    goes first: a kill in between leaves reasons without figures, which the next run completes.
     """
     problems = verify(staged, arriving=True)
     if problems:
@@ -94,6 +97,7 @@ def take(staged: Project, project: Project) -> list[Path]:
     moved: list[Path] = []
     project.work.mkdir(exist_ok=True)
     with results_lock(project):
+        _refuse_changes(staged, project, foreign)
         for path in iter_results(staged.results):
             target = project.results / path.parent.name
             for name in _DESCRIPTIONS:
@@ -104,6 +108,18 @@ def take(staged: Project, project: Project) -> list[Path]:
         if moved:
             _take_benchmarks(staged.results / BENCHMARKS, project.results / BENCHMARKS)
     return moved
+
+
+def _refuse_changes(staged: Project, project: Project, foreign: bool) -> None:
+    """Raises Fa4AsvError on the first figure that would change. A recorded pair that is unsound may be replaced, but
+    not by a `foreign` one."""
+    for path in iter_results(staged.results):
+        target = project.results / path.parent.name / path.name
+        if not target.is_file() or not (foreign or is_sound(project, target)):
+            continue
+        old, new = (Pair(one, load_result(one), read_sidecar(sidecar_path(one))) for one in (target, path))
+        for what in changes(old, new, strict=foreign):
+            raise Fa4AsvError(f"{path.name}: {what}; not moved into results/ ({_ANEW})")
 
 
 def _take_benchmarks(source: Path, target: Path) -> None:

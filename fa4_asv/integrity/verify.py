@@ -14,8 +14,8 @@ from fa4_asv.base.escape import one_line
 from fa4_asv.base.project import Project
 from fa4_asv.history.commits import load_commits
 from fa4_asv.history.manifest import Manifest, Release
-from fa4_asv.history.repository import git
-from fa4_asv.history.toolchain import read_lock
+from fa4_asv.history.repository import commit_date, git
+from fa4_asv.history.toolchain import can_name_locks, read_lock
 from fa4_asv.integrity import explanations
 from fa4_asv.integrity.consistency import Cubins, checks
 from fa4_asv.integrity.figures import AGAIN, POOLED, is_repeated, wrong_figures
@@ -53,6 +53,7 @@ class Known:
     arriving: bool
     releases: Mapping[str, Release] = field(default_factory=dict)
     packages: dict[Path, dict[str, str] | None] = field(default_factory=dict)
+    history: Project | None = None
 
     @classmethod
     def of(cls, project: Project, arriving: bool) -> Known:
@@ -65,7 +66,13 @@ class Known:
         releases = {release.commit: release for release in manifest.releases if release.commit}
         dates = {commit: each.time for commit, each in load_commits(project.upstream).items()}
         dates |= {commit: release.time for commit, release in releases.items()}
-        return cls(manifest, dates, _branches(project), project.locks, arriving, releases)
+        return cls(manifest, dates, _branches(project), project.locks, arriving, releases, history=project)
+
+    def date_of(self, commit: str) -> datetime | None:
+        """Of a listed commit as it is listed, of one that stands on a branch only as git has it."""
+        if commit in self.dates or commit not in self.here or self.history is None:
+            return self.dates.get(commit)
+        return commit_date(self.history, commit)
 
     def lock_of(self, sidecar: Sidecar) -> Path:
         """Where the toolchain of a recorded commit is committed."""
@@ -155,6 +162,14 @@ def _of_pair(entry: Entry, known: Known) -> Iterator[Problem]:
         yield from (Problem(side, what) for what in wrong_figures(entry.result, entry.sidecar.groups))
 
 
+def is_sound(project: Project, path: Path) -> bool:
+    """Whether nothing is wrong with one result file and its sidecar. Raises Fa4AsvError, see verify."""
+    known = Known.of(project, arriving=False)
+    list(_locks(known))
+    found = entries(project.results, path.parent.name, lambda one: one == path)
+    return all(not entry.damaged and not any(_of_pair(entry, known)) for entry in found)
+
+
 def sound_files(project: Project, problems: Sequence[Problem]) -> list[Path]:
     """Result files that no problem touches: their own, their sidecar's, or their machine's."""
     bad = {problem.path for problem in problems}
@@ -179,7 +194,7 @@ def _branches(project: Project) -> list[str]:
 
 def _result(path: Path, result: Result, known: Known) -> Iterator[str]:
     yield from _identity(path, result)
-    date = known.dates.get(result.commit)
+    date = known.date_of(result.commit)
     if date is None and result.commit not in known.here:
         yield (
             f"commit {result.commit} is not a release of the history and not in history/upstream.json; run "
@@ -226,6 +241,9 @@ def _toolchain(sidecar: Sidecar, known: Known) -> Iterator[str]:
     digest = toolchain_digest(chain.flavour, chain.packages) if chain.packages else ""
     if digest != chain.digest:
         yield f"says toolchain {chain.digest!r}, but its packages are those of {digest!r}; {AGAIN}"
+    if not can_name_locks(chain.flavour, chain.policy):
+        yield f"says flavour {chain.flavour!r} and policy {chain.policy!r}, which name no toolchain; {AGAIN}"
+        return  # no path is made of them
     path = known.lock_of(sidecar)
     locked = known.packages.get(path)
     if not chain.packages:

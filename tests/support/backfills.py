@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from datetime import datetime
@@ -18,13 +19,14 @@ from fa4_asv.history.registry import Registry
 from fa4_asv.history.repository import commit_date
 from fa4_asv.history.sync import sync
 from fa4_asv.record.schema import CaseRecord
-from fa4_asv.record.store import sidecar_path, write_sidecar
+from fa4_asv.record.store import iter_results, sidecar_path, write_sidecar
 from tests.support import ROOT
 from tests.support.results import BENCHMARKS_TEXT, FIGURES, make, result
 
 ENVIRONMENT = "fa4-pyany-flavourcu13-toolchainday"
 CODEGEN = Wish(flavours=("cu13",), bench=("^codegen",))
 MEASURED = CaseRecord("measured", figures=FIGURES)
+PACKAGES = {"nvidia-cutlass-dsl": "4.8.1"}  # of `record`
 
 
 @pytest.fixture
@@ -96,3 +98,35 @@ def asv_that(records, monkeypatch, code=0):
         return code
 
     monkeypatch.setattr(Attempt, "_asv", stand_in)
+
+
+def write_lock(project: Project, version: str, packages: dict[str, str]) -> None:
+    path = project.locks / "day" / "cu13" / f"{version}.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{name}=={held}\n" for name, held in packages.items()))
+
+
+def as_asv_writes(project: Project) -> None:
+    """Give the recorded pairs the columns and parameters that asv writes for machine nogpu, each kernel its own cubin."""
+    params = {"machine": "nogpu", "os": "any", "arch": "any", "cpu": "any", "num_cpu": "any", "ram": "any"}
+    series = {"python": "any", "flavour": "cu13", "toolchain": "day"}
+    for path in iter_results(project.results, "nogpu"):
+        data = json.loads(path.read_text())
+        data["params"], data["env_vars"] = params | series, {}
+        data["result_columns"] = [
+            "result",
+            "params",
+            "version",
+            "started_at",
+            "duration",
+            "samples",
+            "profile",
+        ]
+        for row in data["results"].values():
+            row[3:] = [1795486978829, 0.7]
+        path.write_text(json.dumps(data))
+        side = json.loads(sidecar_path(path).read_text())
+        for case, each in side["groups"]["codegen"].items():
+            if each["state"] == "measured":
+                each["sha256"] = hashlib.sha256(f"{path.name} {case}".encode()).hexdigest()
+        sidecar_path(path).write_text(json.dumps(side))

@@ -3,8 +3,8 @@
     python -m tools.ci.accept       GH_TOKEN, REPOSITORY, RUN, BRANCH
 
 The job that measured ran FA4's releases; this one runs none and may write. It takes pairs of `results/nogpu`
-from the artifact and nothing else. Releases and toolchains it syncs and resolves itself. What is recorded
-already is never replaced by another figure.
+from the artifact and nothing else. Releases and toolchains it syncs and resolves itself. `integrity.acceptance`
+has the rule: what arrives may add what is missing, never change what is there.
 
 Exit code: 0 pushed or nothing new, 2 refused, with the repository as it was.
 """
@@ -14,19 +14,17 @@ from __future__ import annotations
 import base64
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.project import Project
-from fa4_asv.integrity.staging import stage, take
-from fa4_asv.record.store import is_number, iter_results, load_result
+from fa4_asv.integrity.acceptance import accept
+from fa4_asv.integrity.staging import stage
 from tools.ci.artifact import fetch, member
 from tools.ci.steps import NUMBER, REPOSITORY, Refused, call, main, setting, summary
 
@@ -56,34 +54,16 @@ def unpack(archive: zipfile.ZipFile, staged: Project) -> int:
     return len(names)
 
 
-def lost(staged: Project, project: Project) -> Iterator[str]:
-    """Figures of the record that the staged files would change or drop."""
-    for path in iter_results(staged.results, NOGPU):
-        old = project.results / NOGPU / path.name
-        if not old.is_file():
-            continue
-        new, recorded = load_result(path), load_result(old)
-        for key, value in recorded.figures.items():
-            if new.versions.get(key[0]) != recorded.versions.get(key[0]):
-                continue  # a benchmark that means something else now is measured anew
-            if value is not None and is_number(value) and new.figures.get(key) != value:
-                yield f"{path.name}: {key[0]}({', '.join(key[1])}) is recorded as {value}"
-
-
 def take_over(project: Project, archive: zipfile.ZipFile) -> int:
-    """Move the artifact's pairs into `results/`; how many files were new or changed. Raises Refused."""
+    """Move what the artifact adds into `results/`; how many files were new or changed. Raises Refused."""
     with tempfile.TemporaryDirectory(prefix="fa4-asv-accept-") as folder:
         staged = stage(project, Path(folder) / "checkout")
         if not unpack(archive, staged):
             return 0
-        shutil.copyfile(project.results / NOGPU / "machine.json", staged.results / NOGPU / "machine.json")
         try:
-            replaced = list(lost(staged, project))
-            if replaced:
-                raise Refused(f"{len(replaced)} recorded figures would be replaced; the first: {replaced[0]}")
-            return len(take(staged, project))
+            return len(accept(staged, project))
         except Fa4AsvError as error:
-            raise Refused(f"the artifact is unsound: {error}") from None
+            raise Refused(f"the artifact is refused: {error}") from None
 
 
 def git(project: Project, *words: str) -> bool:

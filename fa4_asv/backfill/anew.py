@@ -1,0 +1,126 @@
+"""A recorded file's cases made anew, beside asv and every cache of figures; nothing of it can enter `results/`.
+
+Sources come from the history, packages from the committed lock. Both are laid out once and used again, as by `asv run`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from fa4_asv.base.core_locks import shared
+from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.escape import one_line
+from fa4_asv.base.machine import NOGPU, find_tool
+from fa4_asv.base.project import Project
+from fa4_asv.history.source import Source, lay_source, refuse_shadow
+from fa4_asv.history.toolchain import Lock, install, read_lock
+from fa4_asv.measure.context import VARIABLE, Context
+from fa4_asv.record.schema import CaseRecord, Sidecar
+
+Records = dict[str, dict[str, CaseRecord]]  # by group and case
+_POLICY = "audit"  # of no series
+_LAST_MOMENT = 5.0  # seconds that the process has to end its compiles and remove its folders
+
+
+@dataclass(frozen=True)
+class Anew:
+    """`base` is an interpreter with torch, of version `torch`; `terminal` shows progress ("" for none)."""
+
+    project: Project
+    base: Path
+    torch: str
+    terminal: str = ""
+
+    def records(self, side: Sidecar, cases: Mapping[str, Sequence[str]]) -> Records:
+        """The records of `cases` by group. Raises Fa4AsvError where the commit, its lock or its packages are not to be had,
+        or the process answers nothing."""
+        source = lay_source(self.project, side.commit)
+        lock = lock_of(self.project, side)
+        python = install(self.project, lock, self.base)
+        refuse_shadow(python, source.folder)
+        with tempfile.TemporaryDirectory(prefix="fa4-audit-", ignore_cleanup_errors=True) as scratch:
+            context = self._context(source, lock, scratch, {self.torch: str(python)})
+            with shared(lambda _: None):  # here: the process looks for locks in its own folder
+                return _ask(python, self.project, context, cases)
+
+    def _context(self, source: Source, lock: Lock, scratch: str, torches: dict[str, str]) -> Context:
+        """`scratch` stands for the checkout, so that its cache of figures is empty."""
+        return Context(
+            root=scratch,
+            machine=NOGPU,
+            environment=_POLICY,
+            commit=source.commit,
+            tree=source.tree,
+            release=source.release,
+            flavour=lock.flavour,
+            policy=_POLICY,
+            digest=lock.digest,
+            packages=lock.packages,
+            source=str(source.folder),
+            spool="",
+            cuobjdump=find_tool("cuobjdump") or "cuobjdump",
+            nvdisasm=find_tool("nvdisasm") or "nvdisasm",
+            terminal=self.terminal,
+            torches=torches,
+        )
+
+
+def lock_of(project: Project, side: Sidecar) -> Lock:
+    """The committed toolchain behind a sidecar. Raises Fa4AsvError where there is none."""
+    chain = side.toolchain
+    path = project.locks / chain.policy / chain.flavour / f"{side.release or side.commit}.txt"
+    return read_lock(path, chain.flavour, chain.policy)
+
+
+def _ask(python: Path, project: Project, context: Context, cases: Mapping[str, Sequence[str]]) -> Records:
+    """One process for all cases, with a folder of temporary files that goes with it."""
+    path = os.pathsep.join([context.source, str(project.root)])
+    own = {"PYTHONPATH": path, VARIABLE: context.dump(), "TMPDIR": context.root}
+    process = subprocess.Popen(
+        [str(python), "-m", "fa4_asv.measure.anew"],
+        env={**os.environ, **own},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C is for this process, which ends that one
+    )
+    try:
+        asked = {group: [case.split("/") for case in keys] for group, keys in cases.items()}
+        answer, words = process.communicate(json.dumps(asked))
+    finally:
+        _end(process)
+    return _records(answer, words, process.returncode, cases)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_LAST_MOMENT)
+    process.kill()
+    process.wait()
+
+
+def _records(answer: str, words: str, code: int, cases: Mapping[str, Sequence[str]]) -> Records:
+    """Raises Fa4AsvError where a group has no answer."""
+    found: Records = {}
+    with suppress(ValueError, KeyError, TypeError):
+        for line in answer.splitlines():
+            said = json.loads(line)
+            found[said["group"]] = {
+                key: CaseRecord.from_json(value) for key, value in said["records"].items()
+            }
+    for group, keys in cases.items():
+        if not set(keys) <= found.get(group, {}).keys():
+            last = words.strip().splitlines()[-1:] or [f"exit code {code}"]
+            raise Fa4AsvError(f"the process that compiles has no answer for {group}: {one_line(last[0])}")
+    return found

@@ -1,0 +1,37 @@
+"""The process that makes exact figures anew, started as `python -m fa4_asv.measure.anew` by an interpreter with a toolchain.
+
+Its context stands in the environment (`context`), with a root of its own: what other runs left in a cache is not
+there. Reads a JSON object {group: [case, ...]} from stdin, answers {"group", "records"} per group, a line each.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from fa4_asv.measure.benchmark_api import Measure
+from fa4_asv.measure.context import current
+from fa4_asv.measure.kernels import collect as kernels
+from fa4_asv.measure.memory import collect as memory
+from fa4_asv.measure.pool import die_with_parent
+from fa4_asv.measure.route import collect as route
+
+MEASURES: dict[str, Measure] = {
+    "codegen": kernels.measure,
+    "memory": memory.measure,
+    "growth": memory.measure_growth,
+    "route": route.measure,
+}
+
+
+def main() -> None:
+    die_with_parent()
+    context = current()
+    for group, cases in json.load(sys.stdin).items():
+        records = MEASURES[group](context, [tuple(case) for case in cases])
+        answer = {"group": group, "records": {key: record.to_json() for key, record in records.items()}}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
