@@ -41,7 +41,7 @@ def test_a_link_in_an_archive_is_refused(project, registry):
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(link)
     registry.add("4.0.0b9", "2026-05-01T00:00:00Z", packed.getvalue())
-    with pytest.raises(Fa4AsvError, match="no plain file; refused"):
+    with pytest.raises(Fa4AsvError, match="not a plain file; refused"):
         sync(project, Registry())
 
 
@@ -114,7 +114,7 @@ ARCHIVES = {
     ),
     "a name that steers": (lambda: packed((f"{TOP}/\x1b[31m.py", b"x")), r"x1b.*which is not a name of text"),
     "git's own folder": (lambda: packed((f"{TOP}/.git/config", b"x")), "a folder of git's own"),
-    "a device": (lambda: packed((device(), b"")), "no plain file; refused"),
+    "a device": (lambda: packed((device(), b"")), "not a plain file; refused"),
 }
 
 

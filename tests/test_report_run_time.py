@@ -202,7 +202,7 @@ def test_a_release_whose_kernels_look_better_says_that_it_crashes(clock):
         in site["support.html"]
     )
     assert (
-        'calls of these releases are broken, their pages say which: <a href="releases/4.0.0b7.html">b7</a>.'
+        'Calls of these releases are broken on a card; their pages say which: <a href="releases/4.0.0b7.html">b7</a>.'
         in site["index.html"]
     )
 
@@ -239,7 +239,7 @@ def test_two_machines_stand_beside_each_other_as_ratios_only(clock):
     found = sweeps_of(model_of(clock))
     assert list(by_machine(found)) == [CARD, OTHER]
     assert first_of(found).key.machine == CARD, "of the same newest release the machine with more of them"
-    (part,) = (part for part in swept_page(found[0], found).parts if part.title.startswith("Beside"))
+    (part,) = (part for part in swept_page(found[0], found).parts if part.title.startswith("Other machines"))
     yardsticks, agreement = part.tables
     for row in map(texts, yardsticks.rows):
         assert row[1] == row[2] and row[3] == row[4], "twice the seconds of everything: the same ratios"
