@@ -226,7 +226,7 @@ def test_an_index_that_is_damaged_or_of_another_pack_is_said(packed: Path, tmp_p
     (packed / "pack.json").write_text(text[:-20])
     assert "pack.json is damaged" in said(capsys, join(packed, tmp_path / "other"))
     (packed / "pack.json").write_text(text.replace("pack.part-000", "../part-000"))
-    assert "which is no plain name" in said(capsys, join(packed, tmp_path / "other"))
+    assert "which is not a plain name" in said(capsys, join(packed, tmp_path / "other"))
     (packed / "pack.json").write_text(text.replace('"format": 1', '"format": 2'))
     assert "the pack has format 2" in said(capsys, join(packed, tmp_path / "other"))
     (packed / "pack.json").unlink()
@@ -473,7 +473,7 @@ def test_a_checkout_that_is_there_is_used(packed: Path, tmp_path: Path):
     other.mkdir()
     done = there(packed, tmp_path / "work", "lay", "--checkout", str(other))
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "is no checkout of the suite: it has no asv.conf.json" in done.stderr
+    assert "is not a checkout of the suite: it has no asv.conf.json" in done.stderr
     (other / "asv.conf.json").write_text("{}")
     for _ in range(2):
         assert there(packed, tmp_path / "work", "lay", "--checkout", str(other)).returncode == 0

@@ -114,9 +114,9 @@ def test_without_a_report_or_behind_a_newer_commit_nothing_happens(github, comme
     ("files", "words"),
     [
         ({"number": b"6\n"}, "GitHub refused"),  # a pull request that does not exist
-        ({"number": b"5/../6"}, "its number is no number"),
-        ({"number": b"5\n6"}, "its number is no number"),
-        ({"number": "٥".encode()}, "its number is no number"),
+        ({"number": b"5/../6"}, "its number is not a number"),
+        ({"number": b"5\n6"}, "its number is not a number"),
+        ({"number": "٥".encode()}, "its number is not a number"),
         ({"number": b"5" * 1000}, "number in the artifact has more than 32 bytes"),
         ({"report": b"x" * (LARGEST_REPORT + 1)}, "report.md in the artifact has more than 61440 bytes"),
         ({"report": b"\xff\xfe"}, "report.md in the artifact is not UTF-8"),
@@ -151,10 +151,10 @@ def test_another_persons_pull_request_gets_no_comment(github, comment):
 @pytest.mark.parametrize(
     ("archive", "words"),
     [
-        (b"no archive", "is no zip archive"),
+        (b"no archive", "is not a zip archive"),
         (archive_of({"../report.md": b"x", "/number": b"5"}), "holds no report.md"),
         (archive_of({"report.md": b"x" * 40_000_000, "number": b"5"}), "more than 61440 bytes"),
-        (archive_of({"report.md": b"x" * 99})[:-90], "is no zip archive"),
+        (archive_of({"report.md": b"x" * 99})[:-90], "is not a zip archive"),
         (archive_of({"report.md": b"xyz"}).replace(b"PK\x03\x04", b"PK\x03\x05"), "cannot be read"),
     ],
     # An archive holds the time at which it was made: as a name it would differ between the processes of one run.

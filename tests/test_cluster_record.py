@@ -51,7 +51,7 @@ pytest_plugins = ["tests.support.cluster_site"]
 def test_a_parcel_leads_nowhere_else(tmp_path, name):
     inside = tmp_path / "a" / "results"
     inside.mkdir(parents=True)
-    with pytest.raises(Fa4AsvError, match="which is no file of a record; refused"):
+    with pytest.raises(Fa4AsvError, match="which is not a file of a record; refused"):
         unpack(zipped({"nogpu/good.json": b"{}", name: b"{}"}), inside)
     assert [path.name for path in tmp_path.rglob("*")] == ["a", "results"]
 

@@ -69,13 +69,13 @@ REFUSED = {
     "an address": (HEAD + 'dependencies = ["x @ https://127.0.0.1/x.whl"]', "names an address"),
     "a folder": (HEAD + 'dependencies = ["x @ file:///etc"]', "names an address"),
     "a repository": (HEAD + 'dependencies = ["x @ git+ssh://h/x"]', "names an address"),
-    "a relative path": (HEAD + 'dependencies = ["./x"]', "is no requirement"),
-    "an option": (HEAD + 'dependencies = ["--index-url=http://127.0.0.1"]', "is no requirement"),
-    "another file": (HEAD + 'dependencies = ["-r /etc/passwd"]', "is no requirement"),
-    "a line end": (HEAD + 'dependencies = ["x\\n--index-url http://127.0.0.1"]', "is no requirement"),
+    "a relative path": (HEAD + 'dependencies = ["./x"]', "is not a requirement"),
+    "an option": (HEAD + 'dependencies = ["--index-url=http://127.0.0.1"]', "is not a requirement"),
+    "another file": (HEAD + 'dependencies = ["-r /etc/passwd"]', "is not a requirement"),
+    "a line end": (HEAD + 'dependencies = ["x\\n--index-url http://127.0.0.1"]', "is not a requirement"),
     "a line end in a marker": (
         HEAD + "dependencies = [\"x; os_name == 'a\\n-r /etc/passwd\\n'\"]",
-        "of dependencies is no requirement",
+        "of dependencies is not a requirement",
     ),
     "a variable in a marker": (
         HEAD + "dependencies = [\"x; os_name == '${HOME}'\"]",
@@ -85,7 +85,7 @@ REFUSED = {
     "told by its build": ('[project]\ndynamic = ["dependencies"]', "its dependencies are dynamic"),
     "dynamic is text": ('[project]\ndynamic = "version"', "dynamic is 'version', expected a list"),
     "no Python of ours": (HEAD + 'requires-python = "<3.9"', "toolchains are made for 3.10 to 3.13"),
-    "no bound": (HEAD + 'requires-python = "new"', "is no bound of versions"),
+    "no bound": (HEAD + 'requires-python = "new"', "is not a bound of versions"),
     "the bound is a number": (HEAD + "requires-python = 3.10", "requires-python is a number, expected text"),
 }
 

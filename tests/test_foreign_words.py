@@ -111,7 +111,7 @@ def test_the_report_of_the_test_above_would_hold_the_words(hostile, monkeypatch)
 @pytest.mark.fault(
     kind="names of files and folders that steer a terminal or are no UTF-8",
     inputs="a result file, a machine's folder, a cause and a lock, named by an escape sequence, right-to-left marks and a byte "
-    "that is no UTF-8; under verify, report, publish, backfill, changes and route",
+    "that is not UTF-8; under verify, report, publish, backfill, changes and route",
     happens="named by `verify`, shown as escapes",
 )
 @pytest.mark.parametrize("name", [b"wurd\x1b[2J", b"wurd\xff", "wurd\u202e".encode(), b"wurd\n"])
@@ -248,7 +248,7 @@ def test_lines_that_are_replaced_are_safe_too(capsys):
     say_again("a\x1b[2J", last=False)
     say("b\u202e", err=True)
     assert capsys.readouterr().err == "\ra\\x1b[2Jb\\u202e\n", (
-        "click drops our own escape where stderr is no terminal"
+        "click drops our own escape where stderr is not a terminal"
     )
     assert json_text("\x7f\u2028") == '"\\u007f\\u2028"'
 

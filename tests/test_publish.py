@@ -67,7 +67,7 @@ def test_each_bad_file_is_refused_by_name_and_the_rest_published(recorded, capsy
     assert publish() == 1
     assert published(recorded) == 1
     err = capsys.readouterr().err
-    assert f"refused: results/nogpu/{first.name}: is no asv result file" in err
+    assert f"refused: results/nogpu/{first.name}: is not an asv result file" in err
     assert f"refused: results/nogpu/{sidecar_path(second).name}: " in err
     restore()
     sidecar_path(second).write_text(keep[sidecar_path(second)].replace('"suite": "1"', '"suite": "0"'))
@@ -163,10 +163,11 @@ def test_what_would_end_asv_or_be_dropped_is_refused(recorded, capsys):
     assert published(recorded) == 1
     told = capsys.readouterr()
     assert (
-        f"refused: results/nogpu/{first.name}: is no asv result file (ValueError: env_vars is []" in told.err
+        f"refused: results/nogpu/{first.name}: is not an asv result file (ValueError: env_vars is []"
+        in told.err
     )
     assert (
-        f"refused: results/nogpu/{second.name}: is no asv result file (ValueError: params['ram'] is ['1']"
+        f"refused: results/nogpu/{second.name}: is not an asv result file (ValueError: params['ram'] is ['1']"
         in told.err
     )
     assert "refused: results/stray.json: stands in no machine's folder" in told.err
@@ -219,7 +220,8 @@ def test_when_asv_fails_or_nothing_is_sound_the_old_site_stays(recorded, capsys)
     assert publish() == 2
     err = capsys.readouterr().err
     assert (
-        "refused: results/nogpu/machine.json: is no asv machine file (it has version None, asv reads" in err
+        "refused: results/nogpu/machine.json: is not an asv machine file (it has version None, asv reads"
+        in err
     )
     assert "there is no sound result file" in err
     assert [path.name for path in recorded.html.iterdir()] == ["index.html"]
@@ -233,7 +235,7 @@ def test_a_folder_that_is_no_site_is_never_replaced(recorded, tmp_path, capsys):
     assert publish("--html-dir", str(tmp_path)) == 2
     assert publish("--html-dir", str(home / "thesis.txt")) == 2
     err = capsys.readouterr().err.splitlines()
-    assert ["holds thesis.txt" in err[0], "holds this checkout" in err[1], "is no folder" in err[2]] == [
+    assert ["holds thesis.txt" in err[0], "holds this checkout" in err[1], "is not a folder" in err[2]] == [
         True
     ] * 3
     assert [path.name for path in home.iterdir()] == ["thesis.txt"]

@@ -72,7 +72,7 @@ def no_text(path: Path) -> None:
 
 
 @pytest.mark.fault(
-    kind="a file of the record or the history that is no text file of usual size",
+    kind="a file of the record or the history that is not a text file of usual size",
     inputs="a pipe, `/dev/zero`, a folder, 16 MiB and a byte, no UTF-8; of every reader",
     happens="one line that names the file, at once",
 )
@@ -198,7 +198,7 @@ def with_rows(rows: dict[str, object]) -> str:
         (with_rows({"x": [None, [["'a'"] * 200] * 6, "1"]}), "more than 100,000"),
         (with_rows({str(n): [None, [["'a'"] * 1000] * 1, "1"] for n in range(101)}), "more than 100,000"),
         (with_rows({"x": [[1], ["ab"], "1"]}), "expected lists of words"),
-        (with_rows({"x": [[1], [[["a"]]], "1"]}), "expected words"),
+        (with_rows({"x": [[1], [[["a"]]], "1"]}), "expected text"),
         (json.dumps(result(durations={"x": "long"})), "durations['x'] is 'long', expected seconds"),
         (json.dumps(result(params={"machine": "<img src=x>"})), "with markup or control characters"),
         (json.dumps(result(params={"machine": "x", "a\u202eb": "c"})), "with markup or control characters"),
@@ -226,7 +226,7 @@ def test_a_result_file_of_another_shape_is_refused(tmp_path, text, words):
         (machine(os="\x1b]0;x\x07"), "with markup or control characters"),
         (machine(os="a\u202eb"), "with markup or control characters"),
         (machine(ram=5), "ram is 5, expected a word"),
-        ("[]", "is no asv machine file"),
+        ("[]", "is not an asv machine file"),
     ],
 )
 def test_a_machine_s_file_that_asv_cannot_show_is_refused(tmp_path, text, words):
@@ -257,8 +257,8 @@ def benchmarks(**changes: object) -> str:
         (BENCHMARKS_TEXT[:100], "is not JSON"),
         (benchmarks(params=5), "are 5, expected a list for each name"),
         (benchmarks(params=[["'a'"]]), "expected a list for each name"),
-        (benchmarks(params=[["'a'"], 7]), "are 7, expected words"),
-        (benchmarks(params=[["'a'"], [1]]), "are [1], expected words"),
+        (benchmarks(params=[["'a'"], 7]), "are 7, expected text"),
+        (benchmarks(params=[["'a'"], [1]]), "are [1], expected text"),
         (benchmarks(params=[["'a'"] * 1000, ["'a'"] * 1000]), "more than 100,000"),
         (benchmarks(unit=["s"]), "unit of codegen.Kernels.track_registers is ['s'], expected text"),
         (benchmarks(unit="<b>"), "markup or control characters"),
@@ -329,7 +329,7 @@ def test_every_entry_is_a_pair_or_says_what_is_wrong(root):
     assert not found["alone"].damaged
     assert [pair.path.stem for pair in sound_pairs(root)] == ["sound"]
     assert [pair.path.stem for pair in sound_pairs(root, "nogpu", lambda path: path.stem == "x")] == []
-    with pytest.raises(Fa4AsvError, match=r"result\.json: is no asv result file"):
+    with pytest.raises(Fa4AsvError, match=r"result\.json: is not an asv result file"):
         list(all_pairs(root))
     assert list(entries(root, "nosuch")) == list(entries(root.parent / "nosuch")) == []
 

@@ -34,10 +34,10 @@ from tests.support.upstream_fake import commit, lose_file, refs, run_sync
         ("--upload-pack=touch owned", "looks like an option"),
         ("ext::sh -c touch% owned", "asks for a remote helper"),
         ("fd::17", "asks for a remote helper"),
-        ("http://example.invalid/x", "is no path and none of https, ssh, git, file"),
+        ("http://example.invalid/x", "is not a path and none of https, ssh, git, file"),
         ("/nosuch/flash-attention", "source '/nosuch/flash-attention' does not exist"),
         ("file:///nosuch", "does not exist"),
-        (".", "is no git repository"),
+        (".", "is not a git repository"),
     ],
 )
 def test_sources_that_cannot_serve_are_one_line(synced, capsys, source, words):

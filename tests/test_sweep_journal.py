@@ -137,7 +137,7 @@ def test_a_field_of_another_kind_spoils_no_reader(tmp_path_factory, entry, data)
 
 
 @pytest.mark.fault(
-    kind="a journal of a sweep that is no file of usual size",
+    kind="a journal of a sweep that is not a file of usual size",
     inputs="a pipe, a folder, a huge file",
     happens="one line, at once",
 )

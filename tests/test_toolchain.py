@@ -34,7 +34,9 @@ def test_the_policy_is_the_day_unless_pinned(monkeypatch):
 )
 def test_anything_but_pins_is_refused(monkeypatch, text):
     monkeypatch.setenv("FA4_ASV_TOOLCHAIN", text)
-    with pytest.raises(Fa4AsvError, match="is no list of pins; write for example nvidia-cutlass-dsl==4.8.1"):
+    with pytest.raises(
+        Fa4AsvError, match="is not a list of pins; write for example nvidia-cutlass-dsl==4.8.1"
+    ):
         Policy.from_environment()
 
 
@@ -104,7 +106,7 @@ def test_a_damaged_lock_is_named_with_its_line(tmp_path, line):
 
 
 @pytest.mark.fault(
-    kind="a lock that is no text or too large",
+    kind="a lock that is not text or too large",
     inputs="no UTF-8, more than 65,536 bytes; a committed lock, and one of the machine's own",
     happens="one line: a committed lock is restored from git; the other is deleted, and then it is resolved again",
 )

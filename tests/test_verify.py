@@ -71,13 +71,16 @@ def with_stats(value: object) -> Callable[[dict], object]:
         ),
         (lambda data: data["results"].clear(), "has codegen records, the result file no codegen benchmark"),
         (lambda data: data.update(commit_hash="d" * 40), "belong in dddddddd-fa4-pyany"),
-        (lambda data: data.update(commit_hash="d" * 40), f"commit {'d' * 40} is no release of the history"),
+        (
+            lambda data: data.update(commit_hash="d" * 40),
+            f"commit {'d' * 40} is not a release of the history",
+        ),
         (lambda data: data.update(commit_hash="d" * 40), f"says commit '{COMMIT}', the result file 'dddd"),
         (lambda data: data.update(env_name="fa4-py3.11"), "belong in cccccccc-fa4-py3.11.json"),
         (lambda data: data["params"].update(machine="h100"), "measured on machine 'h100' but stands in"),
         (lambda data: data["requirements"].update(flavour="cu12"), "says flavour 'cu13', the result file"),
         (lambda data: data.update(version=1), "version is 1, this suite reads 2"),
-        (lambda data: data.pop("params"), "is no asv result file (KeyError: 'params')"),
+        (lambda data: data.pop("params"), "is not an asv result file (KeyError: 'params')"),
         (
             lambda data: data["results"].update(
                 {"forward.Sdpa.time": [[1.0], [["'a'"]], "1", [[3.0, 1.0, 2.0, 3.0, 1.0, 2.0]]]}
@@ -157,7 +160,7 @@ def test_the_folder_of_a_machine_is_checked(sound):
     machine.write_text('{"machine": "nogpu", "version": 3}')
     assert "it has version 3, asv reads 1" in told(sound)[0]
     machine.write_text("[]")
-    assert "machine.json: is no asv machine file" in told(sound)[0]
+    assert "machine.json: is not an asv machine file" in told(sound)[0]
     machine.unlink()
     assert "without it asv drops the results of nogpu" in told(sound)[0]
 
@@ -174,7 +177,7 @@ def test_packages_that_were_edited_are_named(sound):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda data: data.update(env_vars=["x"]), "env_vars is ['x'], expected words by name"),
+        (lambda data: data.update(env_vars=["x"]), "env_vars is ['x'], expected texts by name"),
         (lambda data: data["params"].update(ram={"x": 1}), "params['ram'] is {'x': 1}, expected a word"),
     ],
 )

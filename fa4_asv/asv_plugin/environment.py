@@ -99,7 +99,7 @@ class Fa4Environment(environment.Environment):  # type: ignore[misc]
             "[0-9a-f]{40}", commit_hash
         ):  # `asv run TAGS`: results would be recorded under a name
             raise util.UserError(
-                f"{commit_hash} is no hash of a commit; write `asv run ALL` in place of TAGS"
+                f"{commit_hash} is not a hash of a commit; write `asv run ALL` in place of TAGS"
             )
         # What an earlier round laid must not vouch for this one.
         selection.forget(commit_hash, self.name)

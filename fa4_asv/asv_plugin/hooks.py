@@ -117,7 +117,7 @@ def _load_results(load: Callable[..., Any]) -> Callable[..., Any]:
             return load(cls, path, machine_name)
         except (TypeError, AttributeError, ValueError) as error:
             raise util.UserError(
-                f"{path} is no asv result file ({error}); restore it from git or delete it"
+                f"{path} is not an asv result file ({error}); restore it from git or delete it"
             ) from None
 
     return load_checked

@@ -41,7 +41,7 @@ def say_again(line: str, last: bool) -> None:
 
 
 def new_console(width_of_log: int = 120, **options: Any) -> Console:
-    """A console of rich that shows control characters as escapes; what is no terminal has `width_of_log` columns."""
+    """A console of rich that shows control characters as escapes; what is not a terminal has `width_of_log` columns."""
     made = Console(**options)
     if not made.is_terminal:
         made.width = width_of_log  # rich guesses 80

@@ -115,5 +115,5 @@ def _write_no_more(stream: TextIO) -> None:
     try:
         stream.flush()
     except OSError:
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - os.devnull is no path of ours
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - os.devnull is not a path of ours
             os.dup2(nowhere.fileno(), stream.fileno())

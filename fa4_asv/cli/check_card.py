@@ -102,7 +102,7 @@ def calls_of(backends: Sequence[str], shapes: str) -> list[Call]:
     try:
         chosen = [shape.name for shape in core() if re.search(shapes, shape.name)]
     except re.error as error:
-        raise Fa4AsvError(f"--shapes {shapes!r} is no regular expression: {error}") from None
+        raise Fa4AsvError(f"--shapes {shapes!r} is not a regular expression: {error}") from None
     if not chosen:
         raise Fa4AsvError(f"no core shape matches {shapes!r}; names are such as {core()[0].name}")
     return [Call(name, shape, back) for shape in chosen for name in backends for back in (False, True)]

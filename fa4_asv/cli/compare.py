@@ -30,12 +30,12 @@ _PROCESSES, _TREE_ROUNDS = 5, 2
 
 
 def patterns(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-    """Of --bench. Raises click's error for what is no regular expression."""
+    """Of --bench. Raises click's error for what is not a regular expression."""
     for pattern in value:
         try:
             re.compile(pattern)
         except re.error as error:
-            raise click.BadParameter(f"{pattern!r} is no regular expression: {error}") from None
+            raise click.BadParameter(f"{pattern!r} is not a regular expression: {error}") from None
     return value
 
 
@@ -105,8 +105,8 @@ def compare(
     \b
     Examples:
       fa4-asv compare fa4-v4.0.0b15 fa4-v4.0.0b20
-      fa4-asv compare main my-branch --bench '^codegen' --format markdown -o comment.md
-      fa4-asv compare 4.0.0b30 4.0.0b31 --flavour cu12 --flavour cu13 --no-run --format json
+      fa4-asv compare main my-branch -b '^codegen' --format markdown -o pr.md
+      fa4-asv compare 4.0.0b30 4.0.0b31 --flavour cu12 --no-run --format json
       fa4-asv compare 4.0.0b35 4.0.0b36 --machine my-h200 --bench '^forward.Core'
       fa4-asv compare main --worktree ../flash-attention --machine my-h200
     """
@@ -155,7 +155,7 @@ def _measure(
 def _refuse_with_worktree(head: str | None, no_run: bool, machine: str) -> None:
     """Raises Fa4AsvError for what says nothing of an uncommitted tree."""
     if head is not None:
-        raise Fa4AsvError(f"--worktree stands for HEAD: leave out {head!r}")
+        raise Fa4AsvError(f"--worktree replaces HEAD: leave out {head!r}")
     if no_run:
         raise Fa4AsvError("an uncommitted tree is never recorded: leave out --no-run")
     if machine == NOGPU:

@@ -280,7 +280,7 @@ def render(checks: list[Check], lanes: dict[str, list[str]], console: Console) -
 
 @click.command()
 @click.option(
-    "--lane", type=click.Choice(LANES), default="nogpu", show_default=True, help="The lane of the exit code."
+    "--lane", type=click.Choice(LANES), default="nogpu", show_default=True, help="The lane for the exit code."
 )
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 def doctor(lane: str, as_json: bool) -> None:

@@ -75,7 +75,7 @@ def explain(
     \b
     Examples:
       fa4-asv explain 4.0.0b30 4.0.0b31
-      fa4-asv explain 4.0.0b19 4.0.0b20 --arch sm_100 -b "'fwd_d128_full'" --flavour cu13
+      fa4-asv explain 4.0.0b19 4.0.0b20 --arch sm_100 -b "'fwd_d128_full'"
       fa4-asv explain main~5 main --format markdown -o why.md
     """
     project = Project.find()

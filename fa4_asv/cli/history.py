@@ -30,7 +30,7 @@ def history() -> None:
     """The releases of FA4 as a git history that asv can walk."""
 
 
-@history.command()
+@history.command(short_help="Download new releases; with --source, add branches.")
 @click.option(
     "--source", metavar="PATH|URL", help="Also sync branches of this clone or fork of flash-attention."
 )
@@ -43,7 +43,7 @@ def history() -> None:
 )
 @click.option("--all", "every", is_flag=True, help="With --source: every branch.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
-@click.option("--quiet", is_flag=True, help="Only errors.")
+@click.option("--quiet", is_flag=True, help="Print only errors.")
 def sync(source: str | None, wanted: tuple[str, ...], every: bool, as_json: bool, quiet: bool) -> None:
     """Bring every flash-attn-4 release into the local history; only new ones are downloaded.
 
@@ -56,8 +56,10 @@ def sync(source: str | None, wanted: tuple[str, ...], every: bool, as_json: bool
     Examples:
       fa4-asv history sync
       fa4-asv history sync --source https://github.com/Dao-AILab/flash-attention
-      fa4-asv history sync --source ~/flash-attention --branch my-branch --branch origin/main:main
-      FA4_ASV_INDEX_URL=http://localhost:3141/root/pypi/+simple/ fa4-asv history sync
+      fa4-asv history sync --source ~/flash-attention --branch my-branch
+      fa4-asv history sync --source ~/flash-attention --branch origin/main:main
+      FA4_ASV_INDEX_URL=http://localhost:3141/root/pypi/+simple/ \\
+          fa4-asv history sync
     """
     project = Project.find()
     if source is None and (wanted or every):
@@ -124,7 +126,7 @@ def _words(branch: Branch) -> str:
     return f"{counts if branch.old == '' else f'{counts} since {branch.old[:8]}'}, now at {branch.new[:8]}"
 
 
-@history.command()
+@history.command(short_help="Resolve the toolchain of every release without a lock.")
 @click.option(
     "--flavour", "flavours", type=click.Choice(tuple(FLAVOURS)), multiple=True, default=(*INSTALLED, PLAIN)
 )
@@ -156,7 +158,7 @@ def lock(flavours: tuple[str, ...]) -> None:
     sys.exit(1 if failed else 0)
 
 
-@history.command("list")
+@history.command("list", short_help="List releases: date, commit, toolchain.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable, toolchains in full.")
 def list_releases(as_json: bool) -> None:
     """Version, date, commit and toolchain of every release in the history, and the branches beside them.

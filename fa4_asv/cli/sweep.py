@@ -76,7 +76,14 @@ _EVERY = 15.0  # seconds between two lines of progress where there is no termina
     show_default=True,
     help="Time cuDNN and FA2 in each round, too.",
 )
-@click.option("--environment", "-E", default="fa4:same", show_default=True, metavar="SPEC", help="As asv's.")
+@click.option(
+    "--environment",
+    "-E",
+    default="fa4:same",
+    show_default=True,
+    metavar="SPEC",
+    help="As asv's --environment.",
+)
 @click.option(
     "--profile/--no-profile", default=True, show_default=True, help="Time each kernel of a backward."
 )
@@ -117,10 +124,10 @@ def sweep(ranges: tuple[str, ...], machine: str, dry_run: bool, as_json: bool, *
     """
     project = Project.find()
     if machine == NOGPU:
-        raise Fa4AsvError(f"a sweep measures by a clock: name the machine, not {NOGPU!r}")
+        raise Fa4AsvError(f"a sweep measures times: name the machine, not {NOGPU!r}")
     if not _NAME.fullmatch(machine):
         raise Fa4AsvError(
-            f"-m {machine!r} is no name: letters, digits, dots, dashes and underscores, as h100-sxm"
+            f"-m {machine!r} is not a name: letters, digits, dots, dashes and underscores, as h100-sxm"
         )
     asked = Asked(project, ranges, machine, options)
     if dry_run:

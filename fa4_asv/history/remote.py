@@ -53,7 +53,7 @@ def find_remote(source: str) -> Remote:
         )
     url = urlsplit(source) if "://" in source else None
     if url and url.scheme not in _SCHEMES:
-        raise Fa4AsvError(f"source {shown!r} is no path and none of {', '.join(_SCHEMES)}")
+        raise Fa4AsvError(f"source {shown!r} is not a path and none of {', '.join(_SCHEMES)}")
     path = Path(unquote(url.path) if url and url.scheme == "file" else source).expanduser()
     if path.is_dir():
         return Remote(shown, str(path.resolve()), _git_directory(path.resolve(), shown))
@@ -79,7 +79,7 @@ def _git_directory(path: Path, shown: str) -> Path:
                 f"{shown} belongs to another user, so git does not trust it; "
                 f"if you do: git config --global --add safe.directory {path}"
             ) from None
-        raise Fa4AsvError(f"{shown} is no git repository") from None
+        raise Fa4AsvError(f"{shown} is not a git repository") from None
     folder = (path / found.decode().rstrip("\n")).resolve()
     if (folder / "shallow").is_file():
         raise Fa4AsvError(_shallow(shown))

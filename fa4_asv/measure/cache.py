@@ -1,7 +1,7 @@
 """A disk cache of what is known of a source tree under a toolchain, so that nothing exact is made twice.
 
 A second metric, a repeated run or `asv find` then costs milliseconds. What is broken is never kept: a
-full disk or a missing tool is no property of FA4.
+full disk or a missing tool is not a property of FA4.
 """
 
 from __future__ import annotations

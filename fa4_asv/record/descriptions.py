@@ -36,7 +36,7 @@ def read_machine(path: Path) -> dict[str, Any]:
             if steers_pages(name) or steers_pages(str(value)):
                 raise ValueError(f"{name} is {value!r:.60}, with markup or control characters")
     except (LookupError, TypeError, AttributeError, ValueError) as error:
-        raise Fa4AsvError(f"{path} is no asv machine file ({_told(error)}); {_RESTORE}") from None
+        raise Fa4AsvError(f"{path} is not an asv machine file ({_told(error)}); {_RESTORE}") from None
     return dict(data)
 
 
@@ -85,7 +85,7 @@ def _check(name: str, entry: dict[str, Any]) -> None:
 
 def _words(name: str, field: str, words: Any) -> list[str]:
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise TypeError(f"{field} of {name:.60} are {words!r:.60}, expected words")
+        raise TypeError(f"{field} of {name:.60} are {words!r:.60}, expected text")
     return words
 
 

@@ -171,7 +171,7 @@ def broken_table(cards: Cards) -> Table | None:
             for why, span in groupby(said, key=lambda one: one.broken.get(name, "")):
                 if why:
                     rows.append([_named(*name), f"broken, {key.machine}, {key.title}", _range([*span]), why])
-    return Table("What is broken on a card", ["call", "state", "releases", "words"], rows) if rows else None
+    return Table("What is broken on a card", ["call", "state", "releases", "message"], rows) if rows else None
 
 
 def _range(said: Sequence[Said]) -> str:

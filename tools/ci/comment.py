@@ -76,7 +76,7 @@ def pull_request(archive: zipfile.ZipFile, repository: str, head: str) -> str:
     """
     number = member(archive, "number", 32).decode("ascii", "replace").strip()
     if not re.fullmatch(NUMBER, number, re.ASCII):
-        raise Refused("the artifact names no pull request: its number is no number")
+        raise Refused("the artifact names no pull request: its number is not a number")
     pull: dict[str, Any] = answer(f"repos/{repository}/pulls/{number}")
     origin = (pull["head"].get("repo") or {}).get("full_name")
     said = os.environ.get("HEAD_REPOSITORY"), os.environ.get("HEAD_BRANCH")

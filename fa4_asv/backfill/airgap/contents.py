@@ -98,7 +98,7 @@ def write_project(project: Project, folder: Path) -> None:
     command = ["git", "archive", "--format", "tar.gz", "--output", str(aside.resolve()), "HEAD"]
     done = subprocess.run(command, cwd=project.root, capture_output=True, text=True)
     if done.returncode:
-        raise Fa4AsvError(f"git archive failed: {' '.join(done.stderr.split()) or 'no words'}")
+        raise Fa4AsvError(f"git archive failed: {' '.join(done.stderr.split()) or 'no message'}")
     aside.replace(folder / PROJECT)
     shutil.copy(Path(__file__).with_name("unpack.py"), folder / "airgap.py")
 

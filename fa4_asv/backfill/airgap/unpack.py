@@ -108,7 +108,7 @@ def text_of(path: Path) -> str:
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
             if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                raise Failure(f"{path} is no file; remove it and carry it again")
+                raise Failure(f"{path} is not a file; remove it and carry it again")
             content = stream.read(_LARGEST_TEXT + 1)
         if len(content) > _LARGEST_TEXT:
             raise Failure(f"{path} has more than {_LARGEST_TEXT:,} bytes; carry it again")
@@ -139,7 +139,7 @@ def wanted_of(index: dict[str, Any]) -> dict[str, str]:
     """Name -> sha256 of each file that the pack needs."""
     wanted = {part["name"]: part["sha256"] for part in index["parts"]} | dict(index["beside"])
     if odd := [name for name in wanted if Path(name).name != name or name.startswith(".")]:
-        raise Failure(f"pack.json names {odd[0]!r}, which is no plain name; carry it again")
+        raise Failure(f"pack.json names {odd[0]!r}, which is not a plain name; carry it again")
     return wanted
 
 
@@ -385,7 +385,7 @@ class Place:
         archive, mark = self.folder / PROJECT, self.work / "project.sha256"
         if self.given:
             if not (self.given / "asv.conf.json").is_file():
-                raise Failure(f"{self.given} is no checkout of the suite: it has no asv.conf.json")
+                raise Failure(f"{self.given} is not a checkout of the suite: it has no asv.conf.json")
             if not self.baseline.exists():
                 self._set_baseline({name: digest_of(path) for name, path in measured(self.given, KEPT)})
             return

@@ -102,7 +102,7 @@ def _reasons(staged: Project, machine: str) -> set[str]:
 
 
 def _blame_the_disk(words: list[str]) -> None:
-    """A disk that ran full while asv worked is no property of FA4: raises NodeFault, nothing is recorded."""
+    """A disk that ran full while asv worked is not a property of FA4: raises NodeFault, nothing is recorded."""
     for reason in _NO_SPACE:
         if any(reason in text for text in words):
             raise NodeFault(f"full disk: {reason.lower()}")

@@ -122,7 +122,7 @@ class Desk:
             asked = (self._wish.machine, task.commit, task.flavour, self._wish.policy, self._digests[task])
             if said != asked:
                 raise Fa4AsvError(
-                    f"{pair.path.name} is of {' '.join(said)}, asked for was {' '.join(asked)}; refused"
+                    f"{pair.path.name} is of {' '.join(said)}, expected {' '.join(asked)}; refused"
                 )
 
     @contextmanager
