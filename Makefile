@@ -11,12 +11,13 @@ BIN = .venv/bin
 PROCESSES ?= 2
 PYTEST = $(BIN)/pytest -n $(PROCESSES)
 
-.PHONY: quickstart test fast publish clean help
+.PHONY: quickstart test fast faults publish clean help
 
 help:
 	@echo "make quickstart   sync FA4's releases, measure a small set on the last $(LAST), publish the site"
 	@echo "make test         install what tests need, lint, type-check, test"
 	@echo "make fast         the tests that neither compile FA4 nor run asv for long: about a minute"
+	@echo "make faults       the tests of hostile inputs and faults; writes their table into docs/testing.md"
 	@echo "make publish      make the site from results/"
 	@echo "make clean        remove everything that can be rebuilt"
 
@@ -40,6 +41,9 @@ test: .venv/.test
 
 fast: .venv/.test
 	$(PYTEST) -m "not slow"
+
+faults: .venv/.test
+	$(BIN)/python tools/fault_table.py -n $(PROCESSES)
 
 .venv/.suite: requirements/suite.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

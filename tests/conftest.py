@@ -27,6 +27,8 @@ pytest_plugins = [
         "backfills",
         "publishing",
         "sound_record",
+        "faults",
+        "foreign_words",
     )
 ]
 WORKER = "PYTEST_XDIST_WORKER"  # pytest-xdist's name for one of several processes

@@ -270,11 +270,21 @@ ADDITIONS = {
 }  # fmt: skip
 
 
+@pytest.mark.fault(
+    kind="the night's artifact changes what is recorded",
+    inputs="edits that are consistent in both files: another version of the benchmark, digest, opcodes, words, state, date, packages",
+    happens="one line that names the place and both values; every byte of the record stays",
+)
 @pytest.mark.parametrize(("change", "words"), CHANGES.values(), ids=CHANGES.keys())
 def test_what_is_recorded_never_changes(known, staged, change, words):
     refused(known, staged, 0, change, words)
 
 
+@pytest.mark.fault(
+    kind="the night's artifact adds what is not ours",
+    inputs="unknown benchmarks, cases, groups, policies and flavours, other packages than the lock's, a commit or a date that is not of the history, the series under another name, a profile",
+    happens="one line; every byte of the record stays",
+)
 @pytest.mark.parametrize(("change", "words"), ADDITIONS.values(), ids=ADDITIONS.keys())
 def test_what_is_new_is_held_against_our_own_tables(known, staged, change, words):
     refused(known, staged, 1, change, words)
@@ -469,6 +479,11 @@ def test_each_half_of_a_pair_is_compared_by_itself(known, staged, change, line):
 # A staged checkout of our own.
 
 
+@pytest.mark.fault(
+    kind="a backfill brings another exact figure than is recorded",
+    inputs="one figure",
+    happens="one line; a version raised in our own table, and broken cases, are taken",
+)
 def test_a_backfill_changes_no_exact_figure_either(known, staged):
     edit(staged, 0, registers(200))
     before = bytes_of(known)

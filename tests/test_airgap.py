@@ -13,6 +13,7 @@ import sys
 import tarfile
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,11 @@ def test_parts_come_in_any_order_and_more_than_once(packed: Path, tmp_path: Path
     assert capsys.readouterr().out == "unpacked already\n"
 
 
+@pytest.mark.fault(
+    kind="a damaged part of a pack",
+    inputs="one bit",
+    happens="named; the others are taken",
+)
 def test_a_damaged_part_is_named_and_the_whole_ones_are_taken(packed: Path, tmp_path: Path, capsys):
     part = packed / "pack.part-001"
     whole = part.read_bytes()
@@ -206,6 +212,11 @@ def test_a_missing_part_is_named(packed: Path, tmp_path: Path, capsys, name):
     assert not (tmp_path / "work" / "pack").exists()
 
 
+@pytest.mark.fault(
+    kind="a pack's index that is damaged",
+    inputs="half, absent, another digest, another format, `..`",
+    happens="one line",
+)
 def test_an_index_that_is_damaged_or_of_another_pack_is_said(packed: Path, tmp_path: Path, capsys):
     assert join(packed, tmp_path / "work") == 0
     text = (packed / "pack.json").read_text()
@@ -215,7 +226,7 @@ def test_an_index_that_is_damaged_or_of_another_pack_is_said(packed: Path, tmp_p
     (packed / "pack.json").write_text(text[:-20])
     assert "pack.json is damaged" in said(capsys, join(packed, tmp_path / "other"))
     (packed / "pack.json").write_text(text.replace("pack.part-000", "../part-000"))
-    assert "which is no plain name" in said(capsys, join(packed, tmp_path / "other"))
+    assert "which is not a plain name" in said(capsys, join(packed, tmp_path / "other"))
     (packed / "pack.json").write_text(text.replace('"format": 1', '"format": 2'))
     assert "the pack has format 2" in said(capsys, join(packed, tmp_path / "other"))
     (packed / "pack.json").unlink()
@@ -250,12 +261,22 @@ def pack_of(folder: Path, wanted: list[tarfile.TarInfo]) -> dict[str, object]:
     }
 
 
+@pytest.mark.fault(
+    kind="a pack's archive that leads out of its folder",
+    inputs="`..`, absolute names, backslashes, nothing",
+    happens="one line; nothing is laid",
+)
 @pytest.mark.parametrize("name", ["../a", "/a", "a/../../b", "./a", "a//b", "a\\b", ""])
 def test_a_member_outside_the_folder_is_refused(tmp_path: Path, name):
     with pytest.raises(unpack.Failure, match="would be laid outside"):
         unpack.inside_of(tmp_path, name)
 
 
+@pytest.mark.fault(
+    kind="a pack's archive with other members",
+    inputs="a symbolic link, a pipe, hard links that lead out or nowhere",
+    happens="one line; nothing is laid",
+)
 @pytest.mark.parametrize(
     ("kind", "link", "words"),
     [
@@ -274,6 +295,76 @@ def test_nothing_but_files_folders_and_links_within_is_laid(tmp_path: Path, kind
     with pytest.raises(unpack.Failure, match=words):
         unpack.unpack(tmp_path, tmp_path / "work")
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["secret"]
+
+
+def index_of(change: Callable[[dict], object]) -> bytes:
+    digest = "0" * 64
+    part = {"name": "part", "bytes": 1, "sha256": digest}
+    index = {
+        "format": 1,
+        "python": python_tag(),
+        "sha256": digest,
+        "parts": [part],
+        "beside": {},
+        "unpacked": 1,
+    }
+    change(index)
+    return json.dumps(index).encode()
+
+
+ODD_INDEXES = {
+    "parts is a number": index_of(lambda index: index.update(parts=5)),
+    "a part without a digest": index_of(lambda index: index["parts"][0].pop("sha256")),
+    "a part's name is a list": index_of(lambda index: index["parts"][0].update(name=["x"])),
+    "beside is a list": index_of(lambda index: index.update(beside=["x"])),
+    "the size is text": index_of(lambda index: index.update(unpacked="1")),
+    "the digest is a table": index_of(lambda index: index.update(sha256={})),
+    "a list": b"[]",
+    "nested": b"[" * 200_000,
+    "no UTF-8": b"\xff",
+    "17 MB": b" " * (17 << 20),
+    "a digest with an escape sequence": index_of(lambda index: index.update(format="\x1b[2J")),
+}
+
+
+@pytest.mark.fault(
+    kind="a pack's index of another shape",
+    inputs="other types, missing fields, nested 200,000 deep, 17 MB, no UTF-8, a pipe",
+    happens="one line, at once",
+)
+@pytest.mark.parametrize("kind", [*ODD_INDEXES, "a pipe"])
+def test_an_index_of_another_shape_is_one_line(tmp_path: Path, capsys, kind):
+    path = tmp_path / "pack.json"
+    if kind == "a pipe":
+        os.mkfifo(path)
+    else:
+        path.write_bytes(ODD_INDEXES[kind])
+    line = said(capsys, join(tmp_path, tmp_path / "work"))
+    assert line[:-1].isprintable() and "pack" in line
+
+
+@pytest.mark.fault(
+    kind="a pack that unpacks to more than it says",
+    inputs="a member of 3 GB behind `unpacked: 0`, a package of 65 MiB beside it",
+    happens="one line; what was laid is removed",
+)
+@pytest.mark.parametrize("where", ["pack", "beside"])
+def test_a_pack_that_unpacks_to_more_than_it_says_is_refused(tmp_path: Path, where):
+    member = tarfile.TarInfo("a")
+    index = pack_of(tmp_path, [])
+    if where == "pack":
+        member.size = 3 << 30  # its content need not be there: the header is enough
+        (tmp_path / "part").write_bytes(zstandard.ZstdCompressor().compress(member.tobuf()))
+        index["sha256"] = index["parts"][0]["sha256"] = unpack.digest_of(tmp_path / "part")
+    else:
+        (name,) = index["beside"]
+        with zipfile.ZipFile(tmp_path / name, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("x", bytes(65 << 20))
+        index["beside"][name] = unpack.digest_of(tmp_path / name)
+    write_index(tmp_path, index)
+    with pytest.raises(unpack.Failure, match="more than"):
+        unpack.unpack(tmp_path, tmp_path / "work")
+    assert not (tmp_path / "work" / "pack").exists()
 
 
 def test_a_file_laid_before_is_not_written_through(tmp_path: Path):
@@ -385,7 +476,7 @@ def test_a_checkout_that_is_there_is_used(packed: Path, tmp_path: Path):
     other.mkdir()
     done = there(packed, tmp_path / "work", "lay", "--checkout", str(other))
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "is no checkout of the suite: it has no asv.conf.json" in done.stderr
+    assert "is not a checkout of the suite: it has no asv.conf.json" in done.stderr
     (other / "asv.conf.json").write_text("{}")
     for _ in range(2):
         assert there(packed, tmp_path / "work", "lay", "--checkout", str(other)).returncode == 0

@@ -176,7 +176,7 @@ def new(place: Place) -> None:
 @row("asv run TAGS")
 def tags(place: Place) -> None:
     said = place.run("TAGS", code=1)
-    assert f"{TAGS[3]} is no hash of a commit; write `asv run ALL`" in said
+    assert f"{TAGS[3]} is not a hash of a commit; write `asv run ALL`" in said
     assert place.changed() == []
 
 

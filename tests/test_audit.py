@@ -235,6 +235,11 @@ MUTANTS: dict[str, tuple[Edit, bool, list[str]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.fault(
+    kind="a figure edited in all places at once",
+    inputs="edits of result file, sidecar and cause (with real compilers: `test_real_audit.py`)",
+    happens="`audit` names each file that differs; exit code 1",
+)
 @pytest.mark.parametrize(("change", "seen", "lines"), MUTANTS.values(), ids=MUTANTS.keys())
 def test_an_edit_is_found_and_the_wrong_files_are_named(checkout, audit, change, seen, lines):
     edit(checkout, change)

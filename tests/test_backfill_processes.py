@@ -30,6 +30,11 @@ def test_a_killed_backfills_asv_is_ended_and_its_folder_removed(history):
     assert not folder.exists()
 
 
+@pytest.mark.fault(
+    kind="SIGTERM",
+    inputs="of a command that started others",
+    happens="all of them end",
+)
 def test_sigterm_ends_a_command_and_what_it_started(tmp_path):
     """As Slurm, systemd and `timeout` do."""
     code = """

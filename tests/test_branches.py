@@ -102,7 +102,7 @@ def test_names_that_would_mislead_are_refused_and_odd_ones_are_inert(synced, ups
         ("releases/2", "branch 'releases/2' would hide FA4's releases; give it another name"),
         ("main:-x", "branch '-x' means something else to git or asv"),
         ("main:ALL", "branch 'ALL' means something else to git or asv"),
-        ("main:a..b", "branch 'a..b' is no name of a branch"),
+        ("main:a..b", "branch 'a..b' is not a name of a branch"),
         ("nosuch", "has no branch 'nosuch'"),
         ("--upload-pack=touch x:y", "has no branch '--upload-pack=touch x'"),
     ):
@@ -110,7 +110,7 @@ def test_names_that_would_mislead_are_refused_and_odd_ones_are_inert(synced, ups
             sync_branches(synced, str(upstream), [words])
     assert refs(synced) == before
     odd = "$(touch${IFS}owned);<b>'[red]"
-    assert refusal(odd) == "is no name of a branch"  # git has no '['
+    assert refusal(odd) == "is not a name of a branch"  # git has no '['
     odd = odd.replace("[red]", "`&")
     upstream_fake.git(upstream, "branch", odd)
     run_sync(synced, str(upstream), "--branch", odd, "--json", code=0)

@@ -124,6 +124,11 @@ def edited(path, change) -> None:
     path.write_text(json.dumps(data))
 
 
+@pytest.mark.fault(
+    kind="a damaged cause",
+    inputs="missing fields; other types, formats, metrics, verdicts, states",
+    happens="one line that names the file",
+)
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -133,13 +138,13 @@ def edited(path, change) -> None:
         (lambda d: d["cases"][CASE].update(speed={}), "no metric 'speed'"),
         (lambda d: d["cases"][CASE]["spill_bytes"].update(cause="source"), "corners say 'toolchain'"),
         (lambda d: d["cases"][CASE]["spill_bytes"].update(cause="aliens"), "cause is 'aliens'"),
-        (lambda d: d["cases"][CASE]["spill_bytes"].update(head=-1), "-1 is no count"),
-        (lambda d: d["cases"][CASE]["spill_bytes"].update(head=True), "True is no count"),
+        (lambda d: d["cases"][CASE]["spill_bytes"].update(head=-1), "-1 is not a count"),
+        (lambda d: d["cases"][CASE]["spill_bytes"].update(head=True), "True is not a count"),
         (lambda d: d["states"]["sm_100/bwd_d256_full"].update(head="fine"), "state is 'fine'"),
         (lambda d: d["opcodes"][CASE].update(matrix=[1]), "ValueError"),
         (lambda d: d["culprits"][0].update(kind="ghost"), "kind of culprit is 'ghost'"),
         (lambda d: d.update(packages={}), "packages are not those in which base and head differ"),
-        (lambda d: d.update(files=[1]), "1 is no text"),
+        (lambda d: d.update(files=[1]), "1 is not text"),
         (lambda d: d.pop("threads"), "KeyError: 'threads'"),
     ],
 )
@@ -161,7 +166,7 @@ def test_what_is_no_cause_is_refused(tmp_path, text):
     path = tmp_path / FOUND.file_name
     path.write_text(text)
     with pytest.raises(
-        Fa4AsvError, match=r"is (no \.cause file|not JSON) .*; restore it from git or explain again"
+        Fa4AsvError, match=r"is (not a \.cause file|not JSON) .*; restore it from git or explain again"
     ):
         read_explanation(path)
 

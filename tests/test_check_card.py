@@ -116,7 +116,7 @@ def test_kernels_are_recognised_by_their_bytes(tmp_path):
 def test_shapes_are_selected_by_name():
     assert len(calls_of(["fa4"], "")) == 60
     assert calls_of(["fa4", "cudnn"], f"^{SHAPE}$")[2] == Call("cudnn", SHAPE, False)
-    for pattern, message in (("(", "is no regular expression"), ("nothing", "no core shape matches")):
+    for pattern, message in (("(", "is not a regular expression"), ("nothing", "no core shape matches")):
         with pytest.raises(Fa4AsvError, match=message):
             calls_of(["fa4"], pattern)
 

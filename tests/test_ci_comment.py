@@ -105,13 +105,18 @@ def test_without_a_report_or_behind_a_newer_commit_nothing_happens(github, comme
     assert not github.written
 
 
+@pytest.mark.fault(
+    kind="an artifact with another report or pull request",
+    inputs="another number, no number, 1000 digits, a large report, no UTF-8",
+    happens="refused; its words are not repeated",
+)
 @pytest.mark.parametrize(
     ("files", "words"),
     [
         ({"number": b"6\n"}, "GitHub refused"),  # a pull request that does not exist
-        ({"number": b"5/../6"}, "its number is no number"),
-        ({"number": b"5\n6"}, "its number is no number"),
-        ({"number": "٥".encode()}, "its number is no number"),
+        ({"number": b"5/../6"}, "its number is not a number"),
+        ({"number": b"5\n6"}, "its number is not a number"),
+        ({"number": "٥".encode()}, "its number is not a number"),
         ({"number": b"5" * 1000}, "number in the artifact has more than 32 bytes"),
         ({"report": b"x" * (LARGEST_REPORT + 1)}, "report.md in the artifact has more than 61440 bytes"),
         ({"report": b"\xff\xfe"}, "report.md in the artifact is not UTF-8"),
@@ -138,13 +143,18 @@ def test_another_persons_pull_request_gets_no_comment(github, comment):
     assert not github.written
 
 
+@pytest.mark.fault(
+    kind="a hostile artifact of a compared pull request",
+    inputs="no archive, names that lead out, 40 MB behind 40 KB, half, damaged",
+    happens="refused without being unpacked",
+)
 @pytest.mark.parametrize(
     ("archive", "words"),
     [
-        (b"no archive", "is no zip archive"),
+        (b"no archive", "is not a zip archive"),
         (archive_of({"../report.md": b"x", "/number": b"5"}), "holds no report.md"),
         (archive_of({"report.md": b"x" * 40_000_000, "number": b"5"}), "more than 61440 bytes"),
-        (archive_of({"report.md": b"x" * 99})[:-90], "is no zip archive"),
+        (archive_of({"report.md": b"x" * 99})[:-90], "is not a zip archive"),
         (archive_of({"report.md": b"xyz"}).replace(b"PK\x03\x04", b"PK\x03\x05"), "cannot be read"),
     ],
     # An archive holds the time at which it was made: as a name it would differ between the processes of one run.
@@ -178,6 +188,11 @@ def test_settings_are_checked(github, monkeypatch, name, value, comment):
     assert not (github.folder / "calls").exists()
 
 
+@pytest.mark.fault(
+    kind="a report with Markdown and HTML that acts",
+    inputs="tags, comments, mentions, entities, links, images, references, code blocks, commands",
+    happens="shown as text in the comment",
+)
 @pytest.mark.parametrize(
     "text",
     [
@@ -213,7 +228,7 @@ def test_a_report_keeps_its_form():
     assert disarm(report) == report
     for page in (ROOT / "docs" / "examples").glob("*.md"):  # what `compare` really writes
         assert disarm(page.read_text(encoding="utf-8")) == page.read_text(encoding="utf-8")
-    assert disarm("a\u202eb\x00c\x1b[31m\r\nd") == "abc[31m\nd"
+    assert disarm("a\u202eb\x00c\x1b[31m\r\nd") == r"a\u202eb\x00c\x1b[31m" + "\nd"
 
 
 def test_a_report_that_grew_too_long_is_left_in_the_artifact(github, comment):

@@ -199,6 +199,11 @@ OUTSIDE = (
 )
 
 
+@pytest.mark.fault(
+    kind="a hostile artifact of the night",
+    inputs="`..`, absolute names, code, workflows, the history, another machine",
+    happens="refused whole; nothing is committed",
+)
 def test_a_file_that_is_no_pair_refuses_the_whole_artifact(checkout, github, tmp_path, capsys):
     def files() -> dict[Path, int]:
         found = (path for path in checkout.root.rglob("*") if ".git" not in path.parts)
@@ -217,6 +222,11 @@ def spoil(files: dict[str, bytes], old: bytes, new: bytes) -> dict[str, bytes]:
     return {name: data.replace(old, new) for name, data in files.items()}
 
 
+@pytest.mark.fault(
+    kind="an unsound artifact of the night",
+    inputs="half a pair, no JSON, another commit, 2001 files, a large file",
+    happens="refused whole; nothing is committed",
+)
 def test_an_unsound_or_oversized_pair_is_refused(checkout, github, tmp_path, capsys, monkeypatch):
     good = pair_of(checkout, 1, tmp_path)
     (stem,) = {name.rpartition(".")[0] for name in good}

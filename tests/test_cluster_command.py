@@ -111,7 +111,7 @@ def test_what_fails_everywhere_is_the_exit_code(played, capsys, monkeypatch):
 
 def test_a_clock_needs_a_card_and_a_card_a_name(played, capsys):
     assert ended("--ray", "local", "--machine", "my-box", "-b", "^compile") == 2
-    assert "machine 'my-box' measures by a clock" in capsys.readouterr().err
+    assert "machine 'my-box' is for times" in capsys.readouterr().err
     assert ended("--ray", "local", "--gpu", "H100") == 2
     assert "--gpu without --machine" in capsys.readouterr().err
     assert PlayedRay.made == []

@@ -23,6 +23,11 @@ from tests.support.cluster_site import answer, zipped
 pytest_plugins = ["tests.support.cluster_site"]
 
 
+@pytest.mark.fault(
+    kind="a node's archive that leads out of its folder",
+    inputs="`..`, absolute names, other ends, line ends, backslashes",
+    happens="the node's answer is refused",
+)
 @pytest.mark.parametrize(
     "name",
     [
@@ -46,7 +51,7 @@ pytest_plugins = ["tests.support.cluster_site"]
 def test_a_parcel_leads_nowhere_else(tmp_path, name):
     inside = tmp_path / "a" / "results"
     inside.mkdir(parents=True)
-    with pytest.raises(Fa4AsvError, match="which is no file of a record; refused"):
+    with pytest.raises(Fa4AsvError, match="which is not a file of a record; refused"):
         unpack(zipped({"nogpu/good.json": b"{}", name: b"{}"}), inside)
     assert [path.name for path in tmp_path.rglob("*")] == ["a", "results"]
 
@@ -58,6 +63,11 @@ def test_a_link_in_a_parcel_is_a_plain_file(tmp_path):
     assert (tmp_path / "nogpu" / "x.json").read_bytes() == b"/etc/passwd"
 
 
+@pytest.mark.fault(
+    kind="a node's archive that is none",
+    inputs="65 MB behind 65 KB, 1001 files, empty, half, a wrong checksum",
+    happens="the node's answer is refused",
+)
 def test_a_bomb_and_what_is_no_archive_are_refused(tmp_path):
     bomb = io.BytesIO()
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -151,6 +161,11 @@ def test_a_sound_answer_is_moved_and_its_log_kept(site):
     assert len(site.recorded()) == 1
 
 
+@pytest.mark.fault(
+    kind="a node's answer that is not what was asked for",
+    inputs="nothing, another commit, an empty archive, `..`",
+    happens="nothing of it reaches the record",
+)
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [

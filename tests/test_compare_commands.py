@@ -171,7 +171,7 @@ def test_nothing_selected_and_no_pattern(checkout, capsys):
     words = refused(capsys, "4.0.0b15", "4.0.0b20", "--bench", "^forward")
     assert words == "no figure of '4.0.0b15' or '4.0.0b20' is selected; try another --bench"
     code, _, err = asked(capsys, "4.0.0b15", "4.0.0b20", "--bench", "(")
-    assert code == 2 and "'(' is no regular expression: missing )" in err
+    assert code == 2 and "'(' is not a regular expression: missing )" in err
 
 
 def test_a_file_that_cannot_be_written(checkout, capsys, tmp_path):

@@ -68,6 +68,11 @@ def test_every_job_ends_whatever_its_neighbours_do():
     assert "answered no JSON: b'no json here'" in outcomes["nonsense"].lost
 
 
+@pytest.mark.fault(
+    kind="a worker hangs",
+    inputs="with children of its own",
+    happens="killed with its children; one case is lost",
+)
 def test_a_hang_takes_its_children_along():
     begin = time.monotonic()
     (outcome,) = run_jobs([job("child", timeout=1)], 1)
@@ -85,6 +90,11 @@ def test_a_worker_that_cannot_start_says_why():
     assert "could not start a compile process" in outcome.lost
 
 
+@pytest.mark.fault(
+    kind="a run is killed",
+    inputs="SIGKILL while workers compile",
+    happens="the workers end",
+)
 def test_a_killed_run_leaves_no_worker_behind(tmp_path):
     pidfile = tmp_path / "pid"
     code = "from tests.test_compile_pool import job; from fa4_asv.measure.pool import run_jobs; run_jobs([job('mortal')], 1)"

@@ -83,6 +83,11 @@ def record_of(group: str, case: str, change: Callable[[dict], object]) -> Callab
 KERNEL, TRACED = "codegen.Kernels.track_", "memory.Traced.track_"
 
 
+@pytest.mark.fault(
+    kind="figures that were edited in every place",
+    inputs="instructions, local loads and stores, peaks, growth, broken checks, dates",
+    happens="`verify` names it, exit code 1",
+)
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -170,6 +175,11 @@ def test_broken_checks_of_a_card_have_their_reasons():
 CAUSE = "191486fa-3e361050-cu12.cause"
 
 
+@pytest.mark.fault(
+    kind="a cause that contradicts itself or the record",
+    inputs="opcodes that do not add up, another base, a package or commit that moved nothing",
+    happens="`verify` names it, exit code 1",
+)
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -233,6 +243,11 @@ def fault(name: str, text: str | None) -> Callable[[Project], None]:
     return plant
 
 
+@pytest.mark.fault(
+    kind="a file beside the results that is damaged or missing",
+    inputs="`benchmarks.json`, a machine's file, a lock",
+    happens="`verify` names it, exit code 1",
+)
 @pytest.mark.parametrize(
     ("plant", "line"),
     [
@@ -270,6 +285,11 @@ def test_every_committed_file_that_is_read_is_covered(sound, plant, line):
     assert [each for each in told(sound) if line in each], told(sound)
 
 
+@pytest.mark.fault(
+    kind="damaged `releases.json` and `upstream.json`",
+    inputs="no JSON, other types, nested 100,000 deep; under `verify` and `report`",
+    happens="one line; no page is replaced",
+)
 @pytest.mark.parametrize("name", ["releases", "upstream"])
 @pytest.mark.parametrize("text", ["[]", "{", '{"format": 1}', "[" * 100_000, '{"format": 2}'])
 def test_damaged_lists_end_every_reader_in_one_line(sound, capsys, name, text):
@@ -282,6 +302,11 @@ def test_damaged_lists_end_every_reader_in_one_line(sound, capsys, name, text):
         assert f"{name}.json is " in line and "restore it from git" in line
 
 
+@pytest.mark.fault(
+    kind="the list of releases is missing while the report is made",
+    inputs="a record without `releases.json`",
+    happens="one line; the old report stays",
+)
 def test_a_report_without_the_list_of_releases_replaces_nothing(sound, capsys):
     sound.manifest.unlink()
     old = sound.html / "report" / "index.html"
@@ -293,6 +318,11 @@ def test_a_report_without_the_list_of_releases_replaces_nothing(sound, capsys):
     assert old.read_text().startswith("old")
 
 
+@pytest.mark.fault(
+    kind="a machine's folder that cannot be listed",
+    inputs="mode 000",
+    happens="named by `verify` and `report`; exit code 1",
+)
 def test_a_machine_whose_folder_cannot_be_listed_is_named(sound, capsys, monkeypatch):
     """Root may list every folder, so the refusal is planted."""
     (sound.results / "h100").mkdir()
@@ -312,6 +342,11 @@ def test_a_machine_whose_folder_cannot_be_listed_is_named(sound, capsys, monkeyp
     assert "refused: results/h100: cannot be read: Permission denied" in capsys.readouterr().err
 
 
+@pytest.mark.fault(
+    kind="a pipe in the record",
+    inputs="a FIFO in place of a result file",
+    happens="`verify` names it at once",
+)
 def test_pipes_and_devices_in_the_record_are_named_at_once(sound):
     import os
 

@@ -69,13 +69,13 @@ REFUSED = {
     "an address": (HEAD + 'dependencies = ["x @ https://127.0.0.1/x.whl"]', "names an address"),
     "a folder": (HEAD + 'dependencies = ["x @ file:///etc"]', "names an address"),
     "a repository": (HEAD + 'dependencies = ["x @ git+ssh://h/x"]', "names an address"),
-    "a relative path": (HEAD + 'dependencies = ["./x"]', "is no requirement"),
-    "an option": (HEAD + 'dependencies = ["--index-url=http://127.0.0.1"]', "is no requirement"),
-    "another file": (HEAD + 'dependencies = ["-r /etc/passwd"]', "is no requirement"),
-    "a line end": (HEAD + 'dependencies = ["x\\n--index-url http://127.0.0.1"]', "is no requirement"),
+    "a relative path": (HEAD + 'dependencies = ["./x"]', "is not a requirement"),
+    "an option": (HEAD + 'dependencies = ["--index-url=http://127.0.0.1"]', "is not a requirement"),
+    "another file": (HEAD + 'dependencies = ["-r /etc/passwd"]', "is not a requirement"),
+    "a line end": (HEAD + 'dependencies = ["x\\n--index-url http://127.0.0.1"]', "is not a requirement"),
     "a line end in a marker": (
         HEAD + "dependencies = [\"x; os_name == 'a\\n-r /etc/passwd\\n'\"]",
-        "of dependencies is no requirement",
+        "of dependencies is not a requirement",
     ),
     "a variable in a marker": (
         HEAD + "dependencies = [\"x; os_name == '${HOME}'\"]",
@@ -85,11 +85,16 @@ REFUSED = {
     "told by its build": ('[project]\ndynamic = ["dependencies"]', "its dependencies are dynamic"),
     "dynamic is text": ('[project]\ndynamic = "version"', "dynamic is 'version', expected a list"),
     "no Python of ours": (HEAD + 'requires-python = "<3.9"', "toolchains are made for 3.10 to 3.13"),
-    "no bound": (HEAD + 'requires-python = "new"', "is no bound of versions"),
+    "no bound": (HEAD + 'requires-python = "new"', "is not a bound of versions"),
     "the bound is a number": (HEAD + "requires-python = 3.10", "requires-python is a number, expected text"),
 }
 
 
+@pytest.mark.fault(
+    kind="a pyproject.toml that is none, or asks for more than packages",
+    inputs="no TOML, wrong types, 200,000 deep, a megabyte, addresses, paths, options, line ends",
+    happens="one line that names the commit; uv is not started",
+)
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_is_no_demand_of_fa4_is_one_line_that_names_it(project, monkeypatch, kind):
     text, words = REFUSED[kind]
@@ -157,6 +162,11 @@ OBEYED_BY_UV = {
 }
 
 
+@pytest.mark.fault(
+    kind="a commit's pyproject.toml configures uv",
+    inputs="forms of `[tool.uv]` and `[build-system]`: an output file, a cache, an index, sources, overrides",
+    happens="not read: the same lock, a stranger's index on loopback is never asked, no file or folder is made",
+)
 @pytest.mark.parametrize("kind", OBEYED_BY_UV)
 def test_nothing_beside_the_requirements_is_obeyed(project, indexes, kind):
     good, evil, victim = indexes
@@ -192,6 +202,11 @@ def test_the_hostile_set_is_obeyed_where_uv_reads_it(indexes, tmp_path):
     assert OBEYED_BY_UV.keys() - followed <= {"a build", "a workspace", "exclude-newer"}
 
 
+@pytest.mark.fault(
+    kind="a folder's, the person's or an environment's configuration of uv",
+    inputs="`uv.toml` in the home, above and beside the checkout, `UV_CONFIG_FILE`, `UV_OVERRIDE` and others",
+    happens="not read; the index, cache and network that `UV_*` variables name still count",
+)
 @pytest.mark.parametrize("place", ["home", "above", "here", "variables"])
 def test_neither_the_persons_nor_a_folders_configuration_counts(
     project, indexes, tmp_path, monkeypatch, place
@@ -231,6 +246,11 @@ def test_of_uvs_variables_those_pass_that_say_where_packages_come_from(monkeypat
     assert not set(dropped) & uv_environment().keys()
 
 
+@pytest.mark.fault(
+    kind="a resolved set without the compiler",
+    inputs="a project that does not ask for it",
+    happens="one line; no lock is kept",
+)
 def test_what_resolves_to_no_compiler_is_told_and_not_kept(project, indexes):
     text = HEAD + 'dependencies = ["quack-kernels"]\n'
     with pytest.raises(Fa4AsvError, match="what was resolved names no nvidia-cutlass-dsl; nothing was kept"):

@@ -101,3 +101,16 @@ def test_an_unknown_option_is_seen() -> None:
     assert unknown("fa4-asv verify --jason") == ["--jason"]
     assert unknown("fa4-asv history lst") == ["lst"]
     assert unknown("fa4-asv compare a b -m x --no-run") == []
+
+
+def test_where_to_find_it_names_what_is_there() -> None:
+    """Each file of the table in architecture.md exists and defines the names beside it."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = text.partition("## Where to find it")[2].partition("\n## ")[0]
+    rows = [row.split("|")[2:4] for row in table.splitlines() if row.startswith("| ") and "`" in row]
+    assert len(rows) >= 10
+    for files, names in rows:
+        paths = [ROOT / "fa4_asv" / name for name in re.findall(r"`([^`]+)`", files)]
+        code = "\n".join(path.read_text(encoding="utf-8") for path in paths)
+        for name in re.findall(r"`([^`]+)`", names):
+            assert re.search(rf"^(def {name}\b|{name} = )", code, re.MULTILINE), name

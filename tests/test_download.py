@@ -50,6 +50,11 @@ KINDS = {
 }
 
 
+@pytest.mark.fault(
+    kind="an answer without end",
+    inputs="bytes for ever, a byte a second, silence, of listing and download",
+    happens="given up: 64 MiB, 10 minutes, or less than 2 KiB per second after 30 s",
+)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("what", ["listing", "downloading"])
 def test_an_answer_without_end_is_given_up(registry, monkeypatch, tmp_path, kind, what):
@@ -78,6 +83,11 @@ def test_what_is_within_the_limits_is_read_whole(registry, tmp_path):
     assert client.download(release, tmp_path).read_bytes() == registry.files[release.version]
 
 
+@pytest.mark.fault(
+    kind="a redirect that leads astray",
+    inputs="`file:`, `ftp:`, `gopher:`, a closed port, a circle",
+    happens="one line",
+)
 @pytest.mark.parametrize(
     "place", ["file:///etc/passwd", "ftp://127.0.0.1/x", "http://127.0.0.1:9/x", "{own}/round", "gopher:x"]
 )
@@ -129,6 +139,11 @@ HOSTILE = {
 }
 
 
+@pytest.mark.fault(
+    kind="an index that lies",
+    inputs="the year 9999, the year 1, odd names and digests",
+    happens="one line; the manifest as it was",
+)
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_hostile_index_never_reaches_the_manifest(project, registry, monkeypatch, kind):
     changes, words = HOSTILE[kind]
@@ -154,6 +169,11 @@ def test_words_of_a_yank_are_one_line(project, registry):
     assert len(words) == 300
 
 
+@pytest.mark.fault(
+    kind="an index's page that is nested",
+    inputs="200,000 deep",
+    happens="one line",
+)
 def test_a_page_200_000_deep_is_one_line(registry, monkeypatch):
     deep = b'{"meta":{"api-version":"1.1"},"name":"flash-attn-4","files":' + b"[" * 200_000
     monkeypatch.setattr(registry, "answer", lambda handler: registry.send(handler, 200, JSON, deep))

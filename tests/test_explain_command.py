@@ -113,7 +113,7 @@ def test_an_unknown_cause_is_exit_code_1(shop, monkeypatch, capsys):
         (["explain", "fa4-v4.0.0b3"], "Missing argument 'HEAD'"),
         (["explain", "fa4-v4.0.0b3", "fa4-v4.0.0b10", "--flavour", "cu13"], "has no cu13 extra"),
         ([*ENDS, "-b", "nothing"], "no kernel is selected by --bench 'nothing'"),
-        ([*ENDS, "-b", "(", "-b", "x"], "--bench '(' is no regular expression"),
+        ([*ENDS, "-b", "(", "-b", "x"], "--bench '(' is not a regular expression"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(shop, capsys, words, said):
@@ -163,16 +163,16 @@ def test_the_process_that_compiles_answers_records(tmp_path, context):
 def test_the_process_that_compiles_sees_no_secret(tmp_path, context, monkeypatch):
     monkeypatch.setenv("GH_TOKEN", "a secret")
     script = "import os, sys; sys.exit('seen' if 'GH_TOKEN' in os.environ else 'not seen')"
-    with pytest.raises(Fa4AsvError, match="answered nothing: not seen"):
+    with pytest.raises(Fa4AsvError, match="gave no answer: not seen"):
         _ask(process(tmp_path, script), context, [CASE])
 
 
 @pytest.mark.parametrize(
     ("script", "words"),
     [
-        ("import sys; sys.exit('no torch here')", "answered nothing: no torch here"),
-        ("import os; os.kill(os.getpid(), 9)", "answered nothing: exit code -9"),
-        ("print('{')", "answered nothing: exit code 0"),
+        ("import sys; sys.exit('no torch here')", "gave no answer: no torch here"),
+        ("import os; os.kill(os.getpid(), 9)", "gave no answer: exit code -9"),
+        ("print('{')", "gave no answer: exit code 0"),
     ],
 )
 def test_a_process_that_dies_is_one_line(tmp_path, context, script, words):

@@ -21,6 +21,11 @@ from tests.support.registry_fake import FakeRegistry, sdist
 from tests.support.upstream_fake import refs
 
 
+@pytest.mark.fault(
+    kind="an archive that leads out of its folder",
+    inputs="`../../x`, `/etc/x`, `..` inside, another folder",
+    happens="one line; manifest and history as they were",
+)
 @pytest.mark.parametrize(
     "name", ["../../evil.py", "/etc/evil.py", "flash_attn_4-4.0.0b9/../../evil.py", "other/x.py"]
 )
@@ -41,7 +46,7 @@ def test_a_link_in_an_archive_is_refused(project, registry):
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(link)
     registry.add("4.0.0b9", "2026-05-01T00:00:00Z", packed.getvalue())
-    with pytest.raises(Fa4AsvError, match="no plain file; refused"):
+    with pytest.raises(Fa4AsvError, match="not a plain file; refused"):
         sync(project, Registry())
 
 
@@ -74,17 +79,17 @@ def chained(count: int) -> bytes:
 
 
 ARCHIVES = {
-    "empty": (lambda: packed(), "holds no pyproject.toml with Python files: it is no FA4; refused"),
+    "empty": (lambda: packed(), "holds no pyproject.toml with Python files: it is not FA4; refused"),
     "a folder only": (lambda: packed((folder_of(TOP), b"")), "holds no pyproject.toml"),
     "no Python": (
         lambda: packed((f"{TOP}/pyproject.toml", b"x")),
         "holds no pyproject.toml with Python files",
     ),
     "no pyproject": (lambda: packed((f"{TOP}/x.py", b"x")), "holds no pyproject.toml with Python files"),
-    "no archive": (lambda: b"x" * 1000, "is no readable archive"),
-    "nothing at all": (lambda: b"", "is no readable archive|holds no pyproject.toml"),
-    "gzip of no archive": (lambda: gzip.compress(b"x" * 5000), "is no readable archive"),
-    "half of one": (lambda: sdist("4.0.0b9")[:-40], "is no readable archive"),
+    "no archive": (lambda: b"x" * 1000, "is not a readable archive"),
+    "nothing at all": (lambda: b"", "is not a readable archive|holds no pyproject.toml"),
+    "gzip of no archive": (lambda: gzip.compress(b"x" * 5000), "is not a readable archive"),
+    "half of one": (lambda: sdist("4.0.0b9")[:-40], "is not a readable archive"),
     "a file of 80 MB": (lambda: claiming(tarfile.REGTYPE, 80 << 20), "unpacks to more than 64 MiB; refused"),
     "a folder that has a size": (lambda: claiming(tarfile.DIRTYPE, 80 << 20), "holds no pyproject.toml"),
     "a long name of 3 GB": (
@@ -100,18 +105,21 @@ ARCHIVES = {
         lambda: packed(*((folder_of(f"{TOP}/{i}"), b"") for i in range(3000))),
         "more than 2000 files",
     ),
-    "5000 headers in a chain": (lambda: chained(5000), "is no readable archive|holds more than 2000 files"),
-    "a name that is no UTF-8": (
+    "5000 headers in a chain": (
+        lambda: chained(5000),
+        "is not a readable archive|holds more than 2000 files",
+    ),
+    "a name that is not UTF-8": (
         lambda: packed((f"{TOP}/\udcff.py", b"x")),
-        r"'\\udcff.py', which is no name|udcff",
+        r"'\\udcff.py', which is not a name|udcff",
     ),
     "a name with a line end": (
         lambda: packed((f"{TOP}/a\nb.py", b"x")),
-        r"a\\nb.py', which is no name of text",
+        r"a\\nb.py', which is not a name of text",
     ),
-    "a name that steers": (lambda: packed((f"{TOP}/\x1b[31m.py", b"x")), r"x1b.*which is no name of text"),
+    "a name that steers": (lambda: packed((f"{TOP}/\x1b[31m.py", b"x")), r"x1b.*which is not a name of text"),
     "git's own folder": (lambda: packed((f"{TOP}/.git/config", b"x")), "a folder of git's own"),
-    "a device": (lambda: packed((device(), b"")), "no plain file; refused"),
+    "a device": (lambda: packed((device(), b"")), "not a plain file; refused"),
 }
 
 
@@ -127,6 +135,11 @@ def device() -> tarfile.TarInfo:
     return info
 
 
+@pytest.mark.fault(
+    kind="an archive that is not a release",
+    inputs="empty, half, 3 GB behind a header, 3000 members, names that are no text, a device",
+    happens="one line; manifest and history as they were",
+)
 @pytest.mark.parametrize("kind", ARCHIVES)
 def test_an_archive_that_is_no_release_is_one_line_and_is_not_recorded(project, registry, kind):
     make, words = ARCHIVES[kind]
@@ -169,6 +182,11 @@ def fault_empty(fake: FakeRegistry) -> None:
     fake.files.clear()
 
 
+@pytest.mark.fault(
+    kind="a package index that fails",
+    inputs="a wrong digest, no upload times, no page of an index, another file for a release, no network, an empty list",
+    happens="one line; manifest and history as they were",
+)
 @pytest.mark.parametrize(
     ("fault", "words", "synced"),
     [
@@ -194,6 +212,11 @@ def test_a_bad_registry_is_one_line_and_loses_nothing(project, registry, capsys,
     assert (project.manifest.read_bytes() if synced else None) == before
 
 
+@pytest.mark.fault(
+    kind="a full disk",
+    inputs="while the history is synced",
+    happens="one line; manifest and history as they were",
+)
 def test_a_full_disk_changes_nothing(project, registry, monkeypatch):
     sync(project, Registry())
     before = project.manifest.read_bytes()
@@ -229,6 +252,11 @@ def test_a_hand_edited_manifest_is_noticed(project, registry):
         sync(project, Registry())
 
 
+@pytest.mark.fault(
+    kind="a folder or an unreadable file in place of `releases.json`, `upstream.json`",
+    inputs="a folder, mode 000",
+    happens="one line",
+)
 def test_a_folder_or_an_unreadable_file_in_place_of_the_lists_is_one_line(project, registry, monkeypatch):
     """Mode 000 stops everybody but root, who runs tests in containers: then open refuses."""
     sync(project, Registry())

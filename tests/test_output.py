@@ -20,6 +20,11 @@ def shell(command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.fault(
+    kind="output that cannot be written",
+    inputs="`/dev/full`",
+    happens="one line, exit code 2",
+)
 @pytest.mark.parametrize(
     "words", ["verify", "history list", "history list --json", "--help", "changes --last 2"]
 )
@@ -31,11 +36,21 @@ def test_a_full_disk_behind_the_output_is_one_line(words):
     assert "Exception ignored" not in done.stderr
 
 
+@pytest.mark.fault(
+    kind="a reader that has enough",
+    inputs="a closed pipe",
+    happens="no error",
+)
 def test_a_reader_that_has_enough_is_no_error():
     done = shell(f"{FA4_ASV} history list --json | head -1")
     assert (done.stdout, done.stderr) == ("[\n", "")
 
 
+@pytest.mark.fault(
+    kind="no standard output",
+    inputs="`>&-`",
+    happens="no error",
+)
 def test_a_closed_output_is_no_error():
     assert shell(f"{FA4_ASV} --version >&-").stderr == ""
 
@@ -55,7 +70,4 @@ def test_no_word_of_the_route_steers_the_terminal_or_breaks_it(capsys):
     words = "\ud800 \x1b[31m \u202eevil\nsecond"
     render(Grid("sm_90 cu12", ["2.13.0"], [], [(words, "torch 2.13.0: 4.0.0b36")]), Console(width=200))
     shown = capsys.readouterr().out
-    assert (
-        "\N{REPLACEMENT CHARACTER} \N{REPLACEMENT CHARACTER}[31m \N{REPLACEMENT CHARACTER}evil second"
-        in shown
-    )
+    assert r"\ud800 \x1b[31m \u202eevil second" in shown

@@ -41,6 +41,11 @@ def test_a_sound_record_is_published_whole(recorded, capsys):
     assert not [path for path in (recorded.work / "publish").iterdir() if path.is_dir()]
 
 
+@pytest.mark.fault(
+    kind="bad files in the record while the site is made",
+    inputs="half a file, a word for a figure, another figure in the sidecar, another suite",
+    happens="each named, the rest published, exit code 1",
+)
 def test_each_bad_file_is_refused_by_name_and_the_rest_published(recorded, capsys):
     """Truncated, hand-edited, wrongly typed, of another suite: one at a time, then together."""
     first, second, third = (path_of(recorded, number) for number in range(3))
@@ -62,7 +67,7 @@ def test_each_bad_file_is_refused_by_name_and_the_rest_published(recorded, capsy
     assert publish() == 1
     assert published(recorded) == 1
     err = capsys.readouterr().err
-    assert f"refused: results/nogpu/{first.name}: is no asv result file" in err
+    assert f"refused: results/nogpu/{first.name}: is not an asv result file" in err
     assert f"refused: results/nogpu/{sidecar_path(second).name}: " in err
     restore()
     sidecar_path(second).write_text(keep[sidecar_path(second)].replace('"suite": "1"', '"suite": "0"'))
@@ -158,10 +163,11 @@ def test_what_would_end_asv_or_be_dropped_is_refused(recorded, capsys):
     assert published(recorded) == 1
     told = capsys.readouterr()
     assert (
-        f"refused: results/nogpu/{first.name}: is no asv result file (ValueError: env_vars is []" in told.err
+        f"refused: results/nogpu/{first.name}: is not an asv result file (ValueError: env_vars is []"
+        in told.err
     )
     assert (
-        f"refused: results/nogpu/{second.name}: is no asv result file (ValueError: params['ram'] is ['1']"
+        f"refused: results/nogpu/{second.name}: is not an asv result file (ValueError: params['ram'] is ['1']"
         in told.err
     )
     assert "refused: results/stray.json: stands in no machine's folder" in told.err
@@ -190,6 +196,11 @@ def old_site(project) -> None:
     (project.html / "index.html").write_text("old")
 
 
+@pytest.mark.fault(
+    kind="a damaged `benchmarks.json` while the site is made",
+    inputs="other types, other versions",
+    happens="one line; the old site stays",
+)
 @pytest.mark.parametrize("text", ["[]", "null", '{"version": 2}', '{"version": 1}', '{"version": 2, "x": 3}'])
 def test_a_damaged_list_of_benchmarks_is_one_line(recorded, capsys, text):
     old_site(recorded)
@@ -209,7 +220,8 @@ def test_when_asv_fails_or_nothing_is_sound_the_old_site_stays(recorded, capsys)
     assert publish() == 2
     err = capsys.readouterr().err
     assert (
-        "refused: results/nogpu/machine.json: is no asv machine file (it has version None, asv reads" in err
+        "refused: results/nogpu/machine.json: is not an asv machine file (it has version None, asv reads"
+        in err
     )
     assert "there is no sound result file" in err
     assert [path.name for path in recorded.html.iterdir()] == ["index.html"]
@@ -223,7 +235,7 @@ def test_a_folder_that_is_no_site_is_never_replaced(recorded, tmp_path, capsys):
     assert publish("--html-dir", str(tmp_path)) == 2
     assert publish("--html-dir", str(home / "thesis.txt")) == 2
     err = capsys.readouterr().err.splitlines()
-    assert ["holds thesis.txt" in err[0], "holds this checkout" in err[1], "is no folder" in err[2]] == [
+    assert ["holds thesis.txt" in err[0], "holds this checkout" in err[1], "is not a folder" in err[2]] == [
         True
     ] * 3
     assert [path.name for path in home.iterdir()] == ["thesis.txt"]
@@ -232,6 +244,11 @@ def test_a_folder_that_is_no_site_is_never_replaced(recorded, tmp_path, capsys):
     assert not recorded.html.exists()
 
 
+@pytest.mark.fault(
+    kind="a kill while the site is made",
+    inputs="SIGKILL",
+    happens="the old site stays, the next command publishes",
+)
 def test_kill_9_in_the_middle_leaves_the_old_site_and_the_next_one_publishes(recorded):
     old_site(recorded)
     command = [sys.executable, "-m", "fa4_asv", "publish"]

@@ -12,36 +12,26 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.files import DEEPEST, parse_json, read_bytes, read_json, read_text
+from fa4_asv.base.files import DEEPEST, only_one, parse_json, read_bytes, read_json, read_text, tail
 from fa4_asv.history.commits import load_commits
 from fa4_asv.history.manifest import Manifest
-from fa4_asv.history.toolchain import read_lock
 from fa4_asv.record import store
 from fa4_asv.record.descriptions import read_benchmarks, read_machine
-from fa4_asv.record.explanation import read_explanation
 from fa4_asv.record.store import (
     all_pairs,
     entries,
     load_result,
-    read_sidecar,
     sidecar_path,
     sound_pairs,
     write_sidecar,
 )
 from tests.support import ROOT
+from tests.support.fuzzing import READERS as ALL
+from tests.support.fuzzing import TEXTS, example, examples, holds, machine, prepare, ways
 from tests.support.results import BENCHMARKS_TEXT, make, result
 
 Reader = Callable[[Path], object]
-READERS: dict[str, Reader] = {
-    "result": load_result,
-    "sidecar": read_sidecar,
-    "cause": read_explanation,
-    "benchmarks": read_benchmarks,
-    "machine": read_machine,
-    "releases": Manifest.load,
-    "upstream": load_commits,
-    "lock": lambda path: read_lock(path, "cu13", "day"),
-}
+READERS = {name: read for name, read in ALL.items() if name != "pyproject"}
 
 
 def refused(read: Reader, path: Path) -> str:
@@ -81,6 +71,11 @@ def no_text(path: Path) -> None:
     path.write_bytes(b'{"a": "\xff"}')
 
 
+@pytest.mark.fault(
+    kind="a file of the record or the history that is not a text file of usual size",
+    inputs="a pipe, `/dev/zero`, a folder, 16 MiB and a byte, no UTF-8; of every reader",
+    happens="one line that names the file, at once",
+)
 @pytest.mark.parametrize(
     ("make_it", "words"),
     [
@@ -95,11 +90,14 @@ def no_text(path: Path) -> None:
 def test_every_reader_refuses_what_is_no_text_file_of_a_usual_size(tmp_path, name, make_it, words):
     path = tmp_path / "x"
     make_it(path)
-    if name in ("releases", "upstream") and not path.is_file():
-        pytest.skip("read only where it is a file")
     assert words in refused(READERS[name], path)
 
 
+@pytest.mark.fault(
+    kind="JSON that is nested or none",
+    inputs="200,000 deep, half of a surrogate pair, empty, an open text; of every reader",
+    happens="one line that names the file",
+)
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -111,11 +109,44 @@ def test_every_reader_refuses_what_is_no_text_file_of_a_usual_size(tmp_path, nam
         (b'"' + b'\\"' * 1_000_000, "is not JSON"),
     ],
 )
-@pytest.mark.parametrize("name", [name for name in READERS if name != "lock"])
+@pytest.mark.parametrize("name", [name for name in READERS if name not in TEXTS])
 def test_every_reader_of_json_refuses_what_is_nested_or_no_json(tmp_path, name, content, words):
     path = tmp_path / "x"
     path.write_bytes(content)
     assert words in refused(READERS[name], path)
+
+
+def no_place(path: Path) -> None:
+    path.symlink_to(path.parent / "nowhere" / "x")
+
+
+@pytest.mark.fault(
+    kind="what stands in the place of a lock file",
+    inputs="a pipe, a folder, a link that leads nowhere",
+    happens="locked like a file, or one line; nothing is waited for",
+)
+@pytest.mark.parametrize(
+    ("make_it", "words"), [(a_pipe, ""), (a_folder, "Is a directory"), (no_place, "No such file")]
+)
+def test_what_stands_in_the_place_of_a_lock_is_not_waited_for(tmp_path, make_it, words):
+    path = tmp_path / "x.lock"
+    make_it(path)
+    if words:
+        with pytest.raises(Fa4AsvError, match=f"cannot lock .*: {words}"), only_one(path):
+            pass
+        return
+    with only_one(path), pytest.raises(Fa4AsvError, match="busy"), only_one(path, "busy"):
+        pass
+
+
+def test_a_log_is_read_from_its_end(tmp_path):
+    path = tmp_path / "x.log"
+    assert tail(path, 4) == tail(tmp_path, 4) == ""
+    path.write_bytes(b"\xff" + b"x" * 10 + b"abcd")
+    assert tail(path, 4) == "abcd" and tail(path, 100).endswith("xabcd")
+    path.unlink()
+    os.mkfifo(path)
+    assert tail(path, 4) == ""
 
 
 @pytest.mark.parametrize("read", [read_bytes, read_text, read_json])
@@ -156,13 +187,18 @@ def with_rows(rows: dict[str, object]) -> str:
     return json.dumps(result(results=rows))
 
 
+@pytest.mark.fault(
+    kind="a result file of another shape",
+    inputs="200^6 parameters, 100,001 figures, markup and control characters in a machine's fields",
+    happens="one line that names the file, at once",
+)
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         (with_rows({"x": [None, [["'a'"] * 200] * 6, "1"]}), "more than 100,000"),
         (with_rows({str(n): [None, [["'a'"] * 1000] * 1, "1"] for n in range(101)}), "more than 100,000"),
         (with_rows({"x": [[1], ["ab"], "1"]}), "expected lists of words"),
-        (with_rows({"x": [[1], [[["a"]]], "1"]}), "expected words"),
+        (with_rows({"x": [[1], [[["a"]]], "1"]}), "expected text"),
         (json.dumps(result(durations={"x": "long"})), "durations['x'] is 'long', expected seconds"),
         (json.dumps(result(params={"machine": "<img src=x>"})), "with markup or control characters"),
         (json.dumps(result(params={"machine": "x", "a\u202eb": "c"})), "with markup or control characters"),
@@ -175,10 +211,11 @@ def test_a_result_file_of_another_shape_is_refused(tmp_path, text, words):
     assert words in refused(load_result, path)
 
 
-def machine(**changes: object) -> str:
-    return json.dumps({"machine": "box", "version": 1, "cpu": "EPYC", "ram": "1"} | changes)
-
-
+@pytest.mark.fault(
+    kind="a machine's fields that asv would put into a page",
+    inputs="markup, escape sequences, right-to-left marks, another folder's name",
+    happens="one line that names the file",
+)
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -189,7 +226,7 @@ def machine(**changes: object) -> str:
         (machine(os="\x1b]0;x\x07"), "with markup or control characters"),
         (machine(os="a\u202eb"), "with markup or control characters"),
         (machine(ram=5), "ram is 5, expected a word"),
-        ("[]", "is no asv machine file"),
+        ("[]", "is not an asv machine file"),
     ],
 )
 def test_a_machine_s_file_that_asv_cannot_show_is_refused(tmp_path, text, words):
@@ -209,17 +246,25 @@ def benchmarks(**changes: object) -> str:
     return json.dumps(data | {NAME: data[NAME] | changes})
 
 
+@pytest.mark.fault(
+    kind="a `benchmarks.json` of another shape",
+    inputs="truncated, `params: 5`, markup in a unit, 1,000,000 parameters",
+    happens="one line that names the file",
+)
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         (BENCHMARKS_TEXT[:100], "is not JSON"),
         (benchmarks(params=5), "are 5, expected a list for each name"),
         (benchmarks(params=[["'a'"]]), "expected a list for each name"),
-        (benchmarks(params=[["'a'"], 7]), "are 7, expected words"),
-        (benchmarks(params=[["'a'"], [1]]), "are [1], expected words"),
+        (benchmarks(params=[["'a'"], 7]), "are 7, expected text"),
+        (benchmarks(params=[["'a'"], [1]]), "are [1], expected text"),
         (benchmarks(params=[["'a'"] * 1000, ["'a'"] * 1000]), "more than 100,000"),
         (benchmarks(unit=["s"]), "unit of codegen.Kernels.track_registers is ['s'], expected text"),
         (benchmarks(unit="<b>"), "markup or control characters"),
+        (benchmarks(pretty_name="<b>"), "markup or control characters"),
+        (benchmarks(code="def f(a: int) -> int:\n    return a < 1 and '<img src=x>'"), "code of"),
+        (benchmarks(code="\x1b[2J"), "markup, or control characters"),
         (benchmarks(name="other"), "has another name in it"),
         ('{"version": 2}', "it lists no benchmark"),
         ('{"version": 1}', "version is 1, this suite reads 2"),
@@ -284,7 +329,7 @@ def test_every_entry_is_a_pair_or_says_what_is_wrong(root):
     assert not found["alone"].damaged
     assert [pair.path.stem for pair in sound_pairs(root)] == ["sound"]
     assert [pair.path.stem for pair in sound_pairs(root, "nogpu", lambda path: path.stem == "x")] == []
-    with pytest.raises(Fa4AsvError, match=r"result\.json: is no asv result file"):
+    with pytest.raises(Fa4AsvError, match=r"result\.json: is not an asv result file"):
         list(all_pairs(root))
     assert list(entries(root, "nosuch")) == list(entries(root.parent / "nosuch")) == []
 
@@ -296,6 +341,11 @@ def test_a_result_without_its_sidecar_is_no_pair_to_compare(root):
         list(all_pairs(root, wanted=lambda each: each == path))
 
 
+@pytest.mark.fault(
+    kind="a folder of the record that cannot be listed",
+    inputs="mode 000",
+    happens="named by `verify`; never left out in silence",
+)
 def test_a_folder_that_cannot_be_listed_is_an_entry(root, monkeypatch):
     """Root may list every folder, so the refusal is planted."""
     (root / "h100").mkdir()
@@ -315,101 +365,33 @@ def test_a_folder_that_cannot_be_listed_is_an_entry(root, monkeypatch):
         list(all_pairs(root))
 
 
-# Whatever comes: a value, or one line that names the file.
-
-TEXT = st.text(max_size=8)
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
-    max_leaves=12,
-)
-EXAMPLES: dict[str, list[bytes]] = {
-    "result": [json.dumps(result()).encode()],
-    "benchmarks": [BENCHMARKS_TEXT.encode()],
-    "machine": [machine().encode()],
-    "sidecar": [],
-    "cause": [],
-    "releases": [],
-    "upstream": [],
-    "lock": [b"nvidia-cutlass-dsl==4.8.1\n"],
-}
-
-
-def example(name: str) -> bytes:
-    """A sound file of a kind, short."""
-    if EXAMPLES[name]:
-        return EXAMPLES[name][0]
-    record = ROOT / "results" / "nogpu"
-    if name == "cause":
-        return min(record.glob("*.cause"), key=lambda path: path.stat().st_size).read_bytes()
-    if name == "sidecar":
-        small = make()
-        path = Path(os.environ.get("PYTEST_TMP", "/dev/shm")) / f"reader-{os.getpid()}.sidecar"
-        write_sidecar(path, small)
-        content = path.read_bytes()
-        path.unlink()
-        return content
-    data = json.loads((ROOT / "history" / f"{name}.json").read_text())
-    return json.dumps(
-        {key: value[:2] if isinstance(value, list) else value for key, value in data.items()}
-    ).encode()
-
-
-def places(value: object, path: tuple = ()) -> list[tuple]:
-    """Where in a JSON value something else can stand."""
-    items: list = []
-    if isinstance(value, dict):
-        items = list(value.items())
-    elif isinstance(value, list):
-        items = list(enumerate(value))
-    return [path, *(place for key, inner in items for place in places(inner, (*path, key)))]
-
-
-def with_other(value: object, place: tuple, other: object) -> object:
-    if not place:
-        return other
-    copy = dict(value) if isinstance(value, dict) else list(value)  # type: ignore[call-overload]
-    copy[place[0]] = with_other(copy[place[0]], place[1:], other)
-    return copy
-
-
-def holds(read: Reader, path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-    try:
-        read(path)
-    except Fa4AsvError as error:
-        assert "\n" not in str(error) and len(str(error)) < 1000
-
+# Whatever comes: a value, or one line that names the file. tools/fuzz_readers.py does the same for an hour.
 
 FUZZ = settings(
-    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "25")),
+    max_examples=20,
     deadline=None,
-    derandomize="FUZZ_EXAMPLES" not in os.environ,
+    derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.fault(
+    kind="other values, bytes and words in a file that is read",
+    inputs="values exchanged or gone, parts exchanged for random bytes, words that mean something to a reader; result file, "
+    "sidecar, cause, `benchmarks.json`, machine, `releases.json`, `upstream.json`, lock, pyproject.toml (hypothesis)",
+    happens="read, and the same once it is written again; or one line that can be shown",
+)
+@pytest.mark.parametrize(("name", "way"), [(name, way) for name in ALL for way in ways(name)])
 @FUZZ
 @given(data=st.data())
-def test_a_file_with_one_value_exchanged_is_read_or_refused_in_one_line(tmp_path, name, data):
-    content = example(name)
-    if name == "lock":
-        at = data.draw(st.integers(0, len(content)))
-        holds(READERS[name], tmp_path / "x", content[:at] + data.draw(st.binary(max_size=9)) + content[at:])
-        return
-    value = json.loads(content)
-    other = with_other(value, data.draw(st.sampled_from(places(value))), data.draw(VALUES))
-    holds(READERS[name], tmp_path / "x", json.dumps(other).encode())
+def test_an_altered_file_is_read_or_refused_in_one_line(tmp_path, name, way, data):
+    holds(name, prepare(name, tmp_path), way(data, example(name)))
 
 
-@pytest.mark.parametrize("name", READERS)
-@FUZZ
-@given(data=st.data())
-def test_a_file_with_other_bytes_is_read_or_refused_in_one_line(tmp_path, name, data):
-    content = example(name)
-    first, last = sorted(data.draw(st.integers(0, len(content))) for _ in range(2))
-    holds(READERS[name], tmp_path / "x", content[:first] + data.draw(st.binary(max_size=30)) + content[last:])
+@pytest.mark.parametrize("name", ALL)
+def test_what_is_altered_is_sound(tmp_path, name):
+    for content in examples(name):
+        assert holds(name, prepare(name, tmp_path), content)
 
 
 def test_the_limits_leave_room_for_the_record():

@@ -34,7 +34,7 @@ def test_bad_words_are_one_line(real):
     assert "unknown release or commit 'fa4-v4.0.0b99'" in unknown.stdout + unknown.stderr
     policy = asv(real.root, "run", "-E", "fa4:same", "fa4-v4.0.0b36^!", FA4_ASV_TOOLCHAIN="dsl")
     assert policy.returncode != 0
-    assert "FA4_ASV_TOOLCHAIN='dsl' is no list of pins" in policy.stdout + policy.stderr
+    assert "FA4_ASV_TOOLCHAIN='dsl' is not a list of pins" in policy.stdout + policy.stderr
     for done in (unknown, policy):
         assert "Traceback" not in done.stdout + done.stderr
 

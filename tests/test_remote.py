@@ -13,6 +13,7 @@ import pytest
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.project import Project
 from fa4_asv.history import remote
+from fa4_asv.history.bounded_git import GitLimits, call_bounded
 from fa4_asv.history.branches import sync_branches
 from fa4_asv.history.repository import git, resolve
 from fa4_asv.history.source import lay_source
@@ -22,16 +23,21 @@ from tests.support.index_fake import FakeIndex
 from tests.support.upstream_fake import commit, lose_file, refs, run_sync
 
 
+@pytest.mark.fault(
+    kind="a source that is no repository",
+    inputs="`--upload-pack=`, `ext::`, `fd::`, `http:`, absent folders, a folder without git",
+    happens="one line; nothing is fetched",
+)
 @pytest.mark.parametrize(
     ("source", "words"),
     [
         ("--upload-pack=touch owned", "looks like an option"),
         ("ext::sh -c touch% owned", "asks for a remote helper"),
         ("fd::17", "asks for a remote helper"),
-        ("http://example.invalid/x", "is no path and none of https, ssh, git, file"),
+        ("http://example.invalid/x", "is not a path and none of https, ssh, git, file"),
         ("/nosuch/flash-attention", "source '/nosuch/flash-attention' does not exist"),
         ("file:///nosuch", "does not exist"),
-        (".", "is no git repository"),
+        (".", "is not a git repository"),
     ],
 )
 def test_sources_that_cannot_serve_are_one_line(synced, capsys, source, words):
@@ -44,6 +50,11 @@ def test_sources_that_cannot_serve_are_one_line(synced, capsys, source, words):
     assert not (synced.root / "owned").exists()
 
 
+@pytest.mark.fault(
+    kind="an address with a password",
+    inputs="a source that cannot be reached",
+    happens="one line, without the password",
+)
 def test_a_password_is_not_repeated(synced):
     with pytest.raises(Fa4AsvError) as told:
         sync_branches(synced, "git://someone:secret@127.0.0.1:9/x")
@@ -51,6 +62,11 @@ def test_a_password_is_not_repeated(synced):
     assert "git://127.0.0.1:9/x cannot be read" in str(told.value)
 
 
+@pytest.mark.fault(
+    kind="a clone that lacks objects",
+    inputs="shallow and partial clones",
+    happens="one line; nothing is fetched",
+)
 def test_half_clones_are_one_line(synced, upstream, tmp_path):
     before = refs(synced)
     upstream_fake.git(upstream, "config", "uploadpack.allowFilter", "true")
@@ -118,6 +134,11 @@ def test_a_linked_work_tree_and_a_clone_that_borrows_are_as_good(synced, upstrea
     assert resolve(synced, "main") == upstream_fake.git(upstream, "rev-parse", "main")
 
 
+@pytest.mark.fault(
+    kind="a source with hooks and submodules",
+    inputs="four hooks, fsmonitor, a submodule with `ext::`",
+    happens="none runs",
+)
 def test_neither_hooks_nor_submodules_of_the_source_run(synced, upstream, tmp_path):
     owned = tmp_path / "owned"
     for hook in ("post-checkout", "reference-transaction", "pre-receive", "fsmonitor"):
@@ -136,6 +157,11 @@ def test_neither_hooks_nor_submodules_of_the_source_run(synced, upstream, tmp_pa
     assert not owned.exists()
 
 
+@pytest.mark.fault(
+    kind="a clone's `.git/config` names programs",
+    inputs="filters, hooks, ssh command, helpers, fsmonitor, a partial clone",
+    happens="none runs, nothing is fetched",
+)
 def test_no_program_of_a_clones_configuration_runs(synced, upstream, tmp_path):
     """Filters, a ssh command that a lazy fetch would start, helpers of every kind: git in a clone obeys its .git/config."""
     owned = tmp_path / "owned"
@@ -188,6 +214,11 @@ def test_a_filter_that_cannot_be_switched_off_is_not_asked(synced, upstream, tmp
     assert not owned.exists()
 
 
+@pytest.mark.fault(
+    kind="a rewritten address",
+    inputs="`url.ext::.insteadOf`",
+    happens="one line: remote helpers are not allowed",
+)
 def test_a_rewritten_address_starts_no_helper(synced, tmp_path, monkeypatch):
     """`insteadOf` is the person's own, and still no remote helper may come of it."""
     owned = tmp_path / "owned"
@@ -218,6 +249,11 @@ FOREIGN = {
 }
 
 
+@pytest.mark.fault(
+    kind="a commit's files for git, asv, pip, uv, Python",
+    inputs="13 files, `.gitattributes` among them",
+    happens="laid out byte by byte, obeyed by nobody",
+)
 def test_a_commits_own_files_for_other_tools_are_laid_out_and_not_obeyed(synced, upstream, monkeypatch):
     cute = upstream / "flash_attn" / "cute"
     for name, text in FOREIGN.items():
@@ -261,6 +297,11 @@ def index_fake_free(monkeypatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.mark.fault(
+    kind="a tree that leads out of its folder",
+    inputs="`..`, `.git`",
+    happens="one line; nothing is laid out",
+)
 @pytest.mark.parametrize("name", ["..", ".git"])
 def test_a_tree_that_leads_out_of_its_folder_is_not_laid_out(synced, name):
     def write(kind: str, text: bytes) -> bytes:
@@ -330,6 +371,44 @@ def test_a_shallow_server_is_one_line(synced, upstream, served):
         sync_branches(synced, f"{served}half")
     with pytest.raises(Fa4AsvError, match="nosuch cannot be read"):
         sync_branches(synced, f"{served}nosuch")
+
+
+# What is told of it: a git that asks a server which never ends; $2 is the repository that is fetched into.
+ENDLESS = {
+    "it sends more than 100,000": "while :; do echo \"$(printf '%040d' 1)\trefs/heads/x\"; done",
+    "it sends more than 3,000,000": 'while :; do head -c 100000 /dev/zero >> "$2/objects/pack/tmp_pack"; done',
+    "nothing came for": "sleep 60",
+    "did not end within": "while :; do echo; sleep 0.05; done",
+}
+
+
+@pytest.mark.fault(
+    kind="a git server without end",
+    inputs="refs without end, a pack without end, silence, a byte now and then",
+    happens="one line; git is ended: 64 MiB of names, 4 GiB of objects, 300 s without a byte, one hour; "
+    "over https less than 2 KiB per second for 60 s",
+)
+@pytest.mark.parametrize("words", ENDLESS)
+def test_a_server_without_end_is_given_up(tmp_path, words):
+    pack = tmp_path / "x" / "objects" / "pack"
+    pack.mkdir(parents=True)
+    limits = GitLimits(size=3_000_000, output=100_000, seconds=1.5, silence=0.7)
+    command = ["sh", "-c", ENDLESS[words], "git", "--git-dir", str(tmp_path / "x")]
+    with pytest.raises(Fa4AsvError, match=words):
+        call_bounded(command, dict(os.environ), tmp_path / "x", limits)
+
+
+def test_git_is_given_its_own_floor_and_the_folder_that_is_watched(synced, upstream, served, monkeypatch):
+    seen = []
+
+    def watched(command, environment, into=None):
+        seen.append((command, into))
+        return call_bounded(command, environment, into)
+
+    monkeypatch.setattr("fa4_asv.history.remote.call_bounded", watched)
+    sync_branches(synced, f"{served}flash-attention")
+    assert all("http.lowSpeedLimit=2048" in command for command, _ in seen)
+    assert [into is not None for command, into in seen if "fetch" in command] == [True]
 
 
 def test_without_git_it_is_said(synced, upstream, monkeypatch):

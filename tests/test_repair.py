@@ -65,6 +65,11 @@ FAILING = {
 }
 
 
+@pytest.mark.fault(
+    kind="git fails",
+    inputs="no memory, too many files, an old version, killed, in every command or in one",
+    happens="one line; the history keeps every byte",
+)
 @pytest.mark.parametrize("only", ["", "rev-list"])
 @pytest.mark.parametrize("kind", FAILING)
 def test_failing_git_removes_nothing(whole, registry, upstream, tmp_path, monkeypatch, kind, only):
@@ -142,6 +147,11 @@ def scramble_configuration(project) -> None:
     (project.repository / "config").write_text("[core\n")
 
 
+@pytest.mark.fault(
+    kind="the history is damaged",
+    inputs="a lost, an empty and a scrambled object; HEAD, references and configuration lost or scrambled",
+    happens="built anew beside it, upstream's whole branches carried over, then renamed",
+)
 @pytest.mark.parametrize(
     "fault",
     [lose_a_file, empty_a_file, scramble_a_file, lose_head, lose_refs, scramble_refs, scramble_configuration],
@@ -201,6 +211,11 @@ sync.sync(Project(Path(sys.argv[1])), Registry())
 """
 
 
+@pytest.mark.fault(
+    kind="a kill while the history is replaced",
+    inputs="at each step",
+    happens="the next command ends what was begun; nothing is lost",
+)
 @pytest.mark.parametrize("step", range(4))
 def test_a_kill_while_it_is_replaced_loses_nothing(whole, registry, step):
     """Before branches are rescued, before each of the two renames, before the old one goes."""

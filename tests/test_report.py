@@ -164,13 +164,13 @@ def test_a_broken_file_is_refused_by_name_and_the_rest_reported(small, capsys):
 
 def test_a_folder_that_is_no_report_is_never_replaced(small, tmp_path):
     (tmp_path / "thesis.txt").touch()
-    with pytest.raises(Fa4AsvError, match="holds something else than a report"):
+    with pytest.raises(Fa4AsvError, match="holds files that are not a report"):
         write_report(small, tmp_path)
     assert (tmp_path / "thesis.txt").exists()
 
 
 def test_an_upstream_commit_leads_upstream(small):
-    """A commit that is no release: its own history, a page a step, links to where it is."""
+    """A commit that is not a release: its own history, a page a step, links to where it is."""
     old, new = write_releases(small, 5)[3:]
     for release, figures in ((old, kernels()), (new, kernels(instructions=1000))):
         write_pair(small, release, figures)

@@ -55,6 +55,14 @@ def kinds(report: Path) -> list[str]:
     return chosen
 
 
+def phone_pages(report: Path) -> list[str]:
+    """One page of every kind, and every page with a warning: a card's messages are long words without spaces."""
+    warned = [
+        name for name in names(report) if "headline warning" in (report / name).read_text(encoding="utf-8")
+    ]
+    return list(dict.fromkeys([*kinds(report), *warned]))
+
+
 def test_every_page_opens_from_a_file_with_the_network_off(real_report, offline):
     """No error, no warning, nothing missing, nothing asked from elsewhere; one heading of the first level."""
     here = real_report.as_uri()
@@ -118,7 +126,7 @@ def test_pictures_of_both_schemes_and_a_phone(real_report, chromium, tmp_path):
     ):
         context = chromium.new_context(offline=True, viewport=size, color_scheme=scheme)
         seen = watched(context)
-        for page in kinds(real_report) if name == "phone" else ["index.html"]:
+        for page in phone_pages(real_report) if name == "phone" else ["index.html"]:
             seen.page.goto(f"{real_report.as_uri()}/{page}")
             wide = seen.page.evaluate("document.documentElement.scrollWidth")
             assert wide <= size["width"], f"{page} is {wide} px wide on a {name}"

@@ -27,7 +27,7 @@ def test_a_strangers_site_is_never_replaced(one, tmp_path):
     folder.mkdir()
     (folder / "style.css").write_text("a {}")
     (folder / "index.html").write_text("<title>My page</title>")
-    with pytest.raises(Fa4AsvError, match="homepage holds something else than a report; choose an empty"):
+    with pytest.raises(Fa4AsvError, match="homepage holds files that are not a report; choose an empty"):
         write_report(one, folder)
     assert sorted(path.name for path in folder.iterdir()) == ["index.html", "style.css"]
 
@@ -58,6 +58,6 @@ def test_the_folder_in_which_one_stands_is_kept(one, monkeypatch):
     folder = one.root / "report"
     write_report(one, folder)
     monkeypatch.chdir(folder)
-    with pytest.raises(Fa4AsvError, match="you stand in it"):
+    with pytest.raises(Fa4AsvError, match="it is the current folder"):
         write_report(one, Path())
     assert (folder / "index.html").is_file()

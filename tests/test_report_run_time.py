@@ -158,6 +158,21 @@ def test_a_calls_page_has_every_release_newest_first_with_its_verdict(clock):
     assert f"<td>{rate / shown / 1e12:,.0f}</td>" in row
 
 
+def test_a_legend_names_only_what_the_charts_draw(clock):
+    """On the first card b5 is faster and both yardsticks are timed; on the second neither was timed beside the call."""
+    for number, release in enumerate(model_of(clock).releases, 1):
+        alone = swept(noisy(f"{number}", 0.0, spread=0.0005), {"card": "0123456789ab"}, {})
+        write_pair(clock, release, {FORWARD: {MAIN.case: alone}}, machine=OTHER)
+    site = made(clock)
+    legends = [
+        re.findall(r'<li class="key-(\d)">([^<]+)</li>', site[f"run-time/{machine}/forward-{MAIN.name}.html"])
+        for machine in (CARD, OTHER)
+    ]
+    assert legends[0] == [("0", "FA4"), ("1", "cuDNN"), ("2", "faster than the release before"), ("4", "FA2")]
+    assert legends[1] == [("0", "FA4")]
+    assert "cuDNN</li>" not in site[f"run-time-{OTHER}.html"]
+
+
 def test_the_first_page_says_what_the_clock_says(clock):
     found = on_the_clock(only(clock))
     assert (found.machine, found.newest.text, found.verdict) == (CARD, "b9", "no change told")
@@ -167,7 +182,7 @@ def test_the_first_page_says_what_the_clock_says(clock):
         "as fast as cuDNN" in sentence and "as fast as FA2" in sentence for sentence in found.sentences
     )
     text = made(clock)["index.html"]
-    assert f'On the clock of <a href="run-time-{CARD}.html">{CARD}</a>' in text
+    assert f'Run time on <a href="run-time-{CARD}.html">{CARD}</a>' in text
 
 
 def test_a_release_whose_kernels_look_better_says_that_it_crashes(clock):
@@ -187,7 +202,7 @@ def test_a_release_whose_kernels_look_better_says_that_it_crashes(clock):
         in site["support.html"]
     )
     assert (
-        'calls of these releases are broken, their pages say which: <a href="releases/4.0.0b7.html">b7</a>.'
+        'Calls of these releases are broken on a card; their pages say which: <a href="releases/4.0.0b7.html">b7</a>.'
         in site["index.html"]
     )
 
@@ -224,7 +239,7 @@ def test_two_machines_stand_beside_each_other_as_ratios_only(clock):
     found = sweeps_of(model_of(clock))
     assert list(by_machine(found)) == [CARD, OTHER]
     assert first_of(found).key.machine == CARD, "of the same newest release the machine with more of them"
-    (part,) = (part for part in swept_page(found[0], found).parts if part.title.startswith("Beside"))
+    (part,) = (part for part in swept_page(found[0], found).parts if part.title.startswith("Other machines"))
     yardsticks, agreement = part.tables
     for row in map(texts, yardsticks.rows):
         assert row[1] == row[2] and row[3] == row[4], "twice the seconds of everything: the same ratios"

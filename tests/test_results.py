@@ -70,21 +70,21 @@ def test_a_result_file_is_read_with_its_gaps(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[]", "is no asv result file (TypeError"),
-        ("{}", "is no asv result file (KeyError: 'result_columns')"),
+        ("[]", "is not an asv result file (TypeError"),
+        ("{}", "is not an asv result file (KeyError: 'result_columns')"),
         ('{"commit_hash": "c', "is not JSON"),
         ("", "is not JSON"),
-        (json.dumps(result(results=[1])), "is no asv result file"),
+        (json.dumps(result(results=[1])), "is not an asv result file"),
         (json.dumps(result(results={"x": [[1, 2], [["'a'"]], "1"]})), "x has 2 values for 1 parameters"),
-        (json.dumps(result(date="yesterday")), "is no asv result file (ValueError"),
-        (json.dumps(result(params=None)), "params is None, expected words by name"),
+        (json.dumps(result(date="yesterday")), "is not an asv result file (ValueError"),
+        (json.dumps(result(params=None)), "params is None, expected texts by name"),
         (json.dumps(result(version=1)), "version is 1, this suite reads 2"),
-        (json.dumps(result(requirements=[])), "is no asv result file (AttributeError"),
+        (json.dumps(result(requirements=[])), "is not an asv result file (AttributeError"),
         (json.dumps(result(results={"x": [["9"], [["'a'"]], "1"]})), "x('a',) is '9', expected a number"),
         (json.dumps(result(results={"x": [[True], [], "1"]})), "x() is True, expected a number"),
         (json.dumps(result(results={"x": [{"a": 1}, [], "1"]})), "x has {'a': 1} values for 1 parameters"),
         (json.dumps(result(results={"x": [[1], [], "1", 4]})), "x has a row of other length"),
-        (json.dumps(result(results={"x": [[1], 3, "1"]})), "is no asv result file (TypeError"),
+        (json.dumps(result(results={"x": [[1], 3, "1"]})), "is not an asv result file (TypeError"),
     ],
 )
 def test_a_damaged_result_file_is_named(tmp_path, text, words):

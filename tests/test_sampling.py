@@ -167,7 +167,7 @@ def test_processes_count_and_not_their_samples():
     assert "rounds differ by 0.95%, 50 a side would not tell 1%" in found.why
     calmer = tuple(1 + (value - 1) / 2 for value in luck)
     some = verdict(rounds(*calmer), rounds(*(value * 1.005 for value in calmer)))
-    assert some.name == "unclear" and "rounds differ by 0.67%, 27 a side would tell 1%" in some.why
+    assert some.name == "unclear" and "rounds differ by 0.67%, 27 per side would detect 1%" in some.why
     few = verdict(rounds(*BASE), rounds(1.0, 1.0))
     assert (few.name, few.why) == ("unclear", f"head has 2 rounds, {MIN_ROUNDS} are needed")
     assert math.isnan(few.change)

@@ -41,6 +41,11 @@ def test_what_is_appended_is_read(path):
     assert journal.read(path) == whole()
 
 
+@pytest.mark.fault(
+    kind="a kill while a sweep writes its journal",
+    inputs="at any byte (hypothesis)",
+    happens="costs the line that it tore",
+)
 @given(cut=st.integers(0, 10_000), after=st.booleans())
 def test_a_kill_at_any_byte_costs_the_line_that_it_tore(tmp_path_factory, cut, after):
     path = tmp_path_factory.mktemp("torn") / "j.jsonl"
@@ -96,6 +101,11 @@ def test_a_line_that_no_sweep_wrote_is_left_out(path, line):
         assert journal.read(path) == whole()
 
 
+@pytest.mark.fault(
+    kind="a journal of a sweep with other content",
+    inputs="random bytes (hypothesis)",
+    happens="lines that no sweep wrote are left out",
+)
 @given(st.binary(max_size=300) | st.text(max_size=300).map(str.encode))
 def test_no_content_ends_in_a_traceback(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("any") / "j.jsonl"
@@ -126,6 +136,11 @@ def test_a_field_of_another_kind_spoils_no_reader(tmp_path_factory, entry, data)
         assert journal.newest_record([(entries, entries)], call) == journal.record_of(entries, call, entries)
 
 
+@pytest.mark.fault(
+    kind="a journal of a sweep that is not a file of usual size",
+    inputs="a pipe, a folder, a huge file",
+    happens="one line, at once",
+)
 def test_a_pipe_a_folder_and_a_huge_file_are_refused_at_once(tmp_path):
     pipe, folder, huge = tmp_path / "pipe", tmp_path / "folder", tmp_path / "huge"
     os.mkfifo(pipe)
@@ -151,6 +166,11 @@ def test_a_line_that_nobody_would_read_is_not_written(path):
     assert journal.read(path) == [session()]
 
 
+@pytest.mark.fault(
+    kind="a full disk under a sweep's journal",
+    inputs="before and in the middle of a line",
+    happens="one line; what stood there is kept",
+)
 @pytest.mark.parametrize("fits", [0, 20])
 def test_a_full_disk_is_one_line_and_what_stood_there_is_kept(path, monkeypatch, fits):
     """Nothing of the line fits, or its first bytes."""

@@ -177,7 +177,7 @@ def test_an_unknown_release(refused):
 
 
 def test_the_machine_of_exact_figures(refused):
-    assert refused("-m", "nogpu") == "a sweep measures by a clock: name the machine, not 'nogpu'"
+    assert refused("-m", "nogpu") == "a sweep measures times: name the machine, not 'nogpu'"
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", ".", "..", "a\nb"])

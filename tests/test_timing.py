@@ -239,7 +239,8 @@ def test_nvidia_smi_is_the_fallback(tmp_path, monkeypatch):
     assert clock_reader("1")() == Reading(1755.0, None, 61.0, "hardware thermal slowdown", True)
     program.write_text(f'#!{sys.executable}\nprint("No devices were found")\n')
     with pytest.raises(
-        Fa4AsvError, match="no clocks of card GPU-1: .*Shared Library Not Found.*No devices were found"
+        Fa4AsvError,
+        match="cannot read the clocks of card GPU-1: .*Shared Library Not Found.*No devices were found",
     ):
         clock_reader("1")
     with pytest.raises(Fa4AsvError, match="nvidia-smi: "):

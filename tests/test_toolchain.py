@@ -34,7 +34,9 @@ def test_the_policy_is_the_day_unless_pinned(monkeypatch):
 )
 def test_anything_but_pins_is_refused(monkeypatch, text):
     monkeypatch.setenv("FA4_ASV_TOOLCHAIN", text)
-    with pytest.raises(Fa4AsvError, match="is no list of pins; write for example nvidia-cutlass-dsl==4.8.1"):
+    with pytest.raises(
+        Fa4AsvError, match="is not a list of pins; write for example nvidia-cutlass-dsl==4.8.1"
+    ):
         Policy.from_environment()
 
 
@@ -87,6 +89,11 @@ def test_the_toolchain_of_an_unknown_commit_is_one_line(project, registry, monke
             Policy.from_environment()
 
 
+@pytest.mark.fault(
+    kind="a lock that cannot be read",
+    inputs="a bound, an option, a hash, a path as a name",
+    happens="one line that names the file and its line",
+)
 @pytest.mark.parametrize("line", ["einops", "einops>=1", "--index-url evil", "einops==1 --hash x", "a/b==1"])
 def test_a_damaged_lock_is_named_with_its_line(tmp_path, line):
     path = tmp_path / "4.0.0b20.txt"
@@ -98,6 +105,11 @@ def test_a_damaged_lock_is_named_with_its_line(tmp_path, line):
         read_lock(path, "cu12", "day")
 
 
+@pytest.mark.fault(
+    kind="a lock that is not text or too large",
+    inputs="no UTF-8, more than 65,536 bytes; a committed lock, and one of the machine's own",
+    happens="one line: a committed lock is restored from git; the other is deleted, and then it is resolved again",
+)
 def test_a_bad_lock_says_what_really_helps(project, monkeypatch):
     """A committed one would be resolved to something else, perhaps: git has it. Another is resolved again."""
     committed = project.locks / "day" / "cu12" / "4.0.0b20.txt"
@@ -126,6 +138,11 @@ def test_a_release_without_the_extra_is_unsupported_not_broken(project):
         lock_for(project, "4.0.0b3", "[project", DAY, "cu13", Policy("day"))
 
 
+@pytest.mark.fault(
+    kind="a requirement that would have to be built",
+    inputs="`package @ file://...` with a `setup.py`",
+    happens="one line; nothing is built",
+)
 def test_resolving_executes_nothing_that_a_commit_names(project, monkeypatch, tmp_path):
     """A pyproject.toml is a stranger's: a dependency that would have to be built is refused."""
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
@@ -138,6 +155,11 @@ def test_resolving_executes_nothing_that_a_commit_names(project, monkeypatch, tm
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.fault(
+    kind="no network while a toolchain is resolved",
+    inputs="an index that does not answer",
+    happens="one line; no lock is kept",
+)
 def test_no_network_is_one_line_and_leaves_no_lock(project, monkeypatch, tmp_path):
     monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple/")
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
@@ -150,6 +172,11 @@ def test_no_network_is_one_line_and_leaves_no_lock(project, monkeypatch, tmp_pat
     assert not list(project.locks.rglob("*"))
 
 
+@pytest.mark.fault(
+    kind="a package that cannot be installed",
+    inputs="an index that does not answer",
+    happens="one line; no folder stays",
+)
 def test_a_failed_install_leaves_no_folder(project, monkeypatch, tmp_path):
     import sys
     from pathlib import Path

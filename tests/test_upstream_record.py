@@ -139,7 +139,7 @@ def test_verify_knows_what_was_noted_and_names_what_was_not(elsewhere):
     project.upstream.unlink()
     listed, problem = verify(project)
     assert (listed.path, listed.what[:38]) == (project.upstream, "missing, and 1 result file of upstream")
-    assert f"commit {kernel} is no release of the history and not in history/upstream.json" in problem.what
+    assert f"commit {kernel} is not a release of the history and not in history/upstream.json" in problem.what
 
 
 def test_a_commit_that_calls_itself_a_release_is_named(elsewhere):

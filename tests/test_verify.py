@@ -38,6 +38,11 @@ def with_stats(value: object) -> Callable[[dict], object]:
     return change
 
 
+@pytest.mark.fault(
+    kind="a result file that does not fit its commit, machine or sidecar",
+    inputs="other figures, NaN, infinity, samples, columns, dates, hashes, machines, flavours",
+    happens="`verify` names it, exit code 1",
+)
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -62,17 +67,20 @@ def with_stats(value: object) -> Callable[[dict], object]:
         (with_stats(1.5), "registers: the result file has other samples than the sidecar"),
         (
             lambda data: data["results"].update({"\x1b[31mx\n": [[1.0], [["'a'"]]]}),
-            "no record of \ufffd[31mx",
+            r"no record of \x1b[31mx , which",
         ),
         (lambda data: data["results"].clear(), "has codegen records, the result file no codegen benchmark"),
         (lambda data: data.update(commit_hash="d" * 40), "belong in dddddddd-fa4-pyany"),
-        (lambda data: data.update(commit_hash="d" * 40), f"commit {'d' * 40} is no release of the history"),
+        (
+            lambda data: data.update(commit_hash="d" * 40),
+            f"commit {'d' * 40} is not a release of the history",
+        ),
         (lambda data: data.update(commit_hash="d" * 40), f"says commit '{COMMIT}', the result file 'dddd"),
         (lambda data: data.update(env_name="fa4-py3.11"), "belong in cccccccc-fa4-py3.11.json"),
         (lambda data: data["params"].update(machine="h100"), "measured on machine 'h100' but stands in"),
         (lambda data: data["requirements"].update(flavour="cu12"), "says flavour 'cu13', the result file"),
         (lambda data: data.update(version=1), "version is 1, this suite reads 2"),
-        (lambda data: data.pop("params"), "is no asv result file (KeyError: 'params')"),
+        (lambda data: data.pop("params"), "is not an asv result file (KeyError: 'params')"),
         (
             lambda data: data["results"].update(
                 {"forward.Sdpa.time": [[1.0], [["'a'"]], "1", [[3.0, 1.0, 2.0, 3.0, 1.0, 2.0]]]}
@@ -88,6 +96,11 @@ def test_a_wrong_result_file_is_named(sound, change, words):
     assert all(line.startswith("cccccccc-fa4-pyany-flavourcu13-toolchainday.") for line in lines)
 
 
+@pytest.mark.fault(
+    kind="a sidecar that does not fit its result file",
+    inputs="another suite, format, release, machine; missing and foreign cases and figures",
+    happens="`verify` names it, exit code 1",
+)
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -113,6 +126,11 @@ def test_a_wrong_sidecar_is_named(sound, change, words):
     assert all(line.startswith("cccccccc-fa4-pyany-flavourcu13-toolchainday.sidecar") for line in lines)
 
 
+@pytest.mark.fault(
+    kind="a damaged file of the record",
+    inputs="empty, half, no JSON, other types, nested 100,000 deep; result file or sidecar",
+    happens="`verify` names it once, exit code 1",
+)
 @pytest.mark.parametrize(
     "text", ["", "nonsense", "[]", "3", "null", '{"commit_hash": "cc', "\0", '{"results": {}}', "[" * 100_000]
 )
@@ -142,7 +160,7 @@ def test_the_folder_of_a_machine_is_checked(sound):
     machine.write_text('{"machine": "nogpu", "version": 3}')
     assert "it has version 3, asv reads 1" in told(sound)[0]
     machine.write_text("[]")
-    assert "machine.json: is no asv machine file" in told(sound)[0]
+    assert "machine.json: is not an asv machine file" in told(sound)[0]
     machine.unlink()
     assert "without it asv drops the results of nogpu" in told(sound)[0]
 
@@ -159,7 +177,7 @@ def test_packages_that_were_edited_are_named(sound):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda data: data.update(env_vars=["x"]), "env_vars is ['x'], expected words by name"),
+        (lambda data: data.update(env_vars=["x"]), "env_vars is ['x'], expected texts by name"),
         (lambda data: data["params"].update(ram={"x": 1}), "params['ram'] is {'x': 1}, expected a word"),
     ],
 )
@@ -169,11 +187,21 @@ def test_what_would_stop_asv_s_pages_is_named(sound, change, words):
     assert words in line
 
 
+@pytest.mark.fault(
+    kind="a write that was killed",
+    inputs="a temporary file",
+    happens="`verify` names it",
+)
 def test_what_a_killed_write_left_is_named(sound):
     (sound.results / "nogpu" / ".x.json.abc.tmp").touch()
     assert told(sound) == [".x.json.abc.tmp: left behind by a write that was killed; delete it"]
 
 
+@pytest.mark.fault(
+    kind="the list of releases is missing",
+    inputs="a record without `releases.json`; under `verify`",
+    happens="one line, exit code 2",
+)
 def test_without_the_list_of_releases_nothing_can_be_said(sound):
     """Every release would be taken for an upstream commit, and a report made of them."""
     sound.manifest.unlink()

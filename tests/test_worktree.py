@@ -187,6 +187,11 @@ def test_a_path_without_fa4(checkout, capsys, tmp_path):
     )
 
 
+@pytest.mark.fault(
+    kind="a source tree with what is not a file",
+    inputs="a pipe, a link, a linked folder",
+    happens="one line; nothing is measured",
+)
 @pytest.mark.parametrize("what", ["pipe", "link", "linked folder"])
 def test_what_is_no_regular_file(checkout, capsys, tmp_path, what):
     tree = lay_tree(tmp_path / "mine")
@@ -196,7 +201,7 @@ def test_what_is_no_regular_file(checkout, capsys, tmp_path, what):
     else:
         odd.symlink_to("interface.py" if what == "link" else tmp_path)
     words = refused(capsys, "main", "--worktree", tree, "-m", "box")
-    why = "it is no regular file" if what == "pipe" else "it is a link"
+    why = "it is not a regular file" if what == "pipe" else "it is a link"
     assert words == f"cannot copy 'flash_attn/cute/odd.py': {why}; only regular files are timed"
     assert left(checkout) == []
 
@@ -213,7 +218,7 @@ def test_a_linked_package(checkout, capsys, tmp_path):
 @pytest.mark.parametrize("most", ["MOST_FILES", "MOST_BYTES"])
 def test_a_tree_that_is_too_large(checkout, capsys, tmp_path, monkeypatch, most):
     monkeypatch.setattr(history, most, 2)
-    assert "move what is no source of FA4 out of it" in refused(
+    assert "move other files out of it" in refused(
         capsys, "main", "--worktree", lay_tree(tmp_path / "mine"), "-m", "box"
     )
 
@@ -249,7 +254,7 @@ def test_the_first_card_that_nobody_uses(checkout, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (("main", "other", "--worktree", "x", "-m", "box"), "--worktree stands for HEAD: leave out 'other'"),
+        (("main", "other", "--worktree", "x", "-m", "box"), "--worktree replaces HEAD: leave out 'other'"),
         (("main", "--worktree", "x", "-m", "box", "--no-run"), "an uncommitted tree is never recorded: leave out --no-run"),
         (("main", "--worktree", "x"), "--worktree times on a card: name the machine with -m, not 'nogpu'"),
         (("main", "-m", "box"), "name HEAD, or a checkout with --worktree; --processes and --set go with --worktree"),

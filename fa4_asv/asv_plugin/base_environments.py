@@ -19,7 +19,7 @@ from asv.console import log
 from fa4_asv.asv_plugin import selection
 from fa4_asv.base import isolation, scratch
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.files import only_one
+from fa4_asv.base.files import only_one, read_text
 from fa4_asv.base.machine import NOGPU, python_tag
 from fa4_asv.base.project import Project
 from fa4_asv.base.uv_command import uv_command, uv_environment
@@ -27,6 +27,7 @@ from fa4_asv.catalog.benchmarks import GROUPS, TORCHES
 
 VARIABLE = "FA4_ASV_TORCHES"
 _PINS = "fa4_asv-pins.txt"
+_RESTORE = "restore it from git"
 _BASE_TIMEOUT = 3600.0  # torch over a slow network, outside of asv's own install_timeout
 
 
@@ -87,14 +88,14 @@ class Bases:
 
     def _pins_of(self, torch: str) -> str:
         """The base's pins with another torch, which brings a triton of its own choice."""
-        text = re.sub(r"(?m)^torch==.*$", f"torch=={torch}", self._pins.read_text(encoding="utf-8"))
+        text = re.sub(r"(?m)^torch==.*$", f"torch=={torch}", read_text(self._pins, advice=_RESTORE))
         return re.sub(r"(?m)^triton==.*$", "triton", text)
 
     def _folder_of(self, torch: str) -> Path:
         return self.folder.with_name(f"{self.folder.name}-torch{torch}")
 
     def _pinned_torch(self) -> str:
-        found = re.search(r"(?m)^torch==([^\s;+]+)", self._pins.read_text(encoding="utf-8"))
+        found = re.search(r"(?m)^torch==([^\s;+]+)", read_text(self._pins, advice=_RESTORE))
         return found[1] if found else ""
 
     def _further(self) -> list[str]:
@@ -114,7 +115,7 @@ class Bases:
         """Whether all that this run needs is there."""
         if self._same:
             return True
-        main = _is_whole(self.folder, self._pins.read_text(encoding="utf-8"))
+        main = _is_whole(self.folder, read_text(self._pins, advice=_RESTORE))
         return main and all(_is_whole(self._folder_of(t), self._pins_of(t)) for t in self._further())
 
     def interpreters(self) -> dict[str, Path]:
@@ -138,7 +139,7 @@ class Bases:
         if self._same:
             self._check_same()
         else:
-            self._make(self.folder, self._pins.read_text(encoding="utf-8"), timeout)
+            self._make(self.folder, read_text(self._pins, advice=_RESTORE), timeout)
 
     def _make(self, folder: Path, pins: str, timeout: float, further: bool = False) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -182,7 +183,7 @@ class Bases:
 
 def _is_whole(folder: Path, pins: str) -> bool:
     done = folder / _PINS
-    return done.is_file() and done.read_text(encoding="utf-8") == pins
+    return done.is_file() and read_text(done, advice="remove it") == pins
 
 
 def _step(command: list[str], timeout: float) -> None:

@@ -23,7 +23,7 @@ from fa4_asv.asv_plugin.base_environments import Bases
 from fa4_asv.asv_plugin.repo import branches_here
 from fa4_asv.base import isolation, scratch
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.files import write_atomic
+from fa4_asv.base.files import parse_json, read_json, write_atomic
 from fa4_asv.base.machine import ANY_PYTHON, NOGPU, python_tag
 from fa4_asv.base.project import Project
 from fa4_asv.history.source import Source, lay_source, refuse_shadow
@@ -99,7 +99,7 @@ class Fa4Environment(environment.Environment):  # type: ignore[misc]
             "[0-9a-f]{40}", commit_hash
         ):  # `asv run TAGS`: results would be recorded under a name
             raise util.UserError(
-                f"{commit_hash} is no hash of a commit; write `asv run ALL` in place of TAGS"
+                f"{commit_hash} is not a hash of a commit; write `asv run ALL` in place of TAGS"
             )
         # What an earlier round laid must not vouch for this one.
         selection.forget(commit_hash, self.name)
@@ -137,11 +137,10 @@ class Fa4Environment(environment.Environment):  # type: ignore[misc]
         return self._project_files.work / "held" / f"{self._owner}-{self.dir_name}.json"
 
     def _read_held(self) -> tuple[str, Context]:
-        try:
-            held = json.loads(self._held_file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise util.UserError(f"nothing is installed in {self.name} yet") from None
-        context = Context(**json.loads(held["context"]))
+        if not self._held_file.exists():
+            raise util.UserError(f"nothing is installed in {self.name} yet")
+        held = read_json(self._held_file, advice="run it again")
+        context = Context(**parse_json(held["context"].encode()))
         selection.remember(context)
         return held["python"], context
 

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,8 @@ from fa4_asv.asv_plugin.reconcile import keep_measured, keep_removed, nothing_ra
 from fa4_asv.base import scratch
 from fa4_asv.base.ending import exit_on_signal
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.files import write_atomic
+from fa4_asv.base.escape import visible
+from fa4_asv.base.files import parse_json, refuse_odd_json, write_atomic
 from fa4_asv.base.machine import MACHINE_VARIABLE, NOGPU, NOGPU_RECORD
 from fa4_asv.base.project import Project
 from fa4_asv.base.site import beside_the_site, swap
@@ -40,6 +43,9 @@ _MARK = "_fa4_asv"
 _SETUP_CACHE = "<setup_cache "
 # asv's key of a setup_cache holds its line -> the class of its benchmarks. Known once asv wrote the list of benchmarks.
 _classes: dict[str, str] = {}
+
+# They import the function by its name, perhaps before us.
+_HOLD_LOAD_JSON = {"asv.commands.compare", "asv.commands.show"}
 
 
 def setup() -> None:
@@ -59,6 +65,30 @@ def setup() -> None:
     Results.rm = _remove_results(Results.rm)
     Publish.run = classmethod(_publish_beside(Publish.run.__func__))
     util.write_json = write_json
+    util.load_json = _load_json(util.load_json)
+    for name in _HOLD_LOAD_JSON & sys.modules.keys():
+        sys.modules[name].load_json = util.load_json  # type: ignore[attr-defined]
+    # asv's console logs to the root logger: what FA4 or a compiler said stands in the errors of a benchmark.
+    logging.getLogger().addFilter(show_what_is_logged)
+
+
+def _load_json(load: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(load)
+    def load_limited(path: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            if os.path.lexists(path):  # asv has words of its own for what is not there
+                refuse_odd_json(Path(path))
+        except Fa4AsvError as error:
+            raise util.UserError(str(error)) from None
+        return load(path, *args, **kwargs)
+
+    return load_limited
+
+
+def show_what_is_logged(record: logging.LogRecord) -> bool:
+    """Escapes in place of what would steer the terminal, in every line that asv logs."""
+    record.msg, record.args = visible(record.getMessage()), None
+    return True
 
 
 def _load_machine(load: Callable[..., Any]) -> Callable[..., Any]:
@@ -68,7 +98,7 @@ def _load_machine(load: Callable[..., Any]) -> Callable[..., Any]:
         if not kwargs.get("interactive"):
             return load(cls, *args, **kwargs)
         name = kwargs.get("machine_name") or NOGPU
-        given = NOGPU_RECORD if name == NOGPU else json.loads(os.environ.get(MACHINE_VARIABLE, "{}"))
+        given = NOGPU_RECORD if name == NOGPU else parse_json(os.environ.get(MACHINE_VARIABLE, "{}").encode())
         if given.get("machine") == name:
             machine = cls()
             machine.__dict__.update(given)
@@ -87,7 +117,7 @@ def _load_results(load: Callable[..., Any]) -> Callable[..., Any]:
             return load(cls, path, machine_name)
         except (TypeError, AttributeError, ValueError) as error:
             raise util.UserError(
-                f"{path} is no asv result file ({error}); restore it from git or delete it"
+                f"{path} is not an asv result file ({error}); restore it from git or delete it"
             ) from None
 
     return load_checked

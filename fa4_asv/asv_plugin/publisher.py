@@ -11,6 +11,8 @@ from asv.console import log
 from asv.publishing import OutputPublisher
 
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.escape import one_line
+from fa4_asv.base.files import read_text
 from fa4_asv.base.project import Project
 from fa4_asv.report import REPORT_BESIDE
 from fa4_asv.report.site import write_report
@@ -34,15 +36,15 @@ class Fa4Report(OutputPublisher):  # type: ignore[misc]
         try:
             beside = os.environ.get(REPORT_BESIDE)
             for problem in [] if beside else write_report(project, html / "report"):
-                log.warning(f"report without {problem.path.relative_to(project.root)}: {problem.what}")
+                log.warning(f"report without {problem.place(project.root)}: {problem.what}")
             link_from(html / "index.html")
         except Fa4AsvError as error:
-            raise util.UserError(str(error)) from None
+            raise util.UserError(one_line(str(error), 2000)) from None
 
 
 def link_from(index: Path) -> None:
     """Put the link into asv's bar. Raises Fa4AsvError where asv's page is not as it was."""
-    text = index.read_text(encoding="utf-8")
+    text = read_text(index)
     if text.count(_ITEM) != 1:
         raise Fa4AsvError(f"{index} has no bar to link the report from; asv {_ITEM!r} moved")
     index.write_text(text.replace(_ITEM, f"{_LINK}\n        {_ITEM}"), encoding="utf-8")

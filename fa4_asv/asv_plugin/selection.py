@@ -54,7 +54,7 @@ def context_of(commit: str, environment: str) -> Context | None:
 
 
 def terminal() -> str:
-    """The device that asv writes to, "" where it is no terminal."""
+    """The device that asv writes to, "" where it is not a terminal."""
     try:
         return os.ttyname(1) if sys.stdout.isatty() else ""
     except OSError:

@@ -12,14 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import click
-
 from fa4_asv.asv_plugin.base_environments import torches_here
 from fa4_asv.backfill.estimates import estimate
 from fa4_asv.backfill.tasks import Attempt, Task, Turns, Wish, alone, missing
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import read_json
 from fa4_asv.base.machine import NOGPU
+from fa4_asv.base.output import say
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.compare.commits import TOOLCHAIN_VARIABLE, Commit, Plan
@@ -97,7 +96,7 @@ def _one_by_one(project: Project, tasks: Sequence[Task], wish: Wish, asked: Aske
     about = "" if wish.bench else estimate(project, tasks, wish).words(wish.machine)
     for number, task in enumerate(tasks, 1):
         words = f"measuring {task.label} ({number} of {len(tasks)}{about}): {', '.join(task.groups)}"
-        click.echo(words, err=True)
+        say(words, err=True)
         Attempt(project, task, wish, asked.environment).run()
 
 
@@ -140,6 +139,6 @@ def _in_turns(
         environment = next((task.environment for task in tasks if task.environment), "")
         name = f"{commits[0].name}-{commits[1].name}"
         task = Task(commits[1].hash, name, tasks[0].flavour, groups, environment)
-        click.echo(f"measuring {task.label} in turns, {rounds} rounds: {', '.join(groups)}", err=True)
+        say(f"measuring {task.label} in turns, {rounds} rounds: {', '.join(groups)}", err=True)
         turns = Turns(tuple(commit.hash for commit in commits), rounds)
         Attempt(project, task, wish, asked.environment, turns).run()

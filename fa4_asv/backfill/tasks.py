@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.files import only_one, read_json
+from fa4_asv.base.files import only_one, read_json, tail
 from fa4_asv.base.machine import NOGPU, NOGPU_RECORD
 from fa4_asv.base.processes import end_left, run_bounded
 from fa4_asv.base.project import Project
@@ -34,6 +34,7 @@ from fa4_asv.record.store import Result, iter_results, sound_pairs
 TASK_TIMEOUT = 2 * 3600.0
 DONE = ("measured", "unsupported", "broken")
 TURNS_FILE = "commits"
+_LOG_TAIL = 1 << 20  # bytes: what ended a run stands near the end of its log
 
 
 @dataclass(frozen=True)
@@ -236,7 +237,7 @@ def asv_words(task: Task, wish: Wish, environment: str = "", turns: Turns | None
 
 def reason_in(log: Path) -> str:
     """Why a commit could not be laid, as the environment said it in asv's log; "" where it said nothing."""
-    found = re.findall("fa4-asv: (.*)", log.read_text(errors="replace")) if log.is_file() else []
+    found = re.findall("fa4-asv: (.*)", tail(log, _LOG_TAIL))
     return f": {found[-1]}" if found else ""
 
 

@@ -121,7 +121,7 @@ def _open(path: Path) -> int:
     if private and found.st_uid == os.getuid() and found.st_nlink == 1:
         return handle
     os.close(handle)
-    raise Fa4AsvError(f"cannot lock {path}: it is no private file of this user; remove it")
+    raise Fa4AsvError(f"cannot lock {path}: it is not a private file of this user; remove it")
 
 
 def _acquire(handle: int, kind: int, say: Say, patience: float) -> bool:
@@ -190,7 +190,7 @@ def others_used(before: Reading, after: Reading) -> float | None:
 
 
 def allowed() -> float:
-    """Cores that others may use during a sample. Raises Fa4AsvError where the variable is no number."""
+    """Cores that others may use during a sample. Raises Fa4AsvError where the variable is not a number."""
     text = os.environ.get(VARIABLE, "")
     try:
         bound = float(text or OTHERS)

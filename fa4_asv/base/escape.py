@@ -5,12 +5,31 @@ from __future__ import annotations
 import html
 import re
 
+# What steers a terminal, a browser or a reader's eye: control and format characters (bidirectional ones among them),
+# line and paragraph separators, surrogates, private ones. Tabs and line ends are left to `one_line`.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f"
+    "\u2028-\u202e\u2060-\u206f\ud800-\uf8ff\ufeff\ufff0-\ufffb\ufffe\uffff\U000110bd\U000110cd"
+    "\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U0010ffff]"
+)
+
+
+def visible(text: str) -> str:
+    """Text in which what is not seen is shown as an escape, as Python writes it: "\\x1b", "\\u202e", "\\ud800"."""
+    return text if text.isprintable() else _UNSEEN.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    return ascii(found[0])[1:-1]
+
 
 def one_line(text: str, most: int = 300) -> str:
-    """A line that steers no terminal: blanks become one space, control and bidirectional characters U+FFFD."""
-    line = " ".join(text.split())
-    line = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in line)
+    """A line that steers no terminal: blanks and line ends become one space, what is not seen an escape."""
+    line = visible(" ".join(_BLANKS.split(text)).strip())
     return line if len(line) <= most else line[: most - 1] + "…"
+
+
+_BLANKS = re.compile("[ \t\r\n\v\f\xa0]+")
 
 
 def steers_pages(text: str) -> bool:
@@ -19,6 +38,12 @@ def steers_pages(text: str) -> bool:
     asv puts names of machines, parameters and units into its pages as they are.
     """
     return not text.isprintable() or any(sign in text for sign in '<>&"')
+
+
+def holds_tags(text: str) -> bool:
+    """Whether a text of several lines, such as a program, holds what HTML reads as a tag, or a character that is not
+    shown. "a < b" and "->" are none."""
+    return visible(text) != text or re.search("<[A-Za-z/!?]", text) is not None
 
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|\[\d+(?:;\d+)*m")

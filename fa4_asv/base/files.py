@@ -79,9 +79,7 @@ def parse_json(content: bytes) -> Any:
 
     Depth is counted before parsing: parsers and everything that follows a value down would run out of stack.
     """
-    brackets = _STRING.sub(b"", content).translate(None, _NO_BRACKET)
-    if max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > DEEPEST:
-        raise ValueError(f"it is nested more than {DEEPEST} deep")
+    _refuse_deep(content)
     try:
         value = json.loads(content.decode("utf-8"))
         if _SURROGATE.search(content):
@@ -92,6 +90,38 @@ def parse_json(content: bytes) -> Any:
     except UnicodeEncodeError:
         raise ValueError("it holds half of a surrogate pair") from None
     return value
+
+
+def _refuse_deep(content: bytes) -> None:
+    brackets = _STRING.sub(b"", content).translate(None, _NO_BRACKET)
+    if max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > DEEPEST:
+        raise ValueError(f"it is nested more than {DEEPEST} deep")
+
+
+def refuse_odd_json(path: Path, most: int = LARGEST, advice: str = RESTORE) -> None:
+    """Raises Fa4AsvError where another program's reader should not be given the file: kind, size, depth."""
+    try:
+        _refuse_deep(read_bytes(path, most, advice))
+    except ValueError as error:
+        raise Fa4AsvError(f"{path} cannot be read: {error}; {advice}") from None
+
+
+def tail(path: Path, most: int) -> str:
+    """The last `most` bytes of a log as text; "" where there is none, or what is there is no file."""
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+            found = os.fstat(stream.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                return ""
+            stream.seek(max(0, found.st_size - most))
+            return stream.read(most).decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def same_bytes(one: Path, other: Path) -> bool:
+    """Whether both are files and hold the same. Raises Fa4AsvError, see read_bytes."""
+    return one.is_file() and other.is_file() and read_bytes(one) == read_bytes(other)
 
 
 def names_in(folder: Path) -> list[str]:
@@ -135,12 +165,19 @@ def only_one(path: Path, busy: str = "") -> Iterator[None]:
 
     Waits for the other, or raises Fa4AsvError with the words `busy`, where they are given.
     """
-    with path.open("w") as handle:
+    try:
+        # Not blocking: a pipe in its place would wait for a reader.
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise Fa4AsvError(f"cannot lock {path}: {error.strerror}; remove it or make it writable") from None
+    try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
         except BlockingIOError:
             raise Fa4AsvError(busy) from None
         yield
+    finally:
+        os.close(handle)
 
 
 def link_tree(source: Path, target: Path) -> None:

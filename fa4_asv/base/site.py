@@ -57,7 +57,7 @@ def _refuse_foreign(project: Project, target: Path) -> None:
     if project.root.is_relative_to(target):
         raise Fa4AsvError(f"{target} holds this checkout; choose an empty folder for the site")
     if target.exists() and not target.is_dir():
-        raise Fa4AsvError(f"{target} is no folder; choose another one for the site")
+        raise Fa4AsvError(f"{target} is not a folder; choose another one for the site")
     others = {path.name for path in target.iterdir()} if target.is_dir() else set()
     if others and not {"asv.js", "index.json"} <= others:
         raise Fa4AsvError(f"{target} holds {min(others)} but no site of asv; choose an empty folder")

@@ -6,12 +6,14 @@ import importlib
 import os
 import sys
 import threading
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
 from fa4_asv.base.ending import code_of, raise_ended, words_of
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.escape import one_line
+from fa4_asv.base.output import say, show_what_cannot_be_encoded
 
 # name: (module, attribute, one line for --help). A command's module is imported only when it runs,
 # so that the reporting commands work where torch is not installed.
@@ -33,6 +35,8 @@ COMMANDS = {
     "audit": ("fa4_asv.cli.audit", "audit", "Compile a sample of the record anew and compare."),
 }
 
+_LONGEST = 2000  # characters of an error's line
+
 
 class LazyGroup(click.Group):
     """A group whose commands stand in `COMMANDS` and are imported when called."""
@@ -51,7 +55,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:  # of a command that has no more to say
-            click.echo(f"\nfa4-asv: {words_of(interrupt)}", err=True)
+            say(f"\nfa4-asv: {words_of(interrupt)}", err=True)
             sys.exit(code_of(interrupt))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -78,6 +82,7 @@ def run(arguments: list[str] | None = None) -> Any:
     """Entry point: an expected failure is one line on stderr and its exit code."""
     if threading.current_thread() is threading.main_thread():
         raise_ended()  # Slurm, systemd and `timeout` send SIGTERM, a closed terminal SIGHUP
+    show_what_cannot_be_encoded()
     try:
         try:
             return main(args=arguments, prog_name="fa4-asv")
@@ -85,22 +90,30 @@ def run(arguments: list[str] | None = None) -> Any:
             if sys.stdout is not None:  # closed by `>&-`
                 sys.stdout.flush()  # here, where what goes wrong can be told
     except Fa4AsvError as error:
-        click.echo(f"fa4-asv: {error}", err=True)
+        _complain(str(error))
         sys.exit(error.exit_code)
     except BrokenPipeError:  # of `fa4-asv list | head`: the reader has enough
-        _write_no_more()
+        _write_no_more(sys.stdout)
         sys.exit(1)
     except OSError as error:
-        _write_no_more()
+        _write_no_more(sys.stdout)
         what = f"cannot use {error.filename}" if error.filename else "cannot write the output"
-        click.echo(f"fa4-asv: {what}: {error.strerror or error}", err=True)
+        _complain(f"{what}: {error.strerror or error}")
         sys.exit(2)
 
 
-def _write_no_more() -> None:
-    """What stands in stdout's buffer goes nowhere: at the end Python would try once more, and say so."""
+def _complain(words: str) -> None:
+    """One line on stderr; where that cannot be written either, the exit code has to say it."""
     try:
-        sys.stdout.flush()
+        say(f"fa4-asv: {one_line(words, _LONGEST)}", err=True)
     except OSError:
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - os.devnull is no path of ours
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        _write_no_more(sys.stderr)
+
+
+def _write_no_more(stream: TextIO) -> None:
+    """What stands in a stream's buffer goes nowhere: at the end Python would try once more, and say so."""
+    try:
+        stream.flush()
+    except OSError:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - os.devnull is not a path of ours
+            os.dup2(nowhere.fileno(), stream.fileno())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import sys
@@ -19,6 +18,7 @@ from fa4_asv.base.ending import code_of
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.escape import one_line
 from fa4_asv.base.machine import NOGPU
+from fa4_asv.base.output import say, say_again, say_json
 from fa4_asv.base.project import Project
 from fa4_asv.integrity.audit import EXACT, KERNELS, Draw, Finding, chance
 from fa4_asv.record.formatting import counted
@@ -113,14 +113,14 @@ class _Told:
 
     def _announce(self, draw: Draw) -> None:
         if self._maker.terminal:
-            click.echo(f"\r{draw.pair.path.name} ...", nl=False, err=True)
+            say_again(f"{draw.pair.path.name} ...", last=False)
 
     def _tell(self, checked: Checked) -> None:
         name = checked.draw.pair.path.name
         side = checked.draw.pair.sidecar
         label = f"{side.release or side.commit[:10]} {side.toolchain.flavour} {side.toolchain.policy}"
         if self._maker.terminal:
-            click.echo("\r\033[K", nl=False, err=True)
+            say_again("", last=False)
         if checked.why:
             self._failed.append(f"{name}: {one_line(checked.why)}")
             self._say(f"{label}: not checked: {one_line(checked.why)}")
@@ -138,30 +138,30 @@ class _Told:
             self._say(f"  {path}: {each.group} {one_line(each.case)}: {each.what}")
 
     def _say(self, words: str) -> None:
-        click.echo(words, err=self._as_json)
+        say(words, err=self._as_json)
 
     def _sum_up(self) -> None:
         found, chances = self._audit, self._audit.chances()
         if self._as_json:
-            click.echo(json.dumps(self._as_data(chances), indent=1))
+            say_json(self._as_data(chances))
             return
         for group in EXACT:
             count, all_of = found.checked[group], found.draws.population[group]
-            click.echo(
+            say(
                 f"{group}: {count:,} of {_counted(all_of, group)} made anew; "
                 f"1 % of wrong ones would be found with a chance of {_percent(chances[group])}"
             )
-        click.echo(f"{len(self._files)} of {counted(len(found.pairs), 'file')} drawn; {self._together()}")
-        click.echo(
+        say(f"{len(self._files)} of {counted(len(found.pairs), 'file')} drawn; {self._together()}")
+        say(
             f"{counted(len(found.unsupported), 'file')} of flavours that a release does not have: {self._flavours()}"
         )
         if found.absent:
-            click.echo(
+            say(
                 f"{counted(found.absent, 'file')} left out: their commits are not here; "
                 "`fa4-asv history sync --source` brings them"
             )
         files = sorted({each.path.relative_to(self._project.root).as_posix() for each in self._findings})
-        click.echo(
+        say(
             f"wrong: {', '.join(files)}"
             if files
             else "nothing differs"

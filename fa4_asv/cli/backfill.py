@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 import time
@@ -32,6 +31,7 @@ from fa4_asv.backfill.tasks import (
 from fa4_asv.base.ending import code_of
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.machine import NOGPU
+from fa4_asv.base.output import say, say_json
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.flavours import FLAVOURS, PLAIN
 from fa4_asv.history.toolchain import Policy
@@ -45,7 +45,7 @@ _NODE_WORK = "~/.cache/fa4_asv"  # of whoever runs the node's Ray
 @click.argument("ranges", nargs=-1, metavar="[RANGE]...")
 @click.option("--missing", "_missing", is_flag=True, help="What results/ lacks (the default).")
 @click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Each Nth commit only.")
-@click.option("--bench", "-b", multiple=True, metavar="REGEX", help="Benchmarks, as asv's --bench.")
+@click.option("--bench", "-b", multiple=True, metavar="REGEX", help="Select benchmarks, as asv's --bench.")
 @click.option(
     "--flavour",
     type=click.Choice(tuple(FLAVOURS)),
@@ -56,12 +56,20 @@ _NODE_WORK = "~/.cache/fa4_asv"  # of whoever runs the node's Ray
 @click.option(
     "--environment", "-E", default="", metavar="SPEC", help="As asv's --environment, such as fa4:same."
 )
-@click.option("--retry-broken", is_flag=True, help="Cases recorded as broken, too.")
-@click.option("--retries", type=click.IntRange(0), default=1, show_default=True, help="Of a failed commit.")
+@click.option("--retry-broken", is_flag=True, help="Measure cases recorded as broken again.")
+@click.option(
+    "--retries",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    help="How often to retry a failed commit.",
+)
 @click.option(
     "--ray", "address", default="", metavar="ADDRESS", help="On a Ray cluster: auto, HOST:PORT, or local."
 )
-@click.option("--cores", type=click.IntRange(1), default=1, show_default=True, help="With --ray: of one run.")
+@click.option(
+    "--cores", type=click.IntRange(1), default=1, show_default=True, help="With --ray: cores per run."
+)
 @click.option(
     "--gpu", default="", metavar="TYPE", help="With --ray: one whole card for each run, such as H100."
 )
@@ -72,7 +80,9 @@ _NODE_WORK = "~/.cache/fa4_asv"  # of whoever runs the node's Ray
 @click.option(
     "--wheels", default="", metavar="DIR", help="With --ray: install from this folder, not a network."
 )
-@click.option("--dry-run", "-n", is_flag=True, help="Only say what is missing, and how long it will take.")
+@click.option(
+    "--dry-run", "-n", is_flag=True, help="Print what is missing and how long it takes; measure nothing."
+)
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 def backfill(
     ranges: tuple[str, ...],
@@ -110,7 +120,8 @@ def backfill(
       fa4-asv backfill --bench "codegen.*'fwd_d128" main~20..main
       fa4-asv backfill --every 4 --machine my-h200
       fa4-asv backfill --ray local
-      fa4-asv backfill --ray auto --gpu H100 --machine lab-h100 --bench '^(forward|backward)'
+      fa4-asv backfill --ray auto --gpu H100 --machine lab-h100 \\
+          --bench '^(forward|backward)'
     """
     project = Project.find()
     wish = Wish(
@@ -140,12 +151,12 @@ def backfill(
 def _tell_plan(project: Project, tasks: Sequence[Task], wish: Wish, commits: int, as_json: bool) -> None:
     expected = estimate(project, tasks, wish)
     if as_json:
-        click.echo(json.dumps({**asdict(expected), "tasks": [asdict(task) for task in tasks]}, indent=1))
+        say_json({**asdict(expected), "tasks": [asdict(task) for task in tasks]})
         return
     for task in tasks:
-        click.echo(f"{task.label}: {', '.join(task.groups)}")
+        say(f"{task.label}: {', '.join(task.groups)}")
     about = expected.words(wish.machine)
-    click.echo(f"{len(tasks)} runs are missing over {commits} commits{about}")
+    say(f"{len(tasks)} runs are missing over {commits} commits{about}")
 
 
 def _one_by_one(
@@ -178,11 +189,13 @@ def _on_cluster(
     """Raises Fa4AsvError where there is no Ray, no such cluster, or a clock would measure on a shared machine."""
     if wish.machine != NOGPU and not site.gpu:
         raise Fa4AsvError(
-            f"machine {wish.machine!r} measures by a clock, and runs without a card share their node with others: "
+            f"machine {wish.machine!r} is for times, and runs without a card share their node with others: "
             "name the card with --gpu, or run it without --ray on that machine"
         )
     if site.gpu and wish.machine == NOGPU:
-        raise Fa4AsvError("--gpu without --machine: what a card measures stands under the name of its kind")
+        raise Fa4AsvError(
+            "--gpu without --machine: results of a card are recorded under the name of its kind"
+        )
     try:
         from fa4_asv.backfill.cluster.ray_pool import LOCAL, RayPool
     except ImportError as error:
@@ -205,7 +218,7 @@ def _on_cluster(
 
 
 def _say(words: str) -> None:
-    click.echo(words, err=True)
+    say(words, err=True)
 
 
 def _tell(results: Iterator[Ended], tasks: Sequence[Task], as_json: bool) -> list[str]:
@@ -221,15 +234,15 @@ def _tell(results: Iterator[Ended], tasks: Sequence[Task], as_json: bool) -> lis
             about = f", about {minutes(spent / done * left)} left" if left else ""
             words = _states(ended) + (f" on {ended.host}" if ended.host else "")
             line = f"[{done}/{len(tasks)}] {ended.task.label}: {words} ({minutes(spent)} so far{about})"
-            click.echo(line, file=out)
+            say(line, file=out)
     except KeyboardInterrupt as interrupt:
         recorded = done - len(failed)
         _say(f"\ninterrupted: {recorded} of {len(tasks)} runs are in results/; run it again to go on")
         sys.exit(code_of(interrupt))
     if as_json:
-        click.echo(json.dumps({"runs": len(tasks), "failed": failed}, indent=1))
+        say_json({"runs": len(tasks), "failed": failed})
     elif not tasks:
-        click.echo("nothing is missing")
+        say("nothing is missing")
     return failed
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import click
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.machine import NOGPU
+from fa4_asv.base.output import new_console, say_json
 from fa4_asv.base.project import Project
 from fa4_asv.compare.changes import (
     Record,
@@ -23,7 +23,6 @@ from fa4_asv.compare.changes import (
 )
 from fa4_asv.compare.neighbours import Step, render_steps, steps_json, steps_of
 from fa4_asv.history.manifest import Manifest
-from fa4_asv.record.tables import wide_console
 
 
 @click.command()
@@ -58,7 +57,7 @@ def changes(
         return
     records = recorded(project.results, manifest, flavour, policy)[-last:]
     if not as_json:
-        console = wide_console()
+        console = new_console()
         if figures and records:
             render_figures(records, console, limit)
         render(records, console, limit)
@@ -66,7 +65,7 @@ def changes(
     if len(records) < 2:
         raise Fa4AsvError(f"{len(records)} recorded release(s) of this series; a comparison needs two")
     pairs = [_json(before, after) for before, after in zip(records, records[1:], strict=False)]
-    click.echo(json.dumps(pairs, indent=1))
+    say_json(pairs)
 
 
 def _json(before: Record, after: Record) -> dict[str, Any]:
@@ -96,6 +95,6 @@ def _json(before: Record, after: Record) -> dict[str, Any]:
 
 def _on_the_clock(steps: Sequence[Step], limit: int, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(steps_json(steps), indent=1, allow_nan=False))
+        say_json(steps_json(steps))
     else:
-        render_steps(steps, wide_console(), limit)
+        render_steps(steps, new_console(), limit)

@@ -8,7 +8,6 @@ the same release without a GPU: traced memory, and the compiled kernels' digests
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import sys
@@ -20,7 +19,6 @@ from statistics import median
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -31,6 +29,8 @@ from fa4_asv.base import scratch
 from fa4_asv.base.core_locks import exclusive
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.escape import one_line
+from fa4_asv.base.files import read_bytes
+from fa4_asv.base.output import new_console, say, say_json
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.shapes import SHAPES, core
 from fa4_asv.history.manifest import Manifest
@@ -102,7 +102,7 @@ def calls_of(backends: Sequence[str], shapes: str) -> list[Call]:
     try:
         chosen = [shape.name for shape in core() if re.search(shapes, shape.name)]
     except re.error as error:
-        raise Fa4AsvError(f"--shapes {shapes!r} is no regular expression: {error}") from None
+        raise Fa4AsvError(f"--shapes {shapes!r} is not a regular expression: {error}") from None
     if not chosen:
         raise Fa4AsvError(f"no core shape matches {shapes!r}; names are such as {core()[0].name}")
     return [Call(name, shape, back) for shape in chosen for name in backends for back in (False, True)]
@@ -161,7 +161,7 @@ def cubins_of(folder: Path, groups: Records, arch: str) -> tuple[list[str], int]
         for key, record in groups.get("codegen", {}).items()
         if record.sha256 and key.startswith(f"{arch}/")
     }
-    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*.cubin")]
+    digests = [hashlib.sha256(read_bytes(path)).hexdigest() for path in folder.rglob("*.cubin")]
     return sorted({known[digest] for digest in digests if digest in known}), len(digests)
 
 
@@ -212,21 +212,21 @@ def check_card(
         raise Fa4AsvError(f"{card.name} is no Hopper or Blackwell card that this suite knows")
     subject = _laid(project, version, flavour, environment)
     with (
-        exclusive(lambda words: click.echo(words, err=True) if words else None, whole=True),
+        exclusive(lambda words: say(words, err=True) if words else None, whole=True),
         scratch.folder("cubins") as folder,
     ):
         findings = []
         for finding in findings_of(subject, calls, "cuda", arch, groups, folder, seconds):
             findings.append(finding)
-            click.echo(f"{len(findings)} of {len(calls)}: {finding.call}: {finding.state}", err=True)
+            say(f"{len(findings)} of {len(calls)}: {finding.call}: {finding.state}", err=True)
         same, compiled = cubins_of(folder, groups, arch)
     if as_json:
         data = {"card": card.name, "arch": arch, "release": version, "flavour": flavour}
         calls_found = [asdict(finding) for finding in findings]
-        click.echo(json.dumps({**data, "calls": calls_found, "cubins": compiled, "recorded": same}, indent=1))
+        say_json({**data, "calls": calls_found, "cubins": compiled, "recorded": same})
     else:
         _show(findings, f"{card.name} ({arch}), {version} {flavour}")
-        click.echo(
+        say(
             f"{counted(compiled, 'kernel')} compiled here, of which {len(same)} are recorded: {', '.join(same)}"
         )
     sys.exit(any(finding.state not in ("agrees", "refused") for finding in findings))
@@ -278,9 +278,6 @@ def _show(findings: Sequence[Finding], title: str) -> None:
         sizes = [f"{value:,}" if value is not None else "" for value in (one.peak_bytes, one.traced_bytes)]
         cells = [one.call, one.state, *times, f"{one.tflops:.0f}" if one.tflops else "", *sizes, one.reason]
         table.add_row(*(Text(one_line(cell)) for cell in cells))
-    console = Console()
-    if not console.is_terminal:
-        console.width = _LOG_WIDTH
-    console.print(table)
+    new_console(_LOG_WIDTH).print(table)
     states = [finding.state for finding in findings]
-    click.echo("; ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)))
+    say("; ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)))

@@ -12,8 +12,10 @@ import click
 
 from fa4_asv.base.ending import code_of
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.escape import visible
 from fa4_asv.base.files import write_atomic
 from fa4_asv.base.machine import NOGPU
+from fa4_asv.base.output import new_console, say
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import SWEEP_SETS
 from fa4_asv.compare.commits import Commit, commit_of, plan_of, refuse_without_gpu
@@ -21,7 +23,6 @@ from fa4_asv.compare.commits import Plan as Toolchains
 from fa4_asv.compare.formats import as_json, exit_code, markdown, text
 from fa4_asv.compare.sides import Comparison, held_against, refuse_other_suites
 from fa4_asv.measure.runtime.journal import Plan
-from fa4_asv.record.tables import wide_console
 
 # Of two commits: processes a side, one round each. Of a tree: processes a side, and rounds of each.
 _ROUNDS = 5
@@ -29,12 +30,12 @@ _PROCESSES, _TREE_ROUNDS = 5, 2
 
 
 def patterns(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-    """Of --bench. Raises click's error for what is no regular expression."""
+    """Of --bench. Raises click's error for what is not a regular expression."""
     for pattern in value:
         try:
             re.compile(pattern)
         except re.error as error:
-            raise click.BadParameter(f"{pattern!r} is no regular expression: {error}") from None
+            raise click.BadParameter(f"{pattern!r} is not a regular expression: {error}") from None
     return value
 
 
@@ -104,8 +105,8 @@ def compare(
     \b
     Examples:
       fa4-asv compare fa4-v4.0.0b15 fa4-v4.0.0b20
-      fa4-asv compare main my-branch --bench '^codegen' --format markdown -o comment.md
-      fa4-asv compare 4.0.0b30 4.0.0b31 --flavour cu12 --flavour cu13 --no-run --format json
+      fa4-asv compare main my-branch -b '^codegen' --format markdown -o pr.md
+      fa4-asv compare 4.0.0b30 4.0.0b31 --flavour cu12 --no-run --format json
       fa4-asv compare 4.0.0b35 4.0.0b36 --machine my-h200 --bench '^forward.Core'
       fa4-asv compare main --worktree ../flash-attention --machine my-h200
     """
@@ -147,14 +148,14 @@ def _measure(
     try:
         run_missing(project, commits, toolchains, Asked(*asked))
     except KeyboardInterrupt as interrupt:
-        click.echo("\ninterrupted: what was measured is in results/; run it again to go on", err=True)
+        say("\ninterrupted: what was measured is in results/; run it again to go on", err=True)
         sys.exit(code_of(interrupt))
 
 
 def _refuse_with_worktree(head: str | None, no_run: bool, machine: str) -> None:
     """Raises Fa4AsvError for what says nothing of an uncommitted tree."""
     if head is not None:
-        raise Fa4AsvError(f"--worktree stands for HEAD: leave out {head!r}")
+        raise Fa4AsvError(f"--worktree replaces HEAD: leave out {head!r}")
     if no_run:
         raise Fa4AsvError("an uncommitted tree is never recorded: leave out --no-run")
     if machine == NOGPU:
@@ -164,15 +165,15 @@ def _refuse_with_worktree(head: str | None, no_run: bool, machine: str) -> None:
 def _tell(found: Sequence[Comparison], form: str, output: Path | None, limit: int) -> None:
     """Print it, or write it whole to a file."""
     if form == "text" and output is None:
-        text(found, wide_console(), limit)
+        text(found, new_console(), limit)
         return
     if form == "text":
         stream = io.StringIO()
-        text(found, wide_console(file=stream), limit)
+        text(found, new_console(file=stream), limit)
         words = stream.getvalue()
     else:
         words = markdown(found) if form == "markdown" else as_json(found)
     if output is None:
-        click.echo(words, nl=False)
+        say(words, nl=False)
     else:
-        write_atomic(output, words)
+        write_atomic(output, visible(words))

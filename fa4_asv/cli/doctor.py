@@ -6,7 +6,6 @@ Nothing is imported that is looked for: versions come from the packages' metadat
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import platform
 import re
@@ -25,10 +24,12 @@ from rich.console import Console
 from rich.text import Text
 
 from fa4_asv.base import isolation
+from fa4_asv.base.files import same_bytes
 from fa4_asv.base.machine import find_tool, python_tag
+from fa4_asv.base.output import new_console, say, say_json
 from fa4_asv.base.project import Project
 from fa4_asv.history.repository import has_history
-from fa4_asv.record.tables import print_table, wide_console
+from fa4_asv.record.tables import print_table
 
 TIMEOUT = 10.0  # seconds for a tool that only has to name itself
 DISK_GB = 5
@@ -171,7 +172,7 @@ def check_base(project: Project) -> Check:
     if not folders:
         return Check(name, f"none for Python {python_tag()} yet", False, "the first `asv run` makes it")
     done, pins = base_folder(project) / PINS, project.root / "requirements" / "base.txt"
-    if pins.is_file() and done.read_bytes() != pins.read_bytes():
+    if pins.is_file() and not same_bytes(done, pins):
         return Check(name, "made from other pins", False, "the next `asv run` makes it anew")
     torch = installed("torch", folders)
     words = "" if torch else f"remove {done.relative_to(project.root)}; the next `asv run` makes it anew"
@@ -274,12 +275,12 @@ def render(checks: list[Check], lanes: dict[str, list[str]], console: Console) -
         rows.append([check.name, state, check.found, check.words])
     print_table(console, ("check", "", "found", "what to do"), rows)
     for name, why_not in lanes.items():
-        click.echo(f"{name}: no - {'; '.join(why_not)}" if why_not else f"{name}: ready")
+        say(f"{name}: no - {'; '.join(why_not)}" if why_not else f"{name}: ready")
 
 
 @click.command()
 @click.option(
-    "--lane", type=click.Choice(LANES), default="nogpu", show_default=True, help="The lane of the exit code."
+    "--lane", type=click.Choice(LANES), default="nogpu", show_default=True, help="The lane for the exit code."
 )
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 def doctor(lane: str, as_json: bool) -> None:
@@ -300,7 +301,7 @@ def doctor(lane: str, as_json: bool) -> None:
     if as_json:
         verdicts = {name: {"ready": not why_not, "why_not": why_not} for name, why_not in lanes.items()}
         records = {"checks": [asdict(check) for check in checks], "gpus": [asdict(gpu) for gpu in gpus]}
-        click.echo(json.dumps({"lane": lane, "lanes": verdicts, **records}, indent=1))
+        say_json({"lane": lane, "lanes": verdicts, **records})
     else:
-        render(checks, lanes, wide_console())
+        render(checks, lanes, new_console())
     sys.exit(1 if lanes[lane] else 0)

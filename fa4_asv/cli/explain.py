@@ -14,7 +14,9 @@ from rich.console import Console
 
 from fa4_asv.asv_plugin.base_environments import base_here
 from fa4_asv.base.ending import code_of
+from fa4_asv.base.escape import visible
 from fa4_asv.base.files import write_atomic
+from fa4_asv.base.output import json_text, new_console, say
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import Case
 from fa4_asv.catalog.kernels import ARCHES
@@ -73,7 +75,7 @@ def explain(
     \b
     Examples:
       fa4-asv explain 4.0.0b30 4.0.0b31
-      fa4-asv explain 4.0.0b19 4.0.0b20 --arch sm_100 -b "'fwd_d128_full'" --flavour cu13
+      fa4-asv explain 4.0.0b19 4.0.0b20 --arch sm_100 -b "'fwd_d128_full'"
       fa4-asv explain main~5 main --format markdown -o why.md
     """
     project = Project.find()
@@ -81,11 +83,11 @@ def explain(
     try:
         found = _explain(project, base, head, flavour, cases, environment, not no_culprits)
     except KeyboardInterrupt as interrupt:
-        click.echo("\ninterrupted: what was compiled is cached; run it again to go on", err=True)
+        say("\ninterrupted: what was compiled is cached; run it again to go on", err=True)
         sys.exit(code_of(interrupt))
     if keep:
         for one in found:
-            click.echo(f"kept {keep_cause(project, one).relative_to(project.root)}", err=True)
+            say(f"kept {keep_cause(project, one).relative_to(project.root)}", err=True)
     _show(found, style, limit, output)
     sys.exit(1 if any(one.unknown for one in found) else 0)
 
@@ -117,7 +119,7 @@ def _explain(
 
 
 def _tell(words: str) -> None:
-    click.echo(words, err=True)
+    say(words, err=True)
 
 
 def _terminal() -> str:
@@ -126,21 +128,21 @@ def _terminal() -> str:
 
 def _show(found: Sequence[Explanation], style: str, limit: int, output: Path | None) -> None:
     if style == "text":
-        text = _as_text(found, limit, None if output else Console())
+        text = _as_text(found, limit, None if output else new_console())
     elif style == "markdown":
         text = "\n".join(markdown(one, limit) for one in found)
     else:
-        text = json.dumps([json.loads(to_text(one)) for one in found], indent=1) + "\n"
+        text = json_text([json.loads(to_text(one)) for one in found]) + "\n"
     if output:
-        write_atomic(output, text)
+        write_atomic(output, visible(text))
     else:
-        click.echo(text, nl=False)
+        say(text, nl=False)
 
 
 def _as_text(found: Sequence[Explanation], limit: int, terminal: Console | None) -> str:
     """For a terminal in its width and colours; else as wide as a log."""
     live = terminal is not None and terminal.is_terminal
-    console = terminal if terminal is not None and live else Console(file=io.StringIO(), width=140)
+    console = terminal if terminal is not None and live else new_console(140, file=io.StringIO())
     with console.capture() as captured:
         for one in found:
             render(one, console, limit)

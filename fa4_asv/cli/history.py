@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from fa4_asv.base.ending import code_of
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.output import new_console, say, say_json
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.flavours import FLAVOURS, INSTALLED, PLAIN
 from fa4_asv.history.branches import Branch, sync_branches
@@ -32,7 +31,7 @@ def history() -> None:
     """The releases of FA4 as a git history that asv can walk."""
 
 
-@history.command()
+@history.command(short_help="Download new releases; with --source, add branches.")
 @click.option(
     "--source", metavar="PATH|URL", help="Also sync branches of this clone or fork of flash-attention."
 )
@@ -45,7 +44,7 @@ def history() -> None:
 )
 @click.option("--all", "every", is_flag=True, help="With --source: every branch.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
-@click.option("--quiet", is_flag=True, help="Only errors.")
+@click.option("--quiet", is_flag=True, help="Print only errors.")
 def sync(source: str | None, wanted: tuple[str, ...], every: bool, as_json: bool, quiet: bool) -> None:
     """Bring every flash-attn-4 release into the local history; only new ones are downloaded.
 
@@ -58,8 +57,10 @@ def sync(source: str | None, wanted: tuple[str, ...], every: bool, as_json: bool
     Examples:
       fa4-asv history sync
       fa4-asv history sync --source https://github.com/Dao-AILab/flash-attention
-      fa4-asv history sync --source ~/flash-attention --branch my-branch --branch origin/main:main
-      FA4_ASV_INDEX_URL=http://localhost:3141/root/pypi/+simple/ fa4-asv history sync
+      fa4-asv history sync --source ~/flash-attention --branch my-branch
+      fa4-asv history sync --source ~/flash-attention --branch origin/main:main
+      FA4_ASV_INDEX_URL=http://localhost:3141/root/pypi/+simple/ \\
+          fa4-asv history sync
     """
     project = Project.find()
     if source is None and (wanted or every):
@@ -73,14 +74,14 @@ def sync(source: str | None, wanted: tuple[str, ...], every: bool, as_json: bool
         if source is not None:
             told |= _sync_branches(project, source, wanted, every, quiet or as_json)
     except KeyboardInterrupt as interrupt:
-        click.echo("fa4-asv: interrupted; the history is as it was, sync again to continue", err=True)
+        say("fa4-asv: interrupted; the history is as it was, sync again to continue", err=True)
         sys.exit(code_of(interrupt))
     if as_json:
-        click.echo(json.dumps(told, indent=1))
+        say_json(told)
 
 
 def _sync_releases(project: Project, quiet: bool) -> dict[str, Any]:
-    console = Console(stderr=True, quiet=quiet)
+    console = new_console(stderr=True, quiet=quiet)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
         task = bar.add_task("asking the registry", total=None)
@@ -92,14 +93,14 @@ def _sync_releases(project: Project, quiet: bool) -> dict[str, Any]:
 
         done = run_sync(project, Registry(), progress)
     if not quiet:
-        click.echo(f"{done.total} releases in the history, {done.fetched} fetched now")
+        say(f"{done.total} releases in the history, {done.fetched} fetched now")
         for version in done.yanked:
-            click.echo(f"{version} is yanked on the registry; it stays in the history with that label")
+            say(f"{version} is yanked on the registry; it stays in the history with that label")
     if done.damage:
-        click.echo(f"the history was damaged ({done.damage}) and is built anew", err=True)
+        say(f"the history was damaged ({done.damage}) and is built anew", err=True)
     if done.lost:
         names = ", ".join(done.lost)
-        click.echo(f"branches that were not whole in it; sync them again: {names}", err=True)
+        say(f"branches that were not whole in it; sync them again: {names}", err=True)
     return {"releases": done.total, "fetched": done.fetched, "yanked": done.yanked}
 
 
@@ -109,11 +110,11 @@ def _sync_branches(
     done = sync_branches(project, source, wanted, every)
     if not quiet:
         for branch in done.branches:
-            click.echo(f"{branch.name}: {_words(branch)}")
+            say(f"{branch.name}: {_words(branch)}")
         for name, reason in done.left_out.items():
-            click.echo(f"{name}: left out, it {reason}")
+            say(f"{name}: left out, it {reason}")
     if done.dirty:
-        click.echo(f"{source} has changes that are not committed; only commits are measured", err=True)
+        say(f"{source} has changes that are not committed; only commits are measured", err=True)
     return {"branches": [asdict(branch) for branch in done.branches], "left_out": done.left_out}
 
 
@@ -126,7 +127,7 @@ def _words(branch: Branch) -> str:
     return f"{counts if branch.old == '' else f'{counts} since {branch.old[:8]}'}, now at {branch.new[:8]}"
 
 
-@history.command()
+@history.command(short_help="Resolve the toolchain of every release without a lock.")
 @click.option(
     "--flavour", "flavours", type=click.Choice(tuple(FLAVOURS)), multiple=True, default=(*INSTALLED, PLAIN)
 )
@@ -154,11 +155,11 @@ def lock(flavours: tuple[str, ...]) -> None:
             except Fa4AsvError as error:
                 failed += 1
                 words = f"failed: {error}"
-            click.echo(f"{release.version} {flavour} {words}")
+            say(f"{release.version} {flavour} {words}")
     sys.exit(1 if failed else 0)
 
 
-@history.command("list")
+@history.command("list", short_help="List releases: date, commit, toolchain.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable, toolchains in full.")
 def list_releases(as_json: bool) -> None:
     """Version, date, commit and toolchain of every release in the history, and the branches beside them.
@@ -177,7 +178,7 @@ def list_releases(as_json: bool) -> None:
         rows = [
             {**asdict(release), "toolchain": toolchains[release.version]} for release in manifest.releases
         ]
-        click.echo(json.dumps(rows, indent=1))
+        say_json(rows)
         return
     shown: list[list[str]] = []
     for release in manifest.releases:
@@ -187,12 +188,12 @@ def list_releases(as_json: bool) -> None:
         versions = [one.get(name, "-") for name in _SHOWN]
         days = [release.uploaded[:10], release.commit[:8]]
         shown.append([release.version, *days, *versions, " ".join(locks) or "-", yanked])
-    print_table(Console(), ("version", "uploaded", "commit", *_SHOWN, "flavours", ""), shown)
+    print_table(new_console(), ("version", "uploaded", "commit", *_SHOWN, "flavours", ""), shown)
     if not has_history(project):
-        click.echo("the manifest is here, the history is not: run `fa4-asv history sync`", err=True)
+        say("the manifest is here, the history is not: run `fa4-asv history sync`", err=True)
         return
     for name, tip in branches(project).items():
-        click.echo(f"branch {name}: {tip[:8]} of {commit_date(project, tip):%Y-%m-%d}")
+        say(f"branch {name}: {tip[:8]} of {commit_date(project, tip):%Y-%m-%d}")
 
 
 def _toolchains(project: Project, release: Release) -> dict[str, dict[str, str]]:

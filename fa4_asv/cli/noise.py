@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 
@@ -10,6 +9,7 @@ import click
 from rich.text import Text
 
 from fa4_asv.base.escape import one_line
+from fa4_asv.base.output import new_console, say_json
 from fa4_asv.base.project import Project
 from fa4_asv.compare.along import CONTROLLED, SEEN
 from fa4_asv.compare.false_alarms import rate_interval
@@ -26,7 +26,7 @@ from fa4_asv.compare.noise import (
 )
 from fa4_asv.compare.verdicts import NOTICED
 from fa4_asv.record.formatting import counted
-from fa4_asv.record.tables import print_table, wide_console
+from fa4_asv.record.tables import print_table
 
 _FA4 = "fa4/"  # sweeps time nothing else as a case
 _COLUMNS = ("call", "seconds", "releases", "spread", "smallest", "alarms", "furthest apart")
@@ -66,9 +66,9 @@ def noise(machine: str, against: str, controlled: bool, as_data: bool) -> None:
     calls = noise_of(project, machine, controlled)
     agreement = agreement_of(project, machine, against) if against else []
     if as_data:
-        click.echo(json.dumps(as_json(machine, calls, agreement), indent=1, allow_nan=False))
+        say_json(as_json(machine, calls, agreement))
         return
-    console = wide_console()
+    console = new_console()
     console.print(Text(_alarms(calls)))
     for each in classes_of(calls):
         console.print(Text(_class(each)))

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from fa4_asv.backfill.airgap.contents import Order, write_pack, write_project
+from fa4_asv.base.output import say
 from fa4_asv.base.project import Project
 from fa4_asv.history.toolchain import FLAVOURS
 
@@ -21,7 +22,9 @@ from fa4_asv.history.toolchain import FLAVOURS
 @click.option(
     "--part-mib", type=click.IntRange(1), default=1024, show_default=True, help="Largest size of a part."
 )
-@click.option("--level", type=click.IntRange(1, 19), default=9, show_default=True, help="Of zstd.")
+@click.option(
+    "--level", type=click.IntRange(1, 19), default=9, show_default=True, help="Compression level of zstd."
+)
 @click.option("--project-only", is_flag=True, help="Write only the project and airgap.py; keep the parts.")
 def pack(
     folder: Path,
@@ -42,8 +45,10 @@ def pack(
     \b
     Example:
       fa4-asv pack --release all --flavour cu13 --flavour cu12 --part-mib 34 pack/
-      python3 pack/airgap.py measure --machine h200-sxm -o results.tar.gz     # there
-      tar xzf results.tar.gz && fa4-asv verify                                # here again
+      # on the other machine:
+      python3 pack/airgap.py measure --machine h200-sxm -o results.tar.gz
+      # here again:
+      tar xzf results.tar.gz && fa4-asv verify
     """
     project = Project.find()
     if project_only:
@@ -52,4 +57,4 @@ def pack(
     order = Order(release, commits, flavour or ("cu13",), policy or ("day",), python, part_mib << 20, level)
     facts = write_pack(project, order, folder)
     sizes = f"{facts['bytes'] / 1e6:.0f} MB, unpacked {facts['unpacked'] / 1e6:.0f} MB"
-    click.echo(f"{len(facts['parts'])} parts, {sizes}; there: python3 {folder.name}/airgap.py --help")
+    say(f"{len(facts['parts'])} parts, {sizes}; there: python3 {folder.name}/airgap.py --help")

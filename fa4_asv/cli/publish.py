@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ import click
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import read_json
+from fa4_asv.base.output import say, say_json
 from fa4_asv.base.project import Project
 from fa4_asv.base.site import beside_the_site, swap
 from fa4_asv.history.repository import NO_HISTORY, git, has_history
@@ -61,7 +61,7 @@ def publish(html_dir: Path | None, as_json: bool) -> None:
         _make_site(staged, staged if good == sound else project)
         swap(staged.html, target)
     if len(good) < len(sound):
-        click.echo(
+        say(
             f"{len(sound) - len(good)} result files of commits that are no releases are left out: their branch is "
             "not here (`fa4-asv history sync --source`) or not among those of asv.conf.json",
             err=True,
@@ -69,12 +69,12 @@ def publish(html_dir: Path | None, as_json: bool) -> None:
     if as_json:
         left_out = len(sound) - len(good)
         answer = {"published": len(good), "left_out": left_out, "withheld": withheld, "refused": refused}
-        click.echo(json.dumps(answer, indent=1))
+        say_json(answer)
     else:
         unreadable = sum(problem.path.is_dir() for problem in problems)
         folders = f"; {counted(unreadable, 'folder')} cannot be read" if unreadable else ""
         shown_target = os.path.relpath(target)
-        click.echo(f"{len(good)} result files published in {shown_target}, {withheld} refused{folders}")
+        say(f"{len(good)} result files published in {shown_target}, {withheld} refused{folders}")
     sys.exit(1 if refused else 0)
 
 
@@ -121,9 +121,9 @@ def _tell(project: Project, problems: Sequence[Problem]) -> list[dict[str, str]]
     """Name each refused file on stderr, now: asv's own words come next. What a killed write left holds
     nothing, so it is named but not refused."""
     refused = []
-    for path, what in sorted({(p.path.relative_to(project.root).as_posix(), p.what) for p in problems}):
+    for path, what in sorted({(p.place(project.root), p.what) for p in problems}):
         left = path.endswith(".tmp")
-        click.echo(f"{'note' if left else 'refused'}: {path}: {what}", err=True)
+        say(f"{'note' if left else 'refused'}: {path}: {what}", err=True)
         if not left:
             refused.append({"path": path, "what": what})
     return refused

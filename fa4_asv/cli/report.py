@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
 
 import click
 
+from fa4_asv.base.output import say, say_json
 from fa4_asv.base.project import Project
 from fa4_asv.report.site import write_report
 
@@ -33,18 +33,13 @@ def report(output: Path | None, as_json: bool) -> None:
     project = Project.find()
     folder = output or project.html / "report"
     problems = write_report(project, folder)
-    refused = [
-        {"path": problem.path.relative_to(project.root).as_posix(), "what": problem.what}
-        for problem in problems
-    ]
+    refused = [{"path": problem.place(project.root), "what": problem.what} for problem in problems]
     for one in refused:
-        click.echo(f"refused: {one['path']}: {one['what']}", err=True)
+        say(f"refused: {one['path']}: {one['what']}", err=True)
     count = sum(1 for path in folder.rglob("*") if path.is_file())
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     if as_json:
-        click.echo(json.dumps({"files": count, "bytes": size, "refused": refused}, indent=1))
+        say_json({"files": count, "bytes": size, "refused": refused})
     else:
-        click.echo(
-            f"{count} files ({size / 1e6:.1f} MB) in {os.path.relpath(folder)}, {len(refused)} problems"
-        )
+        say(f"{count} files ({size / 1e6:.1f} MB) in {os.path.relpath(folder)}, {len(refused)} problems")
     sys.exit(1 if refused else 0)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.output import new_console, say, say_json
 from fa4_asv.base.project import Project
 from fa4_asv.history.toolchain import FLAVOURS
-from fa4_asv.record.tables import wide_console
 from fa4_asv.report.route_table import grids, page, pairs_of, render
 
 
@@ -45,13 +43,13 @@ def route(flavour: str | None, policy: str, as_json: bool, as_markdown: bool) ->
             }
             for pair in pairs
         ]
-        click.echo(json.dumps(rows, indent=1))
+        say_json(rows)
         return
     if not pairs:
         raise Fa4AsvError("no route is recorded of this series yet; run `asv run -b route`")
     if as_markdown:
-        click.echo(page(grids(pairs)), nl=False)
+        say(page(grids(pairs)), nl=False)
         return
-    console = wide_console()
+    console = new_console()
     for grid in grids(pairs):
         render(grid, console)

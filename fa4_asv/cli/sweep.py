@@ -30,6 +30,7 @@ from fa4_asv.base.ending import code_of
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import write_atomic
 from fa4_asv.base.machine import NOGPU
+from fa4_asv.base.output import say, say_again, say_json
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import SWEEP_SETS
 from fa4_asv.catalog.metrics import SHORT_CALL
@@ -75,7 +76,14 @@ _EVERY = 15.0  # seconds between two lines of progress where there is no termina
     show_default=True,
     help="Time cuDNN and FA2 in each round, too.",
 )
-@click.option("--environment", "-E", default="fa4:same", show_default=True, metavar="SPEC", help="As asv's.")
+@click.option(
+    "--environment",
+    "-E",
+    default="fa4:same",
+    show_default=True,
+    metavar="SPEC",
+    help="As asv's --environment.",
+)
 @click.option(
     "--profile/--no-profile", default=True, show_default=True, help="Time each kernel of a backward."
 )
@@ -116,10 +124,10 @@ def sweep(ranges: tuple[str, ...], machine: str, dry_run: bool, as_json: bool, *
     """
     project = Project.find()
     if machine == NOGPU:
-        raise Fa4AsvError(f"a sweep measures by a clock: name the machine, not {NOGPU!r}")
+        raise Fa4AsvError(f"a sweep measures times: name the machine, not {NOGPU!r}")
     if not _NAME.fullmatch(machine):
         raise Fa4AsvError(
-            f"-m {machine!r} is no name: letters, digits, dots, dashes and underscores, as h100-sxm"
+            f"-m {machine!r} is not a name: letters, digits, dots, dashes and underscores, as h100-sxm"
         )
     asked = Asked(project, ranges, machine, options)
     if dry_run:
@@ -131,7 +139,7 @@ def sweep(ranges: tuple[str, ...], machine: str, dry_run: bool, as_json: bool, *
             failed, took = _run(asked, progress)
     except KeyboardInterrupt as interrupt:
         progress.end()
-        click.echo("interrupted: what was timed is kept; run it again on this card to go on", err=True)
+        say("interrupted: what was timed is kept; run it again on this card to go on", err=True)
         sys.exit(code_of(interrupt))
     _tell_end(asked, failed, took, as_json)
     sys.exit(1 if failed else 0)
@@ -307,14 +315,14 @@ class Progress:
 
     def _write(self, line: str, last: bool) -> None:
         if self._terminal:
-            click.echo(f"\r\x1b[K{line}", nl=last, err=True)
+            say_again(line, last)
             self._open = not last
         else:
-            click.echo(line, err=True)
+            say(line, err=True)
 
     def end(self) -> None:
         if self._open:
-            click.echo(err=True)
+            say(err=True)
             self._open = False
 
 
@@ -324,26 +332,26 @@ def _tell_plan(asked: Asked, as_json: bool) -> None:
     total = sum(seconds.values())
     if as_json:
         data = {"commits": len(asked.commits), "flavours": asked.flavours, "calls": len(asked.calls)}
-        click.echo(json.dumps({**data, **asdict(asked.plan), "seconds": seconds, "total": total}, indent=1))
+        say_json({**data, **asdict(asked.plan), "seconds": seconds, "total": total})
         return
     plan = asked.plan
-    click.echo(
+    say(
         f"{len(asked.commits)} commits, {' and '.join(asked.flavours)}, {len(asked.calls)} calls,"
         f" {plan.processes} processes of {plan.rounds} rounds"
     )
     for phase, spent in seconds.items():
-        click.echo(f"  {phase:<24} {minutes(spent):>8}")
-    click.echo(f"  {'in all, if nothing is known':<24} {minutes(total):>5}")
+        say(f"  {phase:<24} {minutes(spent):>8}")
+    say(f"  {'in all, if nothing is known':<24} {minutes(total):>5}")
 
 
 def _tell_end(asked: Asked, failed: Sequence[str], took: dict[str, float], as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({"failed": list(failed), "seconds": took}, indent=1))
+        say_json({"failed": list(failed), "seconds": took})
         return
     if not took:
-        click.echo(f"nothing to do: every call that was asked for is recorded under results/{asked.machine}")
+        say(f"nothing to do: every call that was asked for is recorded under results/{asked.machine}")
         return
     for why in failed:
-        click.echo(f"fa4-asv: {why}", err=True)
-    click.echo(", ".join(f"{phase} {minutes(spent)}" for phase, spent in took.items() if spent >= 1))
-    click.echo(f"recorded under results/{asked.machine}; see it with `fa4-asv changes -m {asked.machine}`")
+        say(f"fa4-asv: {why}", err=True)
+    say(", ".join(f"{phase} {minutes(spent)}" for phase, spent in took.items() if spent >= 1))
+    say(f"recorded under results/{asked.machine}; see it with `fa4-asv changes -m {asked.machine}`")

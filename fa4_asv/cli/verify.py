@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 import click
 
-from fa4_asv.base.escape import one_line
+from fa4_asv.base.output import say, say_json
 from fa4_asv.base.project import Project
 from fa4_asv.integrity.verify import verify as find_problems
 from fa4_asv.record.store import iter_results
@@ -27,16 +26,13 @@ def verify(as_json: bool) -> None:
     """
     project = Project.find()
     problems = [
-        {"path": one_line(problem.path.relative_to(project.root).as_posix()), "what": problem.what}
-        for problem in find_problems(project)
+        {"path": problem.place(project.root), "what": problem.what} for problem in find_problems(project)
     ]
     count = len(list(iter_results(project.results)))
     if as_json:
-        click.echo(json.dumps({"result_files": count, "problems": problems}, indent=1))
+        say_json({"result_files": count, "problems": problems})
     else:
         for problem in problems:
-            click.echo(f"{problem['path']}: {problem['what']}")
-        click.echo(
-            f"{count} result files: {len(problems)} problems" if problems else f"{count} result files: sound"
-        )
+            say(f"{problem['path']}: {problem['what']}")
+        say(f"{count} result files: {len(problems)} problems" if problems else f"{count} result files: sound")
     sys.exit(1 if problems else 0)

@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
-
 from fa4_asv.asv_plugin.base_environments import base_here
 from fa4_asv.backfill.estimates import minutes
 from fa4_asv.backfill.sweep.plan import refuse_other_kind
@@ -23,6 +21,7 @@ from fa4_asv.backfill.sweep.worktree import Asked, chosen_calls, compare_tree, e
 from fa4_asv.backfill.tasks import alone
 from fa4_asv.base.core_locks import exclusive
 from fa4_asv.base.ending import code_of
+from fa4_asv.base.output import say
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.cli.sweep import Progress
@@ -70,7 +69,7 @@ def against_tree(project: Project, ref: str, checkout: Path, wish: Wish) -> list
                     found.append(comparison)
             return found
     except KeyboardInterrupt as interrupt:
-        click.echo("\ninterrupted: nothing of an uncommitted tree is kept; run it again", err=True)
+        say("\ninterrupted: nothing of an uncommitted tree is kept; run it again", err=True)
         sys.exit(code_of(interrupt))
     finally:
         progress.end()
@@ -101,7 +100,7 @@ def _tell_plan(asked: Asked, tree: Tree, flavours: Sequence[str]) -> None:
     seconds = estimate(asked)
     parts = ", ".join(f"{phase} {minutes(spent)}" for phase, spent in seconds.items())
     plan = asked.plan
-    click.echo(
+    say(
         f"tree {tree.digest}, {counted(len(asked.calls), 'call')}, {plan.processes} processes a side of "
         f"{counted(plan.rounds, 'round')}, on {asked.card.name}: about {minutes(len(flavours) * sum(seconds.values()))} "
         f"where kernels must be compiled ({parts})",

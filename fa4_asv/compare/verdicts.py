@@ -97,7 +97,7 @@ def decided(centre: float, reach: float) -> Verdict:
 def _rounds_needed(variance: float) -> str:
     for rounds in range(MIN_ROUNDS, _MANY_ROUNDS + 1):
         if _reach(variance, rounds, variance, rounds) <= math.log1p(NOTICED) / 2:
-            return f"{rounds} a side would tell {NOTICED:.0%}"
+            return f"{rounds} per side would detect {NOTICED:.0%}"
     return f"{_MANY_ROUNDS} a side would not tell {NOTICED:.0%}"
 
 

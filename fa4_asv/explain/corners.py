@@ -73,7 +73,7 @@ def selected(bench: Sequence[str], arches: Sequence[str]) -> list[Case]:
         try:
             re.compile(pattern)
         except re.error as error:
-            raise Fa4AsvError(f"--bench {pattern!r} is no regular expression: {error}") from None
+            raise Fa4AsvError(f"--bench {pattern!r} is not a regular expression: {error}") from None
     cases = [case for case in CODEGEN.selected(bench) if not arches or case[0] in arches]
     if not cases:
         raise Fa4AsvError(

@@ -83,7 +83,7 @@ def _ask(python: Path, context: Context, cases: Sequence[Case]) -> Records:
         return records_from_json(json.loads(answer))
     except ValueError:
         last = words.strip().splitlines()[-1:] or [f"exit code {process.returncode}"]
-        raise Fa4AsvError(f"the process that compiles answered nothing: {last[0][:300]}") from None
+        raise Fa4AsvError(f"the process that compiles gave no answer: {last[0][:300]}") from None
     finally:
         process.kill()
         process.wait()

@@ -141,7 +141,7 @@ def refusal(name: str) -> str:
     try:
         git(Path.cwd(), "check-ref-format", _HEADS + name)
     except Fa4AsvError:
-        return "is no name of a branch"
+        return "is not a name of a branch"
     return ""
 
 

@@ -39,7 +39,7 @@ class Commit:
 
 def load_commits(path: Path) -> dict[str, Commit]:
     """By hash, oldest first; empty where there is no file. Raises Fa4AsvError when it cannot be read."""
-    if not os.path.lexists(path):  # what is there and is no file is told below
+    if not os.path.lexists(path):  # what is there and is not a file is told below
         return {}
     data = read_json(path, advice=RESTORE)
     try:

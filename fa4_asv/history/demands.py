@@ -70,7 +70,7 @@ def project_table(pyproject: str, name: str) -> dict[str, Any]:
 
 
 def demands_of(pyproject: str, name: str) -> Demands:
-    """What a pyproject.toml demands. Raises Fa4AsvError naming what is no requirement that a registry can serve."""
+    """What a pyproject.toml demands. Raises Fa4AsvError naming what is not a requirement that a registry can serve."""
     project = project_table(pyproject, name)
     own = project.get("name")
     own = canonicalize_name(own) if isinstance(own, str) else ""
@@ -106,7 +106,7 @@ def _requirement(text: str, where: str, name: str, own: str) -> str:
     try:
         found = Requirement(text)
     except (InvalidRequirement, ValueError, RecursionError):
-        raise _unreadable(name, f"{shown} is no requirement") from None
+        raise _unreadable(name, f"{shown} is not a requirement") from None
     if found.url is not None:
         raise _unreadable(name, f"{shown} names an address; only what the registry serves is installed")
     if canonicalize_name(found.name) == own:
@@ -124,7 +124,9 @@ def _python(value: object, name: str) -> str:
     try:
         bound = SpecifierSet(value if len(value) <= LONGEST else "too long")
     except (InvalidSpecifier, ValueError):
-        raise _unreadable(name, f"requires-python is {value[:80]!a}, which is no bound of versions") from None
+        raise _unreadable(
+            name, f"requires-python is {value[:80]!a}, which is not a bound of versions"
+        ) from None
     # The newest patch of a minor version counts: ">=3.10.4" means Python 3.10.
     fitting = [python for python in PYTHONS if bound.contains(f"{python}.99") or bound.contains(python)]
     if not fitting:

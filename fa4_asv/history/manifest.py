@@ -58,7 +58,7 @@ class Manifest:
     @classmethod
     def load(cls, path: Path) -> Manifest:
         """Empty where there is no file. Raises Fa4AsvError when it cannot be read."""
-        if not os.path.lexists(path):  # what is there and is no file is told below
+        if not os.path.lexists(path):  # what is there and is not a file is told below
             return cls()
         data = read_json(path, advice=RESTORE)
         try:
@@ -75,7 +75,7 @@ class Manifest:
         write_atomic(path, head + rows + "\n ]\n}\n")
 
     def by_commit(self, commit: str) -> Release | None:
-        """The release recorded under a full commit hash, None where it is no release."""
+        """The release recorded under a full commit hash, None where it is not a release."""
         return next((release for release in self.releases if release.commit == commit), None)
 
     def extended(self, listed: Sequence[Release]) -> Manifest:

@@ -22,6 +22,7 @@ from pypi_simple import (
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.escape import one_line
+from fa4_asv.base.files import read_bytes
 from fa4_asv.history.download import Limits, limited_session
 from fa4_asv.history.manifest import PROJECT, Release
 
@@ -155,7 +156,7 @@ class Registry:
         with _said_clearly(f"downloading {release.sdist}"):
             # verify: ours below, against the manifest and not against what the registry says today
             self._client.download_package(package, path, verify=False)
-        got = hashlib.sha256(path.read_bytes()).hexdigest()
+        got = hashlib.sha256(read_bytes(path, Limits.size, "sync again")).hexdigest()
         if got != release.sha256:
             path.unlink()
             raise Fa4AsvError(

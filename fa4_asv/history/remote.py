@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.escape import one_line
+from fa4_asv.history.bounded_git import PATIENCE, SLOWEST, call_bounded
 from fa4_asv.history.repository import git
 
 _SCHEMES = ("https", "ssh", "git", "file")
@@ -53,7 +53,7 @@ def find_remote(source: str) -> Remote:
         )
     url = urlsplit(source) if "://" in source else None
     if url and url.scheme not in _SCHEMES:
-        raise Fa4AsvError(f"source {shown!r} is no path and none of {', '.join(_SCHEMES)}")
+        raise Fa4AsvError(f"source {shown!r} is not a path and none of {', '.join(_SCHEMES)}")
     path = Path(unquote(url.path) if url and url.scheme == "file" else source).expanduser()
     if path.is_dir():
         return Remote(shown, str(path.resolve()), _git_directory(path.resolve(), shown))
@@ -79,7 +79,7 @@ def _git_directory(path: Path, shown: str) -> Path:
                 f"{shown} belongs to another user, so git does not trust it; "
                 f"if you do: git config --global --add safe.directory {path}"
             ) from None
-        raise Fa4AsvError(f"{shown} is no git repository") from None
+        raise Fa4AsvError(f"{shown} is not a git repository") from None
     folder = (path / found.decode().rstrip("\n")).resolve()
     if (folder / "shallow").is_file():
         raise Fa4AsvError(_shallow(shown))
@@ -100,18 +100,23 @@ def _in_clone(path: str | Path, *arguments: str, ceiling: Path | None = None) ->
 
 
 def _as_the_person(
-    *arguments: str, ceiling: Path | None = None, protocols: Sequence[str] = _SCHEMES
+    *arguments: str,
+    ceiling: Path | None = None,
+    protocols: Sequence[str] = _SCHEMES,
+    into: Path | None = None,
 ) -> bytes:
-    """Output of git under the person's configuration, without prompts. Raises Fa4AsvError with its last line."""
+    """Output of git under the person's configuration, without prompts. Raises Fa4AsvError with its last line, or where
+    it goes over GitLimits; `into` is the folder that it fills."""
     environment = {
         name: value for name, value in os.environ.items() if name.removeprefix("GIT_") not in _LOCAL
     }
     environment |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", "GIT_ALLOW_PROTOCOL": ":".join(protocols)}
     environment |= {"GIT_NO_LAZY_FETCH": "1"} | ({"GIT_CEILING_DIRECTORIES": str(ceiling)} if ceiling else {})
     quiet = ["-c", f"core.hooksPath={os.devnull}", "-c", "core.fsmonitor=false", "-c", "gc.auto=0"]
+    quiet += ["-c", f"http.lowSpeedLimit={SLOWEST}", "-c", f"http.lowSpeedTime={PATIENCE}"]
     command = ["git", *quiet, "--no-optional-locks", *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, env=environment, stdin=subprocess.DEVNULL)
+        done = call_bounded(command, environment, into)
     except FileNotFoundError:
         raise Fa4AsvError("git is not installed; the history is a git repository") from None
     if done.returncode != 0:
@@ -163,7 +168,7 @@ def lend_objects(remote: Remote, aside: Path, refs: Sequence[str]) -> None:
     # No --filter: it would make later readers of `aside` fetch what they miss, one by one.
     options = ["--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head"]
     try:
-        _as_the_person("--git-dir", str(aside), "fetch", *options, "--", remote.address, *specs)
+        _as_the_person("--git-dir", str(aside), "fetch", *options, "--", remote.address, *specs, into=aside)
     except Fa4AsvError as error:
         raise Fa4AsvError(f"{remote.shown} cannot be fetched: {error}") from None
     # git leaves out, with a warning, what would bring a shallow history.

@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.files import read_bytes
 from fa4_asv.base.project import Project
 from fa4_asv.history.objects import borrow, copy_objects, missing_objects
 from fa4_asv.history.repository import BRANCH, GitFailed, git, move_refs, scratch_repository
@@ -129,14 +130,18 @@ def _tips(repository: Path) -> dict[str, str]:
     lines = []
     packed = repository / "packed-refs"
     if packed.is_file():
-        lines += packed.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines += _text(packed).splitlines()
     heads = repository / "refs" / "heads"
     for path in sorted(heads.rglob("*")):
         if path.is_file():
             name = path.relative_to(heads).as_posix()
-            lines.append(f"{path.read_text(encoding='utf-8', errors='replace').strip()} {_HEADS}{name}")
+            lines.append(f"{_text(path).strip()} {_HEADS}{name}")
     found = (re.fullmatch(rf"([0-9a-f]{{40}}) {_HEADS}(\S+)", line) for line in lines)
     return {match[2]: match[1] for match in found if match and _HEADS + match[2] != BRANCH}
+
+
+def _text(path: Path) -> str:
+    return read_bytes(path).decode("utf-8", errors="replace")
 
 
 def put_in_place(project: Project, successor: Path) -> None:

@@ -181,7 +181,7 @@ def read_file(project: Project, commit: str, path: str) -> str:
 def changed_files(project: Project, base: str, head: str) -> list[str]:
     """Paths below flash_attn/cute, from the repository's root, that differ between two commits.
 
-    What the build of an sdist leaves there (PKG-INFO, setup.cfg) is no source, and left out.
+    What the build of an sdist leaves there (PKG-INFO, setup.cfg) is not a source, and left out.
     """
     trees = [tree_of(project, commit) for commit in (base, head)]
     names = git(project.repository, "diff", "--name-only", "-z", "--no-renames", *trees).decode(
@@ -220,7 +220,7 @@ def _files_of(project: Project, commit: str) -> list[tuple[str, bytes]]:
     """(path below flash_attn/cute, content) of a commit's plain files, byte by byte as they were committed.
 
     `git archive` would obey a commit's .gitattributes: leave files out, or write them otherwise. Links and submodules
-    are left out: they lead out of the sub-tree and are no Python. Raises Fa4AsvError for what is no FA4.
+    are left out: they lead out of the sub-tree and are no Python. Raises Fa4AsvError for what is not FA4.
     """
     listing = git(project.repository, "ls-tree", "-r", "-z", "-l", tree_of(project, commit))
     names: list[str] = []

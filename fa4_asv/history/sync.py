@@ -127,10 +127,12 @@ def _members(path: Path, release: Release) -> list[tuple[str, bytes]]:
     except _TooLarge:
         raise Fa4AsvError(f"{release.sdist} unpacks to more than {_MAX_BYTES >> 20} MiB; refused") from None
     except _UNREADABLE as error:
-        raise Fa4AsvError(f"{release.sdist} is no readable archive: {one_line(str(error), 200)}") from None
+        raise Fa4AsvError(f"{release.sdist} is not a readable archive: {one_line(str(error), 200)}") from None
     names = {name for name, _ in found}
     if "pyproject.toml" not in names or not any(name.endswith(".py") for name in names):
-        raise Fa4AsvError(f"{release.sdist} holds no pyproject.toml with Python files: it is no FA4; refused")
+        raise Fa4AsvError(
+            f"{release.sdist} holds no pyproject.toml with Python files: it is not FA4; refused"
+        )
     return sorted(found)
 
 
@@ -146,14 +148,16 @@ def _plain_files(archive: tarfile.TarFile, release: Release) -> list[tuple[str, 
             raise Fa4AsvError(f"{release.sdist} holds {member.name[:80]!a}, outside of {top}/; refused")
         if not str(name).isprintable():  # no UTF-8, or a control character
             raise Fa4AsvError(
-                f"{release.sdist} holds {member.name[:80]!a}, which is no name of text; refused"
+                f"{release.sdist} holds {member.name[:80]!a}, which is not a name of text; refused"
             )
         if ".git" in (part.lower() for part in name.parts):
             raise Fa4AsvError(f"{release.sdist} holds {member.name[:80]!a}, a folder of git's own; refused")
         if member.isdir():
             continue
         if not member.isfile():
-            raise Fa4AsvError(f"{release.sdist} holds {member.name[:80]!a}, which is no plain file; refused")
+            raise Fa4AsvError(
+                f"{release.sdist} holds {member.name[:80]!a}, which is not a plain file; refused"
+            )
         inner = "/".join(name.parts[1:])
         # The build's leavings; the sources are upstream's.
         if inner and ".egg-info/" not in inner:

@@ -89,7 +89,7 @@ class Policy:
             exact = requirement is not None and re.fullmatch(r"==[^,*]+", str(requirement.specifier))
             if requirement is None or not exact:
                 raise Fa4AsvError(
-                    f"{OVERRIDE_VARIABLE}={text!r} is no list of pins; write for example nvidia-cutlass-dsl==4.8.1, "
+                    f"{OVERRIDE_VARIABLE}={text!r} is not a list of pins; write for example nvidia-cutlass-dsl==4.8.1, "
                     "or as:fa4-v4.0.0b36 for the toolchain of that release"
                 )
             requirement.name = canonicalize_name(requirement.name)
@@ -139,7 +139,7 @@ def read_lock(path: Path, flavour: str, policy: str) -> Lock:
 
 
 def _packages(text: str) -> dict[str, str]:
-    """Raises ValueError saying what is no lock."""
+    """Raises ValueError saying what is not a lock."""
     packages = {}
     for line in text.splitlines():
         line = line.strip()
@@ -237,7 +237,7 @@ def _lock_at(
         write_atomic(path, head + lines)
     lock = read_lock(path, flavour, policy.name)
     for pin in policy.overrides:
-        # uv passes over an override of what is no dependency: the series would carry a false name.
+        # uv passes over an override of what is not a dependency: the series would carry a false name.
         if f"=={lock.packages.get(pin.name)}" != str(pin.specifier):
             path.unlink()
             raise Fa4AsvError(

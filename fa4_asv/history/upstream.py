@@ -53,13 +53,13 @@ def _python_files(project: Project, commit: str) -> dict[str, str]:
 def commits_between(project: Project, base: str, head: str) -> list[str]:
     """Commits after `base` up to `head` that touch FA4, oldest first; the last one has `head`'s sources.
 
-    Raises Fa4AsvError where `base` is no ancestor of `head`, or nothing lies between.
+    Raises Fa4AsvError where `base` is not an ancestor of `head`, or nothing lies between.
     """
     try:
         git(project.repository, "merge-base", "--is-ancestor", base, head)
     except Fa4AsvError:
         raise Fa4AsvError(
-            f"{base[:10]} is no ancestor of {head[:10]}, so there is no line of commits to bisect"
+            f"{base[:10]} is not an ancestor of {head[:10]}, so there is no line of commits to bisect"
         ) from None
     lines = git(project.repository, "rev-list", "--first-parent", "--reverse", f"{base}..{head}", "--", CUTE)
     commits = lines.decode().split()

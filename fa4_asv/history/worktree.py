@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.files import read_text
+from fa4_asv.base.files import read_bytes, read_text
 from fa4_asv.history.demands import MOST_BYTES as MOST_PYPROJECT
 from fa4_asv.history.repository import CUTE, MOST_BYTES, MOST_FILES
 from fa4_asv.history.source import note_version
@@ -44,7 +44,7 @@ class Tree:
 def copy_tree(checkout: Path, folder: Path) -> Tree:
     """Copy flash_attn/cute of `checkout` below an empty `folder`.
 
-    Bytecode and hidden files are left out. Raises Fa4AsvError where there is no FA4, and for what is no regular file.
+    Bytecode and hidden files are left out. Raises Fa4AsvError where there is no FA4, and for what is not a regular file.
     """
     _refuse_other(checkout)
     digest = hashlib.sha256()
@@ -56,7 +56,7 @@ def copy_tree(checkout: Path, folder: Path) -> Tree:
         if files > MOST_FILES or size > MOST_BYTES:
             raise Fa4AsvError(
                 f"{CUTE} has more than {MOST_FILES} files or {MOST_BYTES >> 20} MiB; "
-                "move what is no source of FA4 out of it"
+                "move other files out of it"
             )
         digest.update(f"{len(name)} {name} {len(content)} ".encode() + content)
         target = folder / CUTE / name
@@ -68,7 +68,7 @@ def copy_tree(checkout: Path, folder: Path) -> Tree:
 
 
 def _refuse_other(checkout: Path) -> None:
-    """Raises Fa4AsvError where the path is no checkout with FA4 in it."""
+    """Raises Fa4AsvError where the path is not a checkout with FA4 in it."""
     for part in (checkout / "flash_attn", checkout / CUTE):
         if part.is_symlink():
             raise Fa4AsvError(f"{part} is a link; name the checkout that it leads to")
@@ -102,7 +102,9 @@ def _read(path: Path, shown: str) -> bytes:
         raise Fa4AsvError(f"cannot copy {shown!r}: {why}; only regular files are timed") from None
     with os.fdopen(handle, "rb") as stream:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise Fa4AsvError(f"cannot copy {shown!r}: it is no regular file; only regular files are timed")
+            raise Fa4AsvError(
+                f"cannot copy {shown!r}: it is not a regular file; only regular files are timed"
+            )
         return stream.read(MOST_BYTES + 1)
 
 
@@ -114,4 +116,4 @@ def differing(tree: Path, other: Path) -> list[str]:
 
 
 def _sources(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.py")}
+    return {path.relative_to(folder).as_posix(): read_bytes(path) for path in folder.rglob("*.py")}

@@ -1,4 +1,4 @@
-"""What must be committed beside a recorded commit that is no release, so that a stranger gets the same figures."""
+"""What must be committed beside a recorded commit that is not a release, so that a stranger gets the same figures."""
 
 from __future__ import annotations
 

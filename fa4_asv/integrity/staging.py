@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.files import only_one, write_atomic
+from fa4_asv.base.files import only_one, read_text, same_bytes, write_atomic
 from fa4_asv.base.project import Project
 from fa4_asv.integrity.additions import changes
 from fa4_asv.integrity.provenance import note
@@ -143,15 +143,15 @@ def _as_asv(data: dict[str, Any]) -> str:
 
 def _copy(source: Path, target: Path) -> None:
     """As asv does at each run: what describes the machine now replaces what did. The same touches nothing."""
-    if source.is_file() and not (target.is_file() and target.read_bytes() == source.read_bytes()):
-        write_atomic(target, source.read_text(encoding="utf-8"))
+    if source.is_file() and not same_bytes(source, target):
+        write_atomic(target, read_text(source))
 
 
 def _move(source: Path, target: Path) -> Path:
     """An atomic copy, synced, then the source goes. The same bytes touch nothing."""
-    if target.is_file() and target.read_bytes() == source.read_bytes():
+    if same_bytes(source, target):
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(target, source.read_text(encoding="utf-8"))
+    write_atomic(target, read_text(source))
     source.unlink()
     return target

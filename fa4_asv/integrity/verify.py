@@ -40,6 +40,10 @@ class Problem:
         # A damaged file is other people's words, and they are repeated here.
         object.__setattr__(self, "what", one_line(self.what, _LONGEST_LINE))
 
+    def place(self, root: Path) -> str:
+        """The file below `root`, in one line: whoever made it chose its name."""
+        return one_line(self.path.relative_to(root).as_posix(), _LONGEST_LINE)
+
 
 @dataclass(frozen=True)
 class Known:
@@ -199,7 +203,7 @@ def _result(path: Path, result: Result, known: Known) -> Iterator[str]:
     date = known.date_of(result.commit)
     if date is None and result.commit not in known.here:
         yield (
-            f"commit {result.commit} is no release of the history and not in history/upstream.json; run "
+            f"commit {result.commit} is not a release of the history and not in history/upstream.json; run "
             "`fa4-asv history sync` (with --source for its branch), or delete the file with its sidecar"
         )
     if date is not None and result.date != int(date.timestamp()) * 1000:

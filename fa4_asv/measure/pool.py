@@ -76,7 +76,7 @@ class Outcome:
 def cores() -> int:
     """How many workers at once: FA4_ASV_CORES, else the cores that this process may run on (taskset, Slurm).
 
-    Raises Fa4AsvError where the variable is no positive number.
+    Raises Fa4AsvError where the variable is not a positive number.
     """
     text = os.environ.get(VARIABLE, "").strip()
     if not text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fa4_asv.base.escape import visible
 from fa4_asv.measure.context import Context
 
 
@@ -11,6 +12,6 @@ def progress(context: Context, words: str) -> None:
         return
     try:
         with open(context.terminal, "w") as terminal:  # noqa: PTH123 - a device, not a file
-            terminal.write(f"\r\033[K{words}" if words else "\r\033[K")
+            terminal.write(f"\r\033[K{visible(words)}")
     except OSError:
         pass

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.escape import one_line, steers_pages
+from fa4_asv.base.escape import holds_tags, one_line, steers_pages
 from fa4_asv.base.files import read_json
 from fa4_asv.record.store import MOST_KEYS
 
@@ -36,7 +36,7 @@ def read_machine(path: Path) -> dict[str, Any]:
             if steers_pages(name) or steers_pages(str(value)):
                 raise ValueError(f"{name} is {value!r:.60}, with markup or control characters")
     except (LookupError, TypeError, AttributeError, ValueError) as error:
-        raise Fa4AsvError(f"{path} is no asv machine file ({_told(error)}); {_RESTORE}") from None
+        raise Fa4AsvError(f"{path} is not an asv machine file ({_told(error)}); {_RESTORE}") from None
     return dict(data)
 
 
@@ -66,12 +66,16 @@ def _check(name: str, entry: dict[str, Any]) -> None:
     """Raises LookupError, TypeError or ValueError where an entry is not as asv writes it."""
     if not isinstance(entry, dict):
         raise TypeError(f"{name:.60} is {entry!r:.60}, expected a benchmark")
-    for field in ("name", "type", "unit", "version", "code"):
+    for field in ("name", "pretty_name", "type", "unit", "version", "code"):
         if field in entry and not isinstance(entry[field], str):
             raise TypeError(f"{field} of {name:.60} is {entry[field]!r:.60}, expected text")
-    shown = [name, entry.get("unit", ""), *_words(name, "param_names", entry["param_names"])]
+    texts = [name, entry.get("unit", ""), entry.get("pretty_name", "")]
+    shown = [*texts, *_words(name, "param_names", entry["param_names"])]
     if entry["name"] != name or any(map(steers_pages, shown)):
         raise ValueError(f"{name!r:.60} has another name in it, or markup or control characters")
+    # asv shows the code in a tooltip, as HTML.
+    if holds_tags(entry.get("code", "")):
+        raise ValueError(f"code of {name:.60} holds what a page reads as markup, or control characters")
     params = entry["params"]
     if not isinstance(params, list) or len(params) != len(entry["param_names"]):
         raise TypeError(f"params of {name:.60} are {params!r:.60}, expected a list for each name")
@@ -81,7 +85,7 @@ def _check(name: str, entry: dict[str, Any]) -> None:
 
 def _words(name: str, field: str, words: Any) -> list[str]:
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise TypeError(f"{field} of {name:.60} are {words!r:.60}, expected words")
+        raise TypeError(f"{field} of {name:.60} are {words!r:.60}, expected text")
     return words
 
 

@@ -168,7 +168,7 @@ def read_explanation(path: Path) -> Explanation:
         return _explanation(data)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         reason = one_line(f"{type(error).__name__}: {error}")
-        raise Fa4AsvError(f"{path} is no .cause file ({reason}); {_RESTORE}") from None
+        raise Fa4AsvError(f"{path} is not a .cause file ({reason}); {_RESTORE}") from None
 
 
 def _explanation(data: Any) -> Explanation:
@@ -234,13 +234,13 @@ def _culprit(data: Any) -> Culprit:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
+        raise TypeError(f"{value!r} is not text")
     return value
 
 
 def _count(value: Any) -> int:
     if type(value) is not int or value < 0:
-        raise TypeError(f"{value!r} is no count")
+        raise TypeError(f"{value!r} is not a count")
     return value
 
 

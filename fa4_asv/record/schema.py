@@ -34,7 +34,7 @@ def _words(data: Any, name: str) -> dict[str, str]:
     words = _typed(data, name, dict)
     for key, value in words.items():
         if not isinstance(value, str):
-            raise Fa4AsvError(f"{name}[{key!r}] is {value!r}, expected words")
+            raise Fa4AsvError(f"{name}[{key!r}] is {value!r}, expected text")
     return dict(words)
 
 

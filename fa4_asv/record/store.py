@@ -299,13 +299,13 @@ def _result(path: Path, data: Any) -> Result:
         return result
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         reason = one_line(f"{type(error).__name__}: {error}")
-        raise Fa4AsvError(f"{path} is no asv result file ({reason}); {RESTORE}") from None
+        raise Fa4AsvError(f"{path} is not an asv result file ({reason}); {RESTORE}") from None
 
 
 def _check_words(name: str, words: Any) -> None:
     """asv makes pages of these; anything but words and numbers would stop it."""
     if not isinstance(words, dict):
-        raise ValueError(f"{name} is {words!r:.60}, expected words by name")
+        raise ValueError(f"{name} is {words!r:.60}, expected texts by name")
     for key, value in words.items():
         if not isinstance(value, _SCALARS):
             raise ValueError(f"{name}[{key!r}] is {value!r:.60}, expected a word or a number")
@@ -330,7 +330,7 @@ def _row(name: str, columns: list[str], row: Any) -> dict[str, Any]:
         raise TypeError(f"{name} has parameters {params!r:.60}, expected lists of words")
     for axis in params:
         if not all(isinstance(word, str) for word in axis):
-            raise TypeError(f"{name} has parameters {axis!r:.60}, expected words")
+            raise TypeError(f"{name} has parameters {axis!r:.60}, expected text")
     return entry
 
 

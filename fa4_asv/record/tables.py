@@ -1,4 +1,4 @@
-"""Tables for a terminal and for Markdown: the only place that knows how wide, how long and how safe they are."""
+"""Tables for a terminal and for Markdown: the only place that knows how long and how safe they are."""
 
 from __future__ import annotations
 
@@ -8,16 +8,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
-
-_LOG_WIDTH = 120  # a log is wider than the 80 columns that are guessed for it
-
-
-def wide_console(**options: Any) -> Console:
-    """A console that is as wide as the terminal, or as a log."""
-    console = Console(**options)
-    if not console.is_terminal:
-        console.width = _LOG_WIDTH
-    return console
 
 
 def print_table(

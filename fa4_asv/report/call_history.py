@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from fa4_asv.compare.along import CONFIDENCE, SEEN
@@ -31,9 +31,14 @@ from fa4_asv.report.swept import (
     speed,
 )
 
-# The legend, in the order of the palette.
-KEYS = ("FA4", NAMES["cudnn"], "faster than the release before", "slower", NAMES["fa2"])
-SMALL = KEYS[:-1]  # what a small chart shows
+# The names in the legend; a name's place is its colour.
+KEYS = (
+    "FA4",
+    NAMES["cudnn"],
+    "faster than the release before",
+    "slower than the release before",
+    NAMES["fa2"],
+)
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,10 @@ class CallPage:
     words: str
     parts: Sequence[CallPart]
 
+    @property
+    def keys(self) -> list[str]:
+        return keys_of(chart for part in self.parts for chart in part.charts)
+
 
 def call_pages(found: Sequence[Swept], timeline: Timeline) -> list[CallPage]:
     """One per call of one machine, over all of its series."""
@@ -81,6 +90,12 @@ def call_pages(found: Sequence[Swept], timeline: Timeline) -> list[CallPage]:
         )
         for call in sorted(calls, key=lambda call: call.turn)
     ]
+
+
+def keys_of(charts: Iterable[Chart]) -> list[str]:
+    """The legend of `charts`: KEYS, with "" in the place of what none of them draws."""
+    drawn = {colour for chart in charts for colour in chart.colours}
+    return [name if colour in drawn else "" for colour, name in enumerate(KEYS)]
 
 
 # Charts
@@ -136,7 +151,8 @@ def _chart(
     labels = [point.label for point in points]
     told = [spoken_line(line, labels, form, extremes=False) for line in drawn]
     spoken = f"{call.title}, {title}, {short(points[0].label)} to {newest}. {'; '.join(filter(None, told))}"
-    return Chart(title, lines(list(map(short, labels)), drawn, spoken, form, size))
+    svg = lines(list(map(short, labels)), drawn, spoken, form, size)
+    return Chart(title, svg, frozenset(line.colour for line in drawn))
 
 
 def _relative(one: Swept, call: Call, points: Sequence[Point]) -> list[float | None]:
@@ -176,13 +192,13 @@ def _call_part(one: Swept, call: Call, timeline: Timeline) -> CallPart:
 
 def _call_lead(one: Swept, call: Call, origins: int) -> str:
     noise = one.noise_of(call)
-    several = " It was timed by several sweeps or cards: each has its own charts, and releases of two are compared as ratios to a yardstick."
+    several = " It was timed by several sweeps or cards. Each has its own charts; their releases are compared as ratios to a yardstick."
     end = several if origins > 1 else ""
     if noise is None or not noise.freedom:
         return f"No release has two processes, so the noise is unknown.{end}"
     return (
         f"Two processes of a release differ by {words.share(noise.spread, 2)} (one standard deviation), so a change of "
-        f"{words.share(noise.visible, 1)} is told in {words.share(SEEN, 0)} of cases. False alarms: {noise.alarms} of {noise.pairs}.{end}"
+        f"{words.share(noise.visible, 1)} is detected in {words.share(SEEN, 0)} of cases. False alarms: {noise.alarms} of {noise.pairs}.{end}"
     )
 
 

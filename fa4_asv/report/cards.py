@@ -172,7 +172,7 @@ def broken_table(cards: Cards) -> Table | None:
                 if why:
                     span = words.span([short(one.point.label) for one in group])
                     rows.append([_named(*name), f"broken, {key.machine}, {key.title}", span, why])
-    return Table("What is broken on a card", ["call", "state", "releases", "words"], rows) if rows else None
+    return Table("What is broken on a card", ["call", "state", "releases", "message"], rows) if rows else None
 
 
 # A release's own page

@@ -58,8 +58,8 @@ def _conditions(series: Sequence[Series], group: str) -> str:
     processors = dict.fromkeys(record.words.get("cpu", "a processor without a name") for record in records)
     return (
         "Medians; behind each chart with the smallest and the largest sample. "
-        f"{spreads([record.samples['seconds'] for record in records])}: believe no smaller difference between releases. "
-        f"Measured on {' and '.join(processors)}; seconds of another machine do not compare."
+        f"{spreads([record.samples['seconds'] for record in records])}: a smaller difference between releases is noise. "
+        f"Measured on {' and '.join(processors)}; seconds of another machine are not comparable."
     )
 
 

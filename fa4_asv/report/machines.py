@@ -133,7 +133,7 @@ def _others(group: Group, point: Point) -> Table:
             rows.append([case, *shown, record.why or record.state, told])
     left = len(cases) - len(rows)
     title = f"{group.name}, {len(rows)} cases" + (f"; {left} more unsupported or not run" if left else "")
-    head = ["case", *(f"{title}, {unit}" for unit, title in group.metrics.values()), "state", "words"]
+    head = ["case", *(f"{title}, {unit}" for unit, title in group.metrics.values()), "state", "message"]
     return Table(title, head, rows, "wide")
 
 

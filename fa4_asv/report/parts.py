@@ -35,10 +35,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing and what it is of."""
+    """A drawing and what it is of; `colours` are the places of its lines in the palette, where a legend needs them."""
 
     title: str
     svg: Markup
+    colours: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from fa4_asv.record.formatting import counted
 from fa4_asv.record.schema import package_changes
 from fa4_asv.record.turns import YARDSTICKS
 from fa4_asv.report import words
-from fa4_asv.report.call_history import Glance, glances
+from fa4_asv.report.call_history import Glance, glances, keys_of
 from fa4_asv.report.machines import peak_of, tflops
 from fa4_asv.report.model import RELEASES, Point
 from fa4_asv.report.multiples import short
@@ -64,6 +64,11 @@ class SweptPage:
     parts: Sequence[Part]
     glances: Sequence[Glance]
 
+    @property
+    def keys(self) -> list[str]:
+        """The legend of the small charts."""
+        return keys_of(glance.chart for glance in self.glances)
+
 
 def swept_page(one: Swept, others: Sequence[Swept]) -> SweptPage:
     """Of a series, with what the `others` say that can be held against it."""
@@ -98,8 +103,8 @@ def _each_on_one(one: Swept) -> bool:
 
 def _changed(one: Swept) -> Part:
     note = (
-        "A row per release in which a call was faster, slower or in another state than in the release before. A cell tells the "
-        "largest change of its class, in brackets of how many calls; · where nothing was told: the same within 1\xa0%, or not clear."
+        "A row per release in which a call was faster, slower or in another state than in the release before. A cell shows the "
+        "largest change of its class and, in brackets, the number of calls. · means: no call changed by the rule."
     )
     tables = [_changed_table(one, direction) for direction in DIRECTIONS if one.of(direction)]
     return Part("When did run time change?", note, tables, [_verdicts(one)] if one.steps else [])
@@ -179,14 +184,14 @@ def _behind(one: Swept) -> Part:
     newest = short(one.newest.label)
     note = (
         f"Time over that of {newest}, the geometric mean over the calls that both have and over the releases of a row, between "
-        f"which nothing was told: 1.05 takes 5\xa0% longer than {newest}. Coloured where it is further from 1 than the smallest change "
-        f"that is seen in {words.share(SEEN, 0)} of cases in the noisiest call of the class (last row)."
+        f"which no call changed by the rule: 1.05 takes 5\xa0% longer than {newest}. Coloured if it is further from 1 than the smallest change "
+        f"that is detected in {words.share(SEEN, 0)} of cases in the noisiest call of the class (last row)."
     )
     directions = [each for each in DIRECTIONS if one.of(each)] if len(one.points) > 1 else []
     tables = [_behind_table(one, each, _spans(one, each), "releases") for each in directions]
     each = [[point] for point in one.points]
     folded = [_behind_table(one, direction, each, "every release") for direction in directions]
-    return Part("What it costs to stay behind", note, tables, folded)
+    return Part("What an older release costs", note, tables, folded)
 
 
 def _spans(one: Swept, direction: str) -> list[list[Point]]:
@@ -260,8 +265,8 @@ def _calls(one: Swept) -> Part:
     head += ["spread", "seen from", "false alarms"]
     note = (
         "Against cuDNN and FA2: their time over FA4's in the same round, median over the rounds; above 1 FA4 is faster. Spread: "
-        f"between two processes of a release. Seen from: a change that is told in {words.share(SEEN, 0)} of cases. False alarms: releases whose own two "
-        "processes the rule tells apart, of how many."
+        f"between two processes of a release. Seen from: the smallest change that is detected in {words.share(SEEN, 0)} of cases. False alarms: releases whose own two "
+        "processes the rule calls different, and the number of releases."
     )
     table = Table(f"Every call in {point.label}", head, rows, "wide")
     return Part(f"Every call in {short(point.label)}", note, [table] if rows else [])
@@ -319,9 +324,7 @@ def _noise(one: Swept) -> Part:
         f"Of the whole machine {one.key.machine}. Spread: between the processes of a release. False alarms: the two processes of a "
         "release compared as if they were two releases, by the spread of the others."
     )
-    return Part(
-        "How far the clock can be trusted", note, [Table("Noise by the length of a call", head, rows)]
-    )
+    return Part("How noisy the timings are", note, [Table("Noise by the length of a call", head, rows)])
 
 
 def _alarms(alarms: int, pairs: int) -> list[str]:
@@ -347,10 +350,10 @@ def _beside_others(one: Swept, others: Sequence[Swept]) -> Part:
             continue
         tables += [_against_yardsticks(one, other, common[-1]), *_agreement(one, other)]
     note = (
-        "Seconds of two cards are never compared: only how each stands to cuDNN and FA2 timed in the same round on the same card, and "
-        "each release to the newest that both machines timed."
+        "Seconds of two cards are never compared. Only ratios are: to cuDNN and FA2 timed in the same round on the same card, and "
+        "of each release to the newest that both machines timed."
     )
-    return Part("Beside other machines, as ratios", note, tables)
+    return Part("Other machines, as ratios", note, tables)
 
 
 def _against_yardsticks(one: Swept, other: Swept, label: str) -> Table:

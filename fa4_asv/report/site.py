@@ -12,6 +12,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.escape import visible
+from fa4_asv.base.files import read_bytes
 from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import GROUPS
@@ -22,7 +24,7 @@ from fa4_asv.integrity.staging import is_verified
 from fa4_asv.integrity.verify import Problem, sound_files, verify
 from fa4_asv.record.explanation import Explanation, read_explanation
 from fa4_asv.report import chronicle, multiples, words
-from fa4_asv.report.call_history import KEYS, SMALL, call_pages
+from fa4_asv.report.call_history import call_pages
 from fa4_asv.report.cards import Cards, beside_releases, beside_steps, broken_table, cards_of, clocked
 from fa4_asv.report.compile_times import compile_seconds
 from fa4_asv.report.events import Step, Timeline, timeline
@@ -68,7 +70,7 @@ def write_report(project: Project, folder: Path) -> list[Problem]:
             for name, text in pages(model, found):
                 path = aside / name
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text, encoding="utf-8")
+                path.write_text(visible(text), encoding="utf-8")
             aside.chmod(0o755)
             shutil.rmtree(folder, ignore_errors=True)
             aside.rename(folder)
@@ -88,14 +90,19 @@ def _refuse_what_is_no_report(folder: Path) -> None:
     except OSError as error:
         raise Fa4AsvError(f"cannot read {folder}: {error.strerror}; choose an empty folder") from None
     if strange:
-        raise Fa4AsvError(f"{folder} holds something else than a report; choose an empty folder")
+        raise Fa4AsvError(f"{folder} holds files that are not a report; choose an empty folder")
     if Path.cwd().is_relative_to(folder.resolve()):
-        raise Fa4AsvError(f"{folder} is replaced as a whole, and you stand in it; call this from elsewhere")
+        raise Fa4AsvError(
+            f"{folder} is replaced as a whole, and it is the current folder; run this from another folder"
+        )
 
 
 def _is_report(folder: Path) -> bool:
     page = folder / "index.html"
-    return page.is_file() and _MARK in page.read_text(encoding="utf-8", errors="replace")
+    try:
+        return page.is_file() and _MARK.encode() in read_bytes(page)
+    except Fa4AsvError:
+        return False
 
 
 def pages(model: Model, found: Timeline) -> Iterator[Page]:
@@ -149,7 +156,7 @@ def pages(model: Model, found: Timeline) -> Iterator[Page]:
         "memory.html",
         "sections.html",
         title="Peak memory",
-        lead="The most bytes that are alive in one call, inputs included. Calls that agree everywhere share a panel.",
+        lead="The largest number of bytes allocated at one time in a call, inputs included. Calls with the same figures everywhere share a panel.",
         sections=multiples.memory(series),
         flavours=[one.key.title for one in series if one.key.flavour != PLAIN],
     )
@@ -157,7 +164,7 @@ def pages(model: Model, found: Timeline) -> Iterator[Page]:
         "compile.html",
         "sections.html",
         title="Compile time",
-        lead="Seconds of a first call and of the import, each sample a process that had compiled nothing before: medians, by machine.",
+        lead="Seconds of a first call and of the import: medians, by machine. Each sample is a process that had compiled nothing before.",
         sections=compile_seconds(model),
         flavours=flavours,
     )
@@ -183,11 +190,10 @@ def _run_time(swept: Sequence[Swept], found: Timeline, render: Any) -> Iterator[
             machine=machine,
             pages=[swept_page(one, swept) for one in series],
             siblings=[each for each in links if each[0] != machine],
-            keys=SMALL,
         )
         for page in call_pages(series, found):
             title = f"{page.title} on {machine}"
-            yield render(page.name, "call.html", title=title, page=page, back=page_of(machine), keys=KEYS)
+            yield render(page.name, "call.html", title=title, page=page, back=page_of(machine))
 
 
 def _maps(model: Model, cards: Cards, render: Any) -> Iterator[Page]:
@@ -199,11 +205,11 @@ def _maps(model: Model, cards: Cards, render: Any) -> Iterator[Page]:
         "support.html",
         "tables.html",
         title="Support map",
-        lead="What compiles, by architecture and release, and the words of FA4 where it does not.",
+        lead="What compiles, by architecture and release, and FA4's message where it does not.",
         key=key,
         parts=[
             *((one.arch, [one.table, *([one.reasons] if one.reasons else [])]) for one in maps(series)),
-            *([("It compiles, and a card says otherwise", [broken])] if broken else []),
+            *([("It compiles, but is broken on a card", [broken])] if broken else []),
         ],
     )
     routes = [[table, *([reasons] if reasons else [])] for table, reasons in route_tables(series)]

@@ -62,7 +62,7 @@ def _map(arch: str, series: Sequence[Series], labels: Sequence[str]) -> Map:
     ]
     reasons += _lacking(arch, series)
     told = (
-        Table(f"What FA4 said on {arch}", ["feature", "state", "releases", "words"], reasons)
+        Table(f"FA4's messages on {arch}", ["feature", "state", "releases", "message"], reasons)
         if reasons
         else None
     )
@@ -123,7 +123,7 @@ def route_tables(series: Sequence[Series]) -> list[tuple[Table, Table | None]]:
         table = Table(
             f"FA4 through SDPA, {grid.title}", ["FA4", *(f"torch {one}" for one in grid.torches)], rows
         )
-        reasons = Table("What was said", ["words", "where"], grid.reasons) if grid.reasons else None
+        reasons = Table("Messages", ["message", "where"], grid.reasons) if grid.reasons else None
         found.append((table, reasons))
     return found
 

@@ -41,7 +41,7 @@ def answer(*words: str, body: bytes | None = None) -> Any:
     try:
         return json.loads(api(*words, body=body))
     except ValueError:
-        raise Refused(f"GitHub's answer to `gh api {words[0]}` is no JSON") from None
+        raise Refused(f"GitHub's answer to `gh api {words[0]}` is not JSON") from None
 
 
 def fetch(repository: str, run: str, name: str, largest: int = LARGEST) -> zipfile.ZipFile | None:
@@ -57,7 +57,7 @@ def fetch(repository: str, run: str, name: str, largest: int = LARGEST) -> zipfi
     try:
         return zipfile.ZipFile(io.BytesIO(data))
     except zipfile.BadZipFile:
-        raise Refused(f"the artifact {name} is no zip archive") from None
+        raise Refused(f"the artifact {name} is not a zip archive") from None
 
 
 def member(archive: zipfile.ZipFile, name: str, largest: int) -> bytes:

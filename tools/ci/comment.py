@@ -17,6 +17,7 @@ import re
 import zipfile
 from typing import Any
 
+from fa4_asv.base.escape import visible
 from tools.ci.artifact import answer, fetch, member
 from tools.ci.steps import COMMIT, NUMBER, REPOSITORY, Refused, main, setting
 
@@ -38,8 +39,6 @@ _ACTIVE = re.compile(
     r"|^[ \t]*(?=/\w)",  # commands that other bots read
     re.MULTILINE | re.IGNORECASE,
 )
-# Control characters but for tab and newline; marks that turn the direction of text.
-_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def disarm(text: str) -> str:
@@ -48,7 +47,7 @@ def disarm(text: str) -> str:
     The report comes from a job that ran the pull request's code: whatever `compare` escaped, that job
     could have written something else.
     """
-    plain = _UNSEEN.sub("", text.replace("\r\n", "\n"))
+    plain = visible(text.replace("\r\n", "\n"))
     return _ACTIVE.sub(lambda found: found[0] + JOINER, plain)
 
 
@@ -77,7 +76,7 @@ def pull_request(archive: zipfile.ZipFile, repository: str, head: str) -> str:
     """
     number = member(archive, "number", 32).decode("ascii", "replace").strip()
     if not re.fullmatch(NUMBER, number, re.ASCII):
-        raise Refused("the artifact names no pull request: its number is no number")
+        raise Refused("the artifact names no pull request: its number is not a number")
     pull: dict[str, Any] = answer(f"repos/{repository}/pulls/{number}")
     origin = (pull["head"].get("repo") or {}).get("full_name")
     said = os.environ.get("HEAD_REPOSITORY"), os.environ.get("HEAD_BRANCH")

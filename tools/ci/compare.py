@@ -18,6 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from fa4_asv.base.escape import visible
 from fa4_asv.compare.policy import NOTHING_WORSE, SOMETHING_WORSE
 from tools.ci.steps import COMMIT, FOLDER, NUMBER, Refused, benchmarks, call, main, setting, summary
 
@@ -30,7 +31,7 @@ def told(command: Sequence[str]) -> tuple[int, str]:
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace") as process:
         assert process.stderr is not None
         for line in process.stderr:
-            sys.stderr.write(line)
+            sys.stderr.write(visible(line))
             last.append(line.rstrip())
     return process.returncode, "\n".join(last)
 

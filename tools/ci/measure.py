@@ -50,7 +50,7 @@ def changed(folder: str) -> list[Path]:
     """New and changed files below `folder` of this checkout, as git sees them. Raises Refused."""
     done = call(["git", "status", "--porcelain", "-z", "--untracked-files=all", "--", folder])
     if done.returncode != 0:
-        raise Refused("this checkout is no git repository, so nothing says what is new")
+        raise Refused("this checkout is not a git repository, so nothing says what is new")
     entries = [entry for entry in done.stdout.split(b"\0") if entry]
     return [path for entry in entries if (path := Path(os.fsdecode(entry[3:]))).is_file()]
 

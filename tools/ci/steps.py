@@ -1,7 +1,7 @@
 """What the steps of the workflows share: settings from the environment, commands, one line for a failure.
 
 Everything reaches a step through its environment and is checked against a pattern here, so that no
-workflow writes an expression into a shell. Standard library only.
+workflow writes an expression into a shell. Nothing is imported that must be installed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+from fa4_asv.base.escape import one_line, visible
 
 COMMIT = r"[0-9a-f]{40}"
 REPOSITORY = r"[A-Za-z0-9][A-Za-z0-9-]{0,38}/[A-Za-z0-9._-]{1,100}"
@@ -49,7 +51,7 @@ def summary(text: str) -> None:
     page = os.environ.get("GITHUB_STEP_SUMMARY")
     if page:
         with Path(page).open("a", encoding="utf-8") as stream:
-            stream.write(text if text.endswith("\n") else text + "\n")
+            stream.write(visible(text if text.endswith("\n") else text + "\n"))
 
 
 def output(values: Mapping[str, str]) -> None:
@@ -67,6 +69,6 @@ def main(step: Callable[[], int]) -> None:
     try:
         code = step()
     except Refused as refused:
-        print(f"::error::{' '.join(str(refused).split())}")  # one line: a second one could be a command
+        print(f"::error::{one_line(str(refused), 2000)}")  # one line: a second one could be a command
         code = 2
     sys.exit(code)

@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from fa4_asv.backfill.airgap import trees
 from fa4_asv.backfill.airgap.parts import Entry, files_below, write_index, write_parts
 from fa4_asv.backfill.tasks import commits_of
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.files import read_bytes
+from fa4_asv.base.output import say
 from fa4_asv.base.project import Project
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.history.repository import NO_HISTORY, has_history
@@ -25,6 +26,7 @@ from fa4_asv.history.source import lay_source
 from fa4_asv.history.toolchain import Lock, Policy, UnsupportedFlavour, read_lock
 
 PROJECT = "project.tar.gz"
+_LARGEST_ZIP = 64 << 20  # bytes of the package that unpacks a pack; it has 6 MB
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,12 @@ def write_pack(project: Project, order: Order, folder: Path) -> dict[str, Any]:
     # Beside uv's cache or at least on a disk, not in /tmp: on another file system each toolchain would be a copy.
     with tempfile.TemporaryDirectory(prefix="pack-", dir=project.work) as scratch:
         entries = list(collect(project, order, releases, Path(scratch)))
-        print(f"{len(entries)} files; compressing ...", file=sys.stderr)
+        say(f"{len(entries)} files; compressing ...", err=True)
         facts = write_parts(entries, folder, order.part, order.level)
         zipped = trees.zip_zstandard(requirements_of(project), folder, order.python)
-    facts["beside"] = {zipped.name: hashlib.sha256(zipped.read_bytes()).hexdigest()}
+    facts["beside"] = {
+        zipped.name: hashlib.sha256(read_bytes(zipped, _LARGEST_ZIP, "pack again")).hexdigest()
+    }
     write_index(folder, {"python": order.python, **facts})
     write_project(project, folder)
     return facts
@@ -67,7 +71,7 @@ def collect(project: Project, order: Order, releases: Sequence[str], scratch: Pa
     commits = commits_of(project, list(order.ranges)) if order.ranges else []
     of_commits = commit_locks(project, commits, order.flavours)
     locks = [*release_locks(project, releases, order.policies, order.flavours), *of_commits]
-    print(f"{len({lock.digest for lock in locks})} toolchains of {len(locks)} locks ...", file=sys.stderr)
+    say(f"{len({lock.digest for lock in locks})} toolchains of {len(locks)} locks ...", err=True)
     for tree in trees.lay_toolchains(scratch, locks, order.python):
         yield from files_below(tree, f"asv/packages/{tree.name}")
     trees.lay_suite(requirements_of(project), scratch / "suite", order.python)
@@ -100,7 +104,7 @@ def write_project(project: Project, folder: Path) -> None:
     command = ["git", "archive", "--format", "tar.gz", *beside, "--output", str(aside.resolve()), "HEAD"]
     done = subprocess.run(command, cwd=project.root, capture_output=True, text=True)
     if done.returncode:
-        raise Fa4AsvError(f"git archive failed: {' '.join(done.stderr.split()) or 'no words'}")
+        raise Fa4AsvError(f"git archive failed: {' '.join(done.stderr.split()) or 'no message'}")
     aside.replace(folder / PROJECT)
     shutil.copy(Path(__file__).with_name("unpack.py"), folder / "airgap.py")
 

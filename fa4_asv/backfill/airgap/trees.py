@@ -11,12 +11,14 @@ from pathlib import Path
 from packaging.version import Version
 
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.files import read_text
 from fa4_asv.base.uv_command import uv_command, uv_environment
 from fa4_asv.history.toolchain import Lock, lay_packages, packed_packages
 
 ZSTANDARD = "zstandard"
 # The oldest glibc that the locks are resolved for.
 _PLATFORM = "x86_64-manylinux_2_28"
+_SECONDS = 1800  # for all packages of the suite
 
 
 def lay_toolchains(work: Path, locks: Iterable[Lock], python: str) -> list[Path]:
@@ -60,7 +62,11 @@ def lay_suite(requirements: Path, folder: Path, python: str) -> None:
 
 def zip_zstandard(requirements: Path, folder: Path, python: str) -> Path:
     """The package that unpacks a pack, as a file beside it: the machine there may have no zstd."""
-    pins = [line.split()[0] for line in requirements.read_text().splitlines() if line.startswith(ZSTANDARD)]
+    pins = [
+        line.split()[0]
+        for line in read_text(requirements, advice="restore it from git").splitlines()
+        if line.startswith(ZSTANDARD)
+    ]
     scratch = folder / ".zstandard"
     try:
         _install([*place(scratch, python), *pins])
@@ -77,7 +83,10 @@ def zip_zstandard(requirements: Path, folder: Path, python: str) -> Path:
 
 def _install(arguments: list[str]) -> None:
     command = uv_command("pip", "install", "--quiet", "--no-deps", *arguments)
-    done = subprocess.run(command, env=uv_environment(), capture_output=True, text=True, timeout=1800)
+    try:
+        done = subprocess.run(command, env=uv_environment(), capture_output=True, text=True, timeout=_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise Fa4AsvError(f"uv took longer than {_SECONDS} s and was ended; try again") from None
     if done.returncode:
         words = " ".join(done.stderr.split()) or "no words"
         raise Fa4AsvError(f"cannot collect the suite's packages: {words[:400]}")

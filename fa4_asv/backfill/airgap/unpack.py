@@ -24,6 +24,7 @@ import queue
 import shlex
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tarfile
@@ -34,7 +35,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TextIO, cast
 
 # What a card is asked, the most wanted first: what was measured is kept after each.
 CORE = (
@@ -56,6 +57,7 @@ KEPT = (
 )
 PROJECT = "project.tar.gz"
 _BLOCK = 1 << 20
+_LARGEST_TEXT, _LARGEST_ZIP, _LARGEST_PROJECT = 16 << 20, 64 << 20, 1 << 30  # bytes
 _KEEP_EVERY = 30.0  # seconds: what a machine that is taken away may lose
 
 
@@ -63,25 +65,65 @@ class Failure(Exception):
     """What is wrong and what to do, in one line."""
 
 
+def tell(words: str, stream: TextIO | None = None) -> None:
+    """Write a line in ASCII; names and other programs' words steer no terminal: what is not seen becomes an escape."""
+    line = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in words)
+    print(line.encode("ascii", "backslashreplace").decode(), file=stream or sys.stdout)
+
+
 # The pack: parts that arrive, checked and unpacked once.
 
 
 def read_index(folders: Sequence[Path]) -> dict[str, Any]:
     """pack.json of the first of `folders` that has one. Raises Failure for none, or for two of different packs."""
-    texts = [path.read_text() for folder in folders if (path := folder / "pack.json").is_file()]
-    if not texts:
+    found = [json_of(path) for folder in folders if (path := folder / "pack.json").exists()]
+    if not found:
         raise Failure(f"no pack.json in {folders[-1]}; carry it there with the parts")
-    try:
-        found = [json.loads(text) for text in texts]
-        digests = {index["sha256"] for index in found}
-        if found[0]["format"] != 1:
-            raise Failure(f"the pack has format {found[0]['format']}; use the airgap.py that came with it")
-    except (ValueError, KeyError, TypeError):
-        raise Failure("pack.json is damaged; carry it again") from None
-    if len(digests) > 1:
-        raise Failure(f"{folders[0]} holds parts of another pack; name another --work")
     index: dict[str, Any] = found[0]
+    for one in found:
+        refuse_odd(one)
+    if len({one["sha256"] for one in found}) > 1:
+        raise Failure(f"{folders[0]} holds parts of another pack; name another --work")
     return index
+
+
+def refuse_odd(index: Any) -> None:
+    """Raises Failure where it is no pack.json that `fa4-asv pack` wrote."""
+    try:
+        if index["format"] != 1:
+            raise Failure(f"the pack has format {index['format']!r:.40}; use the airgap.py that came with it")
+        parts = [(part["name"], part["sha256"], part["bytes"]) for part in index["parts"]]
+        words = [index["sha256"], index["python"], *index["beside"], *index["beside"].values()]
+        words += [word for name, digest, _ in parts for word in (name, digest)]
+        counts = [index["unpacked"], *(size for _, _, size in parts)]
+        fine = all(isinstance(word, str) for word in words) and all(type(count) is int for count in counts)
+    except (LookupError, TypeError, AttributeError, ValueError):
+        fine = False
+    if not fine:
+        raise Failure("pack.json is damaged; carry it again")
+
+
+def text_of(path: Path) -> str:
+    """What a small file holds. Raises Failure; a pipe or device is not waited for."""
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise Failure(f"{path} is not a file; remove it and carry it again")
+            content = stream.read(_LARGEST_TEXT + 1)
+        if len(content) > _LARGEST_TEXT:
+            raise Failure(f"{path} has more than {_LARGEST_TEXT:,} bytes; carry it again")
+        return content.decode()
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise Failure(f"{path} cannot be read: {why}; carry it again") from None
+
+
+def json_of(path: Path) -> Any:
+    """The JSON of a small file. Raises Failure."""
+    try:
+        return json.loads(text_of(path))
+    except (ValueError, RecursionError):
+        raise Failure(f"{path.name} is damaged; carry it again") from None
 
 
 def digest_of(path: Path) -> str:
@@ -97,7 +139,7 @@ def wanted_of(index: dict[str, Any]) -> dict[str, str]:
     """Name -> sha256 of each file that the pack needs."""
     wanted = {part["name"]: part["sha256"] for part in index["parts"]} | dict(index["beside"])
     if odd := [name for name in wanted if Path(name).name != name or name.startswith(".")]:
-        raise Failure(f"pack.json names {odd[0]!r}, which is no plain name; carry it again")
+        raise Failure(f"pack.json names {odd[0]!r}, which is not a plain name; carry it again")
     return wanted
 
 
@@ -209,7 +251,7 @@ def unpack(folder: Path, work: Path) -> Path:
         extract(index, found, aside)
         (aside / "pack.json").write_text(json.dumps(index))
         aside.rename(inside)
-    except (OSError, EOFError, ValueError, tarfile.TarError) as error:
+    except (OSError, EOFError, ValueError, tarfile.TarError, zipfile.BadZipFile) as error:
         raise Failure(f"the pack cannot be unpacked: {' '.join(str(error).split())}") from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -236,6 +278,8 @@ def extract(index: dict[str, Any], found: dict[str, Path], target: Path) -> None
     zipped = target / ".zstandard"
     for name in index["beside"]:
         with zipfile.ZipFile(found[name]) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > _LARGEST_ZIP:
+                raise Failure(f"{name} unpacks to more than {_LARGEST_ZIP >> 20} MiB; it was not packed so")
             archive.extractall(zipped)
     sys.path.insert(0, str(zipped))
     try:
@@ -251,7 +295,13 @@ def extract(index: dict[str, Any], found: dict[str, Path], target: Path) -> None
             shape.stream_reader(cast(BinaryIO, joined), read_size=_BLOCK, closefd=False) as plain,
             tarfile.open(fileobj=plain, mode="r|", bufsize=_BLOCK) as tar,
         ):
+            left = index["unpacked"]
             for member in tar:
+                left -= member.size
+                if left < 0:
+                    raise Failure(
+                        "the pack holds more than pack.json says; carry pack.json and the parts again"
+                    )
                 lay_member(tar, member, target)
     except zstandard.ZstdError as error:
         raise Failure(f"the pack cannot be unpacked: {error}") from None
@@ -335,7 +385,7 @@ class Place:
         archive, mark = self.folder / PROJECT, self.work / "project.sha256"
         if self.given:
             if not (self.given / "asv.conf.json").is_file():
-                raise Failure(f"{self.given} is no checkout of the suite: it has no asv.conf.json")
+                raise Failure(f"{self.given} is not a checkout of the suite: it has no asv.conf.json")
             if not self.baseline.exists():
                 self._set_baseline({name: digest_of(path) for name, path in measured(self.given, KEPT)})
             return
@@ -344,7 +394,7 @@ class Place:
                 raise Failure(f"no {PROJECT} in {self.folder}; carry it there or name a --checkout")
             return
         digest = digest_of(archive)
-        if mark.exists() and mark.read_text() == digest:
+        if mark.exists() and text_of(mark) == digest:
             return
         try:
             self._lay_project(archive)
@@ -356,6 +406,8 @@ class Place:
         mine = self.changed(KEPT).keys() if self.baseline.exists() else set()
         digests = {}
         with tarfile.open(archive) as tar:
+            if sum(member.size for member in tar.getmembers()) > _LARGEST_PROJECT:
+                raise tarfile.TarError(f"it unpacks to more than {_LARGEST_PROJECT >> 20} MiB")
             for member in tar.getmembers():
                 content = tar.extractfile(member) if member.isfile() else None
                 if content and member.name.startswith(("results/", "history/")):
@@ -371,7 +423,7 @@ class Place:
 
     def changed(self, patterns: Sequence[str]) -> dict[str, Path]:
         """Files of the checkout that match and are not as they came, by name."""
-        before = json.loads(self.baseline.read_text())
+        before = json_of(self.baseline)
         found = {}
         for name, path in measured(self.checkout, patterns):
             try:
@@ -403,7 +455,7 @@ class Place:
 
     def words(self, name: str) -> list[str]:
         """A list of the pack: releases, commits, flavours."""
-        return (self.inside / f"{name}.txt").read_text().split()
+        return text_of(self.inside / f"{name}.txt").split()
 
 
 @contextmanager
@@ -522,7 +574,7 @@ def measure(place: Place, arguments: argparse.Namespace) -> int:
             if core is not None:
                 cores.put(core)
         took = f"{time.monotonic() - begin:.0f} s"
-        print(f"{bench} {revision} {flavour}: {took}, exit code {done.returncode}", file=sys.stderr)
+        tell(f"{bench} {revision} {flavour}: {took}, exit code {done.returncode}", sys.stderr)
         # After each step: what was measured is safe, whatever happens to the machine.
         with keeping:
             keep(place, Path(arguments.output), KEPT)
@@ -550,7 +602,7 @@ def configuration_of(flavour: str) -> str:
 
 def one_flavour_each(checkout: Path, flavours: Sequence[str]) -> None:
     """A configuration for each flavour that is measured: asv would fail on another that was not packed."""
-    configuration = json.loads((checkout / "asv.conf.json").read_text())
+    configuration = json_of(checkout / "asv.conf.json")
     for flavour in flavours:
         configuration["matrix"]["req"]["flavour"] = [flavour]
         (checkout / configuration_of(flavour)).write_text(json.dumps(configuration, indent=4))
@@ -638,7 +690,7 @@ def run(arguments: argparse.Namespace, words: list[str]) -> int:
         raise Failure("exec needs a command after --")
     place.lay()
     if arguments.command == "lay":
-        print(place.checkout)
+        tell(str(place.checkout))
         return 0
     if arguments.command == "measure":
         return measure(place, arguments)
@@ -651,11 +703,11 @@ def join(folder: Path, work: Path) -> int:
     """Take what `folder` has and say what is missing."""
     if (work / "pack").is_dir():
         refuse_another(folder, work / "pack")
-        print("unpacked already")
+        tell("unpacked already")
         return 0
     with only_one(lock_file(work)):
         missing = take(folder, work)
-    print(f"missing: {', '.join(missing)}" if missing else "complete")
+    tell(f"missing: {', '.join(missing)}" if missing else "complete")
     return 0
 
 
@@ -673,7 +725,7 @@ def main(given: Sequence[str] | None = None) -> int:
     try:
         return run(parser_of().parse_args(own), words)
     except Failure as error:
-        print(f"airgap: {error}", file=sys.stderr)
+        tell(f"airgap: {error}", sys.stderr)
         return 2
 
 

@@ -38,15 +38,15 @@ def unpack(parcel: bytes, results: Path) -> None:
             for entry in entries:
                 if not _FILE.fullmatch(entry.filename):
                     raise Fa4AsvError(
-                        f"the parcel holds {entry.filename[:200]!r}, which is no file of a record; refused"
+                        f"the archive holds {entry.filename[:200]!r}, which is not a file of a record; refused"
                     )
             size = sum(entry.file_size for entry in entries)
             if size > _MOST_BYTES or len(entries) > _MOST_FILES:
-                raise Fa4AsvError(f"the parcel unpacks to {len(entries)} files of {size} bytes; refused")
+                raise Fa4AsvError(f"the archive unpacks to {len(entries)} files of {size} bytes; refused")
             # Read before anything is written; a reader stops at the size that the entry declares.
             contents = {entry.filename: archive.read(entry) for entry in entries}
     except (zipfile.BadZipFile, ValueError, EOFError, OSError, NotImplementedError, RuntimeError) as error:
-        raise Fa4AsvError(f"the parcel is no readable archive: {error}") from None
+        raise Fa4AsvError(f"the archive cannot be read: {error}") from None
     for name, content in contents.items():
         (results / name).parent.mkdir(parents=True, exist_ok=True)
         (results / name).write_bytes(content)

@@ -23,7 +23,7 @@ from fa4_asv.backfill.cluster.archive import pack, unpack
 from fa4_asv.backfill.cluster.order import Answer, Order
 from fa4_asv.backfill.tasks import one_flavour, reason_in
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.files import only_one, write_atomic
+from fa4_asv.base.files import only_one, read_text, tail, write_atomic
 from fa4_asv.base.processes import end_left, run_bounded
 from fa4_asv.base.project import Project
 from fa4_asv.integrity.staging import stage
@@ -83,7 +83,7 @@ def lay(source: Project, work: Path, folder: Path) -> Project:
 
 def _write_lock(staged: Project, name: str, text: str) -> None:
     path = staged.root / name
-    if not (path.is_file() and path.read_text(encoding="utf-8") == text):
+    if not (path.is_file() and read_text(path) == text):
         write_atomic(path, text)
 
 
@@ -102,7 +102,7 @@ def _reasons(staged: Project, machine: str) -> set[str]:
 
 
 def _blame_the_disk(words: list[str]) -> None:
-    """A disk that ran full while asv worked is no property of FA4: raises NodeFault, nothing is recorded."""
+    """A disk that ran full while asv worked is not a property of FA4: raises NodeFault, nothing is recorded."""
     for reason in _NO_SPACE:
         if any(reason in text for text in words):
             raise NodeFault(f"full disk: {reason.lower()}")
@@ -161,10 +161,7 @@ def answer(order: Order, source: Project) -> Answer:
 
 
 def _tail(log: Path) -> str:
-    try:
-        return log.read_bytes()[-_LOG_TAIL:].decode(errors="replace")
-    except OSError:
-        return ""
+    return tail(log, _LOG_TAIL)
 
 
 def _end_with_input(folder: Path) -> None:

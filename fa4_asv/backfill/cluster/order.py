@@ -41,7 +41,7 @@ class Order:
         try:
             return cls(**_load(text, "known"))
         except TypeError as error:
-            raise Fa4AsvError(f"this is no order of this version of the suite ({error})") from None
+            raise Fa4AsvError(f"this order is not from this version of the suite ({error})") from None
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Answer:
         if answer.fault not in FAULTS or not all(
             isinstance(s, str) for s in (answer.why, answer.host, answer.log)
         ):
-            raise Fa4AsvError(f"the node's answer is none: fault {answer.fault!r}, why {answer.why!r}")
+            raise Fa4AsvError(f"the node's answer is not valid: fault {answer.fault!r}, why {answer.why!r}")
         return answer
 
 

@@ -18,6 +18,7 @@ from fa4_asv.backfill.cluster.archive import pack, unpack
 from fa4_asv.backfill.cluster.order import Answer, Order
 from fa4_asv.backfill.tasks import Task, Wish, asv_words, machine_record
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.files import read_text
 from fa4_asv.base.machine import MACHINE_VARIABLE, NOGPU
 from fa4_asv.base.project import Project
 from fa4_asv.history.source import lay_source
@@ -121,7 +122,7 @@ class Desk:
             asked = (self._wish.machine, task.commit, task.flavour, self._wish.policy, self._digests[task])
             if said != asked:
                 raise Fa4AsvError(
-                    f"{pair.path.name} is of {' '.join(said)}, asked for was {' '.join(asked)}; refused"
+                    f"{pair.path.name} is of {' '.join(said)}, expected {' '.join(asked)}; refused"
                 )
 
     @contextmanager
@@ -135,7 +136,7 @@ class Desk:
 
 
 def _locks(project: Project, lock: Lock) -> dict[str, str]:
-    return {os.path.relpath(lock.path, project.root): lock.path.read_text(encoding="utf-8")}
+    return {os.path.relpath(lock.path, project.root): read_text(lock.path)}
 
 
 def package(project: Project, folder: Path) -> Path:

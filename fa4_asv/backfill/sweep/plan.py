@@ -55,13 +55,13 @@ class Target:
 def calls_of_sets(sets: Sequence[str], bench: Sequence[str]) -> list[Call]:
     """The calls of the named sets that asv's regular expressions select; a shape's forward and backward side by side.
 
-    Raises Fa4AsvError where nothing is selected, or one is no regular expression.
+    Raises Fa4AsvError where nothing is selected, or one is not a regular expression.
     """
     for pattern in bench:
         try:
             re.compile(pattern)
         except re.error as error:
-            raise Fa4AsvError(f"-b {pattern!r} is no regular expression: {error}") from None
+            raise Fa4AsvError(f"-b {pattern!r} is not a regular expression: {error}") from None
     calls = [
         Call(name, case) for one in sets for name in SWEEP_SETS[one] for case in GROUPS[name].selected(bench)
     ]

@@ -7,6 +7,7 @@ Read with NVIDIA's own tools, so that a stranger gets the same figures:
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import subprocess
 from collections import Counter
@@ -16,6 +17,7 @@ from pathlib import Path
 from elftools.elf.elffile import ELFFile
 
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.files import read_bytes
 
 # One SASS line of `nvdisasm -c`: /*offset*/ [@predicate] OPCODE operands ;
 _SASS = re.compile(
@@ -85,26 +87,23 @@ def read_cubin(path: Path, cuobjdump: str, nvdisasm: str, known: dict[str, Cubin
 
     `known` are cubins by digest that were read before, kept up: calls share kernels, and a disassembly takes 0.4 s.
     """
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    content = read_bytes(path, advice="it is no cubin of FA4's")
+    digest = hashlib.sha256(content).hexdigest()
     if known is None:
-        return _read(path, digest, cuobjdump, nvdisasm)
+        return _read(path, content, digest, cuobjdump, nvdisasm)
     if digest not in known:
-        known[digest] = _read(path, digest, cuobjdump, nvdisasm)
+        known[digest] = _read(path, content, digest, cuobjdump, nvdisasm)
     return known[digest]
 
 
-def _read(path: Path, digest: str, cuobjdump: str, nvdisasm: str) -> Cubin:
+def _read(path: Path, content: bytes, digest: str, cuobjdump: str, nvdisasm: str) -> Cubin:
     usage = [
         tuple(map(int, pair))
         for pair in _USAGE.findall(_output([cuobjdump, "--dump-resource-usage", str(path)]))
     ]
     opcodes = opcode_histogram(_output([nvdisasm, "-c", str(path)]))
-    with path.open("rb") as stream:
-        text = sum(
-            section["sh_size"]
-            for section in ELFFile(stream).iter_sections()
-            if section.name.startswith(".text.")
-        )
+    sections = ELFFile(io.BytesIO(content)).iter_sections()
+    text = sum(section["sh_size"] for section in sections if section.name.startswith(".text."))
     if not usage or not opcodes or not text:
         raise Fa4AsvError(f"{path} holds no kernel")
     figures = CubinFigures(

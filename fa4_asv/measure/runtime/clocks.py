@@ -70,7 +70,7 @@ def clock_reader(uuid: str) -> ClockReader:
         try:
             reader()
         except Fa4AsvError as other:
-            raise Fa4AsvError(f"no clocks of card {uuid}: {error}; {other}") from other
+            raise Fa4AsvError(f"cannot read the clocks of card {uuid}: {error}; {other}") from other
         return reader
 
 

@@ -112,7 +112,7 @@ def _guarded(context: Context, group: Group, cases: dict[str, Case], command: tu
     # No record as they are kept elsewhere: a guard that is passed has words and no figure.
     found: Records = {}
     if path.is_file():
-        known = json.loads(path.read_text(encoding="utf-8"))
+        known = read_json(path, advice="remove it and measure again")
         found = {key: CaseRecord(**said) for key, said in known.items()}
     if left := {key: case for key, case in cases.items() if key not in found}:
         beside = _beside(group)

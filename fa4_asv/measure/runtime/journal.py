@@ -105,7 +105,7 @@ def _ends_whole(path: Path) -> bool:
 
 
 def read(path: Path) -> list[Entry]:
-    """Every whole line; none where there is no file. Raises Fa4AsvError where it is no journal."""
+    """Every whole line; none where there is no file. Raises Fa4AsvError where it is not a journal."""
     if not path.exists():
         return []
     lines = read_bytes(path, _LARGEST_FILE, advice="remove it").split(b"\n")

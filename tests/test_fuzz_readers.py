@@ -1,0 +1,47 @@
+"""tools/fuzz_readers.py finds what it is there to find."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from fa4_asv.base.errors import Fa4AsvError
+from tests.support import fuzzing
+from tests.support.tools import tool
+
+
+def raising(error: Exception):
+    def read(path):
+        if b"==" in path.read_bytes():
+            return path
+        raise error
+
+    return read
+
+
+@pytest.mark.parametrize(
+    ("error", "key"),
+    [
+        (KeyError("x"), "lock: KeyError at test_fuzz_readers.py"),
+        (RecursionError(), "lock: RecursionError at test_fuzz_readers.py"),
+        (Fa4AsvError("two\nlines"), "lock: AssertionError at fuzzing.py"),
+        (Fa4AsvError("\x1b[2J"), "lock: AssertionError at fuzzing.py"),
+    ],
+)
+def test_a_planted_fault_is_found_and_told_once(monkeypatch, capsys, error, key):
+    made = tool("fuzz_readers")
+    monkeypatch.setattr(made, "EXAMPLES", 60)
+    monkeypatch.setitem(fuzzing.READERS, "lock", raising(error))
+    counts, found = made.fuzz(["lock"], time.monotonic() + 1, 1)
+    (told,) = found
+    assert told.startswith(key)
+    assert capsys.readouterr().out.count("seed 1") == 1
+    assert counts["lock"]["taken"] > 0
+
+
+def test_a_reader_that_refuses_in_one_line_is_sound(monkeypatch):
+    made = tool("fuzz_readers")
+    monkeypatch.setattr(made, "EXAMPLES", 20)
+    counts, found = made.fuzz(["lock", "machine"], time.monotonic() + 0.5, 1)
+    assert found == {} and counts["lock"].total() > 0
