@@ -12,6 +12,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from fa4_asv.base.ending import SIGNALS
 from fa4_asv.base.project import Project
 from fa4_asv.report.site import write_report
 from tests.support import ROOT
@@ -116,3 +117,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.get_closest_marker("slow") is not None,
         )
     )
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before():
+    """A command that runs in this process sets handlers for good, and they ignore a second signal within a second."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        if signal.getsignal(number) is not handler:
+            signal.signal(number, handler)

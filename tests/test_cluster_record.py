@@ -76,10 +76,10 @@ def test_a_bomb_and_what_is_no_archive_are_refused(tmp_path):
     for parcel, words in (
         (bomb.getvalue(), "unpacks to 1 files of 68157440 bytes; refused"),
         (zipped({f"m/{number}.json": b"" for number in range(1001)}), "unpacks to 1001 files"),
-        (b"", "no readable archive"),
-        (b"PK", "no readable archive"),
-        (whole[:-30], "no readable archive"),
-        (whole.replace(b"content", b"contenT", 1), "no readable archive: Bad CRC"),
+        (b"", "the archive cannot be read"),
+        (b"PK", "the archive cannot be read"),
+        (whole[:-30], "the archive cannot be read"),
+        (whole.replace(b"content", b"contenT", 1), "the archive cannot be read: Bad CRC"),
     ):
         with pytest.raises(Fa4AsvError, match=words):
             unpack(parcel, tmp_path)
@@ -170,9 +170,9 @@ def test_a_sound_answer_is_moved_and_its_log_kept(site):
     ("spoil", "words"),
     [
         (lambda a, site: Answer(fault="task", why="asv recorded nothing"), "asv recorded nothing; log: "),
-        (lambda a, site: answer(site, 2), r"is of nogpu \w{40} cu13 day \w{16}, asked for was .*; refused"),
+        (lambda a, site: answer(site, 2), r"is of nogpu \w{40} cu13 day \w{16}, expected .*; refused"),
         (lambda a, site: Answer(results=zipped({})), "the answer holds no result file"),
-        (lambda a, site: Answer(results=zipped({"../nogpu/x.json": b""})), "no file of a record; refused"),
+        (lambda a, site: Answer(results=zipped({"../nogpu/x.json": b""})), "not a file of a record; refused"),
     ],
 )
 def test_nothing_else_is_moved(site, spoil, words):

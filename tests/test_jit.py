@@ -234,14 +234,14 @@ def test_a_lock_that_is_not_ours_is_refused_and_never_followed(own_lock, tmp_pat
     own_lock.hardlink_to(target)
     target.chmod(0o600)
     record = measure_call(context, CASE, Machine(Simulated(0.0)), worker())
-    assert "no private file of this user" in record.why
+    assert "not a private file of this user" in record.why
     with core_locks.shared(lambda words: None):
         pass  # an exact figure needs no lock
     own_lock.unlink()
     own_lock.touch()
     own_lock.chmod(0o666)
     record = measure_call(context, CASE, Machine(Simulated(0.0)), worker())
-    assert "no private file of this user" in record.why
+    assert "not a private file of this user" in record.why
     assert target.read_text() == "precious"
 
 

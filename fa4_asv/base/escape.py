@@ -5,22 +5,16 @@ from __future__ import annotations
 import html
 import re
 
-# What steers a terminal, a browser or a reader's eye: control and format characters (bidirectional ones among them),
-# line and paragraph separators, surrogates, private ones. Tabs and line ends are left to `one_line`.
-_UNSEEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f"
-    "\u2028-\u202e\u2060-\u206f\ud800-\uf8ff\ufeff\ufff0-\ufffb\ufffe\uffff\U000110bd\U000110cd"
-    "\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U0010ffff]"
-)
+# Left as they are: `one_line` deals with them. All else that Python does not print steers a terminal, a browser or a
+# reader's eye (control and format characters, line separators, surrogates), or nobody knows what it is (private, unassigned).
+_LEFT = "\t\n"
 
 
 def visible(text: str) -> str:
     """Text in which what is not seen is shown as an escape, as Python writes it: "\\x1b", "\\u202e", "\\ud800"."""
-    return text if text.isprintable() else _UNSEEN.sub(_escape, text)
-
-
-def _escape(found: re.Match[str]) -> str:
-    return ascii(found[0])[1:-1]
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one in _LEFT else ascii(one)[1:-1] for one in text)
 
 
 def one_line(text: str, most: int = 300) -> str:
