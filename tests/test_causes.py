@@ -9,7 +9,7 @@ import pytest
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.history.manifest import Manifest, Release
-from fa4_asv.integrity.explanations import Kept, combined, keep
+from fa4_asv.integrity.explanations import Explanations, combined, keep
 from fa4_asv.integrity.verify import verify
 from fa4_asv.record.explanation import (
     Culprit,
@@ -156,7 +156,7 @@ def test_a_damaged_cause_is_refused_by_name(tmp_path, change, words):
         read_explanation(path)
     assert str(path) in str(error.value)
     assert words in str(error.value)
-    ((_, line),) = Kept.of(tmp_path).problems(Manifest())
+    ((_, line),) = Explanations.of(tmp_path).problems(Manifest())
     assert words in line
     assert str(path) not in line
 

@@ -99,14 +99,14 @@ def test_every_pair_of_states_says_one_thing(before, after):
         assert found == []
         return
     (row,) = found
-    assert (row.verdict, row.reason, row.effect, row.words) == SAID[before, after]
+    assert (row.verdict, row.reason, row.effect, row.message) == SAID[before, after]
     assert (row.metric, row.base, row.head, row.ratio) == ("", None, None, None)
 
 
 def test_a_group_that_one_side_never_measured_is_not_gone():
     base, head = Measured({"codegen": {KEY: MEASURED}}), Measured({})
     (row,) = compare(base, head, exact=True)
-    assert (row.verdict, row.reason, row.words) == (NOT_COMPARABLE, "head-not-run", "not measured")
+    assert (row.verdict, row.reason, row.message) == (NOT_COMPARABLE, "head-not-run", "not measured")
 
 
 def test_a_metric_that_one_side_lacks():
@@ -121,15 +121,15 @@ def test_figures_of_different_benchmark_versions_are_not_comparable():
     sides = [Measured({"codegen": {KEY: spilling(spill)}}, {name: str(spill)}) for spill in (1, 2)]
     (row,) = [row for row in compare(*sides, exact=True) if row.metric == "spill_bytes"]
     assert (row.verdict, row.reason, row.effect) == (NOT_COMPARABLE, "benchmark-version", NEITHER)
-    assert row.words == f"versions 1 and 2 of {name}: measure both again"
+    assert row.message == f"versions 1 and 2 of {name}: measure both again"
 
 
 def test_checks_of_the_route_are_named():
     old, new = ({"broken": n, "checks": 21} for n in (1, 2))
-    base = CaseRecord("measured", figures=old, words={"gone": "x"})
-    head = CaseRecord("measured", figures=new, words={"forward_full": "x", "deterministic": "y"})
+    base = CaseRecord("measured", figures=old, notes={"gone": "x"})
+    head = CaseRecord("measured", figures=new, notes={"forward_full": "x", "deterministic": "y"})
     (row,) = rows(base, head, "route", "2.13.0/sm_90")
-    assert (row.verdict, row.words) == ("more", "broken: deterministic, forward_full; mended: gone")
+    assert (row.verdict, row.message) == ("more", "broken: deterministic, forward_full; mended: gone")
 
 
 def test_bench_selects_figures_as_asv_does():
@@ -165,7 +165,7 @@ def test_times_are_told_by_one_value_a_round(factor, said, reason, effect):
     (row,) = rows(timed(*STEADY), timed(*(value * factor for value in STEADY)), "forward", TIMED)
     assert (row.verdict, row.reason, row.effect, row.base) == (said, reason, effect, 1.0)
     assert row.ratio == pytest.approx(factor) and row.low < row.ratio < row.high
-    assert "no control beside every round" in row.words
+    assert "no control beside every round" in row.message
 
 
 def test_what_the_card_did_to_both_is_divided_out():
@@ -190,18 +190,18 @@ def test_what_times_cannot_tell(head, said, reason):
 
 def test_a_sample_of_the_compile_time_is_a_process_of_its_own():
     def jit(*seconds: float, cpu: str = "x") -> CaseRecord:
-        return CaseRecord("measured", samples={"seconds": list(seconds)}, words={"cpu": cpu})
+        return CaseRecord("measured", samples={"seconds": list(seconds)}, notes={"cpu": cpu})
 
     key = "sm_90/fwd_d128_full"
     (row,) = rows(jit(*STEADY), jit(*(1.1 * value for value in STEADY)), "compile", key)
     assert row.verdict == "slower"
     (row,) = rows(jit(*STEADY), jit(*STEADY, cpu="y"), "compile", key)
     assert (row.verdict, row.reason) == (NOT_COMPARABLE, "other-processor")
-    assert row.words == "measured on x and on y"
+    assert row.message == "measured on x and on y"
 
 
 def on_a_card(*values: float, metric: str = "peak_bytes", words: dict[str, str] | None = None) -> CaseRecord:
-    return CaseRecord("measured", samples={metric: list(values)}, words=words or {})
+    return CaseRecord("measured", samples={metric: list(values)}, notes=words or {})
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_errors_are_told_apart_from_a_tenth_on(head, said, reason):
 def test_checks_of_a_card_are_named():
     old = on_a_card(0, metric="broken")
     (row,) = rows(old, on_a_card(1, metric="broken", words={"compile": "x"}), "route-card", "bf16")
-    assert (row.verdict, row.effect, row.words) == ("more", WORSE, "broken: compile")
+    assert (row.verdict, row.effect, row.message) == ("more", WORSE, "broken: compile")
 
 
 # Swapping the sides

@@ -69,8 +69,8 @@ def nasty(held) -> Comparison:
     found = held("codegen.*spill_bytes")
     side = replace(found.head, commit=Commit(NASTY, found.head.commit.hash, subject=NASTY))
     rows = [
-        Row("codegen", f"sm_90/{NASTY}", "", "newly broken", "measured-to-broken", "worse", words=NASTY),
-        Row("codegen", "sm_90/x", "", "new", "base-lacks-it", words=NASTY),
+        Row("codegen", f"sm_90/{NASTY}", "", "newly broken", "measured-to-broken", "worse", message=NASTY),
+        Row("codegen", "sm_90/x", "", "new", "base-lacks-it", message=NASTY),
     ]
     return replace(found, head=side, rows=(*found.rows, *rows))
 

@@ -166,7 +166,7 @@ def test_a_cubin_that_has_other_figures_elsewhere_is_seen():
 
 def test_broken_checks_of_a_card_have_their_reasons():
     words = {"torch": "2.11.0", "checks": "9", "layout": "ValueError", "lse": "x"}
-    groups = {"route-card": {"bf16": CaseRecord("measured", samples={"broken": [2.0]}, words=words)}}
+    groups = {"route-card": {"bf16": CaseRecord("measured", samples={"broken": [2.0]}, notes=words)}}
     assert list(checks(groups)) == [("bf16", "")]
     groups["route-card"]["bf16"].samples["broken"][0] = 1.0
     assert list(checks(groups)) == [("bf16", "broken is 1, 2 checks have a reason")]
@@ -222,7 +222,7 @@ def test_everything_that_the_record_says_twice_agrees():
             count["figures"] += 1
         cubins.add(pair.path, pair.sidecar.groups.get("codegen", {}))
     assert list(cubins.wrong()) == []
-    count["cubins"] = sum(len(places) - 1 for versions in cubins.found.values() for _, places in versions)
+    count["cubins"] = sum(len(places) - 1 for versions in cubins.by_digest.values() for _, places in versions)
     for path in (ROOT / "results" / "nogpu").glob("*.cause"):
         for case, wrong in cause_checks(read_explanation(path)):
             assert not wrong, (path, case)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from fa4_asv.history.manifest import Manifest
-from fa4_asv.integrity.explanations import Kept
+from fa4_asv.integrity.explanations import Explanations
 from fa4_asv.record.explanation import read_explanation
 from tests.support import ROOT
 
@@ -17,8 +17,8 @@ ROW = re.compile(
 
 def test_the_committed_causes_are_sound():
     manifest = Manifest.load(ROOT / "history" / "releases.json")
-    kept = Kept.of(RECORD.parent)
-    assert kept.found
+    kept = Explanations.of(RECORD.parent)
+    assert kept.by_path
     assert list(kept.problems(manifest)) == []
 
 

@@ -71,7 +71,7 @@ def test_a_package_imports_only_those_below_it():
         ("base/files.py", "from fa4_asv.catalog import metrics"),
         ("history/sync.py", "def late():\n    from fa4_asv.measure import pool"),
         ("measure/pool.py", "from fa4_asv.history import sync"),
-        ("report/words.py", "from fa4_asv.measure.runtime import sampling"),
+        ("report/wording.py", "from fa4_asv.measure.runtime import sampling"),
         ("compare/rows.py", "import fa4_asv.report.site"),
         ("explain/pairs.py", "from fa4_asv.integrity import staging"),
     ],

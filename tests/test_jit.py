@@ -104,17 +104,17 @@ def test_a_quiet_machine_gives_six_samples_after_one_start_that_is_not_recorded(
     assert record.state == "measured"
     assert record.samples == {"seconds": [0.02, 0.03, 0.04, 0.05, 0.06, 0.07]}
     # The machine's counters say 0.25 of 10 s were others', of which the call's own process used 2 s.
-    assert record.words["alone"] == "others used at most 0.05 cores, 0.2 allowed"
-    assert "cores" in record.words["cpu"]
+    assert record.notes["alone"] == "others used at most 0.05 cores, 0.2 allowed"
+    assert "cores" in record.notes["cpu"]
     assert (tmp_path / "starts").stat().st_size == 1, "one process imports, its children call"
-    assert record.words["processes"] == "children of one that has imported FA4"
+    assert record.notes["processes"] == "children of one that has imported FA4"
 
 
 def test_where_imports_leave_threads_each_sample_imports_for_itself(context, worker, tmp_path):
     record = measure_call(context, CASE, Machine(Simulated(0.0)), worker("threads"))
     assert (record.state, len(record.samples["seconds"])) == ("measured", 6)
     assert (tmp_path / "starts").stat().st_size == 8, "one that tells, one that is not recorded, six"
-    assert record.words["processes"] == "each imports FA4 itself"
+    assert record.notes["processes"] == "each imports FA4 itself"
 
 
 def test_the_start_that_is_not_recorded_is_one_an_architecture(context, worker, tmp_path):
@@ -132,7 +132,7 @@ def test_a_disturbed_sample_is_repeated_and_said(context, worker):
     record = measure_import(context, ("flash_attn.cute",), Machine(Simulated(1.3, 0.4, 0.1)), worker())
     assert record.samples == {"seconds": [0.4, 0.5, 0.6, 0.7, 0.8, 0.9]}
     words = "others used at most 0.10 cores, 0.2 allowed; 2 disturbed samples were repeated"
-    assert record.words["alone"] == words
+    assert record.notes["alone"] == words
 
 
 def test_a_machine_that_is_always_busy_has_no_time(context, worker):
@@ -156,7 +156,7 @@ def test_samples_between_disturbances_count_up_to_the_last_attempt(context, work
 def test_a_system_that_does_not_tell_is_taken_at_its_word(context, worker, tmp_path):
     record = measure_import(context, ("flash_attn.cute",), Machine(Simulated(None)), worker())
     assert record.state == "measured"
-    assert record.words["alone"] == "unknown: this system does not tell what others use"
+    assert record.notes["alone"] == "unknown: this system does not tell what others use"
     missing = core_locks.read_usage(tmp_path / "nothing")
     assert core_locks.others_used(missing, missing) is None
 

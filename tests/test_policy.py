@@ -137,7 +137,7 @@ def memory(peak: int, extra: int = 100) -> CaseRecord:
 
 def route(broken: int) -> CaseRecord:
     return CaseRecord(
-        "measured", figures={"broken": broken, "checks": 21}, words={f"check{n}": "no" for n in range(broken)}
+        "measured", figures={"broken": broken, "checks": 21}, notes={f"check{n}": "no" for n in range(broken)}
     )
 
 

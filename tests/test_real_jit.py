@@ -45,7 +45,7 @@ def test_a_call_has_six_samples_and_asv_their_statistics(real, home):
     samples = record.samples["seconds"]
     assert record.state == "measured" and len(samples) == 6
     assert all(0.2 < seconds < 60 for seconds in samples)
-    assert record.words["alone"].startswith("others used at most ")
+    assert record.notes["alone"].startswith("others used at most ")
     result = json.loads(path.read_text())
     row = dict(zip(result["result_columns"], result["results"]["compile.Jit.track_seconds"], strict=False))
     (median,) = (value for value in row["result"] if value is not None and value == value)

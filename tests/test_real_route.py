@@ -37,7 +37,7 @@ def test_the_newest_release_returns_more_than_torch_2_13_unpacks(routes):
     for arch in ("sm_90", "sm_100"):
         record = cases[f"{OURS}/{arch}"]
         assert record.figures == {"broken": 13, "checks": len(NAMES)}
-        assert {words for words in record.words.values() if not words.startswith("needs ")} == {UNPACK}
+        assert {words for words in record.notes.values() if not words.startswith("needs ")} == {UNPACK}
     figures = load_result(path).figures
     assert figures["route.Sdpa.track_broken", (OURS, "sm_90")] == 13
     assert math.isnan(figures["route.Sdpa.track_broken", ("2.15.0", "sm_90")]), "not at hand"

@@ -130,7 +130,7 @@ def test_foreign_words_are_text_and_never_markup(small):
 def timed(seconds: float, backend: str = "fa4") -> dict[str, dict[str, CaseRecord]]:
     samples = {"seconds": [seconds * 0.9, seconds, seconds * 1.2]}
     words = {"error out hard": "0.25", "error dq gaussian": "0.5", "notes": "drifts"}
-    record = CaseRecord("measured", samples=samples, words=words)
+    record = CaseRecord("measured", samples=samples, notes=words)
     shapes = ("b32_s1024_h16_d128_full", "b16_s2048_h16_d128_full", "b8_s4096_h16_d128_full")
     return {"forward": {f"{backend}/{shape}": record for shape in shapes}}
 

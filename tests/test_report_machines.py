@@ -47,7 +47,7 @@ def test_only_a_card_with_a_known_peak_gets_a_share(machine: str, peak: float | 
 )
 def test_an_error_is_a_share_of_what_is_allowed(state: str, errors: dict[str, str], shown: str):
     words = {f"error {name}": text for name, text in errors.items()} | {"notes": "9"}
-    assert _worst(CaseRecord(state, words=words)) == shown
+    assert _worst(CaseRecord(state, notes=words)) == shown
 
 
 def test_what_the_guard_lets_pass_is_shown_as_one_at_most():
@@ -63,7 +63,7 @@ def test_what_the_guard_lets_pass_is_shown_as_one_at_most():
         return tolerances.compare(torch, answer, {"out": exact}, {"out": low}, "case").errors["out"]
 
     for times in (0.5, 1.0, 1.5, 0.999 * TIMES_OWN_ERROR):
-        record = CaseRecord("measured", words={"error out": f"{error_of(times):.3g}"})
+        record = CaseRecord("measured", notes={"error out": f"{error_of(times):.3g}"})
         assert _worst(record) == f"{times / TIMES_OWN_ERROR:.2g} (out)"
     with pytest.raises(tolerances.GuardFailed, match="is rounding"):
         error_of(1.01 * TIMES_OWN_ERROR)

@@ -102,7 +102,7 @@ def route(**broken: int) -> Groups:
     words = {"forward_full": "ValueError: too many values", "forward_causal": "ValueError: too many values"}
     return {
         "route": {
-            case: CaseRecord("measured", figures=found, words=words if found["broken"] else {})
+            case: CaseRecord("measured", figures=found, notes=words if found["broken"] else {})
             for case, found in figures.items()
         }
     }
@@ -150,7 +150,7 @@ def test_a_newest_release_that_is_recorded_in_part_takes_no_total_away(project):
 
 def calls(*seconds: float) -> Groups:
     words = {"cpu": "A Processor, 1 of 2 cores"}
-    record = CaseRecord("measured", samples={"seconds": list(seconds)}, words=words)
+    record = CaseRecord("measured", samples={"seconds": list(seconds)}, notes=words)
     return {"compile": {key_of(case): record for case in GROUPS["compile"].cases}}
 
 

@@ -95,7 +95,7 @@ def tables(project: Project) -> dict[str, list[list[str]]]:
     one = only(project)
     parts = swept_page(one, [one]).parts
     every = [table for part in parts for table in (*part.tables, *part.folded)]
-    return {table.words: [list(table.head), *map(texts, table.rows)] for table in every}
+    return {table.caption: [list(table.head), *map(texts, table.rows)] for table in every}
 
 
 def test_when_run_time_changed_is_one_row_per_release_that_changed_it(clock):

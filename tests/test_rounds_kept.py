@@ -53,9 +53,9 @@ def test_what_had_no_round_before_begins(before):
 
 def test_children_of_one_process_are_one_round():
     seconds = [1.0, 1.1, 1.2, 1.2, 1.3, 1.4, 2.0, 2.1, 2.2, 2.2, 2.3, 2.4]
-    record = CaseRecord("measured", samples={"seconds": seconds}, words={"processes": CHILDREN})
+    record = CaseRecord("measured", samples={"seconds": seconds}, notes={"processes": CHILDREN})
     assert rounds_of(GROUPS["compile"], record, "seconds") == [Round(1.2), Round(2.2)]
-    each = replace(record, words={"processes": "each imports FA4 itself"})
+    each = replace(record, notes={"processes": "each imports FA4 itself"})
     assert rounds_of(GROUPS["compile"], each, "seconds") == [Round(value) for value in seconds]
     odd = replace(record, samples={"seconds": seconds[:7]})
     assert rounds_of(GROUPS["compile"], odd, "seconds") == [], "which belong together is not known"

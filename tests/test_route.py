@@ -186,7 +186,7 @@ def test_a_broken_check_is_a_figure_and_a_lost_process_is_broken():
         return route._records(case, outcome)["2.13.0/sm_90"]
 
     found = record(answered({"lse": "the LSE is missing"}))
-    assert found == CaseRecord("measured", figures={"broken": 1, "checks": 21}, words={"lse": "the LSE is missing"})  # fmt: skip
+    assert found == CaseRecord("measured", figures={"broken": 1, "checks": 21}, notes={"lse": "the LSE is missing"})  # fmt: skip
     assert record(Outcome("x", lost="timed out")) == CaseRecord("broken", why="timed out")
     other = record(answered({}, "2.15.0+cu132"))
     assert other.why == "the interpreter for torch 2.13.0 holds 2.15.0+cu132"

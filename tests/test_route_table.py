@@ -20,7 +20,7 @@ from tests.support.results import record_release
 
 
 def found(**words: str) -> CaseRecord:
-    return CaseRecord("measured", figures={"broken": len(words), "checks": 21}, words=words)
+    return CaseRecord("measured", figures={"broken": len(words), "checks": 21}, notes=words)
 
 
 UNPACK = "ValueError: too many values to unpack (expected 2) (in _fa4.py, _fa4_run_forward)"

@@ -54,7 +54,7 @@ def test_the_stand_in_is_measured_through_asv(checkout, version, rounds):
     # Single samples may be equal by chance, a round that was pooled twice is half of all.
     assert len(set(seconds)) > 0.9 * len(seconds) and not is_repeated(seconds)
     assert result.figures[BENCHMARK, CASE] > 0
-    assert {"error dq gaussian", "error dq hard", "error dq sampled"} <= set(found.words)
+    assert {"error dq gaussian", "error dq hard", "error dq sampled"} <= set(found.notes)
 
 
 @pytest.mark.parametrize(

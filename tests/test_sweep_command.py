@@ -146,7 +146,7 @@ def test_a_sweep_reaches_the_record_by_asv(sweeps, real):
         assert len(samples["centre"]) == len(samples["control"]) == len(samples["order"]) == 2
         assert len(samples["seconds"]) == sum(samples["kept"])
         assert samples["peak_bytes"][0] > 0 and samples["first_seconds"][0] > 0
-        assert {"sweep", "card", "card name", "torch", "error dq gaussian"} <= set(record.words)
+        assert {"sweep", "card", "card name", "torch", "error dq gaussian"} <= set(record.notes)
     order = zip(
         *(records[release, BACKWARD].samples["order"] for release in ("4.0.0b1", "4.0.0b2")), strict=True
     )
@@ -157,7 +157,7 @@ def test_a_mutant_is_broken_and_never_timed(sweeps, real):
     record = sweeps.records("real")["4.0.0b3", BACKWARD]
     assert (record.state, record.samples) == ("broken", {})
     assert record.why.startswith("guard:") and "dq" in record.why
-    assert record.words["card"] == sweeps.records("real")["4.0.0b1", BACKWARD].words["card"]
+    assert record.notes["card"] == sweeps.records("real")["4.0.0b1", BACKWARD].words["card"]
 
 
 def test_plain_asv_reads_what_a_sweep_has_recorded(sweeps, real):

@@ -152,7 +152,7 @@ def test_every_call_has_its_rounds_from_two_processes(runs):
             assert samples["process"] == [0, 0, 1, 1] and samples["round"] == [0, 1, 2, 3]
     assert runs.record("old", BACKWARD).samples["kernel main"] == [0.0015]
     assert "kernel main" not in runs.record("old").samples
-    assert runs.record("old").words["sweep"] == "s"
+    assert runs.record("old").notes["sweep"] == "s"
 
 
 def test_a_process_lives_through_all_rounds_of_its_slot(runs):

@@ -233,7 +233,7 @@ def test_the_record_of_a_complete_call():
         "kernel main": [9e-4],
     }
     assert found.samples == expected
-    assert found.words == {**WORDS, "error out": "0.1"}
+    assert found.notes == {**WORDS, "error out": "0.1"}
 
 
 UNSUPPORTED = CaseRecord("unsupported", why="unsupported: head_dim 256")
@@ -245,7 +245,7 @@ def test_what_never_passed_the_guard_has_no_round_and_says_where_that_was_found(
     lines = [session(), first(FORWARD, verdict)]
     assert journal.is_complete(lines, FORWARD, Plan())
     assert [journal.lacking(lines, FORWARD, Plan(), slot) for slot in range(2)] == [0, 0]
-    assert journal.record_of(lines, FORWARD) == replace(verdict, words=WORDS)
+    assert journal.record_of(lines, FORWARD) == replace(verdict, notes=WORDS)
     assert journal.is_broken(lines, FORWARD) == (verdict is WRONG)
 
 
@@ -255,7 +255,7 @@ def failed(why: str, call: str = FORWARD) -> dict[str, Any]:
 
 def test_a_call_that_fails_after_some_rounds_is_broken_by_the_first_reason():
     lines = [session(), first(), one_round(0, 0), failed("the context died"), failed("later")]
-    assert journal.record_of(lines, FORWARD) == CaseRecord("broken", why="the context died", words=WORDS)
+    assert journal.record_of(lines, FORWARD) == CaseRecord("broken", why="the context died", notes=WORDS)
     assert journal.is_broken(lines, FORWARD) and not journal.lacking(lines, FORWARD, Plan(), 1)
     assert not journal.is_broken(lines, BACKWARD), "another call is not touched"
 
@@ -300,10 +300,10 @@ def test_a_control_that_is_missing_in_one_round_is_left_out():
 def test_notes_of_rounds_are_told_once_and_not_without_end():
     lines = [session(), first(), *(one_round(n > 1, n, words={"notes": f"n{n % 2}"}) for n in range(4))]
     found = journal.record_of(lines, FORWARD)
-    assert found is not None and found.words["notes"] == "n0; n1"
+    assert found is not None and found.notes["notes"] == "n0; n1"
     many = [*lines, *(one_round(1, 9 + n, words={"notes": f"m{n}"}) for n in range(9))]
     found = journal.record_of(many, FORWARD)
-    assert found is not None and found.words["notes"] == "n0; n1; m0"
+    assert found is not None and found.notes["notes"] == "n0; n1; m0"
 
 
 def test_a_record_says_the_session_in_which_it_was_taken():

@@ -147,7 +147,7 @@ def checkout(tmp_path) -> Project:
     return Project(tmp_path)
 
 
-SWEPT = CaseRecord("measured", samples={"seconds": [1e-3]}, words={"card": ONE.digest, "card name": ONE.name})
+SWEPT = CaseRecord("measured", samples={"seconds": [1e-3]}, notes={"card": ONE.digest, "card name": ONE.name})
 
 
 def written(project: Project, card: Card, file: str, lines: list[dict]) -> None:
@@ -189,7 +189,7 @@ def test_broken_and_unsupported_calls_are_known_of_their_card_too(checkout):
         assert record is not None and record.state == state
         recorded(checkout, "x", {call.key: record})
         assert known_calls(checkout, MACHINE, Plan()) == {call.key: {ONE.digest: {FILES["x"]}}}
-    broken = CaseRecord("broken", why="w", words={"card": ONE.digest})
+    broken = CaseRecord("broken", why="w", notes={"card": ONE.digest})
     recorded(checkout, "x", {CALLS[0].key: broken})
     assert known_calls(checkout, MACHINE, Plan(), retry_broken=True) == {}
 
@@ -225,7 +225,7 @@ def test_a_call_that_two_cards_have_is_recorded_once_from_the_later(checkout):
     written(checkout, ONE, FILES["x"], [first(CALLS[2].key, at=9.0)])
     folder = journal.sweeps_folder(checkout.work, MACHINE)
     record = journal.newest_record(journal.of_cards(folder, FILES["x"]), CALLS[0].key)
-    assert record is not None and record.words["card"] == OTHER.digest
+    assert record is not None and record.notes["card"] == OTHER.digest
     recorded(checkout, "x", {CALLS[0].key: record})
     assert unrecorded(checkout, MACHINE, [target("x")], CALLS) == {}
 

@@ -78,7 +78,7 @@ def test_releases_of_one_sweep_are_compared_by_its_pooled_spread(card):
     row = row_of(record(card, 6), record(card, 7), card)
     assert (row.verdict, row.reason, row.effect) == ("slower", "interval-excludes-0", "worse")
     assert row.low < row.ratio < row.high and row.ratio == pytest.approx(1.02, abs=0.004)
-    assert "(9 degrees of freedom)" in row.words
+    assert "(9 degrees of freedom)" in row.message
     assert row_of(record(card, 1), record(card, 2), card).verdict == "same"
     assert row_of(record(card, 7), record(card, 6), card).verdict == "faster"
 
@@ -99,7 +99,7 @@ def test_a_record_without_processes_goes_on_with_the_old_rule(card):
         "measured", samples={name: old.samples[name] for name in ("seconds", "centre", "two modes")}
     )
     row = row_of(plain, plain, card)
-    assert row.verdict == "same" and "rounds differ by" in row.words
+    assert row.verdict == "same" and "rounds differ by" in row.message
     row = row_of(old, plain, card)
     assert (row.verdict, row.reason) == ("not comparable", "head-rounds-unknown")
 
@@ -143,7 +143,7 @@ def test_a_release_that_was_timed_later_is_told_by_the_yardstick_only(card, yard
     assert (row.verdict, row.reason) == (verdict, reason)
     if not yardsticks:
         assert (
-            row.words
+            row.message
             == "measured with rounds that fewer than 5 releases share, and no yardstick was timed beside both"
         )
 

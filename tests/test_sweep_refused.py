@@ -133,7 +133,7 @@ def test_a_process_on_another_card_is_nobodys_business(smi):
 def test_a_card_of_another_kind_than_the_record(refused, smi, history):
     (history.results / "box").mkdir(parents=True)
     words = {"card": "c" * 12, "card name": "NVIDIA H100 80GB HBM3"}
-    recorded(history, "x", {CALLS[0].key: CaseRecord("measured", samples={"seconds": [1e-3]}, words=words)})
+    recorded(history, "x", {CALLS[0].key: CaseRecord("measured", samples={"seconds": [1e-3]}, notes=words)})
     smi(H200)
     assert refused().startswith(
         "box holds figures of NVIDIA H100 80GB HBM3, and this card is NVIDIA H200; name another machine with -m"

@@ -34,8 +34,8 @@ def test_bursts_controls_and_rests_take_turns():
     assert timing.samples.seconds == pytest.approx([1e-3] * len(timing.samples.kept))
     assert len(timing.samples.kept) == pytest.approx(25, abs=1)
     assert timing.control == pytest.approx(5e-4)
-    assert timing.words["calls a sample"] == "10" and timing.words["power"] == "cool-down"
-    assert timing.words["sm clock"] == "1980 to 1980 MHz, median 1980"
+    assert timing.notes["calls a sample"] == "10" and timing.notes["power"] == "cool-down"
+    assert timing.notes["sm clock"] == "1980 to 1980 MHz, median 1980"
     assert card.rested == pytest.approx(len(timing.samples.kept) * (10e-3 + CONTROL_BURST))
 
 
@@ -77,18 +77,18 @@ def test_the_same_seed_gives_the_same_samples():
 
 def test_a_short_call_fills_a_burst_of_limited_length():
     card = SimulatedCard()
-    assert measure(card.kernel(5e-6), card, rest=card.rest).words["calls a sample"] == "64"
+    assert measure(card.kernel(5e-6), card, rest=card.rest).notes["calls a sample"] == "64"
     long = measure(card.kernel(0.08), card, rest=card.rest)
-    assert long.words["calls a sample"] == "1" and len(long.samples.kept) == 20
+    assert long.notes["calls a sample"] == "1" and len(long.samples.kept) == 20
 
 
 def test_drift_and_modes_are_told():
     drifting = SimulatedCard(disturb=lambda now: 1 + 0.03 * now)
-    words = measure(drifting.kernel(1e-3), drifting, rest=drifting.rest).words
+    words = measure(drifting.kernel(1e-3), drifting, rest=drifting.rest).notes
     assert "drifts: the last third is" in words["notes"]
     switching = SimulatedCard(disturb=lambda now: 1.03 if int(now / 0.1) % 2 else 1.0)
     timing = measure(switching.kernel(1e-3), switching, rest=switching.rest)
-    assert timing.samples.two_modes in timing.words["notes"] and timing.samples.two_modes
+    assert timing.samples.two_modes in timing.notes["notes"] and timing.samples.two_modes
 
 
 def test_another_call_may_wake_the_card():
@@ -101,7 +101,7 @@ def test_another_call_may_wake_the_card():
 def test_a_disturbed_call_does_not_reach_the_sample():
     rare = SimulatedCard(disturb=lambda now: 4.0 if int(now * 1000) % 37 == 0 else 1.0)
     timing = measure(rare.kernel(1e-3), rare, rest=rare.rest)
-    assert timing.samples.centre == pytest.approx(1e-3, rel=2e-3) and "notes" not in timing.words
+    assert timing.samples.centre == pytest.approx(1e-3, rel=2e-3) and "notes" not in timing.notes
 
 
 def test_a_throttled_burst_is_rejected_with_its_reason():
@@ -117,15 +117,15 @@ def test_a_throttled_burst_is_rejected_with_its_reason():
     timing = measure(card.kernel(1e-3), card, card.kernel(5e-4), rest=card.rest)
     assert timing.samples.centre == pytest.approx(1e-3, rel=2e-3) and timing.samples.rejected
     assert timing.control == pytest.approx(5e-4, rel=2e-3)
-    assert timing.words["rejected"] == str(len(timing.samples.rejected))
-    assert "hardware slowdown" in timing.words["rejected for"]
+    assert timing.notes["rejected"] == str(len(timing.samples.rejected))
+    assert "hardware slowdown" in timing.notes["rejected for"]
 
 
 def test_a_card_that_only_throttles_has_no_figure_and_no_control():
     card = SimulatedCard(reading=lambda now: Reading(1200.0, throttled="hardware slowdown"))
     timing = measure(card.kernel(1e-3), card, card.kernel(5e-4), rest=card.rest)
     assert timing.samples.broken.startswith("throttled: 5") and timing.samples.seconds == []
-    assert timing.control is None and "control: throttled" in timing.words["notes"]
+    assert timing.control is None and "control: throttled" in timing.notes["notes"]
 
 
 def test_a_compile_while_timing_is_an_error():
@@ -171,13 +171,13 @@ def test_each_call_is_flushed_spun_and_bracketed():
 def test_what_a_launch_costs_the_host_is_not_in_the_figure(launch):
     torch, timer = cuda_timer(launch, 20e-6)
     timing = measure(torch.call, timer, rest=lambda seconds: None)
-    assert timing.samples.centre == pytest.approx(20e-6) and "notes" not in timing.words
+    assert timing.samples.centre == pytest.approx(20e-6) and "notes" not in timing.notes
 
 
 def test_a_call_that_waits_for_the_card_is_told():
     torch, timer = cuda_timer(50e-6, 20e-6, waits=True)
     timing = measure(torch.call, timer, rest=lambda seconds: None)
-    assert "the launch could not be hidden" in timing.words["notes"]
+    assert "the launch could not be hidden" in timing.notes["notes"]
     assert timing.samples.centre > 20e-6
 
 
@@ -266,9 +266,9 @@ def test_a_real_card_times_a_gemm():
     timer = CudaTimer(torch, clock_reader(str(torch.cuda.get_device_properties(0).uuid)))
     big = measure(lambda: a @ a, timer, control=lambda: a[:2048] @ a)
     small = measure(lambda: b @ b, timer)
-    print(big.samples.centre, small.samples.centre, big.control, big.words, small.words)
+    print(big.samples.centre, small.samples.centre, big.control, big.notes, small.notes)
     assert not big.samples.broken and not small.samples.broken
-    assert "sm clock" in big.words and big.control
+    assert "sm clock" in big.notes and big.control
     # No card multiplies faster than 5 PFLOP/s, and a small GEMM ends far below a launch's 5 us of host time.
     assert 2 * 8192**3 / 5e15 < big.samples.centre < 0.1
     assert math.isfinite(small.samples.centre) and small.samples.centre < 50e-6

@@ -36,13 +36,13 @@ def torches_asked() -> tuple[str, ...]:
     text = os.environ.get(VARIABLE, "").strip()
     if text == "all":
         return TORCHES
-    words = dict.fromkeys(word for word in re.split(r"[,\s]+", text) if word)
-    unknown = [word for word in words if word not in TORCHES]
+    notes = dict.fromkeys(word for word in re.split(r"[,\s]+", text) if word)
+    unknown = [word for word in notes if word not in TORCHES]
     if unknown:
         raise util.UserError(
             f"{VARIABLE}={text!r}: no torch {unknown[0]!r}; write `all` or some of {','.join(TORCHES)}"
         )
-    return tuple(words)
+    return tuple(notes)
 
 
 def torches_selected() -> set[str]:
@@ -95,8 +95,8 @@ class Bases:
         return self.folder.with_name(f"{self.folder.name}-torch{torch}")
 
     def _pinned_torch(self) -> str:
-        found = re.search(r"(?m)^torch==([^\s;+]+)", read_text(self._pins, advice=_RESTORE))
-        return found[1] if found else ""
+        match = re.search(r"(?m)^torch==([^\s;+]+)", read_text(self._pins, advice=_RESTORE))
+        return match[1] if match else ""
 
     def _further(self) -> list[str]:
         """The torches that need a base of their own in this run."""
@@ -124,9 +124,9 @@ class Bases:
         if not selected:
             return {}
         own = torch_of(sys.executable) if self._same else self._pinned_torch()
-        found = {own: self.python} if own in selected else {}
-        found |= {torch: self._folder_of(torch) / "bin" / "python" for torch in self._further()}
-        return found
+        paths = {own: self.python} if own in selected else {}
+        paths |= {torch: self._folder_of(torch) / "bin" / "python" for torch in self._further()}
+        return paths
 
     def make(self, timeout: float) -> None:
         """Make what is missing. Raises asv's UserError, one line, when that fails."""
@@ -190,8 +190,8 @@ def _step(command: list[str], timeout: float) -> None:
     try:
         util.check_call(command, timeout=timeout, env=uv_environment())
     except (util.ProcessError, OSError) as error:
-        words = str(getattr(error, "stderr", "") or error).strip().splitlines()[-1]
-        raise util.UserError(f"cannot make the base environment with torch: {words}") from None
+        message = str(getattr(error, "stderr", "") or error).strip().splitlines()[-1]
+        raise util.UserError(f"cannot make the base environment with torch: {message}") from None
 
 
 def torches_here(project: Project, environment: str) -> tuple[str, ...]:

@@ -214,8 +214,8 @@ def _without_line(name: str, benchmark: Any) -> Any:
 
 def _durations(durations: dict[str, float]) -> dict[str, float]:
     """Seconds of each setup_cache under the name that the list of benchmarks has; those of an older line as they are."""
-    kept: dict[str, float] = {}
+    figures: dict[str, float] = {}
     for key, seconds in durations.items():
         place = key.removeprefix(_SETUP_CACHE).removesuffix(">")
-        kept[f"{_SETUP_CACHE}{_classes[place]}>" if place in _classes else key] = seconds
-    return kept
+        figures[f"{_SETUP_CACHE}{_classes[place]}>" if place in _classes else key] = seconds
+    return figures

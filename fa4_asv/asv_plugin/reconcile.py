@@ -110,7 +110,7 @@ def _save_sidecar(results: ResultRows, path: Path, context: Context, before: dic
 def of_same_versions(old: Sidecar, before: dict[str, str], now: dict[str, str]) -> Sidecar:
     """`old` without the groups of which asv has run another version: what stands there means something else."""
     stale = {name for name, version in now.items() if before.get(name, version) != version}
-    gone = {found[0].name for name in stale if (found := group_of(name))}
+    gone = {group_and_metric[0].name for name in stale if (group_and_metric := group_of(name))}
     return replace(old, groups={name: cases for name, cases in old.groups.items() if name not in gone})
 
 
@@ -136,8 +136,8 @@ def share_parameters(results: ResultRows) -> None:
     one metric of a case that is new in the list."""
     groups: dict[tuple[str, str], list[str]] = {}
     for name, version in results.versions().items():
-        if found := group_of(name):
-            groups.setdefault((found[0].name, version), []).append(name)
+        if pair := group_of(name):
+            groups.setdefault((pair[0].name, version), []).append(name)
     for names in groups.values():
         widest = max(names, key=lambda name: len(list(results.cases(name))))
         for name in names:
@@ -169,10 +169,10 @@ def forget_wrong(results: ResultRows, sidecar: Sidecar) -> None:
 def leave_unmeasured(results: ResultRows, sidecar: Sidecar, select: Sequence[str]) -> None:
     """Where `select` leaves out a case that an older file does not have, asv writes "failed": it is n/a, unless it is broken."""
     for name in results.rows:
-        found = group_of(name)
-        if found is None:
+        pair = group_of(name)
+        if pair is None:
             continue
-        group, metric = found
+        group, metric = pair
         records, values = sidecar.groups.get(group.name, {}), results.rows[name]["result"]
         for index, case in results.cases(name):
             record = records.get(key_of(case) or group.only_case)
@@ -196,10 +196,10 @@ class _Cell:
 def _cells(results: ResultRows, sidecar: Sidecar) -> Iterator[_Cell]:
     """Each figure of ours in asv's results that has a record."""
     for name in results.rows:
-        found = group_of(name)
-        if found is None:
+        group_and_metric = group_of(name)
+        if group_and_metric is None:
             continue
-        group, metric = found
+        group, metric = group_and_metric
         records = sidecar.groups.get(group.name, {})
         for index, case in results.cases(name):
             key = key_of(case) or group.only_case

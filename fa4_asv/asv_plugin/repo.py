@@ -45,14 +45,14 @@ class Fa4History(Git):  # type: ignore[misc]
 
     def get_hashes_from_range(self, range_spec: str) -> Any:
         """Hashes of a range. A range that git does not understand is one clear line."""
-        words = range_spec
+        text = range_spec
         if " " not in range_spec and not range_spec.startswith("-"):  # else it holds options of git's
             try:
-                words = in_hashes(self._history, range_spec)
+                text = in_hashes(self._history, range_spec)
             except Fa4AsvError as error:
                 raise util.UserError(str(error)) from None
         try:
-            return super().get_hashes_from_range(words)
+            return super().get_hashes_from_range(text)
         except (util.ProcessError, ValueError):  # ValueError: an unpaired quote
             raise util.UserError(
                 f"git cannot read the range {range_spec!r}; write for example fa4-v4.0.0b30..fa4-v4.0.0b36"

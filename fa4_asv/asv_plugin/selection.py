@@ -67,12 +67,12 @@ def asked(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 @functools.cache
-def _parsed(words: tuple[str, ...]) -> argparse.Namespace:
+def _parsed(arguments: tuple[str, ...]) -> argparse.Namespace:
     parser, _ = make_argparser()
     try:
         with contextlib.redirect_stderr(io.StringIO()):
-            found: argparse.Namespace = parser.parse_args(words)
-            return found
+            namespace: argparse.Namespace = parser.parse_args(arguments)
+            return namespace
     except (SystemExit, TypeError):  # TypeError: asv's parser of `find` cannot say what is missing
         return argparse.Namespace()
 
@@ -85,10 +85,10 @@ def command(arguments: Sequence[str] | None = None) -> str:
 
 def benchmarks(arguments: Sequence[str] | None = None) -> list[str]:
     """The regular expressions that select benchmarks; [] for all, also when asv was called as a library."""
-    found = asked(arguments)
+    namespace = asked(arguments)
     if command(arguments) == "Profile":
-        return [f"^{found.benchmark}$"]
-    bench = getattr(found, "bench", None) or []
+        return [f"^{namespace.benchmark}$"]
+    bench = getattr(namespace, "bench", None) or []
     return [bench] if isinstance(bench, str) else list(bench)
 
 
@@ -97,9 +97,9 @@ def saves_nothing(arguments: Sequence[str] | None = None) -> bool:
 
     asv's help says of `run --quick` that its results are not saved.
     """
-    found = asked(arguments)
-    quick = command(arguments) == "Run" and found.quick
-    return bool(quick or getattr(found, "dry_run", False) or getattr(found, "skip_save", False))
+    namespace = asked(arguments)
+    quick = command(arguments) == "Run" and namespace.quick
+    return bool(quick or getattr(namespace, "dry_run", False) or getattr(namespace, "skip_save", False))
 
 
 def refuse_existing(arguments: Sequence[str] | None = None) -> None:

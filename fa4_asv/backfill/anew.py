@@ -89,10 +89,10 @@ def _ask(python: Path, project: Project, context: Context, cases: Mapping[str, S
     )
     try:
         asked = {group: [case.split("/") for case in keys] for group, keys in cases.items()}
-        answer, words = process.communicate(json.dumps(asked))
+        answer, message = process.communicate(json.dumps(asked))
     finally:
         _end(process)
-    return _records(answer, words, process.returncode, cases)
+    return _records(answer, message, process.returncode, cases)
 
 
 def _end(process: subprocess.Popen[str]) -> None:
@@ -104,15 +104,15 @@ def _end(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-def _records(answer: str, words: str, code: int, cases: Mapping[str, Sequence[str]]) -> Records:
+def _records(answer: str, message: str, code: int, cases: Mapping[str, Sequence[str]]) -> Records:
     """Raises Fa4AsvError where a group has no answer."""
-    found: Records = {}
+    result: Records = {}
     with suppress(ValueError, KeyError, TypeError):
         for line in answer.splitlines():
-            said = json.loads(line)
-            found[said["group"]] = records_from_json(said["records"])
+            reply = json.loads(line)
+            result[reply["group"]] = records_from_json(reply["records"])
     for group, keys in cases.items():
-        if not set(keys) <= found.get(group, {}).keys():
-            last = words.strip().splitlines()[-1:] or [f"exit code {code}"]
+        if not set(keys) <= result.get(group, {}).keys():
+            last = message.strip().splitlines()[-1:] or [f"exit code {code}"]
             raise Fa4AsvError(f"the process that compiles has no answer for {group}: {one_line(last[0])}")
-    return found
+    return result

@@ -94,9 +94,11 @@ class Audit:
         while draw := self._next(limit, time.monotonic() - begin, number):
             tell(draw)
             started, number = time.monotonic(), number + 1
-            found = self._check(maker, draw)
-            self.checked.update(found.counts)
-            yield Checked(found.draw, found.counts, found.findings, found.why, time.monotonic() - started)
+            checked = self._check(maker, draw)
+            self.checked.update(checked.counts)
+            yield Checked(
+                checked.draw, checked.counts, checked.findings, checked.why, time.monotonic() - started
+            )
 
     def _next(self, limit: Limit, spent: float, number: int) -> Draw | None:
         """At least one; then as many kernels as the limit allows."""

@@ -93,10 +93,10 @@ def _under(policy: str, head: Commit) -> Iterator[None]:
 
 def _one_by_one(project: Project, tasks: Sequence[Task], wish: Wish, asked: Asked) -> None:
     # It knows whole groups only.
-    about = "" if wish.bench else estimate(project, tasks, wish).words(wish.machine)
+    about = "" if wish.bench else estimate(project, tasks, wish).describe(wish.machine)
     for number, task in enumerate(tasks, 1):
-        words = f"measuring {task.label} ({number} of {len(tasks)}{about}): {', '.join(task.groups)}"
-        say(words, err=True)
+        message = f"measuring {task.label} ({number} of {len(tasks)}{about}): {', '.join(task.groups)}"
+        say(message, err=True)
         Attempt(project, task, wish, asked.environment).run()
 
 
@@ -108,8 +108,8 @@ def _asked_for(tasks: Sequence[Task], asked: Asked) -> list[Task]:
     for task in tasks:
         lacking &= set(task.groups)
     known = set(GROUPS) - lacking
-    kept = [replace(task, groups=tuple(g for g in task.groups if g in known)) for task in tasks]
-    return [task for task in kept if task.groups]
+    kept_tasks = [replace(task, groups=tuple(g for g in task.groups if g in known)) for task in tasks]
+    return [task for task in kept_tasks if task.groups]
 
 
 def _known_here(machine: str) -> None:

@@ -22,7 +22,7 @@ class Estimate:
     seconds: float | None
     unknown: tuple[str, ...]
 
-    def words(self, machine: str) -> str:
+    def describe(self, machine: str) -> str:
         """The end of a sentence about what is to be measured on `machine`."""
         about = "" if self.seconds is None else f", about {minutes(self.seconds)} by what was recorded so far"
         lacking = ", ".join(self.unknown)
@@ -50,9 +50,9 @@ def _recorded(result: Result) -> Iterator[tuple[str, float]]:
     """Seconds of collecting, cached repetitions left out, and of groups that are measured figure by figure."""
     direct: dict[str, float] = {}
     for name, seconds in result.durations.items():
-        found = re.match(r"<setup_cache (\w+)[.:]", name)  # its class, or in older files its line
-        if found and seconds > _CACHED:
-            yield found[1], seconds
+        match = re.match(r"<setup_cache (\w+)[.:]", name)  # its class, or in older files its line
+        if match and seconds > _CACHED:
+            yield match[1], seconds
         found_group = group_of(name)
         if found_group and not found_group[0].exact and seconds:
             key = _key(found_group[0])

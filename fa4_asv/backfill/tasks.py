@@ -85,16 +85,16 @@ def commits_of(project: Project, ranges: Sequence[str], every: int = 1) -> list[
     """
     if not has_history(project):
         raise Fa4AsvError(NO_HISTORY)
-    found: dict[str, None] = {}
-    for words in ranges or (BRANCH,):
-        hashes = in_hashes(project, words)
+    result: dict[str, None] = {}
+    for text in ranges or (BRANCH,):
+        hashes = in_hashes(project, text)
         # A single name is that commit, as people expect; asv would take it for its whole ancestry.
-        if ".." not in words and words != BRANCH and not _is_branch(project, words):
+        if ".." not in text and text != BRANCH and not _is_branch(project, text):
             hashes = hashes.removesuffix("^!") + "^!"
         chosen = [hashes] if hashes.endswith("^!") else [hashes, "--", CUTE]
         lines = git(project.repository, "rev-list", "--first-parent", "--reverse", *chosen).decode()
-        found |= dict.fromkeys(lines.split())
-    commits = list(found)
+        result |= dict.fromkeys(lines.split())
+    commits = list(result)
     return [commit for index, commit in enumerate(reversed(commits)) if index % every == 0][::-1]
 
 
@@ -142,15 +142,15 @@ def current_sidecars(project: Project, machine: str) -> Iterator[Sidecar]:
     """
     for pair in sound_pairs(project.results, machine):
         groups = pair.sidecar.groups.items()
-        kept = {name: cases for name, cases in groups if not _is_stale(name, pair.result)}
-        yield replace(pair.sidecar, groups=kept)
+        result = {name: cases for name, cases in groups if not _is_stale(name, pair.result)}
+        yield replace(pair.sidecar, groups=result)
 
 
 def _is_stale(name: str, result: Result) -> bool:
     """Whether a group was recorded by another version of its benchmarks; where asv says nothing, it was not."""
     group = GROUPS.get(name)
     benchmarks = map(group.benchmark, group.metrics) if group else ()
-    return any(result.versions.get(one, group.version) != group.version for one in benchmarks if group)
+    return any(result.versions.get(name, group.version) != group.version for name in benchmarks if group)
 
 
 def _lacking(sidecar: Sidecar | None, wish: Wish, flavour: str) -> Iterator[str]:
@@ -214,37 +214,37 @@ class Attempt:
 
     def _asv(self, staged: Project) -> int:
         """Exit code of asv; 2 with figures means that a case is broken, which is a record like another."""
-        words = asv_words(self.task, self.wish, self._environment, self._turns)
+        arguments = asv_words(self.task, self.wish, self._environment, self._turns)
         if self._turns:
             (staged.root / TURNS_FILE).write_text("\n".join(self._turns.commits), encoding="utf-8")
-        return run_bounded([sys.executable, *words], staged.root, self.log, TASK_TIMEOUT)
+        return run_bounded([sys.executable, *arguments], staged.root, self.log, TASK_TIMEOUT)
 
 
 def asv_words(task: Task, wish: Wish, environment: str = "", turns: Turns | None = None) -> list[str]:
     """What an interpreter is told to measure `task` in a staged folder; of `turns` the file names the commits."""
-    words = ["-m", "asv", "run", f"HASHFILE:{TURNS_FILE}" if turns else f"{task.commit}^!"]
+    arguments = ["-m", "asv", "run", f"HASHFILE:{TURNS_FILE}" if turns else f"{task.commit}^!"]
     if turns:
         # Samples are recorded in every round: asv itself would leave out the last.
-        words += ["--interleave-rounds", "--record-samples", "--attribute", f"rounds={turns.rounds}"]
+        arguments += ["--interleave-rounds", "--record-samples", "--attribute", f"rounds={turns.rounds}"]
     if wish.machine != NOGPU:
-        words += ["--machine", wish.machine]
+        arguments += ["--machine", wish.machine]
     if environment:
-        words += ["--environment", environment]
+        arguments += ["--environment", environment]
     for pattern in patterns(task.groups, wish.bench):
-        words += ["--bench", pattern]
-    return words
+        arguments += ["--bench", pattern]
+    return arguments
 
 
 def reason_in(log: Path) -> str:
     """Why a commit could not be laid, as the environment said it in asv's log; "" where it said nothing."""
-    found = re.findall("fa4-asv: (.*)", tail(log, _LOG_TAIL))
-    return f": {found[-1]}" if found else ""
+    entries = re.findall("fa4-asv: (.*)", tail(log, _LOG_TAIL))
+    return f": {entries[-1]}" if entries else ""
 
 
 def patterns(groups: Sequence[str], bench: Sequence[str]) -> list[str]:
     """Regular expressions for asv: what lacks something, and of that only what was asked for."""
     stems = [f"^{re.escape(GROUPS[name].stem)}" for name in groups]
-    return [f"(?={stem})(?=.*(?:{words}))" for stem in stems for words in bench] if bench else stems
+    return [f"(?={stem})(?=.*(?:{text}))" for stem in stems for text in bench] if bench else stems
 
 
 def one_flavour(staged: Project, flavour: str) -> None:

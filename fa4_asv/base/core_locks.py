@@ -41,23 +41,23 @@ def own_cores() -> tuple[int, ...]:
     """The processors that this process may run on, and those that share a core with one of them."""
     if not hasattr(os, "sched_getaffinity"):
         return tuple(range(os.cpu_count() or 1))
-    found: set[int] = set()
+    cores: set[int] = set()
     for core in os.sched_getaffinity(0):
-        found |= {core, *siblings(core)}
-    return tuple(sorted(found))
+        cores |= {core, *siblings(core)}
+    return tuple(sorted(cores))
 
 
 def siblings(core: int, cpus: Path = CPUS) -> set[int]:
     """The threads of the core that `core` is one of, as the kernel lists them ("0,64" or "0-1"); none where it does not."""
-    found: set[int] = set()
+    cores: set[int] = set()
     try:
         text = (cpus / f"cpu{core}" / "topology" / "thread_siblings_list").read_text()
         for span in text.split(","):
             first, _, last = span.partition("-")
-            found |= set(range(int(first), int(last or first) + 1))
+            cores |= set(range(int(first), int(last or first) + 1))
     except (OSError, ValueError):
         return set()
-    return found
+    return cores
 
 
 def is_bound() -> bool:
@@ -116,9 +116,9 @@ def _open(path: Path) -> int:
         handle = os.open(path, flags, 0o600)
     except OSError as error:
         raise Fa4AsvError(f"cannot lock {path}: {error.strerror}") from None
-    found = os.fstat(handle)
-    private = stat.S_ISREG(found.st_mode) and not stat.S_IMODE(found.st_mode) & 0o077
-    if private and found.st_uid == os.getuid() and found.st_nlink == 1:
+    status = os.fstat(handle)
+    private = stat.S_ISREG(status.st_mode) and not stat.S_IMODE(status.st_mode) & 0o077
+    if private and status.st_uid == os.getuid() and status.st_nlink == 1:
         return handle
     os.close(handle)
     raise Fa4AsvError(f"cannot lock {path}: it is not a private file of this user; remove it")
@@ -167,7 +167,9 @@ def read_usage(path: Path = PROC_STAT) -> Reading:
     try:
         lines = [line.split() for line in path.read_text().splitlines()]
         # user nice system idle iowait irq softirq steal; guests are part of user and nice.
-        counted = [[int(field) for field in words[1:9]] for words in lines if words and words[0] in names]
+        counted = [
+            [int(field) for field in columns[1:9]] for columns in lines if columns and columns[0] in names
+        ]
     except (OSError, ValueError):
         counted = []
     if len(counted) < len(names) or min(map(len, counted)) < 5:

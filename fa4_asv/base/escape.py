@@ -14,7 +14,7 @@ def visible(text: str) -> str:
     """Text in which what is not seen is shown as an escape, as Python writes it: "\\x1b", "\\u202e", "\\ud800"."""
     if text.isprintable():
         return text
-    return "".join(one if one.isprintable() or one in _LEFT else ascii(one)[1:-1] for one in text)
+    return "".join(name if name.isprintable() or name in _LEFT else ascii(name)[1:-1] for name in text)
 
 
 def one_line(text: str, most: int = 300) -> str:

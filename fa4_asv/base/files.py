@@ -45,11 +45,11 @@ def read_bytes(path: Path, most: int = LARGEST, advice: str = RESTORE) -> bytes:
     return content
 
 
-def _refuse_odd(path: Path, found: os.stat_result, most: int, advice: str) -> None:
-    if not stat.S_ISREG(found.st_mode):
-        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or device"
+def _refuse_odd(path: Path, status: os.stat_result, most: int, advice: str) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or device"
         raise Fa4AsvError(f"{path} cannot be read: it is {kind}, expected a file; {advice}")
-    if found.st_size > most:
+    if status.st_size > most:
         raise Fa4AsvError(_too_large(path, most, advice))
 
 
@@ -110,18 +110,18 @@ def tail(path: Path, most: int) -> str:
     """The last `most` bytes of a log as text; "" where there is none, or what is there is no file."""
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
-            found = os.fstat(stream.fileno())
-            if not stat.S_ISREG(found.st_mode):
+            status = os.fstat(stream.fileno())
+            if not stat.S_ISREG(status.st_mode):
                 return ""
-            stream.seek(max(0, found.st_size - most))
+            stream.seek(max(0, status.st_size - most))
             return stream.read(most).decode("utf-8", errors="replace")
     except OSError:
         return ""
 
 
-def same_bytes(one: Path, other: Path) -> bool:
+def same_bytes(path: Path, other: Path) -> bool:
     """Whether both are files and hold the same. Raises Fa4AsvError, see read_bytes."""
-    return one.is_file() and other.is_file() and read_bytes(one) == read_bytes(other)
+    return path.is_file() and other.is_file() and read_bytes(path) == read_bytes(other)
 
 
 def names_in(folder: Path) -> list[str]:

@@ -70,19 +70,19 @@ def environment(folder: Path, more: Mapping[str, str] | Sequence[tuple[str, str]
     home, temporary = folder / "home", folder / "tmp"
     for path in (home, temporary):
         path.mkdir(exist_ok=True)
-    kept = {name: value for name, value in os.environ.items() if passes(name)}
-    kept["PATH"] = os.pathsep.join(
+    result = {name: value for name, value in os.environ.items() if passes(name)}
+    result["PATH"] = os.pathsep.join(
         filter(os.path.isabs, os.environ.get("PATH", os.defpath).split(os.pathsep))
     )
     if site.ENABLE_USER_SITE:  # torch of `pip install --user` lies in the home
-        kept["PYTHONUSERBASE"] = site.getuserbase()
+        result["PYTHONUSERBASE"] = site.getuserbase()
     own = {
         "HOME": str(home),
         "TMPDIR": str(temporary),
         scratch.OWNER: str(scratch.own()),
         scratch.LOCKS: str(scratch.lock_folder()),
     }
-    return {**kept, **own, **dict(more)}
+    return {**result, **own, **dict(more)}
 
 
 def passes(name: str) -> bool:
@@ -90,19 +90,19 @@ def passes(name: str) -> bool:
     return name in _NAMES or (name.startswith(_BEGINNINGS) and not _SECRET.search(name))
 
 
-def command(words: Sequence[str], bounds: Bounds) -> list[str]:
-    """The command that runs `words` within `bounds`, and is killed when this process (this thread of it) ends.
+def command(parts: Sequence[str], bounds: Bounds) -> list[str]:
+    """The command that runs `parts` within `bounds`, and is killed when this process (this thread of it) ends.
 
     Raises FileNotFoundError where there is no such program, Fa4AsvError for a wrong FA4_ASV_NETWORK.
     """
-    if not shutil.which(words[0]):
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), words[0])
-    return [*_launcher(replace(bounds, network=keeps_network(bounds))), *words]
+    if not shutil.which(parts[0]):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), parts[0])
+    return [*_launcher(replace(bounds, network=keeps_network(bounds))), *parts]
 
 
-def ends_with_us(words: Sequence[str]) -> list[str]:
-    """The command that runs `words`, a command of ours, as it is, and is killed when this process ends."""
-    return [*_launcher(Bounds(group=False)), *words]
+def ends_with_us(parts: Sequence[str]) -> list[str]:
+    """The command that runs `parts`, a command of ours, as it is, and is killed when this process ends."""
+    return [*_launcher(Bounds(group=False)), *parts]
 
 
 def _launcher(bounds: Bounds) -> list[str]:

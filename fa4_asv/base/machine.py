@@ -35,9 +35,9 @@ def find_tool(name: str) -> str | None:
     try:
         for file in files(_PACKAGES[name]) or []:
             if file.name == name:
-                found = Path(str(file.locate()))
-                if found.is_file():
-                    return str(found.resolve())
+                path = Path(str(file.locate()))
+                if path.is_file():
+                    return str(path.resolve())
     except PackageNotFoundError:
         pass
     return shutil.which(name)

@@ -53,7 +53,7 @@ class _Visible(_RenderHook):
     """Gives everything that a console is to render to `_Shown`."""
 
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
-        return [_Shown(one) for one in renderables]
+        return [_Shown(console_renderable) for console_renderable in renderables]
 
 
 class _Shown:
@@ -66,8 +66,8 @@ class _Shown:
         yield from map(_segment, console.render(self._inner, options))
 
 
-def _segment(one: Segment) -> Segment:
-    return one if one.control else Segment(visible(one.text), one.style)
+def _segment(segment: Segment) -> Segment:
+    return segment if segment.control else Segment(visible(segment.text), segment.style)
 
 
 def show_what_cannot_be_encoded() -> None:

@@ -103,13 +103,13 @@ def _clear(place: Path) -> None:
 
 def _is_left(path: Path) -> bool:
     """Whether a folder is this user's, and nobody holds its lock. Raises OSError."""
-    found = path.stat(follow_symlinks=False)
-    if path.is_symlink() or not path.is_dir() or found.st_uid != os.getuid():
+    status = path.stat(follow_symlinks=False)
+    if path.is_symlink() or not path.is_dir() or status.st_uid != os.getuid():
         return False
     try:
         handle = os.open(path / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
-        return time.time() - found.st_mtime > _YOUNG
+        return time.time() - status.st_mtime > _YOUNG
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

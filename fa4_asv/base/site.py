@@ -94,11 +94,13 @@ def _beside(target: Path) -> tuple[Path, Path]:
     return target.with_name(f".{target.name}.fa4-asv-new"), target.with_name(f".{target.name}.fa4-asv-old")
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def _exchange(path: Path, other: Path) -> bool:
     """Swap two names in one step (Linux 3.15); False where the kernel or the file system cannot."""
     current_folder, exchange = -100, 2
     try:
         function = ctypes.CDLL(None, use_errno=True).renameat2
     except AttributeError:
         return False
-    return bool(function(current_folder, os.fsencode(one), current_folder, os.fsencode(other), exchange) == 0)
+    return bool(
+        function(current_folder, os.fsencode(path), current_folder, os.fsencode(other), exchange) == 0
+    )

@@ -163,7 +163,12 @@ def _timed() -> list[Group]:
     sets = {
         "Core": ("", ("fa4",), core(), "cuda"),
         "Further": ("-further", ("fa4",), further(), "cuda"),
-        "Yardsticks": ("-yardsticks", YARDSTICKS, [one for one in core() if one.name in YARD_SHAPES], "cuda"),
+        "Yardsticks": (
+            "-yardsticks",
+            YARDSTICKS,
+            [shape for shape in core() if shape.name in YARD_SHAPES],
+            "cuda",
+        ),
         "Cpu": ("-cpu", _CPU_BACKENDS, for_cpu(), "cpu"),
     }
     return [

@@ -66,8 +66,8 @@ def label(flavour: str, on_card: bool = False) -> str:
 
 def torch_cuda(packages: dict[str, str]) -> str:
     """The CUDA of the torch among `packages`, such as "13.0"; "" where none is named."""
-    found = next((packages[name] for name in RUNTIMES if name in packages), "")
-    return ".".join(found.split(".")[:2])
+    result = next((packages[name] for name in RUNTIMES if name in packages), "")
+    return ".".join(result.split(".")[:2])
 
 
 def without_torch(packages: dict[str, str]) -> dict[str, str]:

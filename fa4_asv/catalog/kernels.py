@@ -51,8 +51,8 @@ def _calls() -> list[Call]:
         backward = direction == "bwd"
         for dim, (d, dv) in HEAD_DIMS.items():
             for mask in MASKS:
-                one = small(d, head_dim_v=dv, causal=mask == "causal")
-                calls.append(Call(f"{direction}_{dim}_{mask}", backward, one))
+                each_shape = small(d, head_dim_v=dv, causal=mask == "causal")
+                calls.append(Call(f"{direction}_{dim}_{mask}", backward, each_shape))
         for mask in MASKS:
             stem, like = f"{direction}_d128_{mask}", partial(small, 128, causal=mask == "causal")
             if backward:

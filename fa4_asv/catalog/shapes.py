@@ -75,8 +75,8 @@ class SdpaShape:
         if self.variant != "tailed":
             return (self.seq_len,) * self.batch
         weights = [1 / rank for rank in range(self.batch, 0, -1)]
-        found = [max(1, int(self.tokens * weight / sum(weights))) for weight in weights]
-        return (*found[:-1], self.tokens - sum(found[:-1]))
+        values = [max(1, int(self.tokens * weight / sum(weights))) for weight in weights]
+        return (*values[:-1], self.tokens - sum(values[:-1]))
 
     @property
     def pairs(self) -> int:
@@ -103,16 +103,16 @@ class SdpaShape:
 CLASSES = ("d64", "d128", "192/128", "d256", "GQA", "window", "packed")
 
 
-def class_of(one: SdpaShape) -> str:
+def class_of(shape: SdpaShape) -> str:
     """One of CLASSES, or "d96" and the like for another head dim."""
-    if one.packed:
+    if shape.packed:
         return "packed"
-    if one.window is not None:
+    if shape.window is not None:
         return "window"
-    if one.kv_heads != one.num_heads:
+    if shape.kv_heads != shape.num_heads:
         return "GQA"
-    same = one.head_dim == one.head_dim_v
-    return f"d{one.head_dim}" if same else f"{one.head_dim}/{one.head_dim_v}"
+    same = shape.head_dim == shape.head_dim_v
+    return f"d{shape.head_dim}" if same else f"{shape.head_dim}/{shape.head_dim_v}"
 
 
 def shape(
@@ -158,27 +158,27 @@ def standard(head_dim: int, head_dim_v: int | None = None, causal: bool = False)
 def models(lengths: tuple[int, ...] = (2048, 8192, 32768)) -> list[SdpaShape]:
     """Batch 1, as public models have it: Llama 3 (32 heads over 8 and 4, d 128), DeepSeek-V3 (128 heads,
     192/128), gpt-oss (64 heads over 8, d 64, window 128); causal."""
-    found = []
+    shapes = []
     for length in lengths:
-        found += [
+        shapes += [
             shape(1, 32, length, 128, kv_heads=8, causal=True),
             shape(1, 32, length, 128, kv_heads=4, causal=True),
             shape(1, 128, length, 192, head_dim_v=128, causal=True),
             shape(1, 64, length, 64, kv_heads=8, window=128),
         ]
-    return found
+    return shapes
 
 
 def core() -> list[SdpaShape]:
     """What every commit is timed at, 30 shapes: the standard set at d 64 and 128, full and causal, Llama's GQA,
     192/128, and one fp16."""
-    found = []
+    shapes = []
     for causal in (False, True):
-        found += [*standard(64, causal=causal), *standard(128, causal=causal)]
-        found.append(shape(4, 16, 8192, 192, head_dim_v=128, causal=causal))
-    found += [shape(1, 32, length, 128, kv_heads=8, causal=True) for length in (2048, 8192, 32768)]
-    found.append(shape(4, 16, 8192, 128, causal=True, dtype="fp16"))
-    return found
+        shapes += [*standard(64, causal=causal), *standard(128, causal=causal)]
+        shapes.append(shape(4, 16, 8192, 192, head_dim_v=128, causal=causal))
+    shapes += [shape(1, 32, length, 128, kv_heads=8, causal=True) for length in (2048, 8192, 32768)]
+    shapes.append(shape(4, 16, 8192, 128, causal=True, dtype="fp16"))
+    return shapes
 
 
 def variants() -> list[SdpaShape]:
@@ -187,18 +187,18 @@ def variants() -> list[SdpaShape]:
     Packed sequences over 16, 4 and 1 KV heads; PyTorch's sizes (16 heads, d 128, 8 x 1024) deterministic; pages,
     splits and FP8 where serving uses them: a batch of long contexts.
     """
-    found = []
+    shapes = []
     for variant in ("varlen", "tailed"):
-        found += [shape(16, 16, 2048, 128, kv, causal=True, variant=variant) for kv in (16, 4, 1)]
-        found.append(shape(16, 16, 2048, 128, variant=variant))
+        shapes += [shape(16, 16, 2048, 128, kv, causal=True, variant=variant) for kv in (16, 4, 1)]
+        shapes.append(shape(16, 16, 2048, 128, variant=variant))
     for length in (1024, 8192):
         for causal in (False, True):
             batch = TOKENS // length
-            found.append(shape(batch, 16, length, 128, causal=causal, variant="deterministic"))
+            shapes.append(shape(batch, 16, length, 128, causal=causal, variant="deterministic"))
     for variant in ("paged", "split"):
-        found.append(shape(8, 32, 4096, 128, 8, causal=True, variant=variant))
-    found += [shape(4, 16, 8192, 128, causal=causal, dtype="fp8") for causal in (False, True)]
-    return found
+        shapes.append(shape(8, 32, 4096, 128, 8, causal=True, variant=variant))
+    shapes += [shape(4, 16, 8192, 128, causal=causal, dtype="fp8") for causal in (False, True)]
+    return shapes
 
 
 def pytorch() -> list[SdpaShape]:
@@ -224,34 +224,34 @@ def paper() -> list[SdpaShape]:
 def further() -> list[SdpaShape]:
     """What the core set leaves out: the standard set at 96, 192/128 and 256, the models, the paper of
     FlashAttention-3, PyTorch's sizes, and the variants."""
-    found = []
+    shapes = []
     for causal in (False, True):
         for dim, dim_v in ((96, 96), (192, 128), (256, 256)):
-            found += standard(dim, dim_v, causal)
-    known = {one.name for one in core()}
-    every = [*found, *models(), *paper(), *pytorch(), *variants()]
-    return list({one.name: one for one in every if one.name not in known}.values())
+            shapes += standard(dim, dim_v, causal)
+    known = {shape.name for shape in core()}
+    every = [*shapes, *models(), *paper(), *pytorch(), *variants()]
+    return list({shape.name: shape for shape in every if shape.name not in known}.values())
 
 
 def history() -> list[SdpaShape]:
     """What the run-time history of every release is made of, 13 shapes of few ways through the kernels: dense d 64, 128,
     192/128 and 256, short and long, GQA, two sliding windows (gpt-oss's, and one at d 128), packed sequences."""
-    found = [shape(4, 16, 8192, 128, causal=causal) for causal in (True, False)]
-    found.append(shape(32, 16, 1024, 128, causal=True))
-    found += [shape(4, 32, 8192, 64, causal=causal) for causal in (True, False)]
-    found.append(shape(1, 32, 8192, 128, kv_heads=8, causal=True))
-    found.append(shape(4, 16, 8192, 192, head_dim_v=128, causal=True))
-    found += [shape(4, 8, 8192, 256, causal=causal) for causal in (True, False)]
-    found.append(shape(1, 64, 8192, 64, kv_heads=8, window=128))
-    found.append(shape(4, 16, 8192, 128, window=128))
-    found += [shape(16, 16, 2048, 128, causal=causal, variant="varlen") for causal in (True, False)]
-    return found
+    shapes = [shape(4, 16, 8192, 128, causal=causal) for causal in (True, False)]
+    shapes.append(shape(32, 16, 1024, 128, causal=True))
+    shapes += [shape(4, 32, 8192, 64, causal=causal) for causal in (True, False)]
+    shapes.append(shape(1, 32, 8192, 128, kv_heads=8, causal=True))
+    shapes.append(shape(4, 16, 8192, 192, head_dim_v=128, causal=True))
+    shapes += [shape(4, 8, 8192, 256, causal=causal) for causal in (True, False)]
+    shapes.append(shape(1, 64, 8192, 64, kv_heads=8, window=128))
+    shapes.append(shape(4, 16, 8192, 128, window=128))
+    shapes += [shape(16, 16, 2048, 128, causal=causal, variant="varlen") for causal in (True, False)]
+    return shapes
 
 
 def history_more() -> list[SdpaShape]:
     """The rest of the core set."""
-    known = {one.name for one in history()}
-    return [one for one in core() if one.name not in known]
+    known = {shape.name for shape in history()}
+    return [shape for shape in core() if shape.name not in known]
 
 
 def for_cpu() -> list[SdpaShape]:
@@ -268,14 +268,14 @@ def for_cpu() -> list[SdpaShape]:
 
 def for_accuracy() -> list[SdpaShape]:
     """Where errors are tracked: PyTorch's FA4 test at its larger size, and each further way through a kernel."""
-    found = []
+    shapes = []
     for causal in (False, True):
-        found += [shape(2, 8, 1024, dim, causal=causal) for dim in (64, 96, 128)]
-        found.append(shape(2, 8, 1024, 192, head_dim_v=128, causal=causal))
-        found.append(shape(2, 8, 1024, 128, 2, causal=causal))
-        found.append(shape(2, 8, 1024, 128, causal=causal, dtype="fp16"))
-    found.append(shape(2, 8, 1024, 64, window=128))
-    return found
+        shapes += [shape(2, 8, 1024, dim, causal=causal) for dim in (64, 96, 128)]
+        shapes.append(shape(2, 8, 1024, 192, head_dim_v=128, causal=causal))
+        shapes.append(shape(2, 8, 1024, 128, 2, causal=causal))
+        shapes.append(shape(2, 8, 1024, 128, causal=causal, dtype="fp16"))
+    shapes.append(shape(2, 8, 1024, 64, window=128))
+    return shapes
 
 
 def pytorch_test() -> list[SdpaShape]:
@@ -299,4 +299,4 @@ HOST_SHAPES = (
 )
 
 _EVERY = [*core(), *further(), *history(), *for_cpu(), *for_accuracy(), *HOST_SHAPES]
-SHAPES = {one.name: one for one in _EVERY}
+SHAPES = {shape.name: shape for shape in _EVERY}

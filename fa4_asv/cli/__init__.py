@@ -102,10 +102,10 @@ def run(arguments: list[str] | None = None) -> Any:
         sys.exit(2)
 
 
-def _complain(words: str) -> None:
+def _complain(message: str) -> None:
     """One line on stderr; where that cannot be written either, the exit code has to say it."""
     try:
-        say(f"fa4-asv: {one_line(words, _LONGEST)}", err=True)
+        say(f"fa4-asv: {one_line(message, _LONGEST)}", err=True)
     except OSError:
         _write_no_more(sys.stderr)
 

@@ -76,9 +76,9 @@ def audit(
     project = Project.find()
     base = base_here(project, environment)
     maker = Anew(project, base, torch_of(str(base)), _terminal())
-    found = Audit.of(project, seed, maker.torch)
+    found_audit = Audit.of(project, seed, maker.torch)
     limit = Limit(minutes=minutes) if minutes else Limit(kernels=sample or _SAMPLE)
-    sys.exit(_Told(project, found, maker, as_json).run(limit))
+    sys.exit(_Told(project, found_audit, maker, as_json).run(limit))
 
 
 def _terminal() -> str:
@@ -88,8 +88,8 @@ def _terminal() -> str:
 class _Told:
     """An audit, told line by line while it runs, and summed up however it ends."""
 
-    def __init__(self, project: Project, found: Audit, maker: Anew, as_json: bool) -> None:
-        self._project, self._audit, self._maker, self._as_json = project, found, maker, as_json
+    def __init__(self, project: Project, audit: Audit, maker: Anew, as_json: bool) -> None:
+        self._project, self._audit, self._maker, self._as_json = project, audit, maker, as_json
         self._findings: list[Finding] = []
         self._failed: list[str] = []
         self._files: set[Path] = set()
@@ -126,9 +126,9 @@ class _Told:
             self._say(f"{label}: not checked: {one_line(checked.why)}")
             return
         self._files.add(checked.draw.pair.path)
-        words = ", ".join(_counted(count, group) for group, count in checked.counts.items())
+        message = ", ".join(_counted(count, group) for group, count in checked.counts.items())
         what = counted(len(checked.findings), "difference") if checked.findings else "equal"
-        self._say(f"{label}: {words} ({checked.seconds:.0f} s): {what}")
+        self._say(f"{label}: {message} ({checked.seconds:.0f} s): {what}")
         self._note(checked.findings)
 
     def _note(self, findings: Sequence[Finding]) -> None:
@@ -137,27 +137,27 @@ class _Told:
             path = each.path.relative_to(self._project.root)
             self._say(f"  {path}: {each.group} {one_line(each.case)}: {each.what}")
 
-    def _say(self, words: str) -> None:
-        say(words, err=self._as_json)
+    def _say(self, message: str) -> None:
+        say(message, err=self._as_json)
 
     def _sum_up(self) -> None:
-        found, chances = self._audit, self._audit.chances()
+        audit, chances = self._audit, self._audit.chances()
         if self._as_json:
             say_json(self._as_data(chances))
             return
         for group in EXACT:
-            count, all_of = found.checked[group], found.draws.population[group]
+            count, all_of = audit.checked[group], audit.draws.population[group]
             say(
                 f"{group}: {count:,} of {_counted(all_of, group)} made anew; "
                 f"1 % of wrong ones would be found with a chance of {_percent(chances[group])}"
             )
-        say(f"{len(self._files)} of {counted(len(found.pairs), 'file')} drawn; {self._together()}")
+        say(f"{len(self._files)} of {counted(len(audit.pairs), 'file')} drawn; {self._together()}")
         say(
-            f"{counted(len(found.unsupported), 'file')} of flavours that a release does not have: {self._flavours()}"
+            f"{counted(len(audit.unsupported), 'file')} of flavours that a release does not have: {self._flavours()}"
         )
-        if found.absent:
+        if audit.absent:
             say(
-                f"{counted(found.absent, 'file')} left out: their commits are not here; "
+                f"{counted(audit.absent, 'file')} left out: their commits are not here; "
                 "`fa4-asv history sync --source` brings them"
             )
         files = sorted({each.path.relative_to(self._project.root).as_posix() for each in self._findings})
@@ -170,23 +170,23 @@ class _Told:
         )
 
     def _together(self) -> str:
-        found = chance(len(self._files), len(self._audit.pairs))
-        return f"1 % of wrong files would be found with a chance of {_percent(found)}"
+        value = chance(len(self._files), len(self._audit.pairs))
+        return f"1 % of wrong files would be found with a chance of {_percent(value)}"
 
     def _flavours(self) -> str:
         wrong = {each.path for each in self._findings if each.group == "all"}
         return f"{len(wrong)} differ" if wrong else "as their own pyproject.toml says"
 
     def _as_data(self, chances: dict[str, float]) -> dict[str, object]:
-        found = self._audit
+        audit = self._audit
         return {
-            "seed": found.draws.seed,
+            "seed": audit.draws.seed,
             "seconds": round(time.monotonic() - self._begin, 1),
-            "files": {"checked": len(self._files), "of": len(found.pairs), "left_out": found.absent},
+            "files": {"checked": len(self._files), "of": len(audit.pairs), "left_out": audit.absent},
             "cases": {
                 group: {
-                    "checked": found.checked[group],
-                    "of": found.draws.population[group],
+                    "checked": audit.checked[group],
+                    "of": audit.draws.population[group],
                     "chance_of_finding_1_percent": round(chances[group], 4),
                 }
                 for group in EXACT

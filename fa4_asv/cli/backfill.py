@@ -155,7 +155,7 @@ def _tell_plan(project: Project, tasks: Sequence[Task], wish: Wish, commits: int
         return
     for task in tasks:
         say(f"{task.label}: {', '.join(task.groups)}")
-    about = expected.words(wish.machine)
+    about = expected.describe(wish.machine)
     say(f"{len(tasks)} runs are missing over {commits} commits{about}")
 
 
@@ -217,8 +217,8 @@ def _on_cluster(
         yield from Drive(pool, desk.order, desk.keep, retries, TASK_TIMEOUT, _say).run(tasks)
 
 
-def _say(words: str) -> None:
-    say(words, err=True)
+def _say(message: str) -> None:
+    say(message, err=True)
 
 
 def _tell(results: Iterator[Ended], tasks: Sequence[Task], as_json: bool) -> list[str]:
@@ -232,8 +232,8 @@ def _tell(results: Iterator[Ended], tasks: Sequence[Task], as_json: bool) -> lis
                 failed.append(ended.why)
             spent, left = time.monotonic() - begin, len(tasks) - done
             about = f", about {minutes(spent / done * left)} left" if left else ""
-            words = _states(ended) + (f" on {ended.host}" if ended.host else "")
-            line = f"[{done}/{len(tasks)}] {ended.task.label}: {words} ({minutes(spent)} so far{about})"
+            message = _states(ended) + (f" on {ended.host}" if ended.host else "")
+            line = f"[{done}/{len(tasks)}] {ended.task.label}: {message} ({minutes(spent)} so far{about})"
             say(line, file=out)
     except KeyboardInterrupt as interrupt:
         recorded = done - len(failed)

@@ -70,8 +70,8 @@ def changes(
 
 def _json(before: Record, after: Record) -> dict[str, Any]:
     """Every change between two neighbours; `worse` and `better` count figures, as `fa4-asv compare` does."""
-    found = exact_changes(before, after)
-    worse, better = counts(found)
+    rows = exact_changes(before, after)
+    worse, better = counts(rows)
     return {
         "before": before.release,
         "after": after.release,
@@ -88,7 +88,7 @@ def _json(before: Record, after: Record) -> dict[str, Any]:
                 "change": told(change),
                 "effect": change.effect,
             }
-            for change in found
+            for change in rows
         ],
     }
 

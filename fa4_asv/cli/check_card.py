@@ -142,13 +142,13 @@ def judged(call: Call, answers: Mapping[str, Mapping[str, list[float]]], traced:
 
 def differences(seconds: float, profiler: float, peak: float | None, traced: float | None) -> list[str]:
     """What does not agree, in words. `profiler` 0, `peak` None, `traced` None: not known."""
-    found = []
+    names = []
     apart = seconds / profiler - 1 if profiler else 0.0
     if seconds >= SHORTEST and abs(apart) > APART:
-        found.append(f"{apart:+.1%} by events against the profiler, at most {APART:.0%} is expected")
+        names.append(f"{apart:+.1%} by events against the profiler, at most {APART:.0%} is expected")
     if peak is not None and traced is not None and abs(peak - traced) > SLACK:
-        found.append(f"peak {peak - traced:+,.0f} bytes against the trace, at most {SLACK:,} is expected")
-    return found
+        names.append(f"peak {peak - traced:+,.0f} bytes against the trace, at most {SLACK:,} is expected")
+    return names
 
 
 def cubins_of(folder: Path, groups: Records, arch: str) -> tuple[list[str], int]:
@@ -212,7 +212,7 @@ def check_card(
         raise Fa4AsvError(f"{card.name} is no Hopper or Blackwell card that this suite knows")
     subject = _laid(project, version, flavour, environment)
     with (
-        exclusive(lambda words: say(words, err=True) if words else None, whole=True),
+        exclusive(lambda message: say(message, err=True) if message else None, whole=True),
         scratch.folder("cubins") as folder,
     ):
         findings = []
@@ -273,10 +273,23 @@ def findings_of(
 def _show(findings: Sequence[Finding], title: str) -> None:
     """The table. Reasons are foreign words: never markup."""
     table = Table("call", "state", "ms", "profiler", "TFLOP/s", "peak bytes", "traced", "reason", title=title)
-    for one in findings:
-        times = [f"{value * 1e3:.3f}" if value else "" for value in (one.seconds, one.profiler_seconds)]
-        sizes = [f"{value:,}" if value is not None else "" for value in (one.peak_bytes, one.traced_bytes)]
-        cells = [one.call, one.state, *times, f"{one.tflops:.0f}" if one.tflops else "", *sizes, one.reason]
+    for each_finding in findings:
+        times = [
+            f"{value * 1e3:.3f}" if value else ""
+            for value in (each_finding.seconds, each_finding.profiler_seconds)
+        ]
+        sizes = [
+            f"{value:,}" if value is not None else ""
+            for value in (each_finding.peak_bytes, each_finding.traced_bytes)
+        ]
+        cells = [
+            each_finding.call,
+            each_finding.state,
+            *times,
+            f"{each_finding.tflops:.0f}" if each_finding.tflops else "",
+            *sizes,
+            each_finding.reason,
+        ]
         table.add_row(*(Text(one_line(cell)) for cell in cells))
     new_console(_LOG_WIDTH).print(table)
     states = [finding.state for finding in findings]

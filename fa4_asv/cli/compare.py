@@ -118,7 +118,7 @@ def compare(
 
         plan = Plan(processes or _PROCESSES, rounds or _TREE_ROUNDS)
         wish = Wish(machine, flavours, bench, environment, set_name or "history", plan)
-        found = against_tree(project, base, worktree, wish)
+        comparisons = against_tree(project, base, worktree, wish)
     elif head is None or processes or set_name:
         raise Fa4AsvError(
             "name HEAD, or a checkout with --worktree; --processes and --set go with --worktree"
@@ -131,9 +131,9 @@ def compare(
         if not no_run:
             refuse_other_suites(project, commits, machine)
             _measure(project, commits, toolchains, (flavours, machine, bench, environment, rounds or _ROUNDS))
-        found = [held_against(project, commits, one, machine, toolchains, bench) for one in flavours]
-    _tell(found, form, output, limit)
-    sys.exit(exit_code(found))
+        comparisons = [held_against(project, commits, name, machine, toolchains, bench) for name in flavours]
+    _tell(comparisons, form, output, limit)
+    sys.exit(exit_code(comparisons))
 
 
 def _measure(
@@ -162,18 +162,18 @@ def _refuse_with_worktree(head: str | None, no_run: bool, machine: str) -> None:
         raise Fa4AsvError(f"--worktree times on a card: name the machine with -m, not {NOGPU!r}")
 
 
-def _tell(found: Sequence[Comparison], form: str, output: Path | None, limit: int) -> None:
+def _tell(comparisons: Sequence[Comparison], form: str, output: Path | None, limit: int) -> None:
     """Print it, or write it whole to a file."""
     if form == "text" and output is None:
-        text(found, new_console(), limit)
+        text(comparisons, new_console(), limit)
         return
     if form == "text":
         stream = io.StringIO()
-        text(found, new_console(file=stream), limit)
-        words = stream.getvalue()
+        text(comparisons, new_console(file=stream), limit)
+        message = stream.getvalue()
     else:
-        words = markdown(found) if form == "markdown" else as_json(found)
+        message = markdown(comparisons) if form == "markdown" else as_json(comparisons)
     if output is None:
-        say(words, nl=False)
+        say(message, nl=False)
     else:
-        write_atomic(output, visible(words))
+        write_atomic(output, visible(message))

@@ -44,12 +44,15 @@ NOGPU_NEEDS = ("Linux", "Python", "git", "uv", "cuobjdump", "nvdisasm", "disk", 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked for. Where it is missing, `found` alone says what is wrong."""
+    """One thing that was looked for. Where it is missing, `result` alone says what is wrong."""
 
     name: str
-    found: str
+    result: str
     ok: bool
-    words: str = ""  # what to do; for something that no lane needs, what it is for
+    advice: str = ""  # what to do; for something that no lane needs, what it is for
+
+    def to_json(self) -> dict[str, str | bool]:
+        return {"name": self.name, "found": self.result, "ok": self.ok, "words": self.advice}
 
 
 @dataclass(frozen=True)
@@ -104,18 +107,20 @@ def check_system() -> list[Check]:
         linux = Check(
             "Linux", f"{system or 'unknown system'} is not Linux", False, "FA4 compiles on Linux only"
         )
-    if ".".join(python.found.split(".")[:2]) not in PYTHONS:
+    if ".".join(python.result.split(".")[:2]) not in PYTHONS:
         wanted = f"Python {PYTHONS[0]} to {PYTHONS[-1]}"
-        python = Check("Python", f"Python {python.found} is not {wanted}", False, f"make .venv with {wanted}")
+        python = Check(
+            "Python", f"Python {python.result} is not {wanted}", False, f"make .venv with {wanted}"
+        )
     return [linux, python]
 
 
-def check_tool(name: str, path: str | None, words: str) -> Check:
+def check_tool(name: str, path: str | None, advice: str) -> Check:
     """A command-line tool: that it is there, starts, and which version it is."""
     try:
         answer = ask(path or name, "--version")
     except ToolFailed as error:
-        return Check(name, str(error), False, words)
+        return Check(name, str(error), False, advice)
     # NVIDIA's tools give "release 13.3, V13.3.73" below years of copyright.
     version = re.search(r"\bV(\d+(?:\.\d+)+)", answer) or re.search(r"\b(\d+(?:\.\d+)+)", answer)
     return Check(name, version[1] if version else first_line(answer) or "unknown version", True)
@@ -139,16 +144,16 @@ def check_disk(project: Project) -> Check:
     free = shutil.disk_usage(project.work if project.work.exists() else project.root).free / 1e9
     if free >= DISK_GB:
         return Check("disk", f"{free:.1f} GB free", True)
-    words = f"free some, or make {project.work.name} a link to a larger disk"
+    advice = f"free some, or make {project.work.name} a link to a larger disk"
     # Two decimals, so that 4.99 does not read "5.0 GB free, 5 GB needed".
-    return Check("disk", f"{int(free * 100) / 100:.2f} GB free, {DISK_GB} GB needed", False, words)
+    return Check("disk", f"{int(free * 100) / 100:.2f} GB free, {DISK_GB} GB needed", False, advice)
 
 
 def installed(package: str, folders: list[str] | None = None) -> str | None:
     """Version of a distribution in `folders` (default: this interpreter), never importing it."""
-    for found in distributions(name=package, path=sys.path if folders is None else folders):
+    for distribution in distributions(name=package, path=sys.path if folders is None else folders):
         # Read here: what an interrupted uninstall left has no metadata, and importlib.metadata raises.
-        text = found.read_text("METADATA") or found.read_text("PKG-INFO") or ""
+        text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
         if version := re.search(r"^Version: *(\S+)", text, re.MULTILINE):
             return version[1]
     return None
@@ -175,21 +180,21 @@ def check_base(project: Project) -> Check:
     if pins.is_file() and not same_bytes(done, pins):
         return Check(name, "made from other pins", False, "the next `asv run` makes it anew")
     torch = installed("torch", folders)
-    words = "" if torch else f"remove {done.relative_to(project.root)}; the next `asv run` makes it anew"
-    return Check(name, f"torch {torch}" if torch else "holds no torch", torch is not None, words)
+    advice = "" if torch else f"remove {done.relative_to(project.root)}; the next `asv run` makes it anew"
+    return Check(name, f"torch {torch}" if torch else "holds no torch", torch is not None, advice)
 
 
 def check_torch(project: Project) -> Check:
     """A torch that can drive a GPU; wheels for the CPU say so in their version."""
     base = base_packages(project)
     places = {"base environment": installed("torch", base), "this interpreter": installed("torch")}
-    found = [(version, place) for place, version in places.items() if version]
-    for version, place in found:
+    pairs = [(version, place) for place, version in places.items() if version]
+    for version, place in pairs:
         if not version.endswith("+cpu"):
             return Check("torch for a GPU", f"{version} ({place})", True)
-    words = "only the GPU lanes need it: `pip install -r requirements/base.txt` with a CUDA build"
-    what = f"torch {found[0][0]} ({found[0][1]}) is a CPU build" if found else "no torch in an interpreter"
-    return Check("torch for a GPU", what, False, words)
+    advice = "only the GPU lanes need it: `pip install -r requirements/base.txt` with a CUDA build"
+    what = f"torch {pairs[0][0]} ({pairs[0][1]}) is a CPU build" if pairs else "no torch in an interpreter"
+    return Check("torch for a GPU", what, False, advice)
 
 
 def check_shadow(project: Project) -> Check:
@@ -206,8 +211,8 @@ def check_shadow(project: Project) -> Check:
         origin = spec.origin if spec is not None and spec.has_location else None
         if version or origin:
             what = (f"flash-attn {version}" if version else top) + (f" at {origin}" if origin else "")
-            words = f"`pip uninstall flash-attn` in {place}, or take its folder off the path"
-            return Check(name, f"{what} hides FA4 in {place}", False, words)
+            advice = f"`pip uninstall flash-attn` in {place}, or take its folder off the path"
+            return Check(name, f"{what} hides FA4 in {place}", False, advice)
     return Check(name, "nothing hides FA4", True)
 
 
@@ -221,17 +226,17 @@ def check_network() -> Check:
 
 def find_gpus() -> tuple[list[Gpu], Check]:
     """The cards that nvidia-smi lists, and the check on them; none is normal."""
-    words = "only the GPU lanes need one"
+    advice = "only the GPU lanes need one"
     try:
         answer = ask("nvidia-smi", *GPU_QUERY)
     except ToolFailed as error:
-        return [], Check("GPU", f"no NVIDIA GPU ({error})", False, words)
+        return [], Check("GPU", f"no NVIDIA GPU ({error})", False, advice)
     rows = (re.fullmatch(r"(.+?), *(\d+\.\d+), *([\w.]+)", line.strip()) for line in answer.splitlines())
     gpus = [Gpu(row[1], row[2], row[3]) for row in rows if row]
     if not gpus:
-        said = first_line(answer)
-        reason = f"nvidia-smi says {said!r}" if said else "nvidia-smi lists none"
-        return [], Check("GPU", f"no NVIDIA GPU ({reason})", False, words)
+        message = first_line(answer)
+        reason = f"nvidia-smi says {message!r}" if message else "nvidia-smi lists none"
+        return [], Check("GPU", f"no NVIDIA GPU ({reason})", False, advice)
     kinds = dict.fromkeys(f"{gpu.name} ({gpu.capability}, driver {gpu.driver})" for gpu in gpus)
     return gpus, Check("GPU", ", ".join(kinds), True)
 
@@ -241,20 +246,20 @@ def examine(project: Project) -> tuple[list[Check], list[Gpu]]:
     checks = [*check_system(), *check_tools(), check_disk(project), check_shadow(project)]
     if all(check.ok for check in checks if check.name == "git"):  # without it nobody can tell
         synced = has_history(project)
-        found = "synced" if synced else "the history is not synced"
-        checks.append(Check("history", found, synced, "" if synced else SYNC))
+        result = "synced" if synced else "the history is not synced"
+        checks.append(Check("history", result, synced, "" if synced else SYNC))
     checks += [check_base(project), check_torch(project), check_network()]
     for name in ("flash-attn-4", "nvidia-cutlass-dsl"):
         version = installed(name)
-        words = "" if version else "not needed: each release is laid with its own"
-        checks.append(Check(name, version or "not in this interpreter", version is not None, words))
+        advice = "" if version else "not needed: each release is laid with its own"
+        checks.append(Check(name, version or "not in this interpreter", version is not None, advice))
     gpus, gpu = find_gpus()
     return [*checks, gpu], gpus
 
 
 def judge(checks: list[Check], gpus: list[Gpu]) -> dict[str, list[str]]:
     """Every reason why a lane cannot be measured here; none means that it can."""
-    missing = {check.name: check.found for check in checks if not check.ok}
+    missing = {check.name: check.result for check in checks if not check.ok}
     common = [missing[name] for name in NOGPU_NEEDS if name in missing]
     why_not = {"nogpu": common}
     for lane, major in GPU_MAJOR.items():
@@ -272,7 +277,7 @@ def render(checks: list[Check], lanes: dict[str, list[str]], console: Console) -
     for check in checks:
         colour = "green" if check.ok else "red" if check.name in NOGPU_NEEDS else "yellow"
         state = Text("ok" if check.ok else "missing", style=colour)
-        rows.append([check.name, state, check.found, check.words])
+        rows.append([check.name, state, check.result, check.advice])
     print_table(console, ("check", "", "found", "what to do"), rows)
     for name, why_not in lanes.items():
         say(f"{name}: no - {'; '.join(why_not)}" if why_not else f"{name}: ready")
@@ -300,7 +305,7 @@ def doctor(lane: str, as_json: bool) -> None:
     lanes = judge(checks, gpus)
     if as_json:
         verdicts = {name: {"ready": not why_not, "why_not": why_not} for name, why_not in lanes.items()}
-        records = {"checks": [asdict(check) for check in checks], "gpus": [asdict(gpu) for gpu in gpus]}
+        records = {"checks": [check.to_json() for check in checks], "gpus": [asdict(gpu) for gpu in gpus]}
         say_json({"lane": lane, "lanes": verdicts, **records})
     else:
         render(checks, lanes, new_console())

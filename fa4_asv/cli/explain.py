@@ -81,15 +81,15 @@ def explain(
     project = Project.find()
     cases = selected(bench, arch)
     try:
-        found = _explain(project, base, head, flavour, cases, environment, not no_culprits)
+        explanations = _explain(project, base, head, flavour, cases, environment, not no_culprits)
     except KeyboardInterrupt as interrupt:
         say("\ninterrupted: what was compiled is cached; run it again to go on", err=True)
         sys.exit(code_of(interrupt))
     if keep:
-        for one in found:
-            say(f"kept {keep_cause(project, one).relative_to(project.root)}", err=True)
-    _show(found, style, limit, output)
-    sys.exit(1 if any(one.unknown for one in found) else 0)
+        for explanation in explanations:
+            say(f"kept {keep_cause(project, explanation).relative_to(project.root)}", err=True)
+    _show(explanations, style, limit, output)
+    sys.exit(1 if any(explanation.unknown for explanation in explanations) else 0)
 
 
 def _explain(
@@ -103,47 +103,47 @@ def _explain(
 ) -> list[Explanation]:
     sources = [lay_source(project, commit_of(project, ref).hash) for ref in (base, head)]
     python = base_here(project, environment)
-    found = []
+    explanations = []
     for flavour in flavours or reversed(FLAVOURS):
         try:
             corners = [corner(project, source, flavour) for source in sources]
-        except UnsupportedFlavour as words:
+        except UnsupportedFlavour as message:
             if flavours:
                 raise
-            _tell(f"{flavour} is left out: {words}")
+            _tell(f"{flavour} is left out: {message}")
             continue
         shop = Workshop(project, python, flavour, _terminal())
         _tell(f"{flavour}: {name_of(sources[0])} -> {name_of(sources[1])}, {counted(len(cases), 'kernel')}")
-        found.append(investigate(shop, corners[0], corners[1], cases, _tell, culprits))
-    return found
+        explanations.append(investigate(shop, corners[0], corners[1], cases, _tell, culprits))
+    return explanations
 
 
-def _tell(words: str) -> None:
-    say(words, err=True)
+def _tell(message: str) -> None:
+    say(message, err=True)
 
 
 def _terminal() -> str:
     return os.ttyname(2) if os.isatty(2) else ""
 
 
-def _show(found: Sequence[Explanation], style: str, limit: int, output: Path | None) -> None:
+def _show(explanations: Sequence[Explanation], style: str, limit: int, output: Path | None) -> None:
     if style == "text":
-        text = _as_text(found, limit, None if output else new_console())
+        text = _as_text(explanations, limit, None if output else new_console())
     elif style == "markdown":
-        text = "\n".join(markdown(one, limit) for one in found)
+        text = "\n".join(markdown(explanation, limit) for explanation in explanations)
     else:
-        text = json_text([json.loads(to_text(one)) for one in found]) + "\n"
+        text = json_text([json.loads(to_text(explanation)) for explanation in explanations]) + "\n"
     if output:
         write_atomic(output, visible(text))
     else:
         say(text, nl=False)
 
 
-def _as_text(found: Sequence[Explanation], limit: int, terminal: Console | None) -> str:
+def _as_text(explanations: Sequence[Explanation], limit: int, terminal: Console | None) -> str:
     """For a terminal in its width and colours; else as wide as a log."""
     live = terminal is not None and terminal.is_terminal
     console = terminal if terminal is not None and live else new_console(140, file=io.StringIO())
     with console.capture() as captured:
-        for one in found:
-            render(one, console, limit)
+        for explanation in explanations:
+            render(explanation, console, limit)
     return captured.get()

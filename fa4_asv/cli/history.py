@@ -86,10 +86,10 @@ def _sync_releases(project: Project, quiet: bool) -> dict[str, Any]:
     with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
         task = bar.add_task("asking the registry", total=None)
 
-        def progress(done: int, total: int, words: str) -> None:
-            bar.update(task, completed=done, total=total, description=words)
-            if not console.is_terminal and words != "done":
-                console.print(f"[{done + 1}/{total}] {words}", markup=False, highlight=False)
+        def progress(done: int, total: int, message: str) -> None:
+            bar.update(task, completed=done, total=total, description=message)
+            if not console.is_terminal and message != "done":
+                console.print(f"[{done + 1}/{total}] {message}", markup=False, highlight=False)
 
         done = run_sync(project, Registry(), progress)
     if not quiet:
@@ -148,14 +148,14 @@ def lock(flavours: tuple[str, ...]) -> None:
         source = lay_source(project, release.commit)
         for flavour in flavours:
             try:
-                found = source.lock(project, flavour, Policy("day"))
-                words = f"nvidia-cutlass-dsl {found.packages['nvidia-cutlass-dsl']}"
+                found_lock = source.lock(project, flavour, Policy("day"))
+                message = f"nvidia-cutlass-dsl {found_lock.packages['nvidia-cutlass-dsl']}"
             except UnsupportedFlavour as refused:
-                words = f"unsupported: {refused}"
+                message = f"unsupported: {refused}"
             except Fa4AsvError as error:
                 failed += 1
-                words = f"failed: {error}"
-            say(f"{release.version} {flavour} {words}")
+                message = f"failed: {error}"
+            say(f"{release.version} {flavour} {message}")
     sys.exit(1 if failed else 0)
 
 
@@ -183,9 +183,9 @@ def list_releases(as_json: bool) -> None:
     shown: list[list[str]] = []
     for release in manifest.releases:
         locks = toolchains[release.version]
-        one = next(iter(locks.values()), {})
+        entry = next(iter(locks.values()), {})
         yanked = f"yanked: {release.yanked}" if release.yanked else ""
-        versions = [one.get(name, "-") for name in _SHOWN]
+        versions = [entry.get(name, "-") for name in _SHOWN]
         days = [release.uploaded[:10], release.commit[:8]]
         shown.append([release.version, *days, *versions, " ".join(locks) or "-", yanked])
     print_table(new_console(), ("version", "uploaded", "commit", *_SHOWN, "flavours", ""), shown)
@@ -198,9 +198,9 @@ def list_releases(as_json: bool) -> None:
 
 def _toolchains(project: Project, release: Release) -> dict[str, dict[str, str]]:
     """Locked packages by flavour, of the policy "day"; a flavour never resolved here is absent."""
-    found = {}
+    result = {}
     for flavour in INSTALLED:
         path = project.locks / "day" / flavour / f"{release.version}.txt"
         if path.is_file():
-            found[flavour] = read_lock(path, flavour, "day").packages
-    return found
+            result[flavour] = read_lock(path, flavour, "day").packages
+    return result

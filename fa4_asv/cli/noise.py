@@ -117,10 +117,10 @@ def _percent(share: float) -> str:
 
 
 def _agreement(agreed: Agreement, against: str) -> str:
-    words = (
+    message = (
         f"against {one_line(against)}, {agreed.title}: {counted(agreed.ratios, 'ratio')} to the newest release differ "
         f"by {agreed.median:.2%} in the median, by at most {agreed.bound:.2%} in {AGREED:.0%}"
     )
-    return words + (
+    return message + (
         f"; beyond {NOTICED:.0%}: {one_line(', '.join(agreed.beyond), 2000)}" if agreed.beyond else ""
     )

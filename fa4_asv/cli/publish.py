@@ -103,9 +103,9 @@ def _commits(project: Project) -> set[str]:
         raise Fa4AsvError(NO_HISTORY)
     configuration = read_json(project.root / "asv.conf.json", advice="restore it from git")
     commits: set[str] = set()
-    for words in (["--no-walk", "--tags"], *(["--first-parent", name] for name in configuration["branches"])):
+    for parts in (["--no-walk", "--tags"], *(["--first-parent", name] for name in configuration["branches"])):
         try:
-            commits |= set(git(project.repository, "rev-list", *words).decode().split())
+            commits |= set(git(project.repository, "rev-list", *parts).decode().split())
         except Fa4AsvError:
             continue  # a branch that is not here has no commits
     return commits
@@ -171,9 +171,9 @@ def _link(source: Path, target: Path) -> None:
 def _make_site(staged: Project, record: Project) -> None:
     """Plain `asv publish`, its words shown as they come, and beside it the report of `record`. Raises Fa4AsvError."""
     folder = staged.root.parent / "report"
-    words = [sys.executable, "-m", "fa4_asv", "report", "--output", str(folder)]
+    arguments = [sys.executable, "-m", "fa4_asv", "report", "--output", str(folder)]
     report = subprocess.Popen(
-        words, cwd=record.root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        arguments, cwd=record.root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     try:
         asv = [sys.executable, "-m", "asv", "publish"]

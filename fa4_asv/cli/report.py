@@ -34,8 +34,8 @@ def report(output: Path | None, as_json: bool) -> None:
     folder = output or project.html / "report"
     problems = write_report(project, folder)
     refused = [{"path": problem.place(project.root), "what": problem.what} for problem in problems]
-    for one in refused:
-        say(f"refused: {one['path']}: {one['what']}", err=True)
+    for entry in refused:
+        say(f"refused: {entry['path']}: {entry['what']}", err=True)
     count = sum(1 for path in folder.rglob("*") if path.is_file())
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     if as_json:

@@ -166,10 +166,10 @@ class Asked:
             return [cpu_card()]
         if "cpu" in self.sets:
             raise Fa4AsvError("the set cpu is timed on a processor: ask for it alone")
-        found = cards()
-        if len(found) < self.options["count"]:
-            raise Fa4AsvError(f"--cards {self.options['count']}: this machine has {len(found)}")
-        chosen = found[: self.options["count"]]
+        found_cards = cards()
+        if len(found_cards) < self.options["count"]:
+            raise Fa4AsvError(f"--cards {self.options['count']}: this machine has {len(found_cards)}")
+        chosen = found_cards[: self.options["count"]]
         for card in chosen:
             planning.refuse_other_kind(self.project, self.machine, card)
             refuse_busy(card)
@@ -217,24 +217,27 @@ def _with_added(station: Station, asked: Asked) -> Station:
     return sight.also(station, asked.added) if asked.added else station
 
 
-def _tell_sight(found: Sequence[Sight], added: float, progress: Progress) -> None:
+def _tell_sight(sights: Sequence[Sight], added: float, progress: Progress) -> None:
     """A row a call, and how often the added work was seen; beside the progress, since stdout may be JSON."""
-    if not found:
+    if not sights:
         progress.note(
             "--added-work: all calls are recorded already, so none was timed; name a new machine with -m"
         )
         return
     progress.note(f"{added:.1%} of work added to the newest commit:")
     progress.note(f"  {'call':<62} {'ms':>8} {'measured':>9} {'verdict':>8} {'visible':>8}")
-    for one in sorted(found, key=lambda each: each.seconds):
-        numbers = f"{one.seconds * 1e3:8.3f} {one.added:+9.2%} {one.verdict:>8} {one.visible:8.2%}"
-        progress.note(f"  {one.call:<62} {numbers}")
-    for words, chosen in (
-        (f"below {SHORT_CALL * 1e3:g} ms", [one for one in found if one.seconds < SHORT_CALL]),
-        ("longer", [one for one in found if one.seconds >= SHORT_CALL]),
+    for each_sight in sorted(sights, key=lambda each: each.seconds):
+        numbers = f"{each_sight.seconds * 1e3:8.3f} {each_sight.added:+9.2%} {each_sight.verdict:>8} {each_sight.visible:8.2%}"
+        progress.note(f"  {each_sight.call:<62} {numbers}")
+    for message, chosen in (
+        (
+            f"below {SHORT_CALL * 1e3:g} ms",
+            [each_sight for each_sight in sights if each_sight.seconds < SHORT_CALL],
+        ),
+        ("longer", [each_sight for each_sight in sights if each_sight.seconds >= SHORT_CALL]),
     ):
-        seen = sum(one.verdict == "slower" for one in chosen)
-        progress.note(f"{words}: seen in {seen} of {len(chosen)} calls")
+        seen = sum(each_sight.verdict == "slower" for each_sight in chosen)
+        progress.note(f"{message}: seen in {seen} of {len(chosen)} calls")
 
 
 def _measure(
@@ -247,9 +250,9 @@ def _measure(
     torch = _torch_of(base)
     ready = []
     for station in open_stations:
-        words, seed = planning.sweep_words(station.folder, station.card, asked.options["seed"], torch)
+        notes, seed = planning.sweep_words(station.folder, station.card, asked.options["seed"], torch)
         seeded = replace(_with_added(station, asked), seed=seed)
-        ready.append(planning.with_yardsticks(seeded, words, asked.options["yardsticks"]))
+        ready.append(planning.with_yardsticks(seeded, notes, asked.options["yardsticks"]))
     yardsticks = [planning.yardstick_subject(asked.project, base)] if asked.options["yardsticks"] else []
     subjects = [target.subject for target in targets]
     if asked.added:
@@ -309,9 +312,9 @@ class Progress:
         about = f", about {minutes(left)} left" if done < steps and now - self._begin > 1 else ""
         self._write(f"{phase}: {done} of {steps}{about}", last=done >= steps)
 
-    def note(self, words: str) -> None:
-        if words:
-            self._write(words, last=True)
+    def note(self, message: str) -> None:
+        if message:
+            self._write(message, last=True)
 
     def _write(self, line: str, last: bool) -> None:
         if self._terminal:

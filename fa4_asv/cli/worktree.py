@@ -61,13 +61,13 @@ def against_tree(project: Project, ref: str, checkout: Path, wish: Wish) -> list
             python = base_here(project, wish.environment or _ENVIRONMENT)
             asked = Asked(wish.machine, calls, wish.plan, cores(), card, python)
             _tell_plan(asked, tree, wish.flavours)
-            found = []
+            comparisons = []
             with exclusive(progress.note, whole=True):
                 for flavour in wish.flavours:
                     comparison, took = compare_tree(project, base, tree, flavour, asked, progress.tell)
                     progress.note(", ".join(f"{name} {minutes(s)}" for name, s in took.items() if s >= 1))
-                    found.append(comparison)
-            return found
+                    comparisons.append(comparison)
+            return comparisons
     except KeyboardInterrupt as interrupt:
         say("\ninterrupted: nothing of an uncommitted tree is kept; run it again", err=True)
         sys.exit(code_of(interrupt))
@@ -89,8 +89,8 @@ def _card(project: Project, machine: str, device: str) -> Card:
     """The first card that nobody uses, or the processor. Raises Fa4AsvError for none, and for one of another kind."""
     if device == "cpu":
         return cpu_card()
-    found = cards()
-    card = next((one for one in found if not strangers(one)), found[0])
+    found_cards = cards()
+    card = next((card for card in found_cards if not strangers(card)), found_cards[0])
     refuse_other_kind(project, machine, card)
     refuse_busy(card)
     return card

@@ -73,16 +73,16 @@ def pool_of(call: Call, controlled: bool = CONTROLLED) -> Pool:
     ones, the effects absorb what their differences have in common.
     """
     rounds = linked_rounds([turn.round for turn in turns] for turns in call.values())
-    call = {name: kept for name, turns in call.items() if (kept := within(rounds, turns))}
+    call = {name: kept_turns for name, turns in call.items() if (kept_turns := within(rounds, turns))}
     controlled = controlled and all(turn.control for turns in call.values() for turn in turns)
     effects = round_effects(
         {name: [(turn.round, _log(turn, controlled)) for turn in turns] for name, turns in call.items()}
     )
     levels = {name: process_levels(turns, effects, controlled) for name, turns in call.items()}
-    counts = [len(found) for found in levels.values() if len(found) > 1]
+    counts = [len(values) for values in levels.values() if len(values) > 1]
     pairs = sum(counts) - len(counts)
     freedom = max(pairs - (round(median(counts)) - 1), 0) if counts else 0
-    total = math.fsum(sum_of_squares(found) for found in levels.values())
+    total = math.fsum(sum_of_squares(values) for values in levels.values())
     return Pool(effects, levels, total / freedom if freedom else math.nan, freedom, pairs, controlled)
 
 
@@ -97,10 +97,10 @@ def process_levels(
 
     Not the mean: one round in fifty that is 3 % off would cost a mean most of its sight (docs/verdicts.md).
     """
-    found: dict[int, list[float]] = {}
+    values: dict[int, list[float]] = {}
     for turn in turns:
-        found.setdefault(turn.process, []).append(_log(turn, controlled) - effects[turn.round])
-    return tuple(median(found[process]) for process in sorted(found))
+        values.setdefault(turn.process, []).append(_log(turn, controlled) - effects[turn.round])
+    return tuple(median(values[process]) for process in sorted(values))
 
 
 def _log(turn: Turn, controlled: bool) -> float:
@@ -142,12 +142,12 @@ def between(pool: Pool, base: Sequence[Turn], head: Sequence[Turn]) -> Verdict:
         return doubted
     old, new = (process_levels(turns, pool.effects, pool.controlled) for turns in (base, head))
     reach = critical(pool.freedom, CONFIDENCE) * math.sqrt(pool.variance * (1 / len(old) + 1 / len(new)))
-    found = decided(fmean(new) - fmean(old), reach)
-    words = f"{found.why}; processes differ by {pool.spread:.2%} ({pool.freedom} degrees of freedom)"
-    if found.name == "unclear":
+    verdict = decided(fmean(new) - fmean(old), reach)
+    message = f"{verdict.why}; processes differ by {pool.spread:.2%} ({pool.freedom} degrees of freedom)"
+    if verdict.name == "unclear":
         least = visible(pool, len(old), len(new))
-        words += f", {least:.1%} would be seen in {SEEN:.0%} of cases"
-    return _unless_apart(replace(found, why=words), reach, (pool, old), (pool, new), pooled=True)
+        message += f", {least:.1%} would be seen in {SEEN:.0%} of cases"
+    return _unless_apart(replace(verdict, why=message), reach, (pool, old), (pool, new), pooled=True)
 
 
 def across(pools: tuple[Pool, Pool], base: Sequence[Turn], head: Sequence[Turn], yardstick: str) -> Verdict:
@@ -168,9 +168,9 @@ def across(pools: tuple[Pool, Pool], base: Sequence[Turn], head: Sequence[Turn],
         for pool, levels, turns in zip(pools, (old, new), (base, head), strict=True)
     )
     reach = welch(mine, pools[0].freedom, theirs, pools[1].freedom)
-    found = decided(fmean(new) - fmean(old), reach)
-    words = f"{found.why}; as ratios to {yardstick}, whose noise is in the interval"
-    return _unless_apart(replace(found, why=words), reach, (pools[0], old), (pools[1], new), pooled=False)
+    verdict = decided(fmean(new) - fmean(old), reach)
+    message = f"{verdict.why}; as ratios to {yardstick}, whose noise is in the interval"
+    return _unless_apart(replace(verdict, why=message), reach, (pools[0], old), (pools[1], new), pooled=False)
 
 
 def common_yardstick(base: Sequence[Turn], head: Sequence[Turn]) -> str:
@@ -199,11 +199,11 @@ def _doubt(old: Pool, new: Pool, base: Sequence[Turn], head: Sequence[Turn]) -> 
     for side, pool, turns in (("base", old, base), ("head", new, head)):
         count = len({turn.process for turn in turns})
         if count < MIN_PROCESSES:
-            words = f"{side} has {count} process{'es' * (count != 1)}, {MIN_PROCESSES} are needed"
-            return Verdict("unclear", "few-processes", words)
+            message = f"{side} has {count} process{'es' * (count != 1)}, {MIN_PROCESSES} are needed"
+            return Verdict("unclear", "few-processes", message)
         if not pool.freedom:
-            words = "no other release of the sweep has two processes, so their spread is unknown"
-            return Verdict("unclear", "few-processes", words)
+            message = "no other release of the sweep has two processes, so their spread is unknown"
+            return Verdict("unclear", "few-processes", message)
         doubted = bimodal(side, ["two modes" if turn.two_modes else "" for turn in turns])
         if doubted:
             return doubted
@@ -211,7 +211,7 @@ def _doubt(old: Pool, new: Pool, base: Sequence[Turn], head: Sequence[Turn]) -> 
 
 
 def _unless_apart(
-    found: Verdict, reach: float, *sides: tuple[Pool, tuple[float, ...]], pooled: bool
+    verdict: Verdict, reach: float, *sides: tuple[Pool, tuple[float, ...]], pooled: bool
 ) -> Verdict:
     """Unclear where a side's own processes are apart, unless the nearest processes of both sides say the same.
 
@@ -220,13 +220,15 @@ def _unless_apart(
     """
     names = [name for name, side in zip(("base", "head"), sides, strict=True) if _is_apart(*side, pooled)]
     if not names:
-        return found
+        return verdict
     (_, old), (_, new) = sides
-    nearest = min(new) - max(old) if found.change > 0 else max(new) - min(old)
-    if found.name in ("slower", "faster") and decided(nearest, reach).name == found.name:
-        return found
-    words = f"the processes of {' and of '.join(names)} differ more than those of other releases; {found.why}"
-    return replace(found, name="unclear", code="processes-apart", why=words)
+    nearest = min(new) - max(old) if verdict.change > 0 else max(new) - min(old)
+    if verdict.name in ("slower", "faster") and decided(nearest, reach).name == verdict.name:
+        return verdict
+    message = (
+        f"the processes of {' and of '.join(names)} differ more than those of other releases; {verdict.why}"
+    )
+    return replace(verdict, name="unclear", code="processes-apart", why=message)
 
 
 def _is_apart(pool: Pool, levels: tuple[float, ...], pooled: bool) -> bool:

@@ -47,17 +47,17 @@ def recorded(
     Raises Fa4AsvError naming a file that cannot be read.
     """
     order = {release.commit: index for index, release in enumerate(manifest.releases)}
-    found = []
+    records = []
     for pair in all_pairs(root, machine):
         commit, *series = series_of(pair.sidecar)
         if series == [flavour, policy] and commit in order:
-            found.append(Record(pair.sidecar.release, pair.sidecar, pair.result.versions))
-    return sorted(found, key=lambda record: order[record.sidecar.commit])
+            records.append(Record(pair.sidecar.release, pair.sidecar, pair.result.versions))
+    return sorted(records, key=lambda record: order[record.sidecar.commit])
 
 
 def exact_changes(before: Record, after: Record) -> list[Row]:
     """Every metric and state of an exact group that differs and means the same on both sides, the largest first."""
-    base, head = (Measured(one.sidecar.groups, one.versions) for one in (before, after))
+    base, head = (Measured(record.sidecar.groups, record.versions) for record in (before, after))
     rows = [row for row in compare(base, head, exact=True) if row.has_changed]
     return sorted(rows, key=lambda row: (-row.weight, row.case, row.metric))
 
@@ -78,14 +78,14 @@ def _run_cases(record: Record) -> set[tuple[str, str]]:
     return {
         (name, case)
         for name, cases in groups.items()
-        for case, found in cases.items()
-        if found.state != "not run"
+        for case, record in cases.items()
+        if record.state != "not run"
     }
 
 
 def toolchain_changes(before: Record, after: Record) -> list[str]:
     """Packages whose version differs, as "nvidia-cutlass-dsl 4.5.2 -> 4.6.0.dev0"."""
-    old, new = (one.sidecar.toolchain.packages for one in (before, after))
+    old, new = (record.sidecar.toolchain.packages for record in (before, after))
     return moved(package_changes(old, new))
 
 
@@ -94,12 +94,12 @@ def render(records: Sequence[Record], console: Console, limit: int = 12) -> None
     if len(records) < 2:
         raise Fa4AsvError(f"{len(records)} recorded release(s) of this series; a comparison needs two")
     for before, after in zip(records, records[1:], strict=False):
-        found = exact_changes(before, after)
+        found_rows = exact_changes(before, after)
         shared = _run_cases(before) & _run_cases(after)
-        worse, better = counts(found)
+        worse, better = counts(found_rows)
         console.print(f"[bold]{escape(before.release)} -> {escape(after.release)}[/bold]: ", end="")
         console.print(
-            f"{counted(len(found), 'figure')} changed in {len({c.key for c in found})} of {len(shared)} cases; "
+            f"{counted(len(found_rows), 'figure')} changed in {len({c.key for c in found_rows})} of {len(shared)} cases; "
             f"{_count(worse)} worse, {_count(better)} better"
         )
         packages = toolchain_changes(before, after)
@@ -112,16 +112,16 @@ def render(records: Sequence[Record], console: Console, limit: int = 12) -> None
                 told(change),
                 change.effect,
             ]
-            for change in found
+            for change in found_rows
         ]
         print_table(console, _HEADS, rows, limit, numbers=range(2, 5), whole=0)
 
 
-def _count(found: policy.Count) -> str:
+def _count(count: policy.Count) -> str:
     """ "4 figures of 2 cases", or "none"."""
-    if not found.figures:
+    if not count.figures:
         return "none"
-    return f"{counted(found.figures, 'figure')} of {counted(found.cases, 'case')}"
+    return f"{counted(count.figures, 'figure')} of {counted(count.cases, 'case')}"
 
 
 def render_figures(records: Sequence[Record], console: Console, limit: int = 16) -> None:

@@ -61,13 +61,15 @@ def commit_of(project: Project, ref: str) -> Commit:
     for release in manifest.releases:
         if release.commit and ref in (release.tag, release.version, release.commit):
             return Commit(ref, release.commit, release.version)
-    found = resolve(project, ref)
-    known = manifest.by_commit(found)
+    commit_hash = resolve(project, ref)
+    known = manifest.by_commit(commit_hash)
     if known:
-        return Commit(ref, found, known.version)
-    tree_of(project, found)  # a commit without FA4 is refused here
-    subject = git(project.repository, "show", "-s", "--format=%s", found).decode(errors="replace").strip()
-    return Commit(ref, found, subject=subject)
+        return Commit(ref, commit_hash, known.version)
+    tree_of(project, commit_hash)  # a commit without FA4 is refused here
+    subject = (
+        git(project.repository, "show", "-s", "--format=%s", commit_hash).decode(errors="replace").strip()
+    )
+    return Commit(ref, commit_hash, subject=subject)
 
 
 def refuse_without_gpu(project: Project, commit: Commit) -> None:
@@ -120,5 +122,5 @@ def pins_in(text: str, name: str) -> dict[str, Any]:
 
     Raises Fa4AsvError, which calls whose it is by `name`.
     """
-    found = project_table(text, name)
-    return {name: found.get(name) for name in ("requires-python", "dependencies", "optional-dependencies")}
+    result = project_table(text, name)
+    return {name: result.get(name) for name in ("requires-python", "dependencies", "optional-dependencies")}

@@ -20,7 +20,7 @@ def same_release(pool: Pool) -> dict[str, Verdict]:
     The spread is that of the other releases, so that no pair is judged by itself. The effects of rounds are
     estimated with the pair, as they are for a verdict.
     """
-    found = {}
+    verdicts = {}
     for name, levels in pool.levels.items():
         extra = len(levels) - 1
         others = pool.freedom - extra
@@ -28,8 +28,8 @@ def same_release(pool: Pool) -> dict[str, Verdict]:
             continue
         spread = (pool.variance * pool.freedom - sum_of_squares(levels)) / others
         reach = critical(others, CONFIDENCE) * math.sqrt(2 * max(spread, 0.0))
-        found[name] = decided(levels[1] - levels[0], reach)
-    return found
+        verdicts[name] = decided(levels[1] - levels[0], reach)
+    return verdicts
 
 
 def rate_interval(alarms: int, count: int, confidence: float = 0.95) -> tuple[float, float]:

@@ -19,7 +19,7 @@ from fa4_asv.catalog.flavours import label
 from fa4_asv.compare import policy
 from fa4_asv.compare.rows import Row
 from fa4_asv.compare.sides import Comparison, Side
-from fa4_asv.compare.words import (
+from fa4_asv.compare.wording import (
     Line,
     by_metric,
     headline,
@@ -41,17 +41,17 @@ _COLUMNS = ("case", "figure", "base", "head", "change", "verdict", "reason")
 _WORDS = 160  # of a reason in a table
 
 
-def exit_code(found: Sequence[Comparison]) -> int:
+def exit_code(comparisons: Sequence[Comparison]) -> int:
     """The policy's, over all flavours."""
-    return policy.exit_code(row.effect for each in found for row in each.rows)
+    return policy.exit_code(row.effect for each in comparisons for row in each.rows)
 
 
 # Text
 
 
-def text(found: Sequence[Comparison], console: Console, limit: int) -> None:
+def text(comparisons: Sequence[Comparison], console: Console, limit: int) -> None:
     """Tables of what is worse, better and otherwise worth saying, `limit` rows each."""
-    for each in found:
+    for each in comparisons:
         base, head = (one_line(side.commit.ref, 80) for side in (each.base, each.head))
         console.print(
             Text(
@@ -68,12 +68,12 @@ def text(found: Sequence[Comparison], console: Console, limit: int) -> None:
             table(heading, rows, console, limit)
 
 
-def _parts(found: Comparison) -> list[tuple[str, list[Row]]]:
+def _parts(comparison: Comparison) -> list[tuple[str, list[Row]]]:
     return [
-        ("Worse", found.worse),
-        ("Better", found.better),
-        ("Neither worse nor better; docs/verdicts.md says what to do", others(found)),
-        ("Changes too small, or not judged", without_effect(found)),
+        ("Worse", comparison.worse),
+        ("Better", comparison.better),
+        ("Neither worse nor better; docs/verdicts.md says what to do", others(comparison)),
+        ("Changes too small, or not judged", without_effect(comparison)),
     ]
 
 
@@ -95,25 +95,25 @@ def table(heading: str, rows: Sequence[Row], console: Console, limit: int) -> No
 
 def _line_cells(line: Line, inert: Callable[..., str]) -> tuple[str, ...]:
     """A row's cells; `inert` makes other people's words harmless in the format."""
-    why = f"{line.reason}: {inert(line.words, _WORDS)}" if line.words else line.reason
+    why = f"{line.reason}: {inert(line.message, _WORDS)}" if line.message else line.reason
     return inert(line.case), line.what, line.base, line.head, line.change, line.verdict, why
 
 
 # Markdown
 
 
-def markdown(found: Sequence[Comparison], most: int = MOST_BYTES) -> str:
+def markdown(comparisons: Sequence[Comparison], most: int = MOST_BYTES) -> str:
     """Summary, then what is worse, the rest folded away: at most `most` bytes of UTF-8.
 
     What does not fit is left out from the end of each table, and counted there.
     """
-    share = most // len(found)
-    return "\n".join(_markdown(each, share) for each in found)
+    share = most // len(comparisons)
+    return "\n".join(_markdown(each, share) for each in comparisons)
 
 
-def _markdown(found: Comparison, most: int) -> str:
-    head = _summary(found)
-    parts = [(heading, rows) for heading, rows in _parts(found) if rows]
+def _markdown(comparison: Comparison, most: int) -> str:
+    head = _summary(comparison)
+    parts = [(heading, rows) for heading, rows in _parts(comparison) if rows]
     left = most - _size(head) - 1
     written: list[str] = []
     for number, (heading, rows) in enumerate(parts):
@@ -125,18 +125,18 @@ def _markdown(found: Comparison, most: int) -> str:
     return "\n".join([*head, *written]) + "\n"
 
 
-def _summary(found: Comparison) -> list[str]:
-    base, head = (code(side.commit.ref, 100) for side in (found.base, found.head))
+def _summary(comparison: Comparison) -> list[str]:
+    base, head = (code(side.commit.ref, 100) for side in (comparison.base, comparison.head))
     lines = [
-        f"## FA4: {base} → {head}, {label(found.flavour, found.machine != NOGPU)}",
+        f"## FA4: {base} → {head}, {label(comparison.flavour, comparison.machine != NOGPU)}",
         "",
-        f"**{headline(found)}** (machine {code(found.machine)})",
+        f"**{headline(comparison)}** (machine {code(comparison.machine)})",
         "",
     ]
     lines += ["| figure | worse | better | neither |", "|---|---:|---:|---:|"]
-    lines += [markdown_row(map(str, cells)) for cells in by_metric(found)]
-    lines += ["", f"- base {_origin(found.base)}", f"- head {_origin(found.head)}"]
-    return [*lines, f"- toolchains: {found.rule}; differs: {code(packages(found), 2000)}", ""]
+    lines += [markdown_row(map(str, cells)) for cells in by_metric(comparison)]
+    lines += ["", f"- base {_origin(comparison.base)}", f"- head {_origin(comparison.head)}"]
+    return [*lines, f"- toolchains: {comparison.rule}; differs: {code(packages(comparison), 2000)}", ""]
 
 
 def _origin(side: Side) -> str:
@@ -171,29 +171,29 @@ def _size(lines: Iterable[str]) -> int:
 # JSON
 
 
-def as_json(found: Sequence[Comparison]) -> str:
+def as_json(comparisons: Sequence[Comparison]) -> str:
     """Every row; the schema is told in docs/verdicts.md and only grows within a FORMAT."""
     data = {
         "format": FORMAT,
         "suite": SUITE,
-        "exit_code": exit_code(found),
-        "comparisons": [_comparison(each) for each in found],
+        "exit_code": exit_code(comparisons),
+        "comparisons": [_comparison(each) for each in comparisons],
     }
     return json.dumps(data, indent=1, allow_nan=False) + "\n"
 
 
-def _comparison(found: Comparison) -> dict[str, Any]:
+def _comparison(comparison: Comparison) -> dict[str, Any]:
     return {
-        "flavour": found.flavour,
-        "machine": found.machine,
-        "toolchains": found.rule,
-        "base": _side(found.base),
-        "head": _side(found.head),
-        "packages": {name: list(versions) for name, versions in found.packages.items()},
-        "counts": dict(sorted(found.counts.items())),
-        "worse": len(found.worse),
-        "better": len(found.better),
-        "rows": [row_json(row) for row in found.rows],
+        "flavour": comparison.flavour,
+        "machine": comparison.machine,
+        "toolchains": comparison.rule,
+        "base": _side(comparison.base),
+        "head": _side(comparison.head),
+        "packages": {name: list(versions) for name, versions in comparison.packages.items()},
+        "counts": dict(sorted(comparison.counts.items())),
+        "worse": len(comparison.worse),
+        "better": len(comparison.better),
+        "rows": [row_json(row) for row in comparison.rows],
     }
 
 
@@ -227,6 +227,6 @@ def row_json(row: Row) -> dict[str, Any]:
         "ratio": row.ratio if row.ratio is None or math.isfinite(row.ratio) else None,
         "low": row.low,
         "high": row.high,
-        "words": row.words,
+        "words": row.message,
     }
     return always | {name: value for name, value in sometimes.items() if value not in (None, "")}

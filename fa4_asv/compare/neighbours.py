@@ -42,22 +42,22 @@ def steps_of(
 
     Raises Fa4AsvError where there are not two.
     """
-    found = [
+    records = [
         record
         for record in recorded(project.results, manifest, flavour, policy, machine)
         if any(is_history(name) and cases for name, cases in record.sidecar.groups.items())
     ][-last:]
-    if len(found) < 2:
+    if len(records) < 2:
         raise Fa4AsvError(
-            f"a sweep has timed {len(found)} release(s) on machine {machine!r} ({flavour}, toolchain {policy}); "
+            f"a sweep has timed {len(records)} release(s) on machine {machine!r} ({flavour}, toolchain {policy}); "
             "a comparison needs two: see `fa4-asv sweep --help`"
         )
     pools = pools_of(sidecars_of(project.results, machine))
-    return [Step(*pair, rows_between(*pair, pools)) for pair in zip(found, found[1:], strict=False)]
+    return [Step(*pair, rows_between(*pair, pools)) for pair in zip(records, records[1:], strict=False)]
 
 
 def rows_between(before: Record, after: Record, pools: Pools) -> tuple[Row, ...]:
-    base, head = (Measured(one.sidecar.groups, one.versions, pools) for one in (before, after))
+    base, head = (Measured(record.sidecar.groups, record.versions, pools) for record in (before, after))
     return tuple(row for row in compare(base, head, exact=False) if is_history(row.group))
 
 

@@ -81,7 +81,7 @@ def noise_of(project: Project, machine: str, controlled: bool = CONTROLLED) -> l
 
 def noise_among(sidecars: Sequence[Sidecar], controlled: bool = CONTROLLED) -> list[CallNoise]:
     """The same of some releases of a machine alone."""
-    titles = {name_of(one): title_of(one) for one in sidecars}
+    titles = {name_of(sidecar): title_of(sidecar) for sidecar in sidecars}
     calls = sorted(calls_of(sidecars).items(), key=lambda entry: _order(entry[0]))
     return [_call_noise(key, call, pool_of(call, controlled), titles) for key, call in calls]
 
@@ -116,7 +116,7 @@ def _call_noise(key: CallKey, call: Call, pool: Pool, titles: Mapping[str, str])
         pool.spread,
         pool.freedom,
         visible(pool),
-        sum(found.name in ALARMS for found in verdicts.values()),
+        sum(verdict.name in ALARMS for verdict in verdicts.values()),
         len(verdicts),
         titles[widest],
         math.expm1(apart[widest]),
@@ -128,21 +128,23 @@ def classes_of(calls: Sequence[CallNoise]) -> list[ClassNoise]:
     return [
         ClassNoise(
             title,
-            len(found),
-            median(call.spread for call in found),
-            percentile([call.spread for call in found], 0.9),
-            sum(call.visible <= NOTICED for call in found),
-            *totals(found),
+            len(found_calls),
+            median(call.spread for call in found_calls),
+            percentile([call.spread for call in found_calls], 0.9),
+            sum(call.visible <= NOTICED for call in found_calls),
+            *totals(found_calls),
         )
-        for title, found in _by_class([call for call in calls if call.freedom], lambda call: call.seconds)
+        for title, found_calls in _by_class(
+            [call for call in calls if call.freedom], lambda call: call.seconds
+        )
     ]
 
 
-def _by_class(found: Sequence[T], seconds: Callable[[T], float]) -> list[tuple[str, list[T]]]:
+def _by_class(items: Sequence[T], seconds: Callable[[T], float]) -> list[tuple[str, list[T]]]:
     limit = f"{SHORT_CALL * 1e3:g} ms"
     parts = (
-        (f"below {limit}", [one for one in found if seconds(one) < SHORT_CALL]),
-        (f"{limit} and longer", [one for one in found if seconds(one) >= SHORT_CALL]),
+        (f"below {limit}", [item for item in items if seconds(item) < SHORT_CALL]),
+        (f"{limit} and longer", [item for item in items if seconds(item) >= SHORT_CALL]),
     )
     return [(title, part) for title, part in parts if part]
 
@@ -167,10 +169,10 @@ class _Ratio:
 def agreement_of(project: Project, machine: str, other: str) -> list[Agreement]:
     """Whether the ratios of each release to the newest one that both machines timed are the same on both."""
     order = [release.commit for release in Manifest.load(project.manifest).releases]
-    found = agreement_among(_timed(project, machine), _timed(project, other), order)
-    if not found:
+    agreements = agreement_among(_timed(project, machine), _timed(project, other), order)
+    if not agreements:
         raise Fa4AsvError(f"sweeps of {machine!r} and {other!r} have no two releases of one call in common")
-    return found
+    return agreements
 
 
 def agreement_among(
@@ -181,18 +183,18 @@ def agreement_among(
     Of each machine and call the sweep with most releases is taken; log seconds with effects of rounds removed.
     """
     ours, others = _levels(mine), _levels(theirs)
-    found = [
+    ratios = [
         ratio
         for call in sorted(ours.keys() & others.keys())
         for ratio in _ratios(call, ours[call], others[call], order)
     ]
-    return [_agreement(title, part) for title, part in _by_class(found, lambda ratio: ratio.seconds)]
+    return [_agreement(title, part) for title, part in _by_class(ratios, lambda ratio: ratio.seconds)]
 
 
-def _agreement(title: str, found: Sequence[_Ratio]) -> Agreement:
-    apart = [ratio.apart for ratio in found]
+def _agreement(title: str, ratios: Sequence[_Ratio]) -> Agreement:
+    apart = [ratio.apart for ratio in ratios]
     calls: dict[str, list[float]] = {}
-    for ratio in found:
+    for ratio in ratios:
         calls.setdefault(ratio.call, []).append(ratio.apart)
     beyond = tuple(call for call, values in calls.items() if percentile(values, AGREED) > NOTICED)
     return Agreement(title, len(apart), median(apart), percentile(apart, AGREED), beyond)
@@ -200,16 +202,16 @@ def _agreement(title: str, found: Sequence[_Ratio]) -> Agreement:
 
 def _levels(sidecars: Sequence[Sidecar]) -> dict[Series, dict[str, float]]:
     """Log seconds of each commit, by call, flavour and toolchain policy."""
-    known = {name_of(one): one for one in sidecars}
-    found: dict[Series, dict[str, float]] = {}
+    known = {name_of(sidecar): sidecar for sidecar in sidecars}
+    levels_by_series: dict[Series, dict[str, float]] = {}
     for key, call in sorted(calls_of(sidecars).items(), key=lambda entry: (len(entry[1]), _order(entry[0]))):
         levels: dict[Series, dict[str, float]] = {}
         for name, processes in pool_of(call, controlled=False).levels.items():
             used = known[name].toolchain
             series = (key.group, key.case, used.flavour, used.policy)
             levels.setdefault(series, {})[known[name].commit] = fmean(processes)
-        found |= levels  # the sweep with most releases comes last
-    return found
+        levels_by_series |= levels  # the sweep with most releases comes last
+    return levels_by_series
 
 
 def _ratios(

@@ -112,14 +112,14 @@ class Count:
 
 def count_of(effects: Iterable[tuple[Hashable, str]], effect: str) -> Count:
     """Of pairs (case, effect): those with `effect`."""
-    cases = [case for case, found in effects if found == effect]
+    cases = [case for case, each_effect in effects if each_effect == effect]
     return Count(len(cases), len(set(cases)))
 
 
 def overall(effects: Iterable[str]) -> str:
     """All effects in one word: WORSE, BETTER, MIXED or UNCHANGED."""
-    found = set(effects) - {NEITHER}
-    return MIXED if len(found) > 1 else found.pop() if found else UNCHANGED
+    different = set(effects) - {NEITHER}
+    return MIXED if len(different) > 1 else different.pop() if different else UNCHANGED
 
 
 def exit_code(effects: Iterable[str]) -> int:

@@ -17,17 +17,17 @@ def linked_rounds(rounds: Iterable[Iterable[int]]) -> frozenset[int]:
     Two rounds are linked where LINKS releases have both, or in a smaller sweep as many as its fullest round has. A round
     taken later of one release alone says nothing: what it differs by may be the card's drift.
     """
-    each = [sorted(set(one)) for one in rounds]
-    full = Counter(number for one in each for number in one)
+    each = [sorted(set(values)) for values in rounds]
+    full = Counter(number for values in each for number in values)
     needed = min(LINKS, max(full.values(), default=0))
-    shared = Counter(pair for one in each for pair in combinations(one, 2))
+    shared = Counter(pair for values in each for pair in combinations(values, 2))
     sets = {number: frozenset({number}) for number, count in full.items() if count >= needed}
-    for (one, other), count in shared.items():
-        if count >= needed and sets[one] is not sets[other]:
-            joined = sets[one] | sets[other]
+    for (value, other), count in shared.items():
+        if count >= needed and sets[value] is not sets[other]:
+            joined = sets[value] | sets[other]
             sets |= dict.fromkeys(joined, joined)
     return max(
-        sets.values(), key=lambda found: (sum(full[n] for n in found), -min(found)), default=frozenset()
+        sets.values(), key=lambda linked: (sum(full[n] for n in linked), -min(linked)), default=frozenset()
     )
 
 
@@ -45,9 +45,9 @@ def round_effects(logs: Mapping[str, Sequence[tuple[int, float]]]) -> dict[int, 
             own = median(value - effects[number] for number, value in values) if values else 0.0
             for number, value in values:
                 left[number].append(value - own)
-        found = {number: median(values) for number, values in left.items()}
-        moved = max((abs(found[number] - effects[number]) for number in effects), default=0.0)
-        effects = found
+        result = {number: median(values) for number, values in left.items()}
+        moved = max((abs(result[number] - effects[number]) for number in effects), default=0.0)
+        effects = result
         if moved < 1e-9:
             break
     middle = median(effects.values()) if effects else 0.0

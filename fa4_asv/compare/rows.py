@@ -58,7 +58,7 @@ class Row:
     ratio: float | None = None
     low: float | None = None
     high: float | None = None
-    words: str = ""
+    message: str = ""
     states: tuple[str, str] | None = None
     whys: tuple[str, str] = ("", "")
 
@@ -145,11 +145,13 @@ def _case(
         return
     if "not run" in states:
         side, record = ("base", old) if states[0] == "not run" else ("head", new)
-        yield Row(group.name, case, "", NOT_COMPARABLE, f"{side}-not-run", words=record.why if record else "")
+        yield Row(
+            group.name, case, "", NOT_COMPARABLE, f"{side}-not-run", message=record.why if record else ""
+        )
     elif old is None and new:
-        yield Row(group.name, case, "", "new", "base-lacks-it", words=_state_words(new))
+        yield Row(group.name, case, "", "new", "base-lacks-it", message=_state_words(new))
     elif new is None and old:
-        yield Row(group.name, case, "", "gone", "head-lacks-it", words=_state_words(old))
+        yield Row(group.name, case, "", "gone", "head-lacks-it", message=_state_words(old))
     elif old and new and states == ("measured", "measured"):
         for metric in metrics:
             yield _figure(group, case, metric, (old, new), sides)
@@ -163,12 +165,12 @@ def _case(
             change.name,
             f"{old.state}-to-{new.state}",
             change.effect,
-            words=why,
+            message=why,
             states=(old.state, new.state),
             whys=(old.why, new.why),
         )
     elif new:
-        yield Row(group.name, case, "", NOT_COMPARABLE, f"both-{new.state}", words=new.why)
+        yield Row(group.name, case, "", NOT_COMPARABLE, f"both-{new.state}", message=new.why)
 
 
 def _absence(group: Group, side: Measured) -> CaseRecord | None:
@@ -196,50 +198,50 @@ def _figure(
     name = group.benchmark(metric)
     if not is_comparable(sides[0].versions, sides[1].versions, name):
         versions = " and ".join(side.versions[name] for side in sides)
-        words = f"versions {versions} of {name}: measure both again"
-        return Row(group.name, case, metric, NOT_COMPARABLE, "benchmark-version", words=words)
+        message = f"versions {versions} of {name}: measure both again"
+        return Row(group.name, case, metric, NOT_COMPARABLE, "benchmark-version", message=message)
     if not group.exact:
         return _sampled(group, case, metric, *records, {**sides[0].pools, **sides[1].pools})
     base, head = (record.figures.get(metric) for record in records)
     if base is None or head is None:
         return _lacking(group, case, metric, base, head)
-    said = "equal" if base == head else "more" if head > base else "less"
+    text = "equal" if base == head else "more" if head > base else "less"
     same = records[0].sha256 and records[0].sha256 == records[1].sha256
-    return _exact(group, case, metric, (said, "same-cubin" if same else "exact"), base, head, records)
+    return _exact(group, case, metric, (text, "same-cubin" if same else "exact"), base, head, records)
 
 
 def _exact(
     group: Group,
     case: str,
     metric: str,
-    found: tuple[str, str],
+    pair: tuple[str, str],
     base: float,
     head: float,
     records: tuple[CaseRecord, CaseRecord],
 ) -> Row:
     """The row of two figures that no clock measured, with a verdict and its reason; the policy says what it means."""
-    said, reason = found
-    effect = policy.effect_of_figures(metric, base, head) if said in CHANGED else NEITHER
-    if said in CHANGED and not effect:
+    message, reason = pair
+    effect = policy.effect_of_figures(metric, base, head) if message in CHANGED else NEITHER
+    if message in CHANGED and not effect:
         reason = policy.reason_without_effect(metric)
-    words = _checks(group, *records)
-    return Row(group.name, case, metric, said, reason, effect, base, head, ratio(base, head), words=words)
+    text = _checks(group, *records)
+    return Row(group.name, case, metric, message, reason, effect, base, head, ratio(base, head), message=text)
 
 
 def _checks(group: Group, old: CaseRecord, new: CaseRecord) -> str:
     """Which checks of a route broke or were mended, by name; "" of other groups."""
     if "broken" not in group.metrics:
         return ""
-    parts = [("broken", new.words.keys() - old.words.keys()), ("mended", old.words.keys() - new.words.keys())]
+    parts = [("broken", new.notes.keys() - old.notes.keys()), ("mended", old.notes.keys() - new.notes.keys())]
     return "; ".join(f"{what}: {', '.join(sorted(names))}" for what, names in parts if names)
 
 
 def _lacking(group: Group, case: str, metric: str, base: float | None, head: float | None) -> Row:
     """A metric that a measured case has on one side at most."""
-    said, reason = ("new", "base-lacks-it") if base is None else ("gone", "head-lacks-it")
+    message, reason = ("new", "base-lacks-it") if base is None else ("gone", "head-lacks-it")
     if base is None and head is None:
-        said, reason = NOT_COMPARABLE, "both-lack-it"
-    return Row(group.name, case, metric, said, reason, base=base, head=head)
+        message, reason = NOT_COMPARABLE, "both-lack-it"
+    return Row(group.name, case, metric, message, reason, base=base, head=head)
 
 
 def ratio(base: float, head: float) -> float:
@@ -259,8 +261,8 @@ def _sampled(group: Group, case: str, metric: str, old: CaseRecord, new: CaseRec
             centres = [record.samples.get("centre", []) for record in (old, new)]
             return _clocked(group, case, metric, judged(pools, group.name, case, old, new), *centres)
         return _timed(group, case, metric, old, new)
-    found = _counted(base, head, metric if group.what == "errors" else "")
-    return _exact(group, case, metric, found, median(base), median(head), (old, new))
+    pair = _counted(base, head, metric if group.what == "errors" else "")
+    return _exact(group, case, metric, pair, median(base), median(head), (old, new))
 
 
 def _counted(base: Sequence[float], head: Sequence[float], error: str) -> tuple[str, str]:
@@ -285,39 +287,43 @@ def _timed(group: Group, case: str, metric: str, old: CaseRecord, new: CaseRecor
     base, head = (rounds_of(group, record, metric) for record in (old, new))
     if not base or not head:
         side = "base" if not base else "head"
-        words = f"the rounds behind the samples of {side} were not kept; measure it again"
-        return Row(group.name, case, metric, NOT_COMPARABLE, f"{side}-rounds-unknown", words=words)
-    processors = {record.words.get("cpu", "") for record in (old, new)}
+        message = f"the rounds behind the samples of {side} were not kept; measure it again"
+        return Row(group.name, case, metric, NOT_COMPARABLE, f"{side}-rounds-unknown", message=message)
+    processors = {record.notes.get("cpu", "") for record in (old, new)}
     if len(processors) > 1:
-        words = (
+        message = (
             f"measured on {' and on '.join(sorted(word or 'an unknown processor' for word in processors))}"
         )
-        return Row(group.name, case, metric, NOT_COMPARABLE, "other-processor", words=words)
-    centres = [[one.seconds for one in rounds] for rounds in (base, head)]
+        return Row(group.name, case, metric, NOT_COMPARABLE, "other-processor", message=message)
+    centres = [[each_round.seconds for each_round in rounds] for rounds in (base, head)]
     return _clocked(group, case, metric, verdict(base, head), *centres)
 
 
 def _clocked(
-    group: Group, case: str, metric: str, found: Verdict, base: Sequence[float], head: Sequence[float]
+    group: Group, case: str, metric: str, found_verdict: Verdict, base: Sequence[float], head: Sequence[float]
 ) -> Row:
     """The row of a verdict on seconds; the sides show the median of their rounds."""
-    if found.name == NOT_COMPARABLE:
-        return Row(group.name, case, metric, found.name, found.code, words=found.why)
-    known = not math.isnan(found.change)  # else the tree ended before the interval
-    change, low, high = (1 + edge if known else None for edge in (found.change, found.low, found.high))
+    if found_verdict.name == NOT_COMPARABLE:
+        return Row(
+            group.name, case, metric, found_verdict.name, found_verdict.code, message=found_verdict.why
+        )
+    known = not math.isnan(found_verdict.change)  # else the tree ended before the interval
+    change, low, high = (
+        1 + edge if known else None for edge in (found_verdict.change, found_verdict.low, found_verdict.high)
+    )
     return Row(
         group.name,
         case,
         metric,
-        found.name,
-        found.code,
-        policy.effect_of_verdict(found.name),
+        found_verdict.name,
+        found_verdict.code,
+        policy.effect_of_verdict(found_verdict.name),
         median(base),
         median(head),
         change,
         low,
         high,
-        found.why,
+        found_verdict.why,
     )
 
 
@@ -328,7 +334,7 @@ def rounds_of(group: Group, record: CaseRecord, metric: str) -> list[Round]:
     """
     if not group.device:
         seconds = record.samples.get(metric, [])
-        each = SAMPLES if record.words.get("processes") == CHILDREN else 1
+        each = SAMPLES if record.notes.get("processes") == CHILDREN else 1
         if len(seconds) % each:
             return []
         return [Round(median(seconds[at : at + each])) for at in range(0, len(seconds), each)]

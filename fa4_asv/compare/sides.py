@@ -75,10 +75,10 @@ def held_against(
 
     Raises Fa4AsvError, one line, where the record does not allow a comparison.
     """
-    found = [_recorded(project, commit, flavour, machine) for commit in commits]
-    sides = _pair(found, plan)
+    results = [_recorded(project, commit, flavour, machine) for commit in commits]
+    sides = _pair(results, plan)
     if sides is None:
-        raise Fa4AsvError(_nothing_common(project, commits, found, flavour, machine, plan))
+        raise Fa4AsvError(_nothing_common(project, commits, results, flavour, machine, plan))
     base, head = sides
     for side in sides:
         refuse_unusable(side, bench)
@@ -100,11 +100,11 @@ def _pools(project: Project, machine: str, sides: Sequence[Side]) -> Pools:
     return pools_of(sidecars_of(project.results, machine))
 
 
-def _pair(found: Sequence[Sequence[Side]], plan: Plan) -> tuple[Side, Side] | None:
+def _pair(sides: Sequence[Sequence[Side]], plan: Plan) -> tuple[Side, Side] | None:
     """Base and head under the same policy and Python, the newest Python first."""
     for policy in plan.policies:
-        for base in sorted(found[0], key=lambda side: side.python, reverse=True):
-            for head in found[1]:
+        for base in sorted(sides[0], key=lambda side: side.python, reverse=True):
+            for head in sides[1]:
                 names = {side.sidecar.toolchain.policy for side in (base, head)}
                 digests = {side.sidecar.toolchain.digest for side in (base, head)}
                 if names != {policy} or base.python != head.python:
@@ -155,31 +155,31 @@ def refuse_unusable(side: Side, bench: Sequence[str]) -> None:
     broken = [record for record in chosen if record.state == "broken"]
     if not broken or len(broken) < len(chosen):
         return
-    words, count = Counter(record.why for record in broken).most_common(1)[0]
+    message, count = Counter(record.why for record in broken).most_common(1)[0]
     named = f"{side.commit.ref!r} ({side.commit.hash[:10]})"
     if all(record.why.startswith(_NO_START) for record in broken):
-        reason = words.removeprefix(_NO_START).partition(": ")[2] or words
+        reason = message.removeprefix(_NO_START).partition(": ")[2] or message
         raise Fa4AsvError(f"{named} does not import, so there is nothing to compare: {reason}")
     if count > 1:
         raise Fa4AsvError(
             f"nothing of {named} works on this machine, so there is nothing to compare: "
-            f"all {len(broken)} cases are broken, most with: {words}"
+            f"all {len(broken)} cases are broken, most with: {message}"
         )
 
 
 def _nothing_common(
     project: Project,
     commits: tuple[Commit, Commit],
-    found: Sequence[Sequence[Side]],
+    results: Sequence[Sequence[Side]],
     flavour: str,
     machine: str,
     plan: Plan,
 ) -> str:
     """Why no pair was found, in one line."""
-    if all(found):
+    if all(results):
         held = [
             f"{commit.ref!r} under {', '.join(sorted({s.sidecar.toolchain.policy for s in sides}))}"
-            for commit, sides in zip(commits, found, strict=True)
+            for commit, sides in zip(commits, results, strict=True)
         ]
         return (
             f"no toolchain and Python common to both on {machine} ({flavour}): {'; '.join(held)}; "

@@ -38,15 +38,15 @@ def name_of(sidecar: Sidecar) -> str:
 
 def calls_of(sidecars: Iterable[Sidecar]) -> dict[CallKey, Call]:
     """The turns of every call by release, from all groups that sweeps fill."""
-    found: dict[CallKey, dict[str, list[Turn]]] = {}
+    result: dict[CallKey, dict[str, list[Turn]]] = {}
     for sidecar in sidecars:
         for group, cases in sidecar.groups.items():
             for case, record in cases.items() if is_history(group) else ():
                 turns = turns_of(record) if is_of_a_sweep(record) else []
                 if turns:
                     key = CallKey(group, case, origin_of(record))
-                    found.setdefault(key, {})[name_of(sidecar)] = turns
-    return dict(found)
+                    result.setdefault(key, {})[name_of(sidecar)] = turns
+    return dict(result)
 
 
 def pools_of(sidecars: Iterable[Sidecar], controlled: bool = CONTROLLED) -> dict[CallKey, Pool]:
@@ -57,30 +57,33 @@ def judged(pools: Pools, group: str, case: str, old: CaseRecord, new: CaseRecord
     """Whether a sweep's case differs between two releases; of two sweeps or cards by the yardstick of each round."""
     origins = [origin_of(record) for record in (old, new)]
     base, head = (turns_of(record) for record in (old, new))
-    found = [pools.get(CallKey(group, case, origin)) for origin in origins]
-    if found[0] is None or found[1] is None or not base or not head:
-        side = "base" if found[0] is None or not base else "head"
-        words = f"the samples of {side} do not say which round and process they are of; see `fa4-asv verify`"
-        return Verdict(NOT_COMPARABLE, f"{side}-rounds-unknown", words)
-    together = origins[0] == origins[1] and all(_is_pooled(found[0], turns) for turns in (base, head))
+    found_pools = [pools.get(CallKey(group, case, origin)) for origin in origins]
+    if found_pools[0] is None or found_pools[1] is None or not base or not head:
+        side = "base" if found_pools[0] is None or not base else "head"
+        message = (
+            f"the samples of {side} do not say which round and process they are of; see `fa4-asv verify`"
+        )
+        return Verdict(NOT_COMPARABLE, f"{side}-rounds-unknown", message)
+    together = origins[0] == origins[1] and all(_is_pooled(found_pools[0], turns) for turns in (base, head))
     if together:
-        return between(found[0], base, head)
+        return between(found_pools[0], base, head)
     what = next(
-        (name for name in ("card", "sweep") if len({getattr(one, name) for one in origins}) > 1), "rounds"
+        (name for name in ("card", "sweep") if len({getattr(origin, name) for origin in origins}) > 1),
+        "rounds",
     )
     two = f"with rounds that fewer than {LINKS} releases share" if what == "rounds" else f"in two {what}s"
     yardstick = common_yardstick(base, head)
     if not yardstick:
-        words = f"measured {two}, and no yardstick was timed beside both"
-        return Verdict(NOT_COMPARABLE, f"other-{what}", words)
-    torches = [record.words.get("torch", "") for record in (old, new)]
+        message = f"measured {two}, and no yardstick was timed beside both"
+        return Verdict(NOT_COMPARABLE, f"other-{what}", message)
+    torches = [record.notes.get("torch", "") for record in (old, new)]
     if torches[0] != torches[1]:
-        words = f"measured {two}, with {yardstick} of torch {' and of torch '.join(torches)}"
-        return Verdict(NOT_COMPARABLE, "other-yardstick", words)
-    return across((found[0], found[1]), base, head, yardstick)
+        message = f"measured {two}, with {yardstick} of torch {' and of torch '.join(torches)}"
+        return Verdict(NOT_COMPARABLE, "other-yardstick", message)
+    return across((found_pools[0], found_pools[1]), base, head, yardstick)
 
 
 def _is_pooled(pool: Pool, turns: Sequence[Turn]) -> bool:
     """Whether the effects of rounds are known for some of the turns of every process."""
-    kept = within(pool.effects, turns)
-    return {turn.process for turn in kept} == {turn.process for turn in turns}
+    kept_turns = within(pool.effects, turns)
+    return {turn.process for turn in kept_turns} == {turn.process for turn in turns}

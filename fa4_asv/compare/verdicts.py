@@ -57,26 +57,26 @@ def verdict(base: Sequence[Round], head: Sequence[Round]) -> Verdict:
             return Verdict(
                 "unclear", "few-rounds", f"{side} has {len(rounds)} rounds, {MIN_ROUNDS} are needed"
             )
-        doubted = bimodal(side, [one.two_modes for one in rounds])
+        doubted = bimodal(side, [each_round.two_modes for each_round in rounds])
         if doubted:
             return doubted
-    controlled = all(one.control for one in (*base, *head))
+    controlled = all(each_round.control for each_round in (*base, *head))
     ours, theirs = _logs(head, controlled), _logs(base, controlled)
     centre = fmean(ours) - fmean(theirs)
     reach = _reach(_variance(ours), len(ours), _variance(theirs), len(theirs))
-    found = decided(centre, reach)
+    found_verdict = decided(centre, reach)
     variance = (_variance(ours) + _variance(theirs)) / 2
-    why = f"{found.why}; rounds differ by {math.sqrt(variance):.2%}"
-    if found.name == "unclear":
+    why = f"{found_verdict.why}; rounds differ by {math.sqrt(variance):.2%}"
+    if found_verdict.name == "unclear":
         why += ", " + _rounds_needed(variance)
     if not controlled:
         why += "; no control beside every round, drift of the card is not cancelled"
-    return replace(found, why=why)
+    return replace(found_verdict, why=why)
 
 
 def bimodal(side: str, modes: Sequence[str]) -> Verdict | None:
     """Unclear where most rounds of a side have two modes, in these words; "" is a round with one."""
-    doubted = [words for words in modes if words]
+    doubted = [message for message in modes if message]
     if 2 * len(doubted) <= len(modes):
         return None
     return Verdict("unclear", "two-modes", f"{side}: {doubted[0]}, in {len(doubted)} of {len(modes)} rounds")
@@ -89,8 +89,8 @@ def decided(centre: float, reach: float) -> Verdict:
     if abs(centre) > reach and abs(centre) >= math.log1p(RELEVANT):
         return Verdict("slower" if centre > 0 else "faster", "interval-excludes-0", shown, *edges)
     if abs(centre) + reach <= math.log1p(NOTICED):
-        words = f"{shown}: a change of {NOTICED:.0%} is ruled out"
-        return Verdict("same", "change-ruled-out", words, *edges)
+        message = f"{shown}: a change of {NOTICED:.0%} is ruled out"
+        return Verdict("same", "change-ruled-out", message, *edges)
     return Verdict("unclear", "wide-interval", f"{shown}: neither a change nor its absence is shown", *edges)
 
 
@@ -102,7 +102,10 @@ def _rounds_needed(variance: float) -> str:
 
 
 def _logs(rounds: Sequence[Round], controlled: bool) -> list[float]:
-    return [math.log(one.seconds / (one.control if controlled and one.control else 1.0)) for one in rounds]
+    return [
+        math.log(each_round.seconds / (each_round.control if controlled and each_round.control else 1.0))
+        for each_round in rounds
+    ]
 
 
 def _variance(values: Sequence[float]) -> float:

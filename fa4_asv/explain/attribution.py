@@ -21,26 +21,28 @@ def investigate(
     Raises Fa4AsvError when something cannot be installed or compiled at all; what was compiled is in the
     cache then.
     """
-    found = explanation(shop.project, shop.flavour, base, head, corners(shop, base, head, cases, tell))
+    found_explanation = explanation(
+        shop.project, shop.flavour, base, head, corners(shop, base, head, cases, tell)
+    )
     if not culprits:
-        return found
-    walked = Walk(shop, base, head, tell).run(_moves(found, "toolchain"))
-    hunted = Hunt(shop, base, head, tell).run(_moves(found, "source"))
+        return found_explanation
+    walked = Walk(shop, base, head, tell).run(_moves(found_explanation, "toolchain"))
+    hunted = Hunt(shop, base, head, tell).run(_moves(found_explanation, "source"))
     return replace(
-        found,
+        found_explanation,
         culprits=(*walked.culprits, *hunted.culprits),
         notes=(*walked.notes, *hunted.notes),
     )
 
 
-def _moves(found: Explanation, cause: str) -> list[Move]:
+def _moves(found_explanation: Explanation, cause: str) -> list[Move]:
     """What the search for culprits goes by: of each kernel the first figure that `cause` moved.
 
     Packages are searched with the old source, from base; commits under the new toolchain, from that corner.
     """
     moves = []
-    for key, metric in leading(found, cause).items():
-        verdict = found.cases[key][metric]
+    for key, metric in leading(found_explanation, cause).items():
+        verdict = found_explanation.cases[key][metric]
         arch, _, name = key.partition("/")
         before = verdict.base if cause == "toolchain" else verdict.toolchain
         after = verdict.toolchain if cause == "toolchain" else verdict.head

@@ -40,13 +40,13 @@ class Hunt:
             return self.answer
         named: dict[str, list[str]] = {}
         for number, move in enumerate(moves):
-            found = self._search(move, moves[number:])
-            if len(found) == 1:
-                named.setdefault(found[0], []).append(move.key)
+            names = self._search(move, moves[number:])
+            if len(names) == 1:
+                named.setdefault(names[0], []).append(move.key)
             else:
-                few = ", ".join(commit[:10] for commit in found[:_FEW])
+                few = ", ".join(commit[:10] for commit in names[:_FEW])
                 self.answer.notes.append(
-                    f"{move.key} was moved by one of {len(found)} commits, the first of which do not compile: {few}"
+                    f"{move.key} was moved by one of {len(names)} commits, the first of which do not compile: {few}"
                 )
         for commit, keys in named.items():
             subject = upstream.subject(self._shop.project, commit)

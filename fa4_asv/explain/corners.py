@@ -129,13 +129,13 @@ def _day(shop: Workshop, side: Corner, cases: Sequence[Case], tell: Tell) -> Rec
     return have
 
 
-def explanation(project: Project, flavour: str, base: Corner, head: Corner, found: Corners) -> Explanation:
-    """Verdicts and opcodes of `found`; culprits are named elsewhere."""
+def explanation(project: Project, flavour: str, base: Corner, head: Corner, corners: Corners) -> Explanation:
+    """Verdicts and opcodes of `corners`; culprits are named elsewhere."""
     cases: dict[str, dict[str, Verdict[int]]] = {}
     states: dict[str, Verdict[str]] = {}
     opcodes = {}
-    for key, old in found.base.items():
-        new, by_source, by_toolchain = found.head[key], found.source[key], found.toolchain[key]
+    for key, old in corners.base.items():
+        new, by_source, by_toolchain = corners.head[key], corners.source[key], corners.toolchain[key]
         if old.state != new.state:
             states[key] = _states(old, new, by_source, by_toolchain)
             continue
@@ -173,10 +173,10 @@ def _states(old: CaseRecord, new: CaseRecord, source: CaseRecord, toolchain: Cas
         r.state if r.state != "broken" or without_colours(r.why) in known else None
         for r in (source, toolchain)
     ]
-    words = "; ".join(
+    message = "; ".join(
         dict.fromkeys(f"{r.state}: {without_colours(r.why)}" for r in (old, new, source, toolchain) if r.why)
     )
-    return Verdict(*sides, crossed[0], crossed[1], decide(*sides, crossed[0], crossed[1]), words)
+    return Verdict(*sides, crossed[0], crossed[1], decide(*sides, crossed[0], crossed[1]), message)
 
 
 def _missing(*pairs: tuple[str, CaseRecord]) -> str:
@@ -184,10 +184,10 @@ def _missing(*pairs: tuple[str, CaseRecord]) -> str:
     return "; ".join(f"{what}: {r.state}: {r.why}" for what, r in pairs if r.state != "measured")
 
 
-def leading(found: Explanation, cause: str) -> dict[str, str]:
+def leading(explanation: Explanation, cause: str) -> dict[str, str]:
     """Case -> the first of METRICS (spills first) that `cause` moved: the figure its culprit is sought by."""
     return {
         case: next(metric for metric in METRICS if metric in metrics and metrics[metric].cause == cause)
-        for case, metrics in found.cases.items()
+        for case, metrics in explanation.cases.items()
         if any(verdict.cause == cause for verdict in metrics.values())
     }

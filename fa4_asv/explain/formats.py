@@ -20,45 +20,45 @@ _FILES, _KERNELS = 12, 8  # named; the rest are counted
 _OPCODES = ("arch", "kernel", "instructions by role")
 
 
-def title(found: Explanation) -> str:
-    return f"{_name(found.base)} -> {_name(found.head)}, {found.flavour}"
+def title(explanation: Explanation) -> str:
+    return f"{_name(explanation.base)} -> {_name(explanation.head)}, {explanation.flavour}"
 
 
 def _name(side: Side) -> str:
     return side.release or side.commit[:10]
 
 
-def summary(found: Explanation) -> str:
+def summary(explanation: Explanation) -> str:
     """How many figures changed, in how many kernels, and by what: one line."""
-    verdicts = [v.cause for metrics in found.cases.values() for v in metrics.values()]
-    verdicts += [v.cause for v in found.states.values()]
+    verdicts = [v.cause for metrics in explanation.cases.values() for v in metrics.values()]
+    verdicts += [v.cause for v in explanation.states.values()]
     if not verdicts:
         return "no kernel changed"
-    words = {"source": "by the source", "toolchain": "by the toolchain", "unknown": "by an unknown cause"}
-    words |= {"both together": "only by both together", "either alone": "by either alone"}
-    kernels = len(found.cases) + len(found.states)
-    parts = ", ".join(f"{count} {words[cause]}" for cause, count in Counter(verdicts).most_common())
+    notes = {"source": "by the source", "toolchain": "by the toolchain", "unknown": "by an unknown cause"}
+    notes |= {"both together": "only by both together", "either alone": "by either alone"}
+    kernels = len(explanation.cases) + len(explanation.states)
+    parts = ", ".join(f"{count} {notes[cause]}" for cause, count in Counter(verdicts).most_common())
     return f"{counted(len(verdicts), 'figure')} changed in {counted(kernels, 'kernel')}: {parts}"
 
 
-def lines(found: Explanation) -> Iterator[tuple[str, str, str]]:
+def lines(explanation: Explanation) -> Iterator[tuple[str, str, str]]:
     """What differs, who did it, what could not be named: a label, words of others in one line, and kernels."""
-    shown = [one_line(name.removeprefix("flash_attn/cute/")) for name in found.files]
+    shown = [one_line(name.removeprefix("flash_attn/cute/")) for name in explanation.files]
     yield "source:", shortened(shown, _FILES) or "the same", ""
     # The parts of a package (-libs-...) move with it.
     packages = {
         name: pair
-        for name, pair in found.packages.items()
-        if not any(name.startswith(f"{o}-") and pair == other for o, other in found.packages.items())
+        for name, pair in explanation.packages.items()
+        if not any(name.startswith(f"{o}-") and pair == other for o, other in explanation.packages.items())
     }
     yield "toolchain:", ", ".join(moved(packages)) or "the same", ""
-    for culprit in found.culprits:
+    for culprit in explanation.culprits:
         yield "moved by", _culprit(culprit), shortened(culprit.cases, _KERNELS, "kernels")
-    for words, cases in reasons(found).items():
-        yield "said:", one_line(words, 600), shortened(cases, _KERNELS, "kernels")
-    for note in found.notes:
+    for message, cases in reasons(explanation).items():
+        yield "said:", one_line(message, 600), shortened(cases, _KERNELS, "kernels")
+    for note in explanation.notes:
         yield "note:", one_line(note, 600), ""
-    for thread in found.threads:
+    for thread in explanation.threads:
         yield "see", one_line(thread), ""
 
 
@@ -68,12 +68,12 @@ def _culprit(culprit: Culprit) -> str:
     return f"commit {culprit.commit[:10]} ({one_line(culprit.subject)})"
 
 
-def rows(found: Explanation) -> list[tuple[str, ...]]:
+def rows(explanation: Explanation) -> list[tuple[str, ...]]:
     """A row a figure that changed, states first, then the largest change first."""
     ordered: list[tuple[float, str, str, Verdict[int] | Verdict[str]]] = [
-        (float("inf"), case, "state", state) for case, state in found.states.items()
+        (float("inf"), case, "state", state) for case, state in explanation.states.items()
     ]
-    for case, metrics in found.cases.items():
+    for case, metrics in explanation.cases.items():
         ordered += [(weight(v.base, v.head, m), case, METRICS[m][1], v) for m, v in metrics.items()]
     ordered.sort(key=lambda row: (-row[0], row[1], row[2]))
     return [
@@ -88,23 +88,23 @@ def _cell(value: int | str | None) -> str:
     return value if isinstance(value, str) else f"{value:,}"
 
 
-def reasons(found: Explanation) -> dict[str, list[str]]:
+def reasons(explanation: Explanation) -> dict[str, list[str]]:
     """Words of others behind unknown causes and changed states -> the kernels of which they were said."""
-    said: dict[str, list[str]] = {}
-    for case, metrics in found.cases.items():
-        for words in dict.fromkeys(v.why for v in metrics.values() if v.why):
-            said.setdefault(words, []).append(case)
-    for case, state in found.states.items():
+    messages: dict[str, list[str]] = {}
+    for case, metrics in explanation.cases.items():
+        for message in dict.fromkeys(v.why for v in metrics.values() if v.why):
+            messages.setdefault(message, []).append(case)
+    for case, state in explanation.states.items():
         if state.why:
-            said.setdefault(state.why, []).append(case)
-    return said
+            messages.setdefault(state.why, []).append(case)
+    return messages
 
 
-def opcode_rows(found: Explanation) -> list[tuple[str, str, str]]:
+def opcode_rows(explanation: Explanation) -> list[tuple[str, str, str]]:
     """A row a kernel whose instructions changed: the roles that differ, the most first, as
     "local loads 0 -> 2 (+2)"."""
     result = []
-    for case, roles in found.opcodes.items():
+    for case, roles in explanation.opcodes.items():
         ordered = sorted(roles.items(), key=lambda item: -abs(item[1][1] - item[1][0]))
         moved = [f"{role} {old:,} -> {new:,} ({new - old:+,})" for role, (old, new) in ordered if old != new]
         arch, _, kernel = case.partition("/")
@@ -113,30 +113,30 @@ def opcode_rows(found: Explanation) -> list[tuple[str, str, str]]:
     return result
 
 
-def render(found: Explanation, console: Console, limit: int) -> None:
+def render(explanation: Explanation, console: Console, limit: int) -> None:
     """One explanation for a terminal; `limit` rows a table."""
-    console.print(Text(title(found), style="bold"), Text(summary(found)), sep=": ")
-    for label, words, kernels in lines(found):
-        console.print(Text(f"  {label} {words}" + (f": {kernels}" if kernels else "")))
-    print_table(console, _HEADS, rows(found), limit, numbers=range(3, 7), whole=1)
-    print_table(console, _OPCODES, opcode_rows(found), limit, whole=1)
+    console.print(Text(title(explanation), style="bold"), Text(summary(explanation)), sep=": ")
+    for label, text, kernels in lines(explanation):
+        console.print(Text(f"  {label} {text}" + (f": {kernels}" if kernels else "")))
+    print_table(console, _HEADS, rows(explanation), limit, numbers=range(3, 7), whole=1)
+    print_table(console, _OPCODES, opcode_rows(explanation), limit, whole=1)
 
 
-def markdown(found: Explanation, limit: int) -> str:
+def markdown(explanation: Explanation, limit: int) -> str:
     """One explanation as Markdown; the tables' rows beyond `limit` are counted."""
-    parts = [f"## FA4: {code(title(found))}", "", f"**{plain(summary(found))}**", ""]
-    for label, words, kernels in lines(found):
-        parts.append(f"- {label} {code(words, 2000)}" + (f": {code(kernels, 2000)}" if kernels else ""))
-    parts += ["", *_markdown_table(_HEADS, rows(found), limit, range(3, 7))]
-    parts += ["", *_markdown_table(_OPCODES, opcode_rows(found), limit)]
+    parts = [f"## FA4: {code(title(explanation))}", "", f"**{plain(summary(explanation))}**", ""]
+    for label, text, kernels in lines(explanation):
+        parts.append(f"- {label} {code(text, 2000)}" + (f": {code(kernels, 2000)}" if kernels else ""))
+    parts += ["", *_markdown_table(_HEADS, rows(explanation), limit, range(3, 7))]
+    parts += ["", *_markdown_table(_OPCODES, opcode_rows(explanation), limit)]
     return "\n".join(parts).rstrip() + "\n"
 
 
 def _markdown_table(
-    heads: Sequence[str], found: Sequence[Sequence[str]], limit: int, numbers: range = range(0)
+    heads: Sequence[str], rows: Sequence[Sequence[str]], limit: int, numbers: range = range(0)
 ) -> list[str]:
-    if not found or not limit:
+    if not rows or not limit:
         return []
     text = markdown_head(heads, numbers)
-    text += [markdown_row([plain(row[0]), code(row[1]), *map(plain, row[2:])]) for row in found[:limit]]
-    return text + ([f"\nand {len(found) - limit} more rows (--limit)"] if len(found) > limit else [])
+    text += [markdown_row([plain(row[0]), code(row[1]), *map(plain, row[2:])]) for row in rows[:limit]]
+    return text + ([f"\nand {len(rows) - limit} more rows (--limit)"] if len(rows) > limit else [])

@@ -56,8 +56,8 @@ def family(name: str, names: set[str]) -> str:
 def differing(old: Packages, new: Packages) -> list[str]:
     """The packages, parts left out, whose version differs; the likely ones first."""
     names = set(old) | set(new)
-    found = {family(name, names) for name in names if old.get(name) != new.get(name)}
-    return [n for n in _LIKELY if n in found] + sorted(found - set(_LIKELY))
+    result = {family(name, names) for name in names if old.get(name) != new.get(name)}
+    return [n for n in _LIKELY if n in result] + sorted(result - set(_LIKELY))
 
 
 def parts(name: str, packages: Packages, names: set[str]) -> Packages:
@@ -91,8 +91,8 @@ class Walk:
         searches += [partial(self._pair, likely[0], other) for other in likely[1:]]
         searches += [partial(self._single, name) for name in names if name not in likely]
         for search in searches:
-            found = search(left) if left else []
-            left = [move for move in left if move not in found]
+            found_moves = search(left) if left else []
+            left = [move for move in left if move not in found_moves]
         if left:
             cases = ", ".join(sorted(move.key for move in left))
             self.answer.notes.append(f"the toolchain moves {cases}, but no single package does")
@@ -113,7 +113,7 @@ class Walk:
         """Those of `left` that two packages move together; `first` alone is named where some version of `second`
         works with both of its versions, and the figure then goes with `first`."""
         both = mixed(mixed(self._old, first, self._new), second, self._new)
-        found = rest = self._moved(left, both, f"the old toolchain with {first} and {second} new")
+        moves = rest = self._moved(left, both, f"the old toolchain with {first} and {second} new")
         for version in (
             self._versions(second, self._old.get(second, ""), self._new.get(second, "")) if rest else []
         ):
@@ -131,7 +131,7 @@ class Walk:
             )
             keys = tuple(sorted(move.key for move in rest))
             self.answer.culprits.append(Culprit("package", keys, f"{first} with {second}", old, new))
-        return found
+        return moves
 
     def _moved(self, moves: Sequence[Move], packages: Packages, what: str, back: bool = False) -> list[Move]:
         """Those of `moves` whose figure is at its new place under `packages`; `back`: at its old one."""
@@ -162,12 +162,12 @@ class Walk:
                 continue
             steps.append((version, {m.key: v for m in moves if (v := value_of(records, m)) is not None}))
         steps.append((new, {m.key: m.after for m in moves}))
-        found: dict[tuple[str, str], list[str]] = {}
+        names: dict[tuple[str, str], list[str]] = {}
         for move in moves:
-            found.setdefault(_step(steps, move), []).append(move.key)
+            names.setdefault(_step(steps, move), []).append(move.key)
         self.answer.culprits += [
             Culprit("package", tuple(sorted(keys)), name, before, after)
-            for (before, after), keys in found.items()
+            for (before, after), keys in names.items()
         ]
 
     def _versions(self, name: str, old: str, new: str) -> list[str]:

@@ -56,13 +56,13 @@ class Workshop:
             spool="",
             terminal=self.terminal,
         )
-        found, missing = known(context, cases)
+        result, missing = known(context, cases)
         if missing:
-            calls = [case for case in cases if key_of(case) not in found]
+            calls = [case for case in cases if key_of(case) not in result]
             python = install(self.project, lock, self.base)
             refuse_shadow(python, source.folder)
-            found |= _ask(python, context, calls)
-        return {key: found[key] for key in map(key_of, cases)}
+            result |= _ask(python, context, calls)
+        return {key: result[key] for key in map(key_of, cases)}
 
 
 def _ask(python: Path, context: Context, cases: Sequence[Case]) -> Records:
@@ -79,10 +79,10 @@ def _ask(python: Path, context: Context, cases: Sequence[Case]) -> Records:
         start_new_session=True,
     )
     try:
-        answer, words = process.communicate(json.dumps(cases))
+        answer, message = process.communicate(json.dumps(cases))
         return records_from_json(json.loads(answer))
     except ValueError:
-        last = words.strip().splitlines()[-1:] or [f"exit code {process.returncode}"]
+        last = message.strip().splitlines()[-1:] or [f"exit code {process.returncode}"]
         raise Fa4AsvError(f"the process that compiles gave no answer: {last[0][:300]}") from None
     finally:
         process.kill()

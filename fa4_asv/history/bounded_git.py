@@ -49,8 +49,8 @@ def call_bounded(
             _end(process)
         out.seek(0)
         errors.seek(0)
-        words = errors.read(1 << 16)
-        return subprocess.CompletedProcess(process.args, process.returncode, out.read(limits.output), words)
+        text = errors.read(1 << 16)
+        return subprocess.CompletedProcess(process.args, process.returncode, out.read(limits.output), text)
 
 
 def _watch(process: subprocess.Popen[bytes], out: BinaryIO, into: Path | None, limits: GitLimits) -> None:

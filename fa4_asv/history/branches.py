@@ -63,7 +63,7 @@ def sync_branches(project: Project, source: str, wanted: Sequence[str] = (), eve
     `wanted` are "NAME" or "NAME:AS"; with none, and where it is not here yet, the source's default branch;
     `every` means all branches that can be had.
     """
-    found = theirs.find_remote(source)
+    remote = theirs.find_remote(source)
     if not has_history(project):
         raise Fa4AsvError(NO_HISTORY)
     with history_lock(project):
@@ -72,32 +72,32 @@ def sync_branches(project: Project, source: str, wanted: Sequence[str] = (), eve
             raise Fa4AsvError(
                 f"the history is damaged ({damage}); `fa4-asv history sync` builds it anew and keeps the branches that are whole"
             )
-        chosen, left_out = _choose(project, found, wanted, every)
+        chosen, left_out = _choose(project, remote, wanted, every)
         aside = scratch_repository(project)
         try:
-            theirs.lend_objects(found, aside, [ref for ref, _ in chosen.values()])
+            theirs.lend_objects(remote, aside, [ref for ref, _ in chosen.values()])
             tips = {name: tip for name, (_, tip) in chosen.items()}
             old = branches(project)
-            for name in [name for name in tips if not _holds_fa4(aside, found, tips[name])]:
+            for name in [name for name in tips if not _holds_fa4(aside, remote, tips[name])]:
                 if not every:
                     raise Fa4AsvError(
-                        f"branch {name!r} of {found.shown} has no {CUTE}: nothing there is FA4's"
+                        f"branch {name!r} of {remote.shown} has no {CUTE}: nothing there is FA4's"
                     )
                 left_out[name] = f"has no {CUTE}"
                 del tips[name]
-            _copy(project, aside, found, list(tips.values()), list(old.values()))
+            _copy(project, aside, remote, list(tips.values()), list(old.values()))
         finally:
             shutil.rmtree(aside, ignore_errors=True)
         done = tuple(_told(project, name, old.get(name, ""), tip) for name, tip in tips.items())
         move_refs(project.repository, [f"update {_HEADS}{name} {tip}" for name, tip in tips.items()])
-    return Fetched(done, left_out, theirs.is_dirty(found))
+    return Fetched(done, left_out, theirs.is_dirty(remote))
 
 
 def _choose(
-    project: Project, found: Remote, wanted: Sequence[str], every: bool
+    project: Project, remote: Remote, wanted: Sequence[str], every: bool
 ) -> tuple[dict[str, tuple[str, str]], dict[str, str]]:
     """Our name -> (their ref, its hash), and what `every` leaves out with the reason."""
-    default, refs = theirs.refs_of(found)
+    default, refs = theirs.refs_of(remote)
     chosen: dict[str, tuple[str, str]] = {}
     left_out = {}
     if every:
@@ -108,23 +108,23 @@ def _choose(
             else:
                 chosen[name] = (ref, refs[ref])
     elif f"{_HEADS}{default}" in refs and _wants_default(project, default, wanted):
-        wanted = [default, *(words for words in wanted if words != default)]
-    for words in wanted:
-        name, _, ours = words.partition(":")
+        wanted = [default, *(message for message in wanted if message != default)]
+    for message in wanted:
+        name, _, ours = message.partition(":")
         ref = name if name.startswith("refs/") else _HEADS + name
-        tip = refs.get(ref + "^{}") or refs.get(ref) or (theirs.commit_in(found, name) if ours else "")
+        tip = refs.get(ref + "^{}") or refs.get(ref) or (theirs.commit_in(remote, name) if ours else "")
         if not tip:
-            raise Fa4AsvError(f"{found.shown} has no branch {name!r}")
+            raise Fa4AsvError(f"{remote.shown} has no branch {name!r}")
         if reason := refusal(ours or name):
             raise Fa4AsvError(f"branch {ours or name!r} {reason}; give it another name: --branch {name}:NAME")
         chosen[ours or name] = (ref, tip)
     if not chosen:
-        raise Fa4AsvError(f"{found.shown} has no default branch; choose one with --branch")
+        raise Fa4AsvError(f"{remote.shown} has no default branch; choose one with --branch")
     return chosen, left_out
 
 
 def _wants_default(project: Project, default: str, wanted: Sequence[str]) -> bool:
-    taken = {words.rpartition(":")[2] for words in wanted} | branches(project).keys()
+    taken = {message.rpartition(":")[2] for message in wanted} | branches(project).keys()
     return not wanted or (default not in taken and not refusal(default))
 
 
@@ -145,34 +145,34 @@ def refusal(name: str) -> str:
     return ""
 
 
-def _holds_fa4(aside: Path, found: Remote, tip: str) -> bool:
+def _holds_fa4(aside: Path, remote: Remote, tip: str) -> bool:
     try:
         return bool(git(aside, "rev-list", "-1", tip, "--", CUTE))
     except Fa4AsvError as error:
-        raise Fa4AsvError(_lacking(found, str(error))) from None
+        raise Fa4AsvError(_lacking(remote, str(error))) from None
 
 
-def _copy(project: Project, aside: Path, found: Remote, tips: Sequence[str], have: Sequence[str]) -> None:
+def _copy(project: Project, aside: Path, remote: Remote, tips: Sequence[str], have: Sequence[str]) -> None:
     """Write what `tips` reach and the history lacks into it, without the files that FA4 does not need."""
     try:
         missing = missing_objects(aside, tips)
     except Fa4AsvError as error:
-        raise Fa4AsvError(_lacking(found, str(error))) from None
+        raise Fa4AsvError(_lacking(remote, str(error))) from None
     if missing:
-        raise Fa4AsvError(_lacking(found, f"{missing} objects of {CUTE} are missing"))
+        raise Fa4AsvError(_lacking(remote, f"{missing} objects of {CUTE} are missing"))
     borrow(aside, project.repository)
     copy_objects(aside, project.repository, tips, have)
 
 
-def _lacking(found: Remote, words: str) -> str:
-    partial = found.folder and any(found.folder.glob("objects/pack/*.promisor"))
+def _lacking(remote: Remote, message: str) -> str:
+    partial = remote.folder and any(remote.folder.glob("objects/pack/*.promisor"))
     kind = "is a partial clone (--filter)" if partial else "is not whole"
-    return f"{found.shown} {kind}: {words}; clone it anew without --filter, or give the URL it came from"
+    return f"{remote.shown} {kind}: {message}; clone it anew without --filter, or give the URL it came from"
 
 
 def _told(project: Project, name: str, old: str, tip: str) -> Branch:
-    def count(*words: str) -> int:
-        return int(git(project.repository, "rev-list", "--count", *words))
+    def count(*parts: str) -> int:
+        return int(git(project.repository, "rev-list", "--count", *parts))
 
     before = [f"^{old}"] if old else []
     rewritten = bool(old) and count(old, f"^{tip}") > 0

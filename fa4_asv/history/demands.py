@@ -61,12 +61,12 @@ def project_table(pyproject: str, name: str) -> dict[str, Any]:
     if deepest > DEEPEST:
         raise _unreadable(name, f"it is nested more than {DEEPEST} deep")
     try:
-        found = tomllib.loads(pyproject).get("project")
+        result = tomllib.loads(pyproject).get("project")
     except (ValueError, OverflowError, RecursionError) as error:
         raise _unreadable(name, one_line(str(error), 200)) from None
-    if not isinstance(found, dict):
-        raise _unreadable(name, "it has no table [project]" if found is None else f"project is {_a(found)}")
-    return found
+    if not isinstance(result, dict):
+        raise _unreadable(name, "it has no table [project]" if result is None else f"project is {_a(result)}")
+    return result
 
 
 def demands_of(pyproject: str, name: str) -> Demands:
@@ -104,14 +104,14 @@ def _requirement(text: str, where: str, name: str, own: str) -> str:
     if len(text) > LONGEST:
         raise _unreadable(name, f"{shown} has {len(text)} characters, at most {LONGEST} are read")
     try:
-        found = Requirement(text)
+        requirement = Requirement(text)
     except (InvalidRequirement, ValueError, RecursionError):
         raise _unreadable(name, f"{shown} is not a requirement") from None
-    if found.url is not None:
+    if requirement.url is not None:
         raise _unreadable(name, f"{shown} names an address; only what the registry serves is installed")
-    if canonicalize_name(found.name) == own:
+    if canonicalize_name(requirement.name) == own:
         raise _unreadable(name, f"{shown} asks for the project itself")
-    line = str(found)
+    line = str(requirement)
     if not _SIGNS.fullmatch(line):
         raise _unreadable(name, f"{shown} holds a sign that a requirement of FA4 never has")
     return line

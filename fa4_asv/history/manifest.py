@@ -84,7 +84,7 @@ class Manifest:
         Raises Fa4AsvError when the registry now serves another file for a known release.
         """
         now = {release.version: release for release in listed}
-        kept = []
+        releases = []
         for old in self.releases:
             new = now.get(old.version, old)
             if new.sha256 != old.sha256:
@@ -92,6 +92,6 @@ class Manifest:
                     f"{old.sdist} changed on the registry: sha256 {new.sha256}, recorded {old.sha256}; "
                     "the history keeps what was recorded and refuses the new file"
                 )
-            kept.append(replace(old, yanked=new.yanked or old.yanked))
+            releases.append(replace(old, yanked=new.yanked or old.yanked))
         known = {release.version for release in self.releases}
-        return Manifest((*kept, *(release for release in listed if release.version not in known)))
+        return Manifest((*releases, *(release for release in listed if release.version not in known)))

@@ -55,8 +55,8 @@ def _said_clearly(doing: str, project: str = PROJECT) -> Iterator[None]:
             f"no network while {doing} ({type(error).__name__}); try again, nothing was lost"
         ) from None
     except (requests.RequestException, UnsupportedRepoVersionError, ValueError, RecursionError) as error:
-        words = re.sub(r"//[^/@\s]+@", "//", one_line(str(error), 10_000))[:200]
-        raise Fa4AsvError(f"the registry failed while {doing}: {words}") from None
+        message = re.sub(r"//[^/@\s]+@", "//", one_line(str(error), 10_000))[:200]
+        raise Fa4AsvError(f"the registry failed while {doing}: {message}") from None
     except OSError as error:  # the disk: what requests raises is caught above
         raise Fa4AsvError(f"failed while {doing}: {error.strerror or error}; nothing was changed") from None
 
@@ -69,7 +69,7 @@ def versions_between(name: str, old: str, new: str, day: datetime) -> list[str]:
     with _said_clearly(f"listing {name}", name):
         page = PyPISimple(index_url(), session=limited_session(Limits())).get_project_page(name)
     low, high = sorted((Version(old), Version(new)))
-    found = set()
+    versions = set()
     for package in page.packages:
         late = package.upload_time is not None and package.upload_time > day
         if package.version is None or late or package.is_yanked:
@@ -77,8 +77,8 @@ def versions_between(name: str, old: str, new: str, day: datetime) -> list[str]:
         with suppress(InvalidVersion):
             version = Version(package.version)
             if low < version < high:
-                found.add(version)
-    return [str(version) for version in sorted(found, reverse=Version(old) > Version(new))]
+                versions.add(version)
+    return [str(version) for version in sorted(versions, reverse=Version(old) > Version(new))]
 
 
 def _upload_time(filename: str, given: datetime) -> str:
@@ -110,10 +110,10 @@ class Registry:
         """
         with _said_clearly(f"listing {PROJECT}"):
             page = self._client.get_project_page(PROJECT)
-        found = [release for package in page.packages if (release := self._release(package))]
-        if not found:
+        found_releases = [release for package in page.packages if (release := self._release(package))]
+        if not found_releases:
             raise Fa4AsvError(f"the registry lists no sdist of {PROJECT} 4 or later")
-        return sorted(found, key=lambda release: (release.uploaded, Version(release.version)))
+        return sorted(found_releases, key=lambda release: (release.uploaded, Version(release.version)))
 
     def _release(self, package: DistributionPackage) -> Release | None:
         # One archive a version: PEP 625 knows .tar.gz alone, old registries list a .zip beside it.

@@ -63,14 +63,14 @@ def find_remote(source: str) -> Remote:
     return Remote(shown, source)
 
 
-def _without_password(words: str) -> str:
-    return re.sub(r"//[^/@\s]+@", "//", re.sub(r"[^\s/@]+:[^\s/@]+@", "", words))
+def _without_password(text: str) -> str:
+    return re.sub(r"//[^/@\s]+@", "//", re.sub(r"[^\s/@]+:[^\s/@]+@", "", text))
 
 
 def _git_directory(path: Path, shown: str) -> Path:
     """Raises Fa4AsvError where there is none that can serve, in git's own judgement of whom to trust."""
     try:
-        found = _in_clone(path, "rev-parse", "--git-common-dir", ceiling=path.parent)
+        result = _in_clone(path, "rev-parse", "--git-common-dir", ceiling=path.parent)
     except Fa4AsvError as error:
         if "not installed" in str(error):
             raise
@@ -80,7 +80,7 @@ def _git_directory(path: Path, shown: str) -> Path:
                 f"if you do: git config --global --add safe.directory {path}"
             ) from None
         raise Fa4AsvError(f"{shown} is not a git repository") from None
-    folder = (path / found.decode().rstrip("\n")).resolve()
+    folder = (path / result.decode().rstrip("\n")).resolve()
     if (folder / "shallow").is_file():
         raise Fa4AsvError(_shallow(shown))
     if git(folder, "rev-parse", "--show-object-format").decode().strip() != "sha1":
@@ -121,8 +121,8 @@ def _as_the_person(
         raise Fa4AsvError("git is not installed; the history is a git repository") from None
     if done.returncode != 0:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
-        said = next((line for line in lines if line.startswith(("fatal:", "ERROR:"))), lines[-1])
-        raise Fa4AsvError(_without_password(one_line(said)))
+        message = next((line for line in lines if line.startswith(("fatal:", "ERROR:"))), lines[-1])
+        raise Fa4AsvError(_without_password(one_line(message)))
     return done.stdout
 
 
@@ -145,15 +145,15 @@ def refs_of(remote: Remote) -> tuple[str, dict[str, str]]:
     return default[1] if default else "", {name: tip for tip, _, name in rows if not tip.startswith("ref: ")}
 
 
-def commit_in(remote: Remote, words: str) -> str:
+def commit_in(remote: Remote, text: str) -> str:
     """The commit behind any name that a local clone knows; "" elsewhere and for an unknown one."""
     if not remote.folder:
         return ""
     try:
-        found = _in_clone(remote.address, "rev-parse", "--verify", "--end-of-options", f"{words}^{{commit}}")
+        result = _in_clone(remote.address, "rev-parse", "--verify", "--end-of-options", f"{text}^{{commit}}")
     except Fa4AsvError:
         return ""
-    return found.decode().strip()
+    return result.decode().strip()
 
 
 def lend_objects(remote: Remote, aside: Path, refs: Sequence[str]) -> None:
@@ -194,7 +194,7 @@ def _filters(remote: Remote) -> list[str]:
     """The programs that a clone's own configuration would have run on its files to compare them. A person's own, such as
     those of git-lfs, are not among them."""
     try:
-        words = (
+        fields = (
             "config",
             "--show-scope",
             "--null",
@@ -202,7 +202,7 @@ def _filters(remote: Remote) -> list[str]:
             "--get-regexp",
             r"^filter\..*\.(clean|process|required)$",
         )
-        parts = os.fsdecode(_in_clone(remote.address, *words)).split("\0")
+        parts = os.fsdecode(_in_clone(remote.address, *fields)).split("\0")
     except Fa4AsvError:  # there is none
         return []
     pairs = zip(parts[::2], parts[1::2], strict=False)

@@ -73,7 +73,7 @@ def damage_of(repository: Path) -> str:
 def _proof(repository: Path, error: GitFailed) -> str:
     """What git said, where that proves damage. Raises Fa4AsvError where it does not."""
     _refuse_unreadable(repository)
-    proven = error.code in (1, 128) and _DAMAGED.search(error.words) and not _REFUSED.search(error.words)
+    proven = error.code in (1, 128) and _DAMAGED.search(error.message) and not _REFUSED.search(error.message)
     if not proven:
         raise Fa4AsvError(
             f"{error}; that does not prove that {repository} is damaged, so nothing was changed: try again, or "
@@ -136,8 +136,8 @@ def _tips(repository: Path) -> dict[str, str]:
         if path.is_file():
             name = path.relative_to(heads).as_posix()
             lines.append(f"{_text(path).strip()} {_HEADS}{name}")
-    found = (re.fullmatch(rf"([0-9a-f]{{40}}) {_HEADS}(\S+)", line) for line in lines)
-    return {match[2]: match[1] for match in found if match and _HEADS + match[2] != BRANCH}
+    matches = (re.fullmatch(rf"([0-9a-f]{{40}}) {_HEADS}(\S+)", line) for line in lines)
+    return {match[2]: match[1] for match in matches if match and _HEADS + match[2] != BRANCH}
 
 
 def _text(path: Path) -> str:

@@ -30,12 +30,12 @@ _LARGEST_FILE = 16 << 20
 
 
 class GitFailed(Fa4AsvError):
-    """Git ended with `code` (negative: by a signal); `words` are all that it said."""
+    """Git ended with `code` (negative: by a signal); `message` are all that it said."""
 
-    def __init__(self, command: str, code: int, words: str) -> None:
-        lines = words.strip().splitlines()
+    def __init__(self, command: str, code: int, message: str) -> None:
+        lines = message.strip().splitlines()
         super().__init__(f"git {command} failed: {one_line(lines[-1]) if lines else code}")
-        self.code, self.words = code, words
+        self.code, self.message = code, message
 
 
 def git(folder: Path, *arguments: str, stdin: bytes | None = None) -> bytes:
@@ -93,8 +93,8 @@ def scratch_repository(project: Project) -> Path:
 
 def move_refs(repository: Path, lines: Sequence[str]) -> None:
     """All of `lines` ("update REF HASH", "delete REF") in one transaction, synced to the disk."""
-    words = "\n".join(["start", *lines, "prepare", "commit", ""])
-    git(repository, "update-ref", "--stdin", stdin=words.encode())
+    message = "\n".join(["start", *lines, "prepare", "commit", ""])
+    git(repository, "update-ref", "--stdin", stdin=message.encode())
     handle = os.open(repository, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -104,10 +104,10 @@ def move_refs(repository: Path, lines: Sequence[str]) -> None:
 
 def branches(project: Project) -> dict[str, str]:
     """Branches beside the releases, with the hashes of their tips."""
-    found = git(
+    result = git(
         project.repository, "for-each-ref", "--format=%(objectname) %(refname)", "refs/heads"
     ).decode()
-    pairs = (line.split(" ", 1) for line in found.splitlines())
+    pairs = (line.split(" ", 1) for line in result.splitlines())
     return {name.removeprefix("refs/heads/"): tip for tip, name in pairs if name != BRANCH}
 
 
@@ -127,9 +127,9 @@ def resolve(project: Project, ref: str) -> str:
     if not has_history(project):
         raise Fa4AsvError(NO_HISTORY)
     for name in (ref, TAG + ref):
-        words = ("--verify", "--end-of-options", f"{name}^{{commit}}")
+        fields = ("--verify", "--end-of-options", f"{name}^{{commit}}")
         try:
-            return git(project.repository, "rev-parse", *words).decode().strip()
+            return git(project.repository, "rev-parse", *fields).decode().strip()
         except Fa4AsvError:
             continue
     raise Fa4AsvError(
@@ -138,15 +138,15 @@ def resolve(project: Project, ref: str) -> str:
     )
 
 
-def in_hashes(project: Project, words: str) -> str:
+def in_hashes(project: Project, text: str) -> str:
     """A range (a..b, a...b, a^! or a alone) with hashes for its names: git knows no release by its version.
 
     Raises Fa4AsvError for an unknown name.
     """
-    names = words.removesuffix("^!")
+    names = text.removesuffix("^!")
     parts = re.split(r"(\.\.\.?)", names)
     hashes = "".join(resolve(project, part) if part.strip(".") else part for part in parts)
-    return hashes + words[len(names) :]
+    return hashes + text[len(names) :]
 
 
 def tree_of(project: Project, commit: str) -> str:
@@ -169,13 +169,13 @@ def commit_date(project: Project, commit: str) -> datetime:
 
 def read_file(project: Project, commit: str, path: str) -> str:
     """Text (UTF-8) of `path`, relative to the commit's root. Raises Fa4AsvError when it is not there."""
-    found = resolve(project, commit)
+    result = resolve(project, commit)
     try:
-        if int(git(project.repository, "cat-file", "-s", f"{found}:{path}")) > _LARGEST_FILE:
+        if int(git(project.repository, "cat-file", "-s", f"{result}:{path}")) > _LARGEST_FILE:
             raise Fa4AsvError("too large")
-        return git(project.repository, "cat-file", "blob", f"{found}:{path}").decode()
+        return git(project.repository, "cat-file", "blob", f"{result}:{path}").decode()
     except (Fa4AsvError, UnicodeDecodeError):
-        raise Fa4AsvError(f"commit {found[:12]} has no text file {path}") from None
+        raise Fa4AsvError(f"commit {result[:12]} has no text file {path}") from None
 
 
 def changed_files(project: Project, base: str, head: str) -> list[str]:
@@ -249,10 +249,10 @@ def _files_of(project: Project, commit: str) -> list[tuple[str, bytes]]:
 def _contents(repository: Path, blobs: Sequence[str]) -> list[bytes]:
     """The content of each blob, in one call of git."""
     answer = git(repository, "cat-file", "--batch", stdin="".join(f"{blob}\n" for blob in blobs).encode())
-    found, start = [], 0
+    entries, start = [], 0
     for _ in blobs:
         end = answer.index(b"\n", start)
         length = int(answer[start:end].split()[2])
-        found.append(answer[end + 1 : end + 1 + length])
+        entries.append(answer[end + 1 : end + 1 + length])
         start = end + 1 + length + 1
-    return found
+    return entries

@@ -123,23 +123,23 @@ def _members(path: Path, release: Release) -> list[tuple[str, bytes]]:
     """(path below the sdist's top folder, content), sorted. Raises Fa4AsvError on an unsafe archive."""
     try:
         with gzip.open(path) as unpacked, tarfile.open(fileobj=_Limited(unpacked), mode="r|") as archive:
-            found = _plain_files(archive, release)
+            pairs = _plain_files(archive, release)
     except _TooLarge:
         raise Fa4AsvError(f"{release.sdist} unpacks to more than {_MAX_BYTES >> 20} MiB; refused") from None
     except _UNREADABLE as error:
         raise Fa4AsvError(f"{release.sdist} is not a readable archive: {one_line(str(error), 200)}") from None
-    names = {name for name, _ in found}
+    names = {name for name, _ in pairs}
     if "pyproject.toml" not in names or not any(name.endswith(".py") for name in names):
         raise Fa4AsvError(
             f"{release.sdist} holds no pyproject.toml with Python files: it is not FA4; refused"
         )
-    return sorted(found)
+    return sorted(pairs)
 
 
 def _plain_files(archive: tarfile.TarFile, release: Release) -> list[tuple[str, bytes]]:
     """Each is read where it stands: the archive is a stream. Raises Fa4AsvError on what no sdist of FA4 holds."""
     top = release.sdist.removesuffix(".tar.gz")
-    found = []
+    pairs = []
     for number, member in enumerate(archive):
         if number >= MOST_FILES:
             raise Fa4AsvError(f"{release.sdist} holds more than {MOST_FILES} files; refused")
@@ -162,8 +162,8 @@ def _plain_files(archive: tarfile.TarFile, release: Release) -> list[tuple[str, 
         # The build's leavings; the sources are upstream's.
         if inner and ".egg-info/" not in inner:
             content = archive.extractfile(member)
-            found.append((inner, content.read() if content else b""))
-    return found
+            pairs.append((inner, content.read() if content else b""))
+    return pairs
 
 
 class _TooLarge(Exception):

@@ -98,9 +98,9 @@ class Policy:
         return cls("_".join(f"{pin.name}{pin.specifier}" for pin in pins), tuple(pins))
 
 
-def can_name_locks(*words: str) -> bool:
+def can_name_locks(*parts: str) -> bool:
     """Whether each can be a flavour's or policy's name: folders of locks are called so."""
-    return all(map(_FOLDER.fullmatch, words))
+    return all(map(_FOLDER.fullmatch, parts))
 
 
 @dataclass(frozen=True)
@@ -145,10 +145,10 @@ def _packages(text: str) -> dict[str, str]:
         line = line.strip()
         if not line or line.startswith("#"):
             continue
-        found = re.fullmatch(r"([A-Za-z0-9._-]+)==([A-Za-z0-9_.+!-]+)", line)
-        if not found:
+        match = re.fullmatch(r"([A-Za-z0-9._-]+)==([A-Za-z0-9_.+!-]+)", line)
+        if not match:
             raise ValueError(f"is damaged at {line[:80]!a}")
-        packages[found[1]] = found[2]
+        packages[match[1]] = match[2]
     if _NEEDED not in packages:
         raise ValueError(f"names no {_NEEDED}")
     return packages
@@ -194,11 +194,11 @@ def _lock_with_torch(
     if not committed and not path.is_file():
         path = project.work / _CACHED / policy.name / PLAIN / f"{key}.txt"
     if not path.is_file():
-        found = _packages(_resolve(key, demands_of(pyproject, key), day, PLAIN, policy, ""))
+        result = _packages(_resolve(key, demands_of(pyproject, key), day, PLAIN, policy, ""))
         for name, version in libraries.packages.items():
-            if name.startswith(_COMPILER) and found.get(name) != version:
-                raise Fa4AsvError(f"with torch {key} gets {name} {found.get(name)}, without it {version}")
-        named = {name: version for name, version in found.items() if name in OF_TORCH}
+            if name.startswith(_COMPILER) and result.get(name) != version:
+                raise Fa4AsvError(f"with torch {key} gets {name} {result.get(name)}, without it {version}")
+        named = {name: version for name, version in result.items() if name in OF_TORCH}
         if len(named) != 2:
             raise Fa4AsvError(f"no torch with a CUDA runtime resolves for {key}, only {named or 'nothing'}")
         lines = sorted({**libraries.packages, **named}.items())
@@ -260,8 +260,8 @@ def keep_lock(project: Project, key: str, flavour: str, policy: str, packages: d
 def _constraints(day: Lock, policy: Policy) -> str:
     """Pins of everything that is not overridden; a package's own parts (-libs-...) go with it."""
     names = tuple(pin.name for pin in policy.overrides)
-    kept = (f"{name}=={version}" for name, version in day.packages.items() if not name.startswith(names))
-    return "\n".join(kept)
+    pins = (f"{name}=={version}" for name, version in day.packages.items() if not name.startswith(names))
+    return "\n".join(pins)
 
 
 def _resolve(key: str, demands: Demands, day: datetime, flavour: str, policy: Policy, pins: str) -> str:
@@ -301,10 +301,17 @@ def _resolve(key: str, demands: Demands, day: datetime, flavour: str, policy: Po
 def _how_to_resolve(demands: Demands) -> list[str]:
     # Nothing of what a commit asks for is executed by resolving it: no build, no other interpreter than this one,
     # which answers for the oldest.
-    words = ["--python", sys.executable, "--python-version", demands.python, "--python-platform", _PLATFORM]
-    words += ["--no-build", "--no-python-downloads", "--no-sources"]
-    words += ["--no-header", "--no-annotate", "--quiet", "--prerelease", "if-necessary-or-explicit"]
-    return words
+    arguments = [
+        "--python",
+        sys.executable,
+        "--python-version",
+        demands.python,
+        "--python-platform",
+        _PLATFORM,
+    ]
+    arguments += ["--no-build", "--no-python-downloads", "--no-sources"]
+    arguments += ["--no-header", "--no-annotate", "--quiet", "--prerelease", "if-necessary-or-explicit"]
+    return arguments
 
 
 def _called(
@@ -328,12 +335,12 @@ def _called(
 
 def _reason(stderr: str) -> str:
     """uv's message in one line; the usual causes named."""
-    words = one_line(re.sub(r"[×│├╰▶─╭╯]", " ", stderr), 10_000)
-    if "upload" in words and "date" in words:
+    message = one_line(re.sub(r"[×│├╰▶─╭╯]", " ", stderr), 10_000)
+    if "upload" in message and "date" in message:
         return "the registry serves no upload times, which a toolchain of the day needs; use another index"
-    if re.search(r"dns error|[Cc]onnection refused|error sending request|Failed to fetch", words):
-        return f"the registry cannot be reached ({words[:200]})"
-    return words[:400] or "uv gave no reason"
+    if re.search(r"dns error|[Cc]onnection refused|error sending request|Failed to fetch", message):
+        return f"the registry cannot be reached ({message[:200]})"
+    return message[:400] or "uv gave no reason"
 
 
 def install(project: Project, lock: Lock, base: Path) -> Path:

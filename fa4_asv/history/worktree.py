@@ -62,9 +62,9 @@ def copy_tree(checkout: Path, folder: Path) -> Tree:
         target = folder / CUTE / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
-    found = Tree(checkout.resolve().name, digest.hexdigest()[:12], folder)
-    note_version(folder, f"0+tree.{found.digest}")
-    return found
+    tree = Tree(checkout.resolve().name, digest.hexdigest()[:12], folder)
+    note_version(folder, f"0+tree.{tree.digest}")
+    return tree
 
 
 def _refuse_other(checkout: Path) -> None:

@@ -123,9 +123,9 @@ def _names(pair: Pair) -> Iterator[str]:
         "params": (_raw(pair)["params"], {**NOGPU_RECORD, "python": ANY_PYTHON, **series}),
         "env_vars": (_raw(pair).get("env_vars", {}), {}),
     }
-    for name, (said, ours) in expected.items():
-        if said != ours:
-            yield f"has {name} {said!r:.200}, expected {ours!r}"
+    for name, (answer, ours) in expected.items():
+        if answer != ours:
+            yield f"has {name} {answer!r:.200}, expected {ours!r}"
 
 
 def environment_name(flavour: str, policy: str) -> str:
@@ -155,14 +155,14 @@ def _benchmarks(pair: Pair, old: Pair | None) -> Iterator[str]:
     """Names and versions of our own table; another version only where it is recorded so, and then nothing changes."""
     measured = {name for (name, _), value in pair.result.figures.items() if value is None or is_number(value)}
     for name in dict.fromkeys(name for name, _ in pair.result.figures):
-        found = group_of(name)
-        if found is None:
+        results = group_of(name)
+        if results is None:
             yield f"has benchmark {name!r:.100}, which this suite does not know"
             continue
-        said, ours = pair.result.versions.get(name), found[0].version
-        if said != ours and not (old and said == old.result.versions.get(name)):
-            yield f"has version {said!r:.60} of {name}, this suite's is {ours!r}"
-        if name in measured and not found[0].exact:
+        message, ours = pair.result.versions.get(name), results[0].version
+        if message != ours and not (old and message == old.result.versions.get(name)):
+            yield f"has version {message!r:.60} of {name}, this suite's is {ours!r}"
+        if name in measured and not results[0].exact:
             yield f"has figures of {name}, which a clock measures"
 
 
@@ -252,8 +252,8 @@ def _rows(pair: Pair, old: Pair | None) -> Iterator[str]:
 def _recorded_rows(rows: dict[str, Any], recorded: dict[str, Any], gaining: set[str]) -> Iterator[str]:
     """When a benchmark ran, and how long, changes only where its group gains something: it ran again."""
     for name, row in recorded.items():
-        found = group_of(name)
+        pair = group_of(name)
         if name not in rows:
             yield f"lacks {name}, which is recorded"
-        elif found and found[0].name not in gaining and rows[name][_CLOCK] != row[_CLOCK]:
+        elif pair and pair[0].name not in gaining and rows[name][_CLOCK] != row[_CLOCK]:
             yield f"has other times of {name} than are recorded, and nothing new of it"

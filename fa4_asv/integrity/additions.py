@@ -32,7 +32,7 @@ def changes(old: Pair, new: Pair, strict: bool = True) -> Iterator[str]:
             arriving = new.sidecar.groups.get(group, {})
             for case, record in cases.items():
                 if record.state == "measured" or (strict and record.state != "not run"):
-                    yield from (f"{group} {case}: {words}" for words in _case(record, arriving.get(case)))
+                    yield from (f"{group} {case}: {message}" for message in _case(record, arriving.get(case)))
     yield from _figures(old.result, new.result, strict)
 
 
@@ -68,9 +68,9 @@ def _case(old: CaseRecord, new: CaseRecord | None) -> Iterator[str]:
 def _figures(old: Result, new: Result, strict: bool) -> Iterator[str]:
     """The result file's own figures."""
     for key, value in old.figures.items():
-        found = group_of(key[0])
-        kept = strict if found is None else is_kept(found[0].name, old, new, strict)
-        if kept and (value is None or is_number(value)) and (strict or value is not None):
+        pair = group_of(key[0])
+        entries = strict if pair is None else is_kept(pair[0].name, old, new, strict)
+        if entries and (value is None or is_number(value)) and (strict or value is not None):
             where = f"{key[0]}({', '.join(key[1])})"
             yield from _differs(where, value, new.figures.get(key, _NOTHING))
             yield from _differs(f"version of {where}", old.versions.get(key[0]), new.versions.get(key[0]))

@@ -85,7 +85,7 @@ class Draws:
 
 def recorded_cases(pair: Pair, torches: Sequence[str] = ()) -> dict[str, list[str]]:
     """The cases of a pair that can be made anew, by exact group: of today's table, with a state, of a torch at hand."""
-    found: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
     for name in EXACT:
         group, records = GROUPS[name], pair.sidecar.groups.get(name, {})
         current = all(
@@ -93,10 +93,10 @@ def recorded_cases(pair: Pair, torches: Sequence[str] = ()) -> dict[str, list[st
             for metric in group.metrics
         )
         known = {key_of(case): case for case in group.cases if name != "route" or case[0] in torches}
-        found[name] = [
+        names[name] = [
             key for key, record in records.items() if current and key in known and record.state != "not run"
         ]
-    return found
+    return names
 
 
 def chance(count: int, population: int, wrong: float = WRONG) -> float:
@@ -133,27 +133,29 @@ def compared(
     for what in _result_differs(pair, group, case, anew):
         yield Finding(pair.path, group, case, what)
     if group == KERNELS:
-        for path, found in causes.items():
-            yield from (Finding(path, group, case, what) for what in _cause_differs(pair, found, case, anew))
+        for path, explanation in causes.items():
+            yield from (
+                Finding(path, group, case, what) for what in _cause_differs(pair, explanation, case, anew)
+            )
 
 
 def record_differs(recorded: CaseRecord, anew: CaseRecord) -> Iterator[str]:
     """What of a sidecar's record is not as it was made anew."""
     if recorded.state != anew.state:
-        words = f" ({one_line(anew.why, 200)})" if anew.why else ""
-        yield f"state: recorded {recorded.state}, anew {anew.state}{words}"
+        message = f" ({one_line(anew.why, 200)})" if anew.why else ""
+        yield f"state: recorded {recorded.state}, anew {anew.state}{message}"
         return
     if recorded.state == _WHY_COUNTS and recorded.why != anew.why:
         yield f"reason: recorded {one_line(recorded.why, 200)!r}, anew {one_line(anew.why, 200)!r}"
     if recorded.state != "measured":
         return
     for name in ("figures", "opcodes", "parts", "words"):
-        said, made = getattr(recorded, name), getattr(anew, name)
-        different = sorted(key for key in said | made if said.get(key) != made.get(key))
-        different = [key for key in different if name != "figures" or key in said]  # `asv rm` took it
+        answer, made = getattr(recorded, name), getattr(anew, name)
+        different = sorted(key for key in answer | made if answer.get(key) != made.get(key))
+        different = [key for key in different if name != "figures" or key in answer]  # `asv rm` took it
         for key in different[:3]:
             label = key if name == "figures" else f"{name} {key}"
-            yield f"{one_line(label)}: recorded {_shown(said.get(key))}, anew {_shown(made.get(key))}"
+            yield f"{one_line(label)}: recorded {_shown(answer.get(key))}, anew {_shown(made.get(key))}"
         if len(different) > 3:
             yield f"{name}: {len(different) - 3} more"
     for name in ("sha256", "kernel"):
@@ -167,12 +169,12 @@ def _shown(value: object) -> str:
 
 def _result_differs(pair: Pair, group: str, case: str, anew: CaseRecord) -> Iterator[str]:
     for (name, params), value in pair.result.figures.items():
-        found = group_of(name)
-        if found and found[0].name == group and key_of(params) == case:
-            expected = anew.figures.get(found[1])
+        results = group_of(name)
+        if results and results[0].name == group and key_of(params) == case:
+            expected = anew.figures.get(results[1])
             if not _agrees(value, anew.state, expected):
                 shown = expected if anew.state == "measured" else anew.state
-                yield f"{found[1]}: recorded {_in_words(value)}, anew {shown}"
+                yield f"{results[1]}: recorded {_in_words(value)}, anew {shown}"
 
 
 def _agrees(value: Value, state: str, expected: int | None) -> bool:
@@ -186,20 +188,20 @@ def _in_words(value: Value) -> str:
     return "failed" if value is None else str(value) if is_number(value) else "n/a"
 
 
-def _cause_differs(pair: Pair, found: Explanation, case: str, anew: CaseRecord) -> Iterator[str]:
+def _cause_differs(pair: Pair, explanation: Explanation, case: str, anew: CaseRecord) -> Iterator[str]:
     """What a cause says of this commit under this flavour and policy, at its side."""
     side = pair.sidecar
-    if (found.flavour, found.policy) != (side.toolchain.flavour, side.toolchain.policy):
+    if (explanation.flavour, explanation.policy) != (side.toolchain.flavour, side.toolchain.policy):
         return
-    for name, index, of in (("base", 0, found.base), ("head", 1, found.head)):
+    for name, index, of in (("base", 0, explanation.base), ("head", 1, explanation.head)):
         if of.commit != side.commit:
             continue
-        for metric, verdict in found.cases.get(case, {}).items():
-            said, made = getattr(verdict, name), anew.figures.get(metric)
-            if said != made:
-                yield f"{metric} at {name}: recorded {said}, anew {_shown(made)}"
-        counted = sum(pair[index] for pair in found.opcodes.get(case, {}).values())
-        if case in found.opcodes and anew.opcodes and counted != sum(anew.opcodes.values()):
+        for metric, verdict in explanation.cases.get(case, {}).items():
+            answer, made = getattr(verdict, name), anew.figures.get(metric)
+            if answer != made:
+                yield f"{metric} at {name}: recorded {answer}, anew {_shown(made)}"
+        counted = sum(pair[index] for pair in explanation.opcodes.get(case, {}).values())
+        if case in explanation.opcodes and anew.opcodes and counted != sum(anew.opcodes.values()):
             yield f"opcodes at {name}: recorded {counted}, anew {sum(anew.opcodes.values())}"
-        if case in found.states and getattr(found.states[case], name) != anew.state:
-            yield f"state at {name}: recorded {getattr(found.states[case], name)}, anew {anew.state}"
+        if case in explanation.states and getattr(explanation.states[case], name) != anew.state:
+            yield f"state at {name}: recorded {getattr(explanation.states[case], name)}, anew {anew.state}"

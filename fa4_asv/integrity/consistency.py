@@ -53,8 +53,8 @@ def _kernel(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Itera
 
 
 def _same(figures: Mapping[str, int], name: str, expected: int, what: str) -> str:
-    said = figures.get(name, expected)
-    return "" if said == expected else f"{name} is {said}, {what} give {expected}"
+    value = figures.get(name, expected)
+    return "" if value == expected else f"{name} is {value}, {what} give {expected}"
 
 
 def _peak(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
@@ -84,15 +84,15 @@ def _growth(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Itera
 
 
 def _route(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
-    yield _same(record.figures, "broken", len(record.words), "the checks that have a reason")
-    broken, made = record.figures.get("broken", 0), record.figures.get("checks", len(record.words))
+    yield _same(record.figures, "broken", len(record.notes), "the checks that have a reason")
+    broken, made = record.figures.get("broken", 0), record.figures.get("checks", len(record.notes))
     yield "" if broken <= made else f"broken is {broken} of {made} checks"
 
 
 def _route_of_card(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
-    reasons = len(record.words.keys() - _NO_CHECK)
-    said = record.samples.get("broken", [reasons])
-    yield "" if set(said) == {reasons} else f"broken is {said[0]:g}, {reasons} checks have a reason"
+    reasons = len(record.notes.keys() - _NO_CHECK)
+    values = record.samples.get("broken", [reasons])
+    yield "" if set(values) == {reasons} else f"broken is {values[0]:g}, {reasons} checks have a reason"
 
 
 _OF_GROUP: dict[str, Callable[[CaseRecord, bool, Groups, str], Iterator[str]]] = {
@@ -111,13 +111,13 @@ Content = tuple[dict[str, int], dict[str, int], str]
 class Cubins:
     """What every record says of each cubin's digest: the same bytes have the same figures wherever they stand."""
 
-    found: dict[str, list[tuple[Content, list[tuple[Path, str]]]]] = field(default_factory=dict)
+    by_digest: dict[str, list[tuple[Content, list[tuple[Path, str]]]]] = field(default_factory=dict)
 
     def add(self, path: Path, cases: Cases) -> None:
         for case, record in cases.items():
             if record.sha256:
                 content = (record.figures, record.opcodes, record.kernel)
-                versions = self.found.setdefault(record.sha256, [])
+                versions = self.by_digest.setdefault(record.sha256, [])
                 places = next((places for known, places in versions if known == content), None)
                 if places is None:
                     versions.append((content, [(path, case)]))
@@ -126,7 +126,7 @@ class Cubins:
 
     def wrong(self) -> Iterator[tuple[Path, str]]:
         """The files that say something else of a digest than most do; where no version is in most, all of them."""
-        for digest, versions in self.found.items():
+        for digest, versions in self.by_digest.items():
             most = Counter(len(places) for _, places in versions)
             largest = max(most)
             for _, places in versions if len(versions) > 1 else ():
@@ -161,12 +161,12 @@ class AsCu12:
                 )
 
 
-def cause_checks(found: Explanation) -> Iterator[tuple[str, str]]:
+def cause_checks(explanation: Explanation) -> Iterator[tuple[str, str]]:
     """Every check of an explanation by itself, beside those of reading it (a cause against its corners)."""
-    for case, roles in found.opcodes.items():
+    for case, roles in explanation.opcodes.items():
         for name, index in (("base", 0), ("head", 1)):
             counts = {role: pair[index] for role, pair in roles.items()}
-            verdicts = found.cases.get(case, {})
+            verdicts = explanation.cases.get(case, {})
             whole = sum(counts.values()) - counts.get("padding", 0)
             for metric, count, what in (
                 ("instructions", whole, "the roles without padding"),
@@ -174,13 +174,13 @@ def cause_checks(found: Explanation) -> Iterator[tuple[str, str]]:
                 ("local_stores", counts.get("local stores", 0), "the role local stores"),
             ):
                 if metric in verdicts:
-                    said = getattr(verdicts[metric], name)
-                    wrong = f"{metric} at {name} is {said}, {what} give {count}"
-                    yield case, "" if said == count else wrong
-    for culprit in found.culprits:
+                    answer = getattr(verdicts[metric], name)
+                    wrong = f"{metric} at {name} is {answer}, {what} give {count}"
+                    yield case, "" if answer == count else wrong
+    for culprit in explanation.culprits:
         for case in culprit.cases:
-            causes = {verdict.cause for verdict in found.cases.get(case, {}).values()}
-            causes |= {found.states[case].cause} if case in found.states else set()
+            causes = {verdict.cause for verdict in explanation.cases.get(case, {}).values()}
+            causes |= {explanation.states[case].cause} if case in explanation.states else set()
             yield case, _wrong_culprit(culprit, causes)
 
 

@@ -23,16 +23,16 @@ from fa4_asv.record.schema import SUITE, CaseRecord, Sidecar
 from fa4_asv.record.store import series_of, without_path
 
 
-def keep(project: Project, found: Explanation) -> Path:
-    """Write `found` into the record, over what stands there of other cases; the file's path. Atomic."""
-    path = project.results / MACHINE / found.file_name
+def keep(project: Project, explanation: Explanation) -> Path:
+    """Write `explanation` into the record, over what stands there of other cases; the file's path. Atomic."""
+    path = project.results / MACHINE / explanation.file_name
     old = None
     if path.is_file():
         try:
             old = read_explanation(path)
         except Fa4AsvError:
             old = None  # damaged: what is known now is whole
-    write_explanation(path, combined(old, found))
+    write_explanation(path, combined(old, explanation))
     return path
 
 
@@ -45,7 +45,7 @@ def combined(old: Explanation | None, new: Explanation) -> Explanation:
         return new
     fresh = new.cases.keys() | new.states.keys()
     rest = (old.cases.keys() | old.states.keys()) - fresh
-    kept = [
+    culprits = [
         replace(culprit, cases=left)
         for culprit in old.culprits
         if (left := tuple(case for case in culprit.cases if case not in fresh))
@@ -55,7 +55,7 @@ def combined(old: Explanation | None, new: Explanation) -> Explanation:
         cases={**_without(old.cases, fresh), **new.cases},
         states={**_without(old.states, fresh), **new.states},
         opcodes={**_without(old.opcodes, fresh), **new.opcodes},
-        culprits=_united([*kept, *new.culprits]),
+        culprits=_united([*culprits, *new.culprits]),
         notes=tuple(dict.fromkeys([*(old.notes if rest else ()), *new.notes])),
         threads=tuple(dict.fromkeys([*old.threads, *new.threads])),
     )
@@ -67,33 +67,35 @@ def _without(cases: Mapping[str, Any], fresh: set[str]) -> dict[str, Any]:
 
 def _united(culprits: list[Culprit]) -> tuple[Culprit, ...]:
     """Culprits that are the same but for their cases become one."""
-    found: dict[Culprit, set[str]] = {}
+    names: dict[Culprit, set[str]] = {}
     for culprit in culprits:
-        found.setdefault(replace(culprit, cases=()), set()).update(culprit.cases)
-    return tuple(replace(culprit, cases=tuple(sorted(cases))) for culprit, cases in found.items())
+        names.setdefault(replace(culprit, cases=()), set()).update(culprit.cases)
+    return tuple(replace(culprit, cases=tuple(sorted(cases))) for culprit, cases in names.items())
 
 
 @dataclass
-class Kept:
+class Explanations:
     """The `.cause` files of a record, read once, and of its sidecars what they are held against."""
 
-    found: dict[Path, Explanation] = field(default_factory=dict)
+    by_path: dict[Path, Explanation] = field(default_factory=dict)
     damaged: list[tuple[Path, str]] = field(default_factory=list)
     sides: dict[tuple[str, tuple[str, str, str]], Sidecar] = field(default_factory=dict)
     wanted: set[tuple[str, tuple[str, str, str]]] = field(default_factory=set)
 
     @classmethod
-    def of(cls, root: Path) -> Kept:
-        kept = cls()
+    def of(cls, root: Path) -> Explanations:
+        explanations = cls()
         for path in sorted(root.glob("*/*.cause")):
             try:
-                found = kept.found[path] = read_explanation(path)
+                explanation = explanations.by_path[path] = read_explanation(path)
             except Fa4AsvError as error:
-                kept.damaged.append((path, without_path(path, error)))
+                explanations.damaged.append((path, without_path(path, error)))
                 continue
-            for side in (found.base, found.head):
-                kept.wanted.add((path.parent.name, (side.commit, found.flavour, found.policy)))
-        return kept
+            for side in (explanation.base, explanation.head):
+                explanations.wanted.add(
+                    (path.parent.name, (side.commit, explanation.flavour, explanation.policy))
+                )
+        return explanations
 
     def note(self, sidecar: Sidecar, folder: Path) -> None:
         """Remember a sidecar of a machine's folder where a cause is about it."""
@@ -104,47 +106,49 @@ class Kept:
     def problems(self, manifest: Manifest) -> Iterator[tuple[Path, str]]:
         """What is wrong with each file by itself, its name, the releases and the sidecars that were noted."""
         yield from self.damaged
-        for path, found in self.found.items():
-            yield from ((path, what) for what in self._of(path, found, manifest))
+        for path, explanation in self.by_path.items():
+            yield from ((path, what) for what in self._of(path, explanation, manifest))
 
-    def _of(self, path: Path, found: Explanation, manifest: Manifest) -> Iterator[str]:
-        if path.name != found.file_name:
-            yield f"holds what belongs in {found.file_name}; rename it or explain again"
-        if (found.suite, found.machine) != (SUITE, path.parent.name):
+    def _of(self, path: Path, explanation: Explanation, manifest: Manifest) -> Iterator[str]:
+        if path.name != explanation.file_name:
+            yield f"holds what belongs in {explanation.file_name}; rename it or explain again"
+        if (explanation.suite, explanation.machine) != (SUITE, path.parent.name):
             yield (
-                f"is of suite {found.suite!r} and machine {found.machine!r}, expected {SUITE!r} and "
+                f"is of suite {explanation.suite!r} and machine {explanation.machine!r}, expected {SUITE!r} and "
                 f"{path.parent.name!r}; explain again"
             )
-        yield from (f"{case}: {wrong}; explain again" for case, wrong in cause_checks(found) if wrong)
-        for name, side in (("base", found.base), ("head", found.head)):
+        yield from (f"{case}: {wrong}; explain again" for case, wrong in cause_checks(explanation) if wrong)
+        for name, side in (("base", explanation.base), ("head", explanation.head)):
             release = manifest.by_commit(side.commit)
             if release is not None and release.version != side.release:
                 yield f"says {name} is {side.release!r}, but its commit is {release.version!r}; explain again"
-            sidecar = self.sides.get((path.parent.name, (side.commit, found.flavour, found.policy)))
+            sidecar = self.sides.get(
+                (path.parent.name, (side.commit, explanation.flavour, explanation.policy))
+            )
             if sidecar is not None:
-                yield from _against(found, name, side, sidecar)
+                yield from _against(explanation, name, side, sidecar)
 
 
-def _against(found: Explanation, name: str, side: Side, sidecar: Sidecar) -> Iterator[str]:
+def _against(explanation: Explanation, name: str, side: Side, sidecar: Sidecar) -> Iterator[str]:
     """Digest and figures of one side against what is recorded of it."""
     if sidecar.toolchain.digest != side.digest:
         yield f"{name} has toolchain {side.digest}, the record {sidecar.toolchain.digest}; explain again"
         return
     records = sidecar.groups.get("codegen", {})
-    for case, metrics in found.cases.items():
+    for case, metrics in explanation.cases.items():
         record = records.get(case, CaseRecord("not run"))
         for metric, verdict in metrics.items():
-            said, known = getattr(verdict, name), record.figures.get(metric)
-            if record.state != "not run" and said != known:
-                yield f"{case} {metric}: {name} is {said}, the record says {known}; explain again"
-    for case, roles in found.opcodes.items():
+            answer, known = getattr(verdict, name), record.figures.get(metric)
+            if record.state != "not run" and answer != known:
+                yield f"{case} {metric}: {name} is {answer}, the record says {known}; explain again"
+    for case, roles in explanation.opcodes.items():
         record = records.get(case, CaseRecord("not run"))
         if record.opcodes:
             counted = sum(pair[name == "head"] for pair in roles.values())
             total = sum(record.opcodes.values())
             if counted != total:
                 yield f"{case}: {name} has {counted} opcodes, the record {total}; explain again"
-    for case, state in found.states.items():
+    for case, state in explanation.states.items():
         known_state = records.get(case, CaseRecord("not run")).state
         if known_state not in ("not run", getattr(state, name)):
             yield f"{case}: {name} is {getattr(state, name)}, the record says {known_state}; explain again"

@@ -23,18 +23,18 @@ def wrong_figures(result: Result, groups: dict[str, dict[str, CaseRecord]]) -> I
     seen: dict[tuple[str, str], set[str]] = {}
     unknown: set[str] = set()
     for (name, params), value in result.figures.items():
-        found = group_of(name)
-        if found is None:
+        group_and_metric = group_of(name)
+        if group_and_metric is None:
             unknown |= {name} if value is not None and is_number(value) else set()
             continue
-        group, metric = found
+        group, metric = group_and_metric
         case = key_of(params) or group.only_case
         seen.setdefault((group.name, metric), set()).add(case)
         record = groups.get(group.name, {}).get(case)
         wrong = disagreement(value, record, metric)
-        kept = record.samples.get(metric, []) if record else []
+        counts = record.samples.get(metric, []) if record else []
         wrong = wrong or (wrong_turns(record) if record else "")
-        wrong = wrong or _other_samples(result, (name, params), kept)
+        wrong = wrong or _other_samples(result, (name, params), counts)
         if wrong:
             yield f"{case} {metric}: {wrong}; {AGAIN}"
     for name in sorted(unknown):
@@ -56,12 +56,12 @@ def _unseen(
         if record.state != "measured":
             continue
         for metric in group.metrics:
-            found = seen.get((group.name, metric))
-            if found is None:
+            names = seen.get((group.name, metric))
+            if names is None:
                 continue  # `asv rm benchmark=...` took its figures from both files
             if metric not in (record.figures if group.exact else record.samples):
                 yield f"{case} {metric}: measured, but the sidecar holds no figure; {AGAIN}"
-            if case not in found:
+            if case not in names:
                 yield f"{case} {metric}: in the sidecar, but not among the result file's parameters; {AGAIN}"
 
 
@@ -86,15 +86,15 @@ def disagreement(value: Value, record: CaseRecord | None, metric: str) -> str:
     return f"n/a in the result file, the sidecar says {state}"
 
 
-def _other_samples(result: Result, key: Key, kept: list[float]) -> str:
-    """What is wrong with the samples that the sidecar `kept` of a figure, "" for nothing."""
+def _other_samples(result: Result, key: Key, counts: list[float]) -> str:
+    """What is wrong with the samples that the sidecar `counts` of a figure, "" for nothing."""
     samples = result.samples.get(key)
-    if samples and sorted(samples) != sorted(kept):
+    if samples and sorted(samples) != sorted(counts):
         return "the result file has other samples than the sidecar"
-    if is_repeated(kept):  # asv itself keeps none, so that only this shows it
-        return f"the sidecar has {len(kept)} {POOLED}"
+    if is_repeated(counts):  # asv itself keeps none, so that only this shows it
+        return f"the sidecar has {len(counts)} {POOLED}"
     recorded = result.statistics.get(key)
-    return other_statistics(recorded, kept) if recorded and kept else ""
+    return other_statistics(recorded, counts) if recorded and counts else ""
 
 
 def wrong_turns(record: CaseRecord) -> str:
@@ -118,11 +118,11 @@ def wrong_turns(record: CaseRecord) -> str:
 
 def _other_centres(samples: dict[str, list[float]]) -> str:
     """Whether each round's centre is the median of its own samples, "" where all are."""
-    kept, seconds = [int(value) for value in samples["kept"]], samples["seconds"]
-    if sum(kept) != len(seconds):
-        return f"the sidecar has {len(seconds)} samples, its rounds kept {sum(kept)}"
+    counts, seconds = [int(value) for value in samples["kept"]], samples["seconds"]
+    if sum(counts) != len(seconds):
+        return f"the sidecar has {len(seconds)} samples, its rounds kept {sum(counts)}"
     begin = 0
-    for number, (count, centre) in enumerate(zip(kept, samples["centre"], strict=True)):
+    for number, (count, centre) in enumerate(zip(counts, samples["centre"], strict=True)):
         own, begin = seconds[begin : begin + count], begin + count
         if not own or not math.isclose(statistics.median(own), centre):
             expected = f"{statistics.median(own):.6g}" if own else "none"

@@ -117,7 +117,10 @@ def _refuse_changes(staged: Project, project: Project, foreign: bool) -> None:
         target = project.results / path.parent.name / path.name
         if not target.is_file() or not (foreign or is_sound(project, target)):
             continue
-        old, new = (Pair(one, load_result(one), read_sidecar(sidecar_path(one))) for one in (target, path))
+        old, new = (
+            Pair(each_path, load_result(each_path), read_sidecar(sidecar_path(each_path)))
+            for each_path in (target, path)
+        )
         for what in changes(old, new, strict=foreign):
             raise Fa4AsvError(f"{path.name}: {what}; not moved into results/ ({_ANEW})")
 

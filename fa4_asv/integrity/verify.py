@@ -96,7 +96,7 @@ def verify(project: Project, arriving: bool = False) -> list[Problem]:
         raise Fa4AsvError(f"{root} does not exist; run `asv run` or restore it from git")
     known = Known.of(project, arriving)
     problems = [*_left_behind(root), *_locks(known), *_benchmarks(root, arriving)]
-    causes, cubins, shared, unreleased = explanations.Kept.of(root), Cubins(), AsCu12(), 0
+    causes, cubins, shared, unreleased = explanations.Explanations.of(root), Cubins(), AsCu12(), 0
     for entry in entries(root):
         problems += [Problem(path, what) for path, what in entry.damaged]
         problems += _of_pair(entry, known)
@@ -105,8 +105,8 @@ def verify(project: Project, arriving: bool = False) -> list[Problem]:
             causes.note(entry.sidecar, entry.path.parent)
             cubins.add(sidecar_path(entry.path), entry.sidecar.groups.get("codegen", {}))
             shared.add(sidecar_path(entry.path), entry.sidecar)
-    found = (*causes.problems(known.manifest), *cubins.wrong(), *shared.wrong())
-    problems += [Problem(path, what) for path, what in found]
+    pairs = (*causes.problems(known.manifest), *cubins.wrong(), *shared.wrong())
+    problems += [Problem(path, what) for path, what in pairs]
     problems += _machines(root)
     if unreleased and not arriving and not project.upstream.is_file():
         what = f"missing, and {counted(unreleased, 'result file')} of upstream's commits need it; restore it from git"
@@ -172,8 +172,8 @@ def is_sound(project: Project, path: Path) -> bool:
     """Whether nothing is wrong with one result file and its sidecar. Raises Fa4AsvError, see verify."""
     known = Known.of(project, arriving=False)
     list(_locks(known))
-    found = entries(project.results, path.parent.name, lambda one: one == path)
-    return all(not entry.damaged and not any(_of_pair(entry, known)) for entry in found)
+    found_entries = entries(project.results, path.parent.name, lambda each_path: each_path == path)
+    return all(not entry.damaged and not any(_of_pair(entry, known)) for entry in found_entries)
 
 
 def sound_files(project: Project, problems: Sequence[Problem]) -> list[Path]:
@@ -258,8 +258,8 @@ def _toolchain(sidecar: Sidecar, known: Known) -> Iterator[str]:
         names = sorted(
             n for n in locked.keys() | chain.packages.keys() if locked.get(n) != chain.packages.get(n)
         )
-        said, held = (versions.get(names[0], "none") for versions in (chain.packages, locked))
-        yield f"says {names[0]} {said}, its lock {held}; {AGAIN}"
+        message, held = (versions.get(names[0], "none") for versions in (chain.packages, locked))
+        yield f"says {names[0]} {message}, its lock {held}; {AGAIN}"
     # The toolchain of another commit is locked under that one's name.
     elif path not in known.packages and known.packages and not known.arriving and chain.policy[:3] != "as-":
         where = path.relative_to(known.locks.parent.parent)
@@ -272,11 +272,11 @@ def _same_origin(result: Result, sidecar: Sidecar) -> Iterator[str]:
         "commit": (sidecar.commit, result.commit),
         "environment": (sidecar.environment, result.environment),
     }
-    for name, said in (("flavour", sidecar.toolchain.flavour), ("toolchain", sidecar.toolchain.policy)):
-        pairs[name] = (said, result.requirements.get(name, said))
-    for name, (said, recorded) in pairs.items():
-        if said != recorded:
-            yield f"says {name} {said!r}, the result file {recorded!r}; {AGAIN}"
+    for name, message in (("flavour", sidecar.toolchain.flavour), ("toolchain", sidecar.toolchain.policy)):
+        pairs[name] = (message, result.requirements.get(name, message))
+    for name, (message, recorded) in pairs.items():
+        if message != recorded:
+            yield f"says {name} {message!r}, the result file {recorded!r}; {AGAIN}"
 
 
 def _named(name: str, params: tuple[str, ...]) -> str:

@@ -1,7 +1,7 @@
 """Exact figures by worker processes, and a disk cache of them, so that nothing exact is made twice.
 
 The cache is of a source tree under a toolchain: a second metric, a repeated run or `asv find` then costs
-milliseconds. What is broken is never kept: a full disk or a missing tool is no property of FA4.
+milliseconds. What is broken is never kept: a full disk or a missing tool is not a property of FA4.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def cache_path(context: Context, group: str, *parts: str) -> Path:
 
     The version is the one that its benchmarks tell asv, so that none of the two can be raised alone.
     """
-    words = (GROUPS[group].version, context.tree, context.flavour, context.digest, *parts)
-    key = hashlib.sha256("\0".join(words).encode()).hexdigest()
+    results = (GROUPS[group].version, context.tree, context.flavour, context.digest, *parts)
+    key = hashlib.sha256("\0".join(results).encode()).hexdigest()
     return Path(context.root) / ".asv" / "cache" / group / key[:2] / f"{key}.json"
 
 
@@ -41,11 +41,11 @@ def cached(context: Context, group: str, asked: Iterable[Case]) -> tuple[Records
     """The records that the cache has of `asked` (cases, or calls of several cases), and those of `asked` that it lacks."""
     records: Records = {}
     missing = []
-    for one in dict.fromkeys(asked):
+    for names in dict.fromkeys(asked):
         try:
-            records |= read_records(cache_path(context, group, *one))
+            records |= read_records(cache_path(context, group, *names))
         except Fa4AsvError:  # none, or none that can be read
-            missing.append(one)
+            missing.append(names)
     return records, missing
 
 
@@ -59,14 +59,14 @@ def run_and_cache(
 ) -> Records:
     """Run `jobs`, whose keys are those of what was asked; `records_of` makes records of an outcome, which are kept."""
 
-    def kept(outcome: Outcome) -> Records:
+    def entries(outcome: Outcome) -> Records:
         case = tuple(outcome.key.split("/"))
-        found = records_of(case, outcome)
-        write_cache(cache_path(context, group, *case), found)
-        return found
+        records = records_of(case, outcome)
+        write_cache(cache_path(context, group, *case), records)
+        return records
 
-    with shared(lambda words: progress(context, words)):
-        return run(context, jobs, processes, kept, verb)
+    with shared(lambda message: progress(context, message)):
+        return run(context, jobs, processes, entries, verb)
 
 
 def run(

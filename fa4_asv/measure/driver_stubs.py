@@ -110,7 +110,7 @@ def describe(error: BaseException) -> dict[str, Any]:
     own = bool(frames) and "flash_attn/cute/" in frames[-1].filename.replace(os.sep, "/")
     refused = own and isinstance(error, (AssertionError, NotImplementedError))
     # The DSL colours its errors, terminal or not.
-    words = without_places(" ".join(without_colours(str(error)).split()))[:400]
-    if not words and frames:
-        words = f"{frames[-1].line or 'assertion'} ({Path(frames[-1].filename).name}:{frames[-1].lineno})"
-    return {"kind": type(error).__name__, "words": words, "refused": refused}
+    message = without_places(" ".join(without_colours(str(error)).split()))[:400]
+    if not message and frames:
+        message = f"{frames[-1].line or 'assertion'} ({Path(frames[-1].filename).name}:{frames[-1].lineno})"
+    return {"kind": type(error).__name__, "words": message, "refused": refused}

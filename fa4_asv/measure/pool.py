@@ -153,8 +153,8 @@ class Worker:
                 self._buffer += chunk
                 if len(self._buffer) > LARGEST:
                     return self._given_up(f"answered more than {LARGEST >> 20} MiB and was killed")
-        found, _, self._buffer = self._buffer.partition(b"\n")
-        line = bytes(found)
+        bytearray, _, self._buffer = self._buffer.partition(b"\n")
+        line = bytes(bytearray)
         try:
             return parse_json(line)
         except ValueError:
@@ -173,12 +173,14 @@ class Worker:
         if self._printed.without_end:
             return f"printed more than {MOST_PRINTED >> 20} MiB and was killed"
         code = self._process.returncode
-        words = f"the process was killed by {signal.Signals(-code).name}" if code < 0 else f"{_ENDED} {code}"
+        message = (
+            f"the process was killed by {signal.Signals(-code).name}" if code < 0 else f"{_ENDED} {code}"
+        )
         if not tail:
-            return words
+            return message
         raised = code >= 0 or -code == signal.SIGABRT  # not where something outside ended it
         last = (_exception(tail) if raised else "") or tail.splitlines()[-1]
-        return f"{words}: {without_places(last)[:300]}"
+        return f"{message}: {without_places(last)[:300]}"
 
     def ask(self, job: Job) -> Outcome:
         """Send one job and wait for its answer, at most its timeout."""
@@ -214,7 +216,7 @@ class Worker:
 
 def _exception(stderr: str) -> str:
     """The last line that names an exception, "" where none does."""
-    named = [found[1] for line in stderr.splitlines() if (found := _EXCEPTION.match(line))]
+    named = [match[1] for line in stderr.splitlines() if (match := _EXCEPTION.match(line))]
     return named[-1] if named else ""
 
 
@@ -260,10 +262,10 @@ class _Pile:
         with self._lock:
             if not self._left.get(kind):
                 self._runners[kind] -= 1
-                open_kinds = [one for one, jobs in self._left.items() if jobs]
+                open_kinds = [job for job, jobs in self._left.items() if jobs]
                 if not open_kinds:
                     return None
-                kind = max(open_kinds, key=lambda one: len(self._left[one]) / (self._runners[one] + 1))
+                kind = max(open_kinds, key=lambda job: len(self._left[job]) / (self._runners[job] + 1))
                 self._runners[kind] += 1
             return self._left[kind].popleft()
 

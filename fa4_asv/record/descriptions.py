@@ -83,10 +83,10 @@ def _check(name: str, entry: dict[str, Any]) -> None:
         _words(name, "params", axis)
 
 
-def _words(name: str, field: str, words: Any) -> list[str]:
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise TypeError(f"{field} of {name:.60} are {words!r:.60}, expected text")
-    return words
+def _words(name: str, field: str, text: Any) -> list[str]:
+    if not isinstance(text, list) or not all(isinstance(word, str) for word in text):
+        raise TypeError(f"{field} of {name:.60} are {text!r:.60}, expected text")
+    return text
 
 
 def _told(error: Exception) -> str:

@@ -111,39 +111,39 @@ class Explanation:
     @property
     def unknown(self) -> list[str]:
         """The cases of which something has no known cause."""
-        found = {
+        names = {
             case for case, metrics in self.cases.items() for v in metrics.values() if v.cause == "unknown"
         }
-        return sorted(found | {case for case, verdict in self.states.items() if verdict.cause == "unknown"})
+        return sorted(names | {case for case, verdict in self.states.items() if verdict.cause == "unknown"})
 
 
-def write_explanation(path: Path, found: Explanation) -> None:
+def write_explanation(path: Path, explanation: Explanation) -> None:
     """Atomic; the same content gives the same bytes; a line a case, so that a diff can be read."""
-    write_atomic(path, to_text(found))
+    write_atomic(path, to_text(explanation))
 
 
-def to_text(found: Explanation) -> str:
+def to_text(explanation: Explanation) -> str:
     """The JSON of a `.cause` file."""
     rows = {
         "cases": {
             case: {metric: _verdict_json(verdict) for metric, verdict in metrics.items()}
-            for case, metrics in sorted(found.cases.items())
+            for case, metrics in sorted(explanation.cases.items())
         },
-        "states": {case: _verdict_json(verdict) for case, verdict in sorted(found.states.items())},
+        "states": {case: _verdict_json(verdict) for case, verdict in sorted(explanation.states.items())},
         "opcodes": {
-            case: {r: list(pair) for r, pair in p.items()} for case, p in sorted(found.opcodes.items())
+            case: {r: list(pair) for r, pair in p.items()} for case, p in sorted(explanation.opcodes.items())
         },
     }
     head = {
         "format": FORMAT,
-        **{name: getattr(found, name) for name in ("suite", "machine", "flavour", "policy")},
-        "base": asdict(found.base),
-        "head": asdict(found.head),
-        "files": list(found.files),
-        "packages": {name: list(pair) for name, pair in found.packages.items()},
-        "culprits": [culprit.to_json() for culprit in found.culprits],
-        "notes": list(found.notes),
-        "threads": list(found.threads),
+        **{name: getattr(explanation, name) for name in ("suite", "machine", "flavour", "policy")},
+        "base": asdict(explanation.base),
+        "head": asdict(explanation.head),
+        "files": list(explanation.files),
+        "packages": {name: list(pair) for name, pair in explanation.packages.items()},
+        "culprits": [culprit.to_json() for culprit in explanation.culprits],
+        "notes": list(explanation.notes),
+        "threads": list(explanation.threads),
     }
     lines = [f"{_one(key)}: {_one(value)}" for key, value in head.items()]
     for key, cases in rows.items():
@@ -174,7 +174,7 @@ def read_explanation(path: Path) -> Explanation:
 def _explanation(data: Any) -> Explanation:
     if data["format"] != FORMAT:
         raise ValueError(f"format is {data['format']!r}, this suite reads {FORMAT}")
-    found = Explanation(
+    explanation = Explanation(
         _text(data["flavour"]),
         _side(data["base"]),
         _side(data["head"]),
@@ -192,9 +192,9 @@ def _explanation(data: Any) -> Explanation:
         _text(data["machine"]),
         _text(data["policy"]),
     )
-    if {name: list(pair) for name, pair in found.packages.items()} != data["packages"]:
+    if {name: list(pair) for name, pair in explanation.packages.items()} != data["packages"]:
         raise ValueError("packages are not those in which base and head differ")
-    return found
+    return explanation
 
 
 def _side(data: Any) -> Side:

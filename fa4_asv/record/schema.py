@@ -31,11 +31,11 @@ def _counts(data: Any, name: str) -> dict[str, int]:
 
 
 def _words(data: Any, name: str) -> dict[str, str]:
-    words = _typed(data, name, dict)
-    for key, value in words.items():
+    text = _typed(data, name, dict)
+    for key, value in text.items():
         if not isinstance(value, str):
             raise Fa4AsvError(f"{name}[{key!r}] is {value!r}, expected text")
-    return dict(words)
+    return dict(text)
 
 
 def _is_finite(value: Any) -> bool:
@@ -52,11 +52,14 @@ def _samples(data: Any) -> dict[str, list[float]]:
     return dict(samples)
 
 
+_IN_FILES = {"notes": "words"}  # fields whose key in a file has another name
+
+
 @dataclass(frozen=True)
 class CaseRecord:
     """One case: its state and, in words, why; exact figures, or samples, by metric; and what explains them.
 
-    `opcodes` and `sha256` are of a kernel's cubin; `parts` are bytes by tensor (memory); `words` say what
+    `opcodes` and `sha256` are of a kernel's cubin; `parts` are bytes by tensor (memory); `notes` say what
     each broken check answered (route).
     """
 
@@ -68,11 +71,11 @@ class CaseRecord:
     opcodes: dict[str, int] = field(default_factory=dict)
     samples: dict[str, list[float]] = field(default_factory=dict)
     parts: dict[str, int] = field(default_factory=dict)
-    words: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Only what is set, so that an unsupported case is one short line."""
-        return {key: value for key, value in asdict(self).items() if value}
+        return {_IN_FILES.get(key, key): value for key, value in asdict(self).items() if value}
 
     @classmethod
     def from_json(cls, data: Any) -> CaseRecord:
@@ -89,11 +92,11 @@ class CaseRecord:
             kernel=_typed(data, "kernel", str),
             opcodes=_counts(data, "opcodes"),
             parts=_counts(data, "parts"),
-            words=_words(data, "words"),
+            notes=_words(data, "words"),
         )
         if (state == "measured") != bool(record.figures or record.samples):
-            found = record.figures or record.samples
-            raise Fa4AsvError(f"state is {state!r} with figures {found!r}: one of them is wrong")
+            result = record.figures or record.samples
+            raise Fa4AsvError(f"state is {state!r} with figures {result!r}: one of them is wrong")
         return record
 
 
@@ -115,7 +118,7 @@ def combine(old: CaseRecord | None, new: CaseRecord) -> CaseRecord:
         return old if old is not None and old.state == "broken" else new
     names = [*old.samples, *(name for name in new.samples if name not in old.samples)]
     samples = {name: old.samples.get(name, []) + new.samples.get(name, []) for name in names}
-    return replace(new, samples=samples, words={**old.words, **new.words})
+    return replace(new, samples=samples, notes={**old.notes, **new.notes})
 
 
 def toolchain_digest(flavour: str, packages: dict[str, str]) -> str:
@@ -176,5 +179,5 @@ class Sidecar:
         }
         toolchain = Toolchain.from_json(_typed(data, "toolchain", dict))
         names = ("suite", "machine", "commit", "environment", "release")
-        words = {name: _typed(data, name, str) for name in names}
-        return cls(format=number, toolchain=toolchain, groups=groups, **words)
+        notes = {name: _typed(data, name, str) for name in names}
+        return cls(format=number, toolchain=toolchain, groups=groups, **notes)

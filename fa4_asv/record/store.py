@@ -216,14 +216,14 @@ def write_sidecar(path: Path, sidecar: Sidecar) -> None:
 
 
 def _lines(data: dict[str, Any]) -> str:
-    def one(value: Any) -> str:
+    def item(value: Any) -> str:
         return json.dumps(value, sort_keys=True, allow_nan=False)
 
     groups = []
     for group, cases in data["groups"].items():
-        rows = ",\n".join(f"  {one(case)}: {one(record)}" for case, record in cases.items())
-        groups.append(f" {one(group)}: {{\n{rows}\n }}")
-    head = [f"{one(key)}: {one(value)}" for key, value in data.items() if key != "groups"]
+        rows = ",\n".join(f"  {item(case)}: {item(record)}" for case, record in cases.items())
+        groups.append(f" {item(group)}: {{\n{rows}\n }}")
+    head = [f"{item(key)}: {item(value)}" for key, value in data.items() if key != "groups"]
     return "{\n" + ",\n".join([*head, '"groups": {\n' + ",\n".join(groups) + "\n}"]) + "\n}\n"
 
 
@@ -247,9 +247,13 @@ def merge(old: Sidecar | None, new: Sidecar) -> Sidecar:
         )
     groups: dict[str, Records] = {group: dict(cases) for group, cases in old.groups.items()}
     for group, cases in new.groups.items():
-        kept = groups.setdefault(group, {})
-        kept.update(
-            {case: record for case, record in cases.items() if record.state != "not run" or case not in kept}
+        records = groups.setdefault(group, {})
+        records.update(
+            {
+                case: record
+                for case, record in cases.items()
+                if record.state != "not run" or case not in records
+            }
         )
     return replace(new, groups=groups)
 
@@ -302,11 +306,11 @@ def _result(path: Path, data: Any) -> Result:
         raise Fa4AsvError(f"{path} is not an asv result file ({reason}); {RESTORE}") from None
 
 
-def _check_words(name: str, words: Any) -> None:
+def _check_words(name: str, text: Any) -> None:
     """asv makes pages of these; anything but words and numbers would stop it."""
-    if not isinstance(words, dict):
-        raise ValueError(f"{name} is {words!r:.60}, expected texts by name")
-    for key, value in words.items():
+    if not isinstance(text, dict):
+        raise ValueError(f"{name} is {text!r:.60}, expected texts by name")
+    for key, value in text.items():
         if not isinstance(value, _SCALARS):
             raise ValueError(f"{name}[{key!r}] is {value!r:.60}, expected a word or a number")
         if steers_pages(key) or steers_pages(str(value)):

@@ -44,7 +44,7 @@ def is_history(group: str) -> bool:
 
 
 def origin_of(record: CaseRecord) -> Origin:
-    return Origin(record.words.get("sweep", ""), record.words.get("card", ""))
+    return Origin(record.notes.get("sweep", ""), record.notes.get("card", ""))
 
 
 def is_of_a_sweep(record: CaseRecord) -> bool:
@@ -55,21 +55,21 @@ def is_of_a_sweep(record: CaseRecord) -> bool:
 def turns_of(record: CaseRecord) -> list[Turn]:
     """The turns of a sweep's case; none where its lists are not of one length (`fa4-asv verify` says so)."""
     samples = record.samples
-    found = {name: samples[name] for name in PER_TURN if name in samples}
-    if any(name not in found for name in NEEDED) or len({len(values) for values in found.values()}) != 1:
+    result = {name: samples[name] for name in PER_TURN if name in samples}
+    if any(name not in result for name in NEEDED) or len({len(values) for values in result.values()}) != 1:
         return []
-    beside = {name: found[name] for name in (*YARDSTICKS, "control") if name in found}
-    if min(min(values) for values in (found["centre"], *beside.values())) <= 0:
+    beside = {name: result[name] for name in (*YARDSTICKS, "control") if name in result}
+    if min(min(values) for values in (result["centre"], *beside.values())) <= 0:
         return []
-    controls = beside.get("control", [None] * len(found["centre"]))
+    controls = beside.get("control", [None] * len(result["centre"]))
     return [
         Turn(
             seconds,
-            int(found["process"][at]),
-            int(found["round"][at]),
+            int(result["process"][at]),
+            int(result["round"][at]),
             controls[at],
-            bool(found["two modes"][at]),
+            bool(result["two modes"][at]),
             {name: beside[name][at] for name in YARDSTICKS if name in beside},
         )
-        for at, seconds in enumerate(found["centre"])
+        for at, seconds in enumerate(result["centre"])
     ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fa4_asv.compare.along import CONFIDENCE, SEEN
 from fa4_asv.compare.rows import Row
 from fa4_asv.record.turns import YARDSTICKS
-from fa4_asv.report import words
+from fa4_asv.report import wording
 from fa4_asv.report.charts import Line, lines
 from fa4_asv.report.events import Timeline
 from fa4_asv.report.machines import tflops
@@ -68,7 +68,7 @@ class CallPage:
     name: str
     machine: str
     title: str
-    words: str
+    description: str
     parts: Sequence[CallPart]
 
     @property
@@ -76,17 +76,17 @@ class CallPage:
         return keys_of(chart for part in self.parts for chart in part.charts)
 
 
-def call_pages(found: Sequence[Swept], timeline: Timeline) -> list[CallPage]:
+def call_pages(series: Sequence[Swept], timeline: Timeline) -> list[CallPage]:
     """One per call of one machine, over all of its series."""
-    calls = {call: None for one in found for call in one.calls}
-    machine = found[0].key.machine
+    calls = {call: None for swept in series for call in swept.calls}
+    machine = series[0].key.machine
     return [
         CallPage(
             call.page(machine),
             machine,
             call.title,
-            call.words,
-            [_call_part(one, call, timeline) for one in found if call in one.calls],
+            call.description,
+            [_call_part(swept, call, timeline) for swept in series if call in swept.calls],
         )
         for call in sorted(calls, key=lambda call: call.turn)
     ]
@@ -101,27 +101,31 @@ def keys_of(charts: Iterable[Chart]) -> list[str]:
 # Charts
 
 
-def glances(one: Swept) -> list[Glance]:
-    found = []
-    for call in one.calls:
-        origins = origins_of(one, call)
+def glances(swept: Swept) -> list[Glance]:
+    found_glances = []
+    for call in swept.calls:
+        origins = origins_of(swept, call)
         if origins:
-            points = _spanned(one, call, max(origins.values(), key=len))
-            chart = _chart(one, call, points, ("cudnn",), (300, 130))
-            noise = one.noise_of(call)
-            seen = f"; seen from {words.share(noise.visible, 1)}" if noise and noise.freedom else ""
-            found.append(Glance(Cell(call.title, call.page(one.key.machine)), chart, call.words + seen))
-    return found
+            points = _spanned(swept, call, max(origins.values(), key=len))
+            chart = _chart(swept, call, points, ("cudnn",), (300, 130))
+            noise = swept.noise_of(call)
+            seen = f"; seen from {wording.share(noise.visible, 1)}" if noise and noise.freedom else ""
+            found_glances.append(
+                Glance(Cell(call.title, call.page(swept.key.machine)), chart, call.description + seen)
+            )
+    return found_glances
 
 
-def _spanned(one: Swept, call: Call, timed: Sequence[Point]) -> list[Point]:
+def _spanned(swept: Swept, call: Call, timed: Sequence[Point]) -> list[Point]:
     """The points of one card, and those without a time between them, where the line has a gap."""
-    first, last = one.points.index(timed[0]), one.points.index(timed[-1])
-    return [point for point in one.points[first : last + 1] if point in timed or not seconds_of(point, call)]
+    first, last = swept.points.index(timed[0]), swept.points.index(timed[-1])
+    return [
+        point for point in swept.points[first : last + 1] if point in timed or not seconds_of(point, call)
+    ]
 
 
 def _chart(
-    one: Swept,
+    swept: Swept,
     call: Call,
     points: Sequence[Point],
     yardsticks: Sequence[str],
@@ -129,7 +133,7 @@ def _chart(
     relative: bool = False,
 ) -> Chart:
     """Over the points of one card: seconds, or (`relative`) the time over the newest's; faster and slower steps are marked."""
-    figures = _relative(one, call, points) if relative else [seconds_of(point, call) for point in points]
+    figures = _relative(swept, call, points) if relative else [seconds_of(point, call) for point in points]
     drawn = [Line("FA4", 0, figures)]
     for name in yardsticks:
         ratios = [beside(point, call, name) for point in points]
@@ -140,12 +144,12 @@ def _chart(
             drawn.append(Line(NAMES[name], KEYS.index(NAMES[name]), known))
     for verdict, colour in ((FASTER, 2), (SLOWER, 3)):
         marked = [
-            figure if _verdict_at(one, point, call) == verdict else None
+            figure if _verdict_at(swept, point, call) == verdict else None
             for point, figure in zip(points, figures, strict=True)
         ]
         if any(marked):
             drawn.append(Line(verdict, colour, marked, marks=True))
-    form: Callable[[float], str] = (lambda value: f"{value:.3f}") if relative else words.seconds
+    form: Callable[[float], str] = (lambda value: f"{value:.3f}") if relative else wording.seconds
     newest = short(points[-1].label)
     title = f"time over that of {newest}" if relative else "seconds"
     labels = [point.label for point in points]
@@ -155,15 +159,15 @@ def _chart(
     return Chart(title, svg, frozenset(line.colour for line in drawn))
 
 
-def _relative(one: Swept, call: Call, points: Sequence[Point]) -> list[float | None]:
+def _relative(swept: Swept, call: Call, points: Sequence[Point]) -> list[float | None]:
     """Time over that of the last of `points`, effects of rounds removed where both are of one sweep."""
-    last = one.behind(points[-1], call)
-    found = [one.behind(point, call) for point in points]
-    return [value / last if value and last else None for value in found]
+    last = swept.behind(points[-1], call)
+    values = [swept.behind(point, call) for point in points]
+    return [value / last if value and last else None for value in values]
 
 
-def _verdict_at(one: Swept, point: Point, call: Call) -> str:
-    step = one.step_to(point.commit)
+def _verdict_at(swept: Swept, point: Point, call: Call) -> str:
+    step = swept.step_to(point.commit)
     row = step.rows.get(call) if step else None
     return row.verdict if row else ""
 
@@ -171,85 +175,85 @@ def _verdict_at(one: Swept, point: Point, call: Call) -> str:
 # A call
 
 
-def _call_part(one: Swept, call: Call, timeline: Timeline) -> CallPart:
-    origins = origins_of(one, call)
+def _call_part(swept: Swept, call: Call, timeline: Timeline) -> CallPart:
+    origins = origins_of(swept, call)
     charts: list[Chart] = []
     for timed in sorted(origins.values(), key=len, reverse=True):
-        points, size = _spanned(one, call, timed), (420, 180)
-        charts.append(_chart(one, call, points, YARDSTICKS, size))
+        points, size = _spanned(swept, call, timed), (420, 180)
+        charts.append(_chart(swept, call, points, YARDSTICKS, size))
         if len(points) > 1:
-            charts.append(_chart(one, call, points, (), size, relative=True))
+            charts.append(_chart(swept, call, points, (), size, relative=True))
     marks = []
-    for step in reversed(one.steps):
+    for step in reversed(swept.steps):
         row = step.rows.get(call)
         if row and row.effect:
-            said = f"{short(step.after.label)}: {row.verdict} {speed(row)}".rstrip()
-            marks.append(Cell(said, _event(one, step, timeline), css_of(row)))
+            message = f"{short(step.after.label)}: {row.verdict} {speed(row)}".rstrip()
+            marks.append(Cell(message, _event(swept, step, timeline), css_of(row)))
     return CallPart(
-        one.key.title, _call_lead(one, call, len(origins)), charts, marks, _history(one, call, timeline)
+        swept.key.title, _call_lead(swept, call, len(origins)), charts, marks, _history(swept, call, timeline)
     )
 
 
-def _call_lead(one: Swept, call: Call, origins: int) -> str:
-    noise = one.noise_of(call)
+def _call_lead(swept: Swept, call: Call, origins: int) -> str:
+    noise = swept.noise_of(call)
     several = " It was timed by several sweeps or cards. Each has its own charts; their releases are compared as ratios to a yardstick."
     end = several if origins > 1 else ""
     if noise is None or not noise.freedom:
         return f"No release has two processes, so the noise is unknown.{end}"
     return (
-        f"Two processes of a release differ by {words.share(noise.spread, 2)} (one standard deviation), so a change of "
-        f"{words.share(noise.visible, 1)} is detected in {words.share(SEEN, 0)} of cases. False alarms: {noise.alarms} of {noise.pairs}.{end}"
+        f"Two processes of a release differ by {wording.share(noise.spread, 2)} (one standard deviation), so a change of "
+        f"{wording.share(noise.visible, 1)} is detected in {wording.share(SEEN, 0)} of cases. False alarms: {noise.alarms} of {noise.pairs}.{end}"
     )
 
 
-def _event(one: Swept, step: ClockStep, timeline: Timeline) -> str:
+def _event(swept: Swept, step: ClockStep, timeline: Timeline) -> str:
     """The page of what changed in the kernels at the same step, else that of the release."""
-    for found in timeline.steps:
-        sides = (found.before.commit, found.after.commit) == (step.before.commit, step.after.commit)
-        same = (found.key.flavour, found.key.policy, found.arch) == (
-            one.key.flavour,
-            one.key.policy,
-            one.arch,
+    for found_step in timeline.steps:
+        sides = (found_step.before.commit, found_step.after.commit) == (step.before.commit, step.after.commit)
+        same = (found_step.key.flavour, found_step.key.policy, found_step.arch) == (
+            swept.key.flavour,
+            swept.key.policy,
+            swept.arch,
         )
         if sides and same:
-            return f"events/{found.page}"
+            return f"events/{found_step.page}"
     return place(step.after)
 
 
-def _history(one: Swept, call: Call, timeline: Timeline) -> Table:
+def _history(swept: Swept, call: Call, timeline: Timeline) -> Table:
     """Every commit, the newest first."""
-    cards = len(origins_of(one, call)) > 1
+    cards = len(origins_of(swept, call)) > 1
     rows: list[TableRow] = []
-    for point in reversed(one.points):
-        step = one.step_to(point.commit)
+    for point in reversed(swept.points):
+        step = swept.step_to(point.commit)
         row = step.rows.get(call) if step else None
         seconds, record = seconds_of(point, call), case_of(point, call)
         rate = tflops(seconds, call.shape, call.direction == BACKWARD) if seconds and call.shape else None
         rows.append(
             [
                 named(point),
-                words.day(point.date),
-                words.seconds(seconds) if seconds else Cell(state_of(point, call), css="worse"),
-                words.rate(rate),
-                *_verdict_cells(one, step, row, timeline),
+                wording.day(point.date),
+                wording.seconds(seconds) if seconds else Cell(state_of(point, call), css="worse"),
+                wording.rate(rate),
+                *_verdict_cells(swept, step, row, timeline),
                 *(times(beside(point, call, name)) for name in YARDSTICKS),
-                *([record.words.get("card", NONE)[:8] if record and seconds else NONE] if cards else []),
+                *([record.notes.get("card", NONE)[:8] if record and seconds else NONE] if cards else []),
                 Cell(_why(row, record.why if record else ""), css="prose"),
             ]
         )
     head = ["", "date", "seconds", "TFLOP/s", "change", f"{CONFIDENCE * 100:g}\xa0% interval", "verdict"]
     head += [*(f"against {name}" for name in NAMES.values()), *(["card"] if cards else []), "reason"]
-    return Table(f"{call.title}, {one.key.title}: every release, newest first", head, rows, "wide dated")
+    return Table(f"{call.title}, {swept.key.title}: every release, newest first", head, rows, "wide dated")
 
 
-def _verdict_cells(one: Swept, step: ClockStep | None, row: Row | None, timeline: Timeline) -> list[Cell]:
+def _verdict_cells(swept: Swept, step: ClockStep | None, row: Row | None, timeline: Timeline) -> list[Cell]:
     if row is None or step is None:
         return [Cell(NONE), Cell(NONE), Cell("the first" if step is None else "not run", css="same")]
     interval = NONE
     if row.low is not None and row.high is not None:
-        interval = f"{words.percent(1.0, row.low)} to {words.percent(1.0, row.high)}"
+        interval = f"{wording.percent(1.0, row.low)} to {wording.percent(1.0, row.high)}"
     css = css_of(row)
-    href = _event(one, step, timeline) if row.effect else ""
+    href = _event(swept, step, timeline) if row.effect else ""
     return [Cell(speed(row) or NONE, css=css), Cell(interval), Cell(row.verdict, href, css)]
 
 
@@ -257,4 +261,4 @@ def _why(row: Row | None, why: str) -> str:
     """Why there is no time; else why the rule cannot tell, where the interval beside it does not say so already."""
     if why or row is None or row.verdict not in ("unclear", "not comparable"):
         return why
-    return "" if row.reason == "wide-interval" else row.words.partition(";")[0]
+    return "" if row.reason == "wide-interval" else row.message.partition(";")[0]

@@ -37,13 +37,13 @@ class Line:
 def lines(
     labels: Sequence[str],
     drawn: Sequence[Line],
-    words: str,
+    spoken: str,
     form: Callable[[float], str],
     size: tuple[int, int] = (300, 120),
     tips: bool = False,
     zero: bool = False,
 ) -> Markup:
-    """A line chart over `labels`; `words` is what a screen reader says; `form` writes a figure of the y axis.
+    """A line chart over `labels`; `spoken` is what a screen reader says; `form` writes a figure of the y axis.
 
     `tips` gives every point a dot with words, `zero` starts the y axis there.
     """
@@ -54,14 +54,14 @@ def lines(
     marks = (low, (low + high) / 2, high) if any(known) else (low,)
     chart.y_labels = [{"value": value, "label": form(value)} for value in marks]
     for colour in range(1 + max((line.colour for line in drawn), default=0)):
-        line = next((one for one in drawn if one.colour == colour), Line("", colour, [None] * len(labels)))
+        line = next((line for line in drawn if line.colour == colour), Line("", colour, [None] * len(labels)))
         points = [_point(line, at, labels, form, tips) for at in range(len(labels))]
         chart.add(line.name, points, **({"stroke": False, "show_dots": True} if line.marks else {}))
-    return _svg(chart, words)
+    return _svg(chart, spoken)
 
 
 def bars(
-    labels: Sequence[str], drawn: Sequence[Line], words: str, size: tuple[int, int] = (640, 180)
+    labels: Sequence[str], drawn: Sequence[Line], spoken: str, size: tuple[int, int] = (640, 180)
 ) -> Markup:
     """Stacked bars; values below zero hang from it."""
     chart = pygal.StackedBar(**_options(labels, size))
@@ -71,7 +71,7 @@ def bars(
     chart.y_labels = sorted({low, 0.0, high or 1.0})
     for line in drawn:
         chart.add(line.name, [_point(line, at, labels, _count, True) for at in range(len(labels))])
-    return _svg(chart, words)
+    return _svg(chart, spoken)
 
 
 def _options(labels: Sequence[str], size: tuple[int, int]) -> dict[str, object]:
@@ -123,7 +123,7 @@ def _span(values: Sequence[float]) -> tuple[float, float]:
     return max(0.0, low - room), high + room or 1.0
 
 
-def _svg(chart: pygal.Line, words: str) -> Markup:
+def _svg(chart: pygal.Line, spoken: str) -> Markup:
     etree.to_etree()  # lxml, where it happens to be installed, would write other bytes
     root = chart.render_tree()
     for parent in list(root.iter()):
@@ -135,7 +135,7 @@ def _svg(chart: pygal.Line, words: str) -> Markup:
             node.set(name, _LONG.sub(r"\1", node.get(name) or ""))
     root.attrib.pop("id", None)
     root.set("role", "img")
-    root.set("aria-label", words)
+    root.set("aria-label", spoken)
     text = ElementTree.tostring(root, encoding="unicode")
     return Markup(text.replace("svg:", "").replace("ns0:", ""))  # noqa: S704 - the serializer has escaped it
 
@@ -152,11 +152,11 @@ def _dropped(parent: ElementTree.Element, child: ElementTree.Element) -> bool:
     if tag == "rect":
         return child.get("class") == "background"
     if tag == "g":
-        if any(one.get("r") == str(_NO_DOT) for one in child):
+        if any(element.get("r") == str(_NO_DOT) for element in child):
             return True
         return not any(
-            one.tag.removeprefix(_SVG) not in ("g", "desc")
-            for one in child.iter()
-            if isinstance(one.tag, str)
+            element.tag.removeprefix(_SVG) not in ("g", "desc")
+            for element in child.iter()
+            if isinstance(element.tag, str)
         )
     return False

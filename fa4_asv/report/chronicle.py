@@ -10,7 +10,7 @@ from fa4_asv.catalog.flavours import AS_CU12
 from fa4_asv.compare.changes import told
 from fa4_asv.history.manifest import Release
 from fa4_asv.record.formatting import counted
-from fa4_asv.report import words
+from fa4_asv.report import wording
 from fa4_asv.report.events import Event, Step, Timeline
 from fa4_asv.report.model import UPSTREAM, Model, Point, Series
 from fa4_asv.report.multiples import short
@@ -39,18 +39,18 @@ def release_pages(model: Model, timeline: Timeline) -> list[ReleasePage]:
     versions = [release.version for release in model.releases]
     pages = []
     for at, release in enumerate(model.releases):
-        found = model.of_release(release.version)
+        pairs = model.of_release(release.version)
         steps = timeline.of(release.version)
         pages.append(
             ReleasePage(
                 release,
-                words.package_page(release),
-                words.upstream_of(release),
+                wording.package_page(release),
+                wording.upstream_of(release),
                 versions[at - 1] if at else "",
                 versions[at + 1] if at + 1 < len(versions) else "",
-                _toolchain(found) if found else None,
+                _toolchain(pairs) if pairs else None,
                 steps_table(steps, "What changed from the release recorded before") if steps else None,
-                [table for series, point in found for table in _figures(series, point)],
+                [table for series, point in pairs for table in _figures(series, point)],
             )
         )
     return pages
@@ -62,10 +62,10 @@ def _title(series: Series) -> str:
     )
 
 
-def _toolchain(found: Sequence[tuple[Series, Point]]) -> Table:
+def _toolchain(pairs: Sequence[tuple[Series, Point]]) -> Table:
     same: dict[str, list[str]] = {}
     by_digest = {}
-    for series, point in found:
+    for series, point in pairs:
         chain = point.record.sidecar.toolchain
         by_digest[chain.digest] = chain
         same.setdefault(chain.digest, []).append(_title(series))
@@ -86,7 +86,9 @@ def _figures(series: Series, point: Point) -> list[Table]:
         own = {case: record for case, record in cases.items() if record.why != AS_CU12}
         rows: list[Row] = []
         for case, record in sorted(own.items()):
-            shown = [words.figure(record.figures.get(metric), unit) for metric, (unit, _) in metrics.items()]
+            shown = [
+                wording.figure(record.figures.get(metric), unit) for metric, (unit, _) in metrics.items()
+            ]
             told = record.why if record.state != "measured" else ""
             rows.append([case, *shown, record.state + (f": {told}" if told else "")])
         if rows:
@@ -123,16 +125,16 @@ def step_toolchain(step: Step) -> Table:
 
 def _event_row(event: Event) -> Row:
     change = event.change
-    unit = words.unit_of(change.group, change.metric)
+    unit = wording.unit_of(change.group, change.metric)
     if change.states:
         (was, now), why = change.states, change.whys[1]
         cells: list[Cell | str] = [was, now + (f": {why}" if why else ""), "–"]
     else:
-        cells = [words.figure(change.base, unit), words.figure(change.head, unit), told(change)]
-    name = Cell(event.kernel, spoken=words.case_title(event.kernel) if change.group == "codegen" else "")
+        cells = [wording.figure(change.base, unit), wording.figure(change.head, unit), told(change)]
+    name = Cell(event.kernel, spoken=wording.case_title(event.kernel) if change.group == "codegen" else "")
     return [
         name,
-        words.metric_title(change.group, change.metric),
+        wording.metric_title(change.group, change.metric),
         *cells[:2],
         Cell(str(cells[2]), css=event.effect),
         event.cause,
@@ -143,18 +145,22 @@ def releases_table(model: Model, timeline: Timeline) -> Table:
     """All releases, newest first; a row's anchor is its commit, to which asv's own pages link."""
     rows: list[Row] = []
     for release in reversed(model.releases):
-        found = model.of_release(release.version)
+        pairs = model.of_release(release.version)
         steps = timeline.of(release.version)
-        days = (point.record.sidecar.toolchain.packages for one, point in found if one.key.policy == "day")
-        compilers = dict.fromkeys(packages[words.COMPILER] for packages in days if words.COMPILER in packages)
+        days = (
+            point.record.sidecar.toolchain.packages for series, point in pairs if series.key.policy == "day"
+        )
+        compilers = dict.fromkeys(
+            packages[wording.COMPILER] for packages in days if wording.COMPILER in packages
+        )
         rows.append(
             [
                 Cell(release.version, f"releases/{release.version}.html", anchor=release.commit),
                 release.uploaded[:10],
                 ", ".join(compilers) or "not recorded",
-                str(len({one.change.key for step in steps for one in step.events})) if found else "–",
-                Cell("package", words.package_page(release), spoken=f"of {release.version}"),
-                Cell("source", words.upstream_of(release), spoken=f"of {release.version}"),
+                str(len({event.change.key for step in steps for event in step.events})) if pairs else "–",
+                Cell("package", wording.package_page(release), spoken=f"of {release.version}"),
+                Cell("source", wording.upstream_of(release), spoken=f"of {release.version}"),
                 Cell(release.commit[:8]),
                 release.yanked and f"yanked: {release.yanked}",
             ]
@@ -162,7 +168,7 @@ def releases_table(model: Model, timeline: Timeline) -> Table:
     head = [
         "release",
         "date",
-        words.COMPILER,
+        wording.COMPILER,
         "kernels and calls changed",
         "package",
         "upstream",
@@ -175,25 +181,25 @@ def releases_table(model: Model, timeline: Timeline) -> Table:
 def commits_table(model: Model) -> Table | None:
     """Upstream commits with a record, newest first; None where there are none."""
     points: dict[str, tuple[Point, list[str]]] = {}
-    for one in model.series:
-        if one.key.history == UPSTREAM:
-            for point in one.points:
-                points.setdefault(point.commit, (point, []))[1].append(_title(one))
+    for each_series in model.series:
+        if each_series.key.history == UPSTREAM:
+            for point in each_series.points:
+                points.setdefault(point.commit, (point, []))[1].append(_title(each_series))
     if not points:
         return None
     ordered = sorted(points.values(), key=lambda pair: pair[0].turn, reverse=True)
     rows: list[Row] = [
         [
-            Cell(point.commit[:12], words.upstream_commit(point.commit), anchor=point.commit),
-            words.day(point.date),
+            Cell(point.commit[:12], wording.upstream_commit(point.commit), anchor=point.commit),
+            wording.day(point.date),
             Cell(point.subject, css="message"),
-            point.record.sidecar.toolchain.packages.get(words.COMPILER, "–"),
+            point.record.sidecar.toolchain.packages.get(wording.COMPILER, "–"),
             ", ".join(series),
         ]
         for point, series in ordered
     ]
     return Table(
-        "Upstream commits with a record", ["commit", "date", "message", words.COMPILER, "series"], rows
+        "Upstream commits with a record", ["commit", "date", "message", wording.COMPILER, "series"], rows
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from statistics import median
 
 from fa4_asv.record.schema import CaseRecord
-from fa4_asv.report import words
+from fa4_asv.report import wording
 from fa4_asv.report.charts import Line
 from fa4_asv.report.model import Model, Point, Series, seconds_of
 from fa4_asv.report.multiples import axis, chart, colour, short, values
@@ -29,33 +29,35 @@ def compile_seconds(model: Model) -> list[Section]:
 
 def _alike(series: Sequence[Series]) -> dict[str, list[Series]]:
     """Series that differ in nothing but their flavour share charts; of the others, how they differ from the first."""
-    found: dict[tuple[str, ...], list[Series]] = {}
-    for one in series:
-        key = one.key
+    result: dict[tuple[str, ...], list[Series]] = {}
+    for each_series in series:
+        key = each_series.key
         environment = key.environment.replace(f"-flavour{key.flavour}", "").replace(
             f"-toolchain{key.policy}", ""
         )
         branch = key.branch and f"branch {key.branch}"
-        found.setdefault((key.history, branch, f"toolchain {key.policy}", environment), []).append(one)
-    usual = next(iter(found), ())
+        result.setdefault((key.history, branch, f"toolchain {key.policy}", environment), []).append(
+            each_series
+        )
+    usual = next(iter(result), ())
     titles = {
-        key: ", ".join(part for part, same in zip(key, usual, strict=True) if part != same) for key in found
+        key: ", ".join(part for part, same in zip(key, usual, strict=True) if part != same) for key in result
     }
-    return {f" ({titles[key]})" if titles[key] else "": same for key, same in found.items()}
+    return {f" ({titles[key]})" if titles[key] else "": same for key, same in result.items()}
 
 
 def _conditions(series: Sequence[Series], group: str) -> str:
     """On what processor, and how far samples of one case differ."""
     records = [
         record
-        for one in series
-        for point in one.points
+        for each_series in series
+        for point in each_series.points
         for record in point.cases(group).values()
         if len(record.samples.get("seconds", [])) > 1
     ]
     if not records:
         return ""
-    processors = dict.fromkeys(record.words.get("cpu", "a processor without a name") for record in records)
+    processors = dict.fromkeys(record.notes.get("cpu", "a processor without a name") for record in records)
     return (
         "Medians; behind each chart with the smallest and the largest sample. "
         f"{spreads([record.samples['seconds'] for record in records])}: a smaller difference between releases is noise. "
@@ -69,19 +71,21 @@ def _panels(series: Sequence[Series], group: str, place: str) -> list[Panel]:
     panels = []
     for case in sorted({case for point in points for case in point.cases(group)}):
         lying = [
-            one for one in series if any(seconds_of(point.cases(group).get(case)) for point in one.points)
+            each_series
+            for each_series in series
+            if any(seconds_of(point.cases(group).get(case)) for point in each_series.points)
         ]
         if not lying:
             continue
         drawn = [
             Line(
-                one.key.title,
-                colour(one.key.flavour),
-                values(one, labels, _timed(group, case)),
+                series.key.title,
+                colour(series.key.flavour),
+                values(series, labels, _timed(group, case)),
             )
-            for one in lying
+            for series in lying
         ]
-        known = [{point.label: point.cases(group).get(case) for point in one.points} for one in lying]
+        known = [{point.label: point.cases(group).get(case) for point in series.points} for series in lying]
         rows = [[short(label), *(_between(records.get(label)) for records in known)] for label in labels]
         table = Table(f"Seconds of {case}", ["release", *(line.name for line in drawn)], rows)
         svg = chart(f"Seconds of {case}", "seconds", labels, drawn, "seconds")
@@ -98,16 +102,16 @@ def _between(record: CaseRecord | None) -> str:
     """The median of a case's samples, and between which they lie."""
     samples = record.samples.get("seconds") if record else None
     if not samples:
-        return words.figure(None)
-    ends = f"{words.seconds(min(samples))} to {words.seconds(max(samples))}"
-    return f"{words.seconds(median(samples))} ({ends})" if len(samples) > 1 else words.seconds(samples[0])
+        return wording.figure(None)
+    ends = f"{wording.seconds(min(samples))} to {wording.seconds(max(samples))}"
+    return f"{wording.seconds(median(samples))} ({ends})" if len(samples) > 1 else wording.seconds(samples[0])
 
 
 def spreads(cases: Sequence[Sequence[float]]) -> str:
     """How far samples of one case lie apart, (largest - smallest) / median, over many cases of two samples or more, in words."""
-    found = sorted((max(one) - min(one)) / median(one) for one in cases)
-    ninth = found[min(len(found) - 1, len(found) * 9 // 10)]
-    shares = (f"{100 * value:.0f} %" for value in (median(found), ninth, found[-1]))
+    numbers = sorted((max(numbers) - min(numbers)) / median(numbers) for numbers in cases)
+    ninth = numbers[min(len(numbers) - 1, len(numbers) * 9 // 10)]
+    shares = (f"{100 * value:.0f} %" for value in (median(numbers), ninth, numbers[-1]))
     return "The spread of a case's samples is {} in the median, {} or more in one case of ten, and {} at most".format(
         *shares
     )

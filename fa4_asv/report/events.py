@@ -13,7 +13,7 @@ from fa4_asv.compare.policy import Count, count_of
 from fa4_asv.compare.rows import Row
 from fa4_asv.record.explanation import Explanation, Verdict
 from fa4_asv.record.schema import package_changes
-from fa4_asv.report import words
+from fa4_asv.report import wording
 from fa4_asv.report.model import Key, Model, Point, Series
 
 UNEXPLAINED = "not yet explained"
@@ -30,11 +30,11 @@ class Event:
 
     @property
     def arch(self) -> str:
-        return words.arch_of(self.change.group, self.change.case)
+        return wording.arch_of(self.change.group, self.change.case)
 
     @property
     def kernel(self) -> str:
-        return words.kernel_of(self.change.group, self.change.case)
+        return wording.kernel_of(self.change.group, self.change.case)
 
     @property
     def effect(self) -> str:
@@ -50,7 +50,7 @@ class Event:
     def percent(self) -> str:
         """In brackets; "" for a state and for what was zero."""
         before, after = self.change.base, self.change.head
-        return f" ({words.percent(before, after)})" if before and after is not None else ""
+        return f" ({wording.percent(before, after)})" if before and after is not None else ""
 
 
 @dataclass(frozen=True)
@@ -77,27 +77,35 @@ class Step:
     @property
     def weight(self) -> float:
         """The largest change with an effect, as a ratio; how a timeline chooses what to tell first."""
-        return max((one.change.weight for one in self.events if one.effect and one.weight[0]), default=0.0)
+        return max(
+            (event.change.weight for event in self.events if event.effect and event.weight[0]), default=0.0
+        )
 
     @property
     def packages(self) -> list[str]:
         old, new = (point.record.sidecar.toolchain.packages for point in (self.before, self.after))
-        return words.packages(package_changes(old, new))
+        return wording.packages(package_changes(old, new))
 
     @property
     def causes(self) -> list[tuple[str, int]]:
         """Each cause and how many figures it moved, the commonest first."""
-        return sorted(Counter(one.cause for one in self.events).items(), key=lambda pair: (-pair[1], pair[0]))
+        return sorted(
+            Counter(event.cause for event in self.events).items(), key=lambda pair: (-pair[1], pair[0])
+        )
 
     def of(self, group: str, metric: str, effect: str) -> list[Event]:
         """The changes of one metric with an effect (or without, NEITHER), the largest first."""
         wanted = (group, metric, effect)
-        found = [one for one in self.events if (one.change.group, one.change.metric, one.effect) == wanted]
-        return sorted(found, key=lambda one: one.weight, reverse=True)
+        events = [
+            event
+            for event in self.events
+            if (event.change.group, event.change.metric, event.effect) == wanted
+        ]
+        return sorted(events, key=lambda event: event.weight, reverse=True)
 
     def count(self, effect: str) -> Count:
         """How many figures, of how many cases, have an effect."""
-        return count_of(((one.change.key, one.effect) for one in self.events), effect)
+        return count_of(((event.change.key, event.effect) for event in self.events), effect)
 
 
 @dataclass(frozen=True)
@@ -112,7 +120,15 @@ class Timeline:
 
 def timeline(model: Model, explanations: Sequence[Explanation]) -> Timeline:
     """The steps of all series of machine `nogpu`."""
-    causes = {(one.flavour, one.policy, one.base.commit, one.head.commit): one for one in explanations}
+    causes = {
+        (
+            explanation.flavour,
+            explanation.policy,
+            explanation.base.commit,
+            explanation.head.commit,
+        ): explanation
+        for explanation in explanations
+    }
     steps: list[Step] = []
     told: dict[tuple[str, str], set[Row]] = {}  # under cu12, which comes before plain
     for series in model.series:
@@ -125,8 +141,8 @@ def timeline(model: Model, explanations: Sequence[Explanation]) -> Timeline:
             if series.key.flavour == PLAIN:
                 steps += steps_between(series.key, before, after, None, told.get(pair, ()))
                 continue
-            found = causes.get((series.key.flavour, series.key.policy, before.commit, after.commit))
-            steps += steps_between(series.key, before, after, found)
+            explanation = causes.get((series.key.flavour, series.key.policy, before.commit, after.commit))
+            steps += steps_between(series.key, before, after, explanation)
     order = {release.version: index for index, release in enumerate(model.releases)}
 
     def turn(step: Step) -> tuple[int, int, int, str]:
@@ -145,38 +161,38 @@ def steps_between(
     key: Key,
     before: Point,
     after: Point,
-    found: Explanation | None = None,
+    explanation: Explanation | None = None,
     told: Collection[Row] = (),
 ) -> list[Step]:
     """A step an architecture; none where nothing changed but what is `told` elsewhere: plain's kernels are mostly cu12's."""
     changes = [change for change in exact_changes(before.record, after.record) if _bare(change) not in told]
-    events = [Event(change, _cause(before, after, change, found)) for change in changes]
+    events = [Event(change, _cause(before, after, change, explanation)) for change in changes]
     return [
-        Step(key, arch, before, after, tuple(one for one in events if one.arch == arch), found)
-        for arch in sorted({one.arch for one in events})
+        Step(key, arch, before, after, tuple(event for event in events if event.arch == arch), explanation)
+        for arch in sorted({event.arch for event in events})
     ]
 
 
-def _cause(before: Point, after: Point, change: Row, found: Explanation | None) -> str:
+def _cause(before: Point, after: Point, change: Row, explanation: Explanation | None) -> str:
     """From the cross pairs where they were measured; else from what cannot have been the cause."""
     if _compiled_with(before) == _compiled_with(after):
         return SOURCE
-    if found is None:
+    if explanation is None:
         return UNEXPLAINED
     verdict: Verdict[str] | Verdict[int] | None = None
     if change.group == "codegen":
-        metrics = found.cases.get(change.case, {})
-        verdict = found.states.get(change.case) if change.states else metrics.get(change.metric)
+        metrics = explanation.cases.get(change.case, {})
+        verdict = explanation.states.get(change.case) if change.states else metrics.get(change.metric)
     if verdict and verdict.cause != UNKNOWN:
         return verdict.cause
-    if not found.files:
+    if not explanation.files:
         return TOOLCHAIN
     return UNKNOWN if verdict else UNEXPLAINED
 
 
 def _bare(change: Row) -> Row:
     """Without the words: a compiler that breaks twice does not always say the same."""
-    return replace(change, words="", whys=("", ""))
+    return replace(change, message="", whys=("", ""))
 
 
 def _compiled_with(point: Point) -> tuple[dict[str, str], str]:

@@ -11,7 +11,7 @@ from fa4_asv.catalog.benchmarks import GROUPS, Group
 from fa4_asv.catalog.metrics import TIMES_OWN_ERROR
 from fa4_asv.catalog.shapes import SHAPES, TOKENS, SdpaShape
 from fa4_asv.record.schema import CaseRecord
-from fa4_asv.report import words
+from fa4_asv.report import wording
 from fa4_asv.report.charts import Line, lines
 from fa4_asv.report.model import Model, Point, Series, seconds_of
 from fa4_asv.report.multiples import short
@@ -50,14 +50,19 @@ class Machine:
 
 def machines(model: Model) -> list[Machine]:
     """Every machine that ran attention, sorted by name."""
-    found = []
+    found_machines = []
     for name in model.machines:
         peak = peak_of(name)
-        series = [one for one in model.of_machine(name) if any(_ran(point) for point in one.points)]
+        series = [series for series in model.of_machine(name) if any(_ran(point) for point in series.points)]
         if series:
-            measured = [_measured(one, point, peak) for one in series for point in one.points if _ran(point)]
-            found.append(Machine(name, peak, measured[::-1], _best(series, peak)))
-    return found
+            measured = [
+                _measured(each_series, point, peak)
+                for each_series in series
+                for point in each_series.points
+                if _ran(point)
+            ]
+            found_machines.append(Machine(name, peak, measured[::-1], _best(series, peak)))
+    return found_machines
 
 
 def peak_of(machine: str) -> float | None:
@@ -88,7 +93,7 @@ def _ran(point: Point) -> bool:
 
 def _best(series: Sequence[Series], peak: float | None) -> str:
     """FA4's fastest case of the newest commit."""
-    point = max((one.points[-1] for one in series), key=lambda each: each.date)
+    point = max((each_series.points[-1] for each_series in series), key=lambda each: each.date)
     rates = []
     for group in _timed(point):
         for case in point.cases(group.name):
@@ -127,9 +132,9 @@ def _others(group: Group, point: Point) -> Table:
             samples = [record.samples.get(metric) for metric in group.metrics]
             units = [unit for unit, _ in group.metrics.values()]
             shown = [
-                words.figure(median(s) if s else None, unit) for s, unit in zip(samples, units, strict=True)
+                wording.figure(median(s) if s else None, unit) for s, unit in zip(samples, units, strict=True)
             ]
-            told = "; ".join(f"{name}: {text}" for name, text in record.words.items())
+            told = "; ".join(f"{name}: {text}" for name, text in record.notes.items())
             rows.append([case, *shown, record.why or record.state, told])
     left = len(cases) - len(rows)
     title = f"{group.name}, {len(rows)} cases" + (f"; {left} more unsupported or not run" if left else "")
@@ -148,11 +153,11 @@ def _table(title: str, cases: dict[str, CaseRecord], backward: bool, peak: float
             [
                 name,
                 backend,
-                words.seconds(seconds) if seconds else record.state,
-                words.rate(rate),
+                wording.seconds(seconds) if seconds else record.state,
+                wording.rate(rate),
                 f"{rate / peak:.0%}" if rate and peak else "–",
                 _worst(record) or "–",
-                record.why or record.words.get("notes", ""),
+                record.why or record.notes.get("notes", ""),
             ]
         )
     rows.sort(key=lambda row: (_length(str(row[0])), str(row[0]), row[1] != "fa4", str(row[1])))
@@ -166,10 +171,10 @@ def _worst(record: CaseRecord) -> str:
     The record has multiples of MATH's own error; what the guard allows for rounding is not recorded. So the share is an
     upper bound, and of a case that passed with more than 1 it is known that it is at most 1.
     """
-    found = {
-        key.removeprefix("error "): text for key, text in record.words.items() if key.startswith("error ")
+    result = {
+        key.removeprefix("error "): text for key, text in record.notes.items() if key.startswith("error ")
     }
-    numbers = {key: float(text) for key, text in found.items() if _NUMBER.fullmatch(text)}
+    numbers = {key: float(text) for key, text in result.items() if _NUMBER.fullmatch(text)}
     if not numbers:
         return ""
     worst = max(numbers, key=lambda key: (numbers[key], key))
@@ -185,9 +190,9 @@ def _length(name: str) -> tuple[int, int, int]:
 
 def _family(shape: SdpaShape) -> str:
     return (
-        f"{words.shape_title(shape)}, {shape.tokens // 1024}k tokens"
+        f"{wording.shape_title(shape)}, {shape.tokens // 1024}k tokens"
         if shape.tokens == TOKENS
-        else words.shape_title(shape)
+        else wording.shape_title(shape)
     )
 
 

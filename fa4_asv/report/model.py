@@ -117,23 +117,23 @@ class Model:
     def exact(self, history: str = RELEASES, policy: str = "day") -> list[Series]:
         """The series of machine `nogpu` of one policy, cu13 first."""
         return [
-            one
-            for one in self.series
-            if (one.key.machine, one.key.history, one.key.policy) == (NOGPU, history, policy)
+            series
+            for series in self.series
+            if (series.key.machine, series.key.history, series.key.policy) == (NOGPU, history, policy)
         ]
 
     @property
     def machines(self) -> list[str]:
         """Those whose clock measured something, sorted."""
-        return sorted({one.key.machine for one in self.series} - {NOGPU})
+        return sorted({series.key.machine for series in self.series} - {NOGPU})
 
     def of_machine(self, machine: str) -> list[Series]:
-        return [one for one in self.series if one.key.machine == machine]
+        return [series for series in self.series if series.key.machine == machine]
 
     def of_release(self, version: str) -> list[tuple[Series, Point]]:
         """Every series that holds the release, with its point."""
-        found = ((one, one.at(version)) for one in self.series if one.key.history == RELEASES)
-        return [(one, point) for one, point in found if point]
+        pairs = ((series, series.at(version)) for series in self.series if series.key.history == RELEASES)
+        return [(series, point) for series, point in pairs if point]
 
 
 def load(project: Project, files: Iterable[Path]) -> Model:
@@ -142,7 +142,7 @@ def load(project: Project, files: Iterable[Path]) -> Model:
     known = {release.commit: release for release in manifest.releases if release.commit}
     order = {release.commit: index for index, release in enumerate(manifest.releases)}
     listed = load_commits(project.upstream)
-    found: dict[Key, list[Point]] = {}
+    result: dict[Key, list[Point]] = {}
     for path in files:
         sidecar = _slim(read_sidecar(sidecar_path(path)))
         release = known.get(sidecar.commit)
@@ -153,13 +153,18 @@ def load(project: Project, files: Iterable[Path]) -> Model:
         key = Key(sidecar.machine, history, chain.flavour, chain.policy, sidecar.environment, branch)
         label = release.version if release else sidecar.commit[:8]
         date, versions = _date_and_versions(path, release, sidecar)
-        found.setdefault(key, []).append(Point(Record(label, sidecar, versions), date, release, note))
+        result.setdefault(key, []).append(Point(Record(label, sidecar, versions), date, release, note))
     series = [
         Series(key, tuple(sorted(points, key=lambda p: (order.get(p.commit, -1), *p.turn))))
-        for key, points in found.items()
+        for key, points in result.items()
     ]
     series.sort(
-        key=lambda one: (one.key.machine, one.key.history, one.key.policy, _newest_first(one.key.flavour))
+        key=lambda series: (
+            series.key.machine,
+            series.key.history,
+            series.key.policy,
+            _newest_first(series.key.flavour),
+        )
     )
     return Model(manifest.releases, tuple(series))
 

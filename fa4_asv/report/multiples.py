@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from fa4_asv.catalog.benchmarks import GROUPS, TRACED
 from fa4_asv.catalog.flavours import PLAIN, label
 from fa4_asv.catalog.kernels import ARCHES
-from fa4_asv.report import words
+from fa4_asv.report import wording
 from fa4_asv.report.charts import Line, lines
 from fa4_asv.report.model import Point, Series
 from fa4_asv.report.parts import Chart, Panel, Section, Table
@@ -28,11 +28,11 @@ def short(label: str) -> str:
 
 def axis(series: Sequence[Series]) -> list[Point]:
     """Every point that some series holds, in the order of the history; one a label."""
-    found: dict[str, Point] = {}
-    for one in series:
-        for point in one.points:
-            found.setdefault(point.label, point)
-    return sorted(found.values(), key=lambda point: (point.date, point.label))
+    points: dict[str, Point] = {}
+    for each_series in series:
+        for point in each_series.points:
+            points.setdefault(point.label, point)
+    return sorted(points.values(), key=lambda point: (point.date, point.label))
 
 
 def values(series: Series, labels: Sequence[str], figure: Callable[[Point], float | None]) -> Values:
@@ -49,7 +49,7 @@ def exact(group: str, case: str, metric: str) -> Callable[[Point], float | None]
 def kernels(series: Sequence[Series], arch: str) -> list[Section]:
     """Spills and instructions of every kernel of one architecture."""
     points = axis(series)
-    names = [case for one, case in GROUPS["codegen"].cases if one == arch]
+    names = [case for name, case in GROUPS["codegen"].cases if name == arch]
     known = [name for name in names if any(f"{arch}/{name}" in point.cases("codegen") for point in points)]
     parts = {
         "Forward": [name for name in known if name.startswith("fwd")],
@@ -73,23 +73,23 @@ def _kernel(series: Sequence[Series], points: Sequence[Point], arch: str, name: 
     for metric in CHARTED:
         unit, title = GROUPS["codegen"].metrics[metric]
         drawn: list[Line] = []
-        for one in series:
-            found = values(one, labels, exact("codegen", f"{arch}/{name}", metric))
+        for each_series in series:
+            numbers = values(each_series, labels, exact("codegen", f"{arch}/{name}", metric))
             # Most kernels of plain are cu12's: a second line over the first says nothing more.
-            if one.key.flavour == PLAIN and Line(label("cu12"), colour("cu12"), found) in drawn:
+            if each_series.key.flavour == PLAIN and Line(label("cu12"), colour("cu12"), numbers) in drawn:
                 continue
-            drawn.append(Line(one.key.title, colour(one.key.flavour), found))
-            columns.append(f"{title}, {one.key.title}")
-            for row, value in zip(rows, found, strict=True):
-                row.append(words.figure(value))
+            drawn.append(Line(each_series.key.title, colour(each_series.key.flavour), numbers))
+            columns.append(f"{title}, {each_series.key.title}")
+            for row, value in zip(rows, numbers, strict=True):
+                row.append(wording.figure(value))
         charts.append(chart(f"{title} of {name} on {arch}", title, labels, drawn, unit))
     table = Table(f"{name} on {arch}, all figures", ["release", *columns], rows)
-    return Panel(name, name, charts, table, words.case_title(name))
+    return Panel(name, name, charts, table, wording.case_title(name))
 
 
 def chart(of: str, title: str, labels: Sequence[str], drawn: Sequence[Line], unit: str) -> Chart:
     def form(value: float) -> str:
-        return words.figure(value, unit if unit in ("bytes", "seconds") else "")
+        return wording.figure(value, unit if unit in ("bytes", "seconds") else "")
 
     spoken = "; ".join(filter(None, (spoken_line(line, labels, form) for line in drawn)))
     svg = lines([short(label) for label in labels], drawn, f"{of}. {spoken}", form)
@@ -112,33 +112,38 @@ def spoken_line(
 
 def memory(series: Sequence[Series]) -> list[Section]:
     """Peak memory; calls whose figures agree in every release share a panel."""
-    series = [one for one in series if any(point.cases("memory") for point in one.points)]
+    series = [
+        each_series for each_series in series if any(point.cases("memory") for point in each_series.points)
+    ]
     points = axis(series)
     labels = [point.label for point in points]
     same: dict[tuple[tuple[float | None, ...], ...], list[str]] = {}
     for arch, name in GROUPS["memory"].cases:
         case = f"{arch}/{name}"
         if any(case in point.cases("memory") for point in points):
-            found = tuple(tuple(values(one, labels, exact("memory", case, "peak_bytes"))) for one in series)
-            same.setdefault(found, []).append(case)
+            rows = tuple(
+                tuple(values(each_series, labels, exact("memory", case, "peak_bytes")))
+                for each_series in series
+            )
+            same.setdefault(rows, []).append(case)
     panels: dict[str, list[Panel]] = {"Forward": [], "Backward": []}
-    for found, cases in same.items():
+    for rows, cases in same.items():
         drawn = [
-            Line(one.key.title, colour(one.key.flavour), list(line))
-            for one, line in zip(series, found, strict=True)
+            Line(each_series.key.title, colour(each_series.key.flavour), list(line))
+            for each_series, line in zip(series, rows, strict=True)
         ]
-        kind = "Backward" if words.kernel_of("memory", cases[0]).startswith("bwd") else "Forward"
+        kind = "Backward" if wording.kernel_of("memory", cases[0]).startswith("bwd") else "Forward"
         panels[kind].append(_memory_panel(cases, labels, drawn))
-    return [Section(title, found) for title, found in panels.items() if found]
+    return [Section(title, found_panels) for title, found_panels in panels.items() if found_panels]
 
 
 def _memory_panel(cases: Sequence[str], labels: Sequence[str], drawn: Sequence[Line]) -> Panel:
-    names = list(dict.fromkeys(words.kernel_of("memory", case) for case in cases))
+    names = list(dict.fromkeys(wording.kernel_of("memory", case) for case in cases))
     arches = [arch for arch in ARCHES if any(case.startswith(f"{arch}/") for case in cases)]
     backward, shape = TRACED[names[0]]
-    title = f"{'backward' if backward else 'forward'}, {words.shape_title(shape)}"
+    title = f"{'backward' if backward else 'forward'}, {wording.shape_title(shape)}"
     rows = [
-        [short(label), *(words.figure(line.values[at], "bytes") for line in drawn)]
+        [short(label), *(wording.figure(line.values[at], "bytes") for line in drawn)]
         for at, label in enumerate(labels)
     ]
     table = Table(

@@ -35,25 +35,25 @@ class OnTheClock:
 _RECENT = 3
 
 
-def on_the_clock(one: Swept | None) -> OnTheClock | None:
+def on_the_clock(swept: Swept | None) -> OnTheClock | None:
     """None where no sweep timed anything."""
-    if one is None:
+    if swept is None:
         return None
-    step = one.steps[-1] if one.steps else None
+    step = swept.steps[-1] if swept.steps else None
     told = step.told() if step else []
     effects = {row.effect for _, row in told}
     verdict = {frozenset({WORSE}): "slower", frozenset({BETTER}): "faster", frozenset(): "no change told"}
     name = verdict.get(frozenset(effects), "mixed")
     css = {"slower": "worse", "faster": "better", "mixed": "mixed"}.get(name, "same")
-    recent = [each for each in reversed(one.steps) if each.told()][:_RECENT]
+    recent = [each for each in reversed(swept.steps) if each.told()][:_RECENT]
     return OnTheClock(
-        one.key.machine,
-        one.key.title,
-        page_of(one.key.machine),
-        named(one.newest),
+        swept.key.machine,
+        swept.key.title,
+        page_of(swept.key.machine),
+        named(swept.newest),
         name,
         css,
-        [*_against_before(step), *_yardsticks(one)],
+        [*_against_before(step), *_yardsticks(swept)],
         [(named(each.after), _sentence(each)) for each in recent],
     )
 
@@ -68,10 +68,10 @@ def _against_before(step: ClockStep | None) -> list[str]:
 
 def _sentence(step: ClockStep) -> str:
     """ "6 faster (forward b4_... −12.5 %), 1 slower (...)": each with the call that is furthest apart."""
-    found: dict[str, list[tuple[Call, Row]]] = {}
+    result: dict[str, list[tuple[Call, Row]]] = {}
     for call, row in step.told():
-        found.setdefault(row.verdict, []).append((call, row))
-    order = sorted(found.items(), key=lambda each: (-len(each[1]), each[0]))
+        result.setdefault(row.verdict, []).append((call, row))
+    order = sorted(result.items(), key=lambda each: (-len(each[1]), each[0]))
     return "; ".join(
         f"{len(rows)} {verdict} ({'most: ' if len(rows) > 1 and speed(rows[0][1]) else ''}"
         f"{f'{rows[0][0].title} {speed(rows[0][1])}'.rstrip()}{'' if len(rows) == 1 or speed(rows[0][1]) else ', ...'})"
@@ -79,20 +79,20 @@ def _sentence(step: ClockStep) -> str:
     )
 
 
-def _yardsticks(one: Swept) -> list[str]:
+def _yardsticks(swept: Swept) -> list[str]:
     """FA4 against each yardstick in the newest release, a sentence a direction."""
-    said = []
+    messages = []
     for direction in DIRECTIONS:
         parts = []
         for name in YARDSTICKS:
-            found = [ratio for call in one.of(direction) if (ratio := beside(one.newest, call, name))]
-            if found:
-                mean = math.exp(fmean(map(math.log, found)))
-                faster = sum(ratio >= 1.005 for ratio in found)
+            values = [ratio for call in swept.of(direction) if (ratio := beside(swept.newest, call, name))]
+            if values:
+                mean = math.exp(fmean(map(math.log, values)))
+                faster = sum(ratio >= 1.005 for ratio in values)
                 parts.append(
-                    f"{mean:.2f} times as fast as {NAMES[name]} ({min(found):.2f} to {max(found):.2f}; faster in {faster} of "
-                    f"{counted(len(found), 'call')})"
+                    f"{mean:.2f} times as fast as {NAMES[name]} ({min(values):.2f} to {max(values):.2f}; faster in {faster} of "
+                    f"{counted(len(values), 'call')})"
                 )
         if parts:
-            said.append(f"FA4's {direction} in the same rounds: {', '.join(parts)}.")
-    return said
+            messages.append(f"FA4's {direction} in the same rounds: {', '.join(parts)}.")
+    return messages

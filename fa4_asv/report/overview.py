@@ -10,7 +10,7 @@ from fa4_asv.catalog.kernels import ARCHES
 from fa4_asv.compare.policy import BETTER, NEITHER, UNCHANGED, WORSE, count_of, is_judged, overall
 from fa4_asv.record.formatting import counted
 from fa4_asv.record.schema import package_changes
-from fa4_asv.report import words
+from fa4_asv.report import wording
 from fa4_asv.report.events import UNEXPLAINED, Event, Step, Timeline
 from fa4_asv.report.model import Model, Point, Series
 from fa4_asv.report.multiples import short
@@ -33,14 +33,14 @@ class Headline:
 
 def headline(model: Model, timeline: Timeline) -> Headline | None:
     """None where fewer than two releases are recorded."""
-    series = [one for one in model.exact() if len(one.measured) > 1]
+    series = [series for series in model.exact() if len(series.measured) > 1]
     if not series:
         return None
-    newest = max((one.measured[-1] for one in series), key=lambda point: point.date)
-    series = [one for one in series if one.measured[-1].label == newest.label]
-    before = max((one.measured[-2] for one in series), key=lambda point: point.date)
+    newest = max((each_series.measured[-1] for each_series in series), key=lambda point: point.date)
+    series = [each_series for each_series in series if each_series.measured[-1].label == newest.label]
+    before = max((each_series.measured[-2] for each_series in series), key=lambda point: point.date)
     steps = timeline.of(newest.label)
-    steps = [step for step in steps if step.key in {one.key for one in series}]
+    steps = [step for step in steps if step.key in {each_series.key for each_series in series}]
     return Headline(
         newest.label,
         before.label,
@@ -59,25 +59,25 @@ def verdict(steps: Sequence[Step]) -> str:
 
 def _moved(series: Sequence[Series]) -> list[str]:
     from_to = [
-        (one.measured[-2].record.sidecar.toolchain, one.measured[-1].record.sidecar.toolchain)
-        for one in series
+        (each_series.measured[-2].record.sidecar.toolchain, each_series.measured[-1].record.sidecar.toolchain)
+        for each_series in series
     ]
-    found = [words.packages(package_changes(old.packages, new.packages)) for old, new in from_to]
-    return list(dict.fromkeys(text for texts in found for text in texts))
+    rows = [wording.packages(package_changes(old.packages, new.packages)) for old, new in from_to]
+    return list(dict.fromkeys(text for texts in rows for text in texts))
 
 
 def _sentences(steps: Sequence[Step]) -> list[str]:
     """One per direction: how many figures and cases of each flavour, and the largest change."""
-    found = []
+    names = []
     for effect in (BETTER, WORSE):
         events = [(step, e) for step in steps for e in step.events if e.effect == effect]
         if events:
             step, top = max(events, key=lambda pair: pair[1].weight)
-            found.append(
+            names.append(
                 f"{effect.capitalize()}: {_counts(events)}; most of all {top.kernel} on {step.arch}, "
-                f"{step.key.title}: {words.change(top.change)}{top.percent}."
+                f"{step.key.title}: {wording.change(top.change)}{top.percent}."
             )
-    return found
+    return names
 
 
 def _counts(events: Sequence[tuple[Step, Event]]) -> str:
@@ -86,8 +86,10 @@ def _counts(events: Sequence[tuple[Step, Event]]) -> str:
     for step, event in events:
         by_title.setdefault(step.key.title, []).append(event)
     told = []
-    for title, found in by_title.items():
-        number = count_of(((one.change.key, one.effect) for one in found), found[0].effect)
+    for title, found_events in by_title.items():
+        number = count_of(
+            ((event.change.key, event.effect) for event in found_events), found_events[0].effect
+        )
         told.append(f"{counted(number.figures, 'figure')} of {counted(number.cases, 'case')} ({title})")
     return ", ".join(told)
 
@@ -103,15 +105,15 @@ def why(steps: Sequence[Step]) -> str:
 
 
 def _table(series: Sequence[Series], steps: Sequence[Step]) -> Table:
-    columns = [(arch, one) for arch in ARCHES for one in series]
+    columns = [(arch, each_series) for arch in ARCHES for each_series in series]
     rows: list[Row] = []
     for name, group in GROUPS.items():
         for metric, (_, title) in group.metrics.items() if group.exact else ():
             if is_judged(metric):
-                cells = [_cell(arch, one, name, metric, steps) for arch, one in columns]
+                cells = [_cell(arch, series, name, metric, steps) for arch, series in columns]
                 if any(cell.text != "–" for cell in cells):
                     rows.append([title, *cells])
-    head = ["less is better", *(f"{arch}, {one.key.title}" for arch, one in columns)]
+    head = ["less is better", *(f"{arch}, {series.key.title}" for arch, series in columns)]
     return Table("Figures that changed, by architecture and CUDA flavour", head, rows, "summary")
 
 
@@ -119,31 +121,31 @@ def _cell(arch: str, series: Series, group: str, metric: str, steps: Sequence[St
     cases = {
         case
         for case, record in series.measured[-1].cases(group).items()
-        if words.arch_of(group, case) == arch and metric in record.figures
+        if wording.arch_of(group, case) == arch and metric in record.figures
     }
     cases &= series.measured[-2].cases(group).keys()
     if not cases:
         return Cell("–", spoken="not recorded")
-    step = next((one for one in steps if one.key == series.key and one.arch == arch), None)
+    step = next((step for step in steps if step.key == series.key and step.arch == arch), None)
     if group == "route":
         return _route_cell(series, sorted(cases), step)
-    found = {effect: step.of(group, metric, effect) if step else [] for effect in (BETTER, WORSE, NEITHER)}
-    if step is None or not any(found.values()):
+    result = {effect: step.of(group, metric, effect) if step else [] for effect in (BETTER, WORSE, NEITHER)}
+    if step is None or not any(result.values()):
         return Cell(f"all {len(cases)} same", css="same")
     told = [
-        f"{len(found[effect])} of {len(cases)} {effect}{found[effect][0].percent}"
+        f"{len(result[effect])} of {len(cases)} {effect}{result[effect][0].percent}"
         for effect in (BETTER, WORSE)
-        if found[effect]
+        if result[effect]
     ]
-    if found[NEITHER]:
-        told.append(f"{len(found[NEITHER])} of {len(cases)} changed too little")
-    css = _css(effect for effect, events in found.items() if events)
+    if result[NEITHER]:
+        told.append(f"{len(result[NEITHER])} of {len(cases)} changed too little")
+    css = _css(effect for effect, events in result.items() if events)
     return Cell(", ".join(told), f"events/{step.page}", css)
 
 
 def _css(effects: Iterable[str]) -> str:
-    found = overall(effects)
-    return "same" if found == UNCHANGED else found
+    effect = overall(effects)
+    return "same" if effect == UNCHANGED else effect
 
 
 def _pair(point: Point, series: Series, case: str) -> Pair | None:
@@ -163,29 +165,31 @@ def _route_cell(series: Series, cases: Sequence[str], step: Step | None) -> Cell
         if was and was.verdict != now.verdict:
             told[-1] += f", before: {was.verdict}"
     events = step.events if step else ()
-    css = _css(one.effect for one in events if one.change.group == "route" and one.change.case in cases)
+    css = _css(
+        event.effect for event in events if event.change.group == "route" and event.change.case in cases
+    )
     return Cell("; ".join(told), "route.html", css)
 
 
 def _routes(series: Sequence[Series]) -> list[str]:
     """What each torch makes of the newest release, in a sentence; none where no route was recorded."""
-    said: dict[str, dict[str, list[str]]] = {}
-    for one in series:
-        point = one.measured[-1]
+    reasons: dict[str, dict[str, list[str]]] = {}
+    for each_series in series:
+        point = each_series.measured[-1]
         for case in point.cases("route"):
-            if pair := _pair(point, one, case):
-                where = said.setdefault(pair.torch, {}).setdefault(pair.verdict, [])
-                where.append(one.key.flavour)
-    if not said:
+            if pair := _pair(point, each_series, case):
+                where = reasons.setdefault(pair.torch, {}).setdefault(pair.verdict, [])
+                where.append(each_series.key.flavour)
+    if not reasons:
         return []
-    asked = {flavour for verdicts in said.values() for where in verdicts.values() for flavour in where}
+    asked = {flavour for verdicts in reasons.values() for where in verdicts.values() for flavour in where}
     told = []
-    for torch in (one for one in reversed(TORCHES) if one in said):
-        verdicts, words = said[torch], []
+    for torch in (name for name in reversed(TORCHES) if name in reasons):
+        verdicts, parts = reasons[torch], []
         for verdict, where in verdicts.items():
             limited = len(verdicts) > 1 or set(where) != asked
-            words.append(verdict + (f" under {' and '.join(dict.fromkeys(where))}" if limited else ""))
-        told.append(f"torch {torch}: {', '.join(words)}")
+            parts.append(verdict + (f" under {' and '.join(dict.fromkeys(where))}" if limited else ""))
+        told.append(f"torch {torch}: {', '.join(parts)}")
     return [f"Does PyTorch's scaled_dot_product_attention drive it? {'; '.join(told)}."]
 
 
@@ -234,8 +238,8 @@ def _named(step: Step) -> str:
 
 
 def _top(events: Sequence[Event], effect: str) -> Cell | str:
-    found = [event for event in events if event.effect == effect]
-    if not found:
+    found_events = [event for event in events if event.effect == effect]
+    if not found_events:
         return "–"
-    top = max(found, key=lambda one: one.weight)
-    return Cell(f"{top.kernel}: {words.change(top.change)}{top.percent}", css=effect)
+    top = max(found_events, key=lambda event: event.weight)
+    return Cell(f"{top.kernel}: {wording.change(top.change)}{top.percent}", css=effect)

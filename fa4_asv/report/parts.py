@@ -25,9 +25,9 @@ Row = Sequence[Cell | str]
 
 @dataclass(frozen=True)
 class Table:
-    """`head` names the columns; the first cell of a row names it. `words` stand above as the caption."""
+    """`head` names the columns; the first cell of a row names it. `caption` stand above as the caption."""
 
-    words: str
+    caption: str
     head: Sequence[str]
     rows: Sequence[Row]
     css: str = ""

@@ -35,13 +35,13 @@ class Pair:
         "broken" where the checks never ended."""
         if self.record.state != "measured":
             return self.record.state
-        words = self.record.words
+        notes = self.record.notes
         if not self.record.figures["broken"]:
             return "yes"
-        if {"forward_full", "forward_causal"} <= words.keys():
+        if {"forward_full", "forward_causal"} <= notes.keys():
             return "no"
-        after = {name for name in words if name.startswith("backward") or name == "deterministic"}
-        if words.keys() == after and {"backward_full", "backward_causal"} <= after:
+        after = {name for name in notes if name.startswith("backward") or name == "deterministic"}
+        if notes.keys() == after and {"backward_full", "backward_causal"} <= after:
             return "forward only"
         return "partly"
 
@@ -55,13 +55,13 @@ class Pair:
     @property
     def reasons(self) -> dict[str, list[str]]:
         """The distinct words, and the checks that said them; what only follows from another is left out."""
-        found: dict[str, list[str]] = {}
-        for check, words in self.record.words.items():
-            if not words.startswith("needs "):
-                found.setdefault(words, []).append(check)
+        names: dict[str, list[str]] = {}
+        for check, message in self.record.notes.items():
+            if not message.startswith("needs "):
+                names.setdefault(message, []).append(check)
         if self.record.why:
-            found.setdefault(self.record.why, [])
-        return found
+            names.setdefault(self.record.why, [])
+        return names
 
 
 def pair_of(
@@ -75,16 +75,16 @@ def pair_of(
 def pairs_of(project: Project, flavours: Sequence[str], policy: str = "day") -> list[Pair]:
     """All that is recorded, oldest release first. Raises Fa4AsvError naming a file that cannot be read."""
     manifest = Manifest.load(project.manifest)
-    found = []
+    pairs = []
     for flavour in flavours:
         for entry in recorded(project.results, manifest, flavour, policy):
             cases = entry.sidecar.groups.get("route", {})
             for torch in TORCHES:
                 for arch in ARCHES:
                     if pair := pair_of(entry.release, flavour, cases, torch, arch):
-                        found.append(pair)
+                        pairs.append(pair)
     order = {release.version: index for index, release in enumerate(manifest.releases)}
-    return sorted(found, key=lambda pair: order.get(pair.release, -1))
+    return sorted(pairs, key=lambda pair: order.get(pair.release, -1))
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,8 @@ def grids(pairs: Sequence[Pair]) -> list[Grid]:
 
 
 def _agree(cells: dict[tuple[str, str], Pair], others: dict[tuple[str, str], Pair]) -> bool:
-    def equal(one: CaseRecord, other: CaseRecord) -> bool:
-        return one == other or "unsupported" in (one.state, other.state)
+    def equal(record: CaseRecord, other: CaseRecord) -> bool:
+        return record == other or "unsupported" in (record.state, other.state)
 
     return cells.keys() == others.keys() and all(
         equal(cells[key].record, others[key].record) for key in cells
@@ -144,29 +144,29 @@ def _agree(cells: dict[tuple[str, str], Pair], others: dict[tuple[str, str], Pai
 
 def _reasons(pairs: Iterable[Pair], releases: Sequence[str]) -> list[tuple[str, str]]:
     """Each distinct reason, and where it was said: "torch 2.13.0: 4.0.0b19 to 4.0.0b36 (forward_full, ...)"."""
-    said: dict[str, dict[str, set[str]]] = {}
+    reasons: dict[str, dict[str, set[str]]] = {}
     checks: dict[str, dict[str, None]] = {}
     for pair in pairs:
-        for words, names in pair.reasons.items():
-            said.setdefault(words, {}).setdefault(pair.torch, set()).add(pair.release)
-            checks.setdefault(words, {}).update(dict.fromkeys(names))
-    found = []
-    for words, torches in sorted(said.items()):
+        for message, names in pair.reasons.items():
+            reasons.setdefault(message, {}).setdefault(pair.torch, set()).add(pair.release)
+            checks.setdefault(message, {}).update(dict.fromkeys(names))
+    results = []
+    for message, torches in sorted(reasons.items()):
         places = []
         for torch, where in sorted(torches.items()):
             hit = [release for release in releases if release in where]
             places.append(f"torch {torch}: {hit[0]}" + (f" to {hit[-1]} ({len(hit)})" if hit[1:] else ""))
-        tail = f" [{', '.join(checks[words])}]" if checks[words] else ""
-        found.append((words, "; ".join(places) + tail))
-    return found
+        tail = f" [{', '.join(checks[message])}]" if checks[message] else ""
+        results.append((message, "; ".join(places) + tail))
+    return results
 
 
 def render(grid: Grid, console: Console) -> None:
     """One grid for a terminal."""
     console.print(f"[bold]{escape(grid.title)}[/bold]")
     print_table(console, _heads(grid), _cells(grid))
-    for words, where in grid.reasons:
-        console.print(f"  {one_line(words, 1000)}", markup=False, highlight=False)
+    for text, where in grid.reasons:
+        console.print(f"  {one_line(text, 1000)}", markup=False, highlight=False)
         console.print(f"      {where}", markup=False, highlight=False)
 
 
@@ -187,19 +187,19 @@ the messages, with the releases and checks that gave them.
 """
 
 
-def page(found: Sequence[Grid]) -> str:
+def page(grids: Sequence[Grid]) -> str:
     """docs/route.md, whole."""
-    return _HEAD + markdown(found)
+    return _HEAD + markdown(grids)
 
 
-def markdown(found: Sequence[Grid]) -> str:
+def markdown(grids: Sequence[Grid]) -> str:
     """The grids as Markdown; what FA4 or torch said is text there, never markup."""
     lines = []
-    for grid in found:
+    for grid in grids:
         lines += [f"## {plain(grid.title)}", ""]
         lines += markdown_head(_heads(grid))
         lines += [markdown_row(map(plain, cells)) for cells in _cells(grid)]
         lines.append("")
-        lines += [f"- {plain(words)}<br>{plain(where)}" for words, where in grid.reasons]
+        lines += [f"- {plain(text)}<br>{plain(where)}" for text, where in grid.reasons]
         lines += [""] if grid.reasons else []
     return "\n".join(lines)

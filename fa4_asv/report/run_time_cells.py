@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fa4_asv.record.turns import Origin, origin_of
-from fa4_asv.report import words
+from fa4_asv.report import wording
 from fa4_asv.report.model import Point
 from fa4_asv.report.multiples import short
 from fa4_asv.report.parts import Cell
@@ -19,7 +19,9 @@ def page_of(machine: str) -> str:
 
 def place(point: Point) -> str:
     """Where a release or a commit upstream stands."""
-    return f"releases/{point.release.version}.html" if point.release else words.upstream_commit(point.commit)
+    return (
+        f"releases/{point.release.version}.html" if point.release else wording.upstream_commit(point.commit)
+    )
 
 
 def named(point: Point) -> Cell:
@@ -28,14 +30,14 @@ def named(point: Point) -> Cell:
     )
 
 
-def origins_of(one: Swept, call: Call) -> dict[Origin, list[Point]]:
+def origins_of(swept: Swept, call: Call) -> dict[Origin, list[Point]]:
     """The points of each sweep and card that timed a call."""
-    found: dict[Origin, list[Point]] = {}
-    for point in one.points:
+    points: dict[Origin, list[Point]] = {}
+    for point in swept.points:
         record = case_of(point, call)
         if record and seconds_of(point, call):
-            found.setdefault(origin_of(record), []).append(point)
-    return found
+            points.setdefault(origin_of(record), []).append(point)
+    return points
 
 
 def state_of(point: Point, call: Call) -> str:

@@ -23,7 +23,7 @@ from fa4_asv.compare.policy import is_judged
 from fa4_asv.integrity.staging import is_verified
 from fa4_asv.integrity.verify import Problem, sound_files, verify
 from fa4_asv.record.explanation import Explanation, read_explanation
-from fa4_asv.report import chronicle, multiples, words
+from fa4_asv.report import chronicle, multiples, wording
 from fa4_asv.report.call_history import call_pages
 from fa4_asv.report.cards import Cards, beside_releases, beside_steps, broken_table, cards_of, clocked
 from fa4_asv.report.compile_times import compile_seconds
@@ -61,13 +61,13 @@ def write_report(project: Project, folder: Path) -> list[Problem]:
     model = load(project, sound_files(project, problems))
     if not model.series:
         raise Fa4AsvError("there is no sound result file in results/; no report was made")
-    found = timeline(model, explanations(project, problems))
+    found_timeline = timeline(model, explanations(project, problems))
     _refuse_what_is_no_report(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:
-            for name, text in pages(model, found):
+            for name, text in pages(model, found_timeline):
                 path = aside / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(visible(text), encoding="utf-8")
@@ -105,16 +105,16 @@ def _is_report(folder: Path) -> bool:
         return False
 
 
-def pages(model: Model, found: Timeline) -> Iterator[Page]:
+def pages(model: Model, found_timeline: Timeline) -> Iterator[Page]:
     """Every file of the report: its name and its text."""
     timed = machines(model)
     series = model.exact()
-    flavours = [one.key.title for one in series]
+    flavours = [each_series.key.title for each_series in series]
     swept = sweeps_of(model)
     cards, first = cards_of(model, swept), first_of(swept)
     render = _renderer([machine.name for machine in timed], page_of(first.key.machine) if first else "")
     yield _STYLE, (files("fa4_asv.report") / "templates" / _STYLE).read_text(encoding="utf-8")
-    top = headline(model, found)
+    top = headline(model, found_timeline)
     yield render(
         "index.html",
         "index.html",
@@ -124,15 +124,15 @@ def pages(model: Model, found: Timeline) -> Iterator[Page]:
         machines=timed,
         clock=on_the_clock(first),
         broken=cards.broken_releases(),
-        history=history(model, found),
-        largest=beside_steps(largest(found), found.steps, cards),
-        steps=len(found.steps),
+        history=history(model, found_timeline),
+        largest=beside_steps(largest(found_timeline), found_timeline.steps, cards),
+        steps=len(found_timeline.steps),
         count=len(model.releases),
         kernels=len(GROUPS["codegen"].cases),
         flavours=flavours,
-        upstream=words.UPSTREAM_URL,
+        upstream=wording.UPSTREAM_URL,
     )
-    newest_first = list(reversed(found.steps))
+    newest_first = list(reversed(found_timeline.steps))
     yield render(
         "events.html",
         "tables.html",
@@ -158,7 +158,7 @@ def pages(model: Model, found: Timeline) -> Iterator[Page]:
         title="Peak memory",
         lead="The largest number of bytes allocated at one time in a call, inputs included. Calls with the same figures everywhere share a panel.",
         sections=multiples.memory(series),
-        flavours=[one.key.title for one in series if one.key.flavour != PLAIN],
+        flavours=[each_series.key.title for each_series in series if each_series.key.flavour != PLAIN],
     )
     yield render(
         "compile.html",
@@ -169,16 +169,16 @@ def pages(model: Model, found: Timeline) -> Iterator[Page]:
         flavours=flavours,
     )
     yield from _maps(model, cards, render)
-    yield from _run_time(swept, found, render)
+    yield from _run_time(swept, found_timeline, render)
     for machine in timed:
         run_time = page_of(machine.name) if machine.name in by_machine(swept) else ""
         name = f"machines/{machine.name}.html"
         yield render(name, "machine.html", title=machine.name, machine=machine, run_time=run_time)
     yield render("reading.html", "reading.html", title="How to read the figures", groups=_metrics())
-    yield from _chronicle(model, found, cards, render)
+    yield from _chronicle(model, found_timeline, cards, render)
 
 
-def _run_time(swept: Sequence[Swept], found: Timeline, render: Any) -> Iterator[Page]:
+def _run_time(swept: Sequence[Swept], found_timeline: Timeline, render: Any) -> Iterator[Page]:
     """A page per machine that a sweep was run on, and one per call."""
     machines = by_machine(swept)
     links = [(machine, page_of(machine)) for machine in machines]
@@ -188,10 +188,10 @@ def _run_time(swept: Sequence[Swept], found: Timeline, render: Any) -> Iterator[
             "run_time.html",
             title=f"Run time on {machine}",
             machine=machine,
-            pages=[swept_page(one, swept) for one in series],
+            pages=[swept_page(each_swept, swept) for each_swept in series],
             siblings=[each for each in links if each[0] != machine],
         )
-        for page in call_pages(series, found):
+        for page in call_pages(series, found_timeline):
             title = f"{page.title} on {machine}"
             yield render(page.name, "call.html", title=title, page=page, back=page_of(machine))
 
@@ -208,7 +208,10 @@ def _maps(model: Model, cards: Cards, render: Any) -> Iterator[Page]:
         lead="What compiles, by architecture and release, and FA4's message where it does not.",
         key=key,
         parts=[
-            *((one.arch, [one.table, *([one.reasons] if one.reasons else [])]) for one in maps(series)),
+            *(
+                (support.arch, [support.table, *([support.reasons] if support.reasons else [])])
+                for support in maps(series)
+            ),
             *([("It compiles, but is broken on a card", [broken])] if broken else []),
         ],
     )
@@ -219,11 +222,11 @@ def _maps(model: Model, cards: Cards, render: Any) -> Iterator[Page]:
         title="Route through PyTorch",
         lead="Which PyTorch drives which release through scaled_dot_product_attention, found without a GPU.",
         key=[],
-        parts=[(tables[0].words, tables) for tables in routes],
+        parts=[(tables[0].caption, tables) for tables in routes],
     )
 
 
-def _chronicle(model: Model, found: Timeline, cards: Cards, render: Any) -> Iterator[Page]:
+def _chronicle(model: Model, found_timeline: Timeline, cards: Cards, render: Any) -> Iterator[Page]:
     commits = chronicle.commits_table(model)
     newest_first = [release.commit for release in reversed(model.releases)]
     yield render(
@@ -233,11 +236,14 @@ def _chronicle(model: Model, found: Timeline, cards: Cards, render: Any) -> Iter
         lead="Where each figure comes from: the release, its package page, its source upstream.",
         key=[],
         parts=[
-            ("Releases", [beside_releases(chronicle.releases_table(model, found), newest_first, cards)]),
+            (
+                "Releases",
+                [beside_releases(chronicle.releases_table(model, found_timeline), newest_first, cards)],
+            ),
             *([("Commits", [commits])] if commits else []),
         ],
     )
-    for page in chronicle.release_pages(model, found):
+    for page in chronicle.release_pages(model, found_timeline):
         commit = page.release.commit
         yield render(
             f"releases/{page.release.version}.html",
@@ -247,7 +253,7 @@ def _chronicle(model: Model, found: Timeline, cards: Cards, render: Any) -> Iter
             warnings=cards.warnings(commit),
             clocked=clocked(cards, commit),
         )
-    for step in found.steps:
+    for step in found_timeline.steps:
         yield render(
             f"events/{step.page}",
             "step.html",
@@ -256,8 +262,8 @@ def _chronicle(model: Model, found: Timeline, cards: Cards, render: Any) -> Iter
             table=chronicle.step_table(step),
             toolchain=chronicle.step_toolchain(step),
             ends=_ends(step),
-            warnings=[sentence for one in cards.of_step(step) for sentence in one.sentences],
-            upstream=words.UPSTREAM_URL,
+            warnings=[sentence for report in cards.of_step(step) for sentence in report.sentences],
+            upstream=wording.UPSTREAM_URL,
         )
 
 
@@ -267,11 +273,11 @@ def _ends(step: Step) -> list[tuple[Point, str, str]]:
 
 def _metrics() -> list[tuple[str, list[tuple[str, str, bool]]]]:
     """Of each group without a card: its figures, their units, and whether they are judged."""
-    found: dict[str, list[tuple[str, str, bool]]] = {}
+    result: dict[str, list[tuple[str, str, bool]]] = {}
     for group in GROUPS.values():
         metrics = [(title, unit, is_judged(name)) for name, (unit, title) in group.metrics.items()]
-        found.setdefault(group.name, metrics)
-    return [(name, metrics) for name, metrics in found.items() if not GROUPS[name].device]
+        result.setdefault(group.name, metrics)
+    return [(name, metrics) for name, metrics in result.items() if not GROUPS[name].device]
 
 
 def _renderer(machine_names: Sequence[str], run_time: str) -> Any:

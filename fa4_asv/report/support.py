@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fa4_asv.catalog.benchmarks import TORCHES
 from fa4_asv.catalog.kernels import ARCHES, CASES
 from fa4_asv.record.schema import CaseRecord
-from fa4_asv.report import words
+from fa4_asv.report import wording
 from fa4_asv.report.model import Point, Series
 from fa4_asv.report.multiples import axis, short
 from fa4_asv.report.parts import Cell, Row, Table
@@ -40,24 +40,27 @@ def maps(series: Sequence[Series]) -> list[Map]:
 
 
 def _map(arch: str, series: Sequence[Series], labels: Sequence[str]) -> Map:
-    at = {one.key.title: {point.label: point for point in one.measured} for one in series}
-    said: dict[tuple[str, str], dict[str, list[str]]] = {}
+    at = {
+        each_series.key.title: {point.label: point for point in each_series.measured}
+        for each_series in series
+    }
+    messages: dict[tuple[str, str], dict[str, list[str]]] = {}
     rows: list[Row] = []
     for name in FEATURES:
         cells = []
         for label in labels:
-            found = {title: _record(known.get(label), f"{arch}/{name}") for title, known in at.items()}
-            for title, record in found.items():
+            records = {title: _record(known.get(label), f"{arch}/{name}") for title, known in at.items()}
+            for title, record in records.items():
                 if record and record.why and record.state in ("unsupported", "broken"):
-                    where = said.setdefault((f"{record.state}, {title}", record.why), {})
+                    where = messages.setdefault((f"{record.state}, {title}", record.why), {})
                     where.setdefault(name, []).append(short(label))
-            cells.append(_cell({title: record.state for title, record in found.items() if record}))
-        rows.append([Cell(words.case_title(name)), *cells])
+            cells.append(_cell({title: record.state for title, record in records.items() if record}))
+        rows.append([Cell(wording.case_title(name)), *cells])
     head = ["feature", *(short(label) for label in labels)]
     table = Table(f"What compiles for {arch}, by release", head, rows, "map")
     reasons: list[Row] = [
-        [words.case_title(name), state, words.span(labels), why]
-        for (state, why), where in said.items()
+        [wording.case_title(name), state, wording.span(labels), why]
+        for (state, why), where in messages.items()
         for name, labels in where.items()
     ]
     reasons += _lacking(arch, series)
@@ -71,15 +74,15 @@ def _map(arch: str, series: Sequence[Series], labels: Sequence[str]) -> Map:
 
 def _lacking(arch: str, series: Sequence[Series]) -> list[Row]:
     """Releases that a flavour does not have, and why."""
-    said: dict[tuple[str, str], list[str]] = {}
-    for one in series:
-        for point in one.points:
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for each_series in series:
+        for point in each_series.points:
             if not point.measures:
                 why = next((r.why for case, r in point.cases("codegen").items() if case.startswith(arch)), "")
-                said.setdefault((one.key.title, why), []).append(short(point.label))
+                reasons.setdefault((each_series.key.title, why), []).append(short(point.label))
     return [
-        ["every feature", f"unsupported, {title}", words.span(found), why]
-        for (title, why), found in said.items()
+        ["every feature", f"unsupported, {title}", wording.span(names), why]
+        for (title, why), names in reasons.items()
     ]
 
 
@@ -103,11 +106,11 @@ def routes(series: Sequence[Series]) -> list[Grid]:
     """Which torch drives which release, from the same records as everything else."""
     pairs = [
         pair
-        for one in series
-        for point in one.points
+        for each_series in series
+        for point in each_series.points
         for torch in TORCHES
         for arch in ARCHES
-        if (pair := pair_of(point.label, one.key.flavour, point.cases("route"), torch, arch))
+        if (pair := pair_of(point.label, each_series.key.flavour, point.cases("route"), torch, arch))
     ]
     order = {point.label: index for index, point in enumerate(axis(series))}
     return grids(sorted(pairs, key=lambda pair: order[pair.release]))
@@ -115,17 +118,17 @@ def routes(series: Sequence[Series]) -> list[Grid]:
 
 def route_tables(series: Sequence[Series]) -> list[tuple[Table, Table | None]]:
     """Each grid as a table, and the reasons below it."""
-    found = []
+    results = []
     for grid in routes(series):
         rows: list[Row] = [
             [short(release), *(_verdict(pair) for pair in pairs)] for release, pairs in grid.rows
         ]
         table = Table(
-            f"FA4 through SDPA, {grid.title}", ["FA4", *(f"torch {one}" for one in grid.torches)], rows
+            f"FA4 through SDPA, {grid.title}", ["FA4", *(f"torch {name}" for name in grid.torches)], rows
         )
         reasons = Table("Messages", ["message", "where"], grid.reasons) if grid.reasons else None
-        found.append((table, reasons))
-    return found
+        results.append((table, reasons))
+    return results
 
 
 def _verdict(pair: Pair | None) -> Cell:

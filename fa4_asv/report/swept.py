@@ -16,7 +16,7 @@ from fa4_asv.compare.rows import Row
 from fa4_asv.compare.sweeps import CallKey, Pools, pools_of
 from fa4_asv.record.schema import SUITE, CaseRecord, Sidecar
 from fa4_asv.record.turns import Origin, is_history, is_of_a_sweep, origin_of, turns_of
-from fa4_asv.report import words
+from fa4_asv.report import wording
 from fa4_asv.report.machines import arch_of_card
 from fa4_asv.report.model import Key, Model, Point, Series, is_swept
 
@@ -49,30 +49,36 @@ class Call:
     @property
     def kind(self) -> str:
         """Its column in a table of classes: forwards are told apart by their mask, backwards are not."""
-        one = self.shape
-        if one is None:
+        shape = self.shape
+        if shape is None:
             return "other"
-        masked = self.direction == FORWARD and one.window is None
-        return class_of(one) + ((" causal" if one.causal else " full") if masked else "")
+        masked = self.direction == FORWARD and shape.window is None
+        return class_of(shape) + ((" causal" if shape.causal else " full") if masked else "")
 
     @property
     def turn(self) -> tuple[bool, int, int, bool, str]:
-        one = self.shape
-        place = CLASSES.index(class_of(one)) if one and class_of(one) in CLASSES else len(CLASSES)
-        return self.direction == BACKWARD, place, one.head_dim if one else 0, "full" in self.kind, self.case
+        shape = self.shape
+        place = CLASSES.index(class_of(shape)) if shape and class_of(shape) in CLASSES else len(CLASSES)
+        return (
+            self.direction == BACKWARD,
+            place,
+            shape.head_dim if shape else 0,
+            "full" in self.kind,
+            self.case,
+        )
 
     @property
     def title(self) -> str:
         return f"{self.direction} {self.name}"
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """Such as "head dim 128, 16 heads, causal; 4 × 8,192 tokens"."""
-        one = self.shape
-        return f"{words.shape_title(one)}; {one.batch} × {one.seq_len:,} tokens" if one else ""
+        shape = self.shape
+        return f"{wording.shape_title(shape)}; {shape.batch} × {shape.seq_len:,} tokens" if shape else ""
 
     def page(self, machine: str) -> str:
-        return f"run-time/{machine}/{words.file_name(f'{self.direction}-{self.name}')}.html"
+        return f"run-time/{machine}/{wording.file_name(f'{self.direction}-{self.name}')}.html"
 
 
 Rows = Mapping[Call, Row]
@@ -88,9 +94,9 @@ class ClockStep:
 
     def told(self, direction: str = "") -> list[tuple[Call, Row]]:
         """The calls that are faster, slower or in another state, the furthest apart first."""
-        found = [(call, row) for call, row in self.rows.items() if row.effect]
-        found = [each for each in found if direction in ("", each[0].direction)]
-        return sorted(found, key=lambda each: (-each[1].weight, each[0].turn))
+        pairs = [(call, row) for call, row in self.rows.items() if row.effect]
+        pairs = [each for each in pairs if direction in ("", each[0].direction)]
+        return sorted(pairs, key=lambda each: (-each[1].weight, each[0].turn))
 
 
 @dataclass(frozen=True)
@@ -113,24 +119,24 @@ class Swept:
 
     @property
     def calls(self) -> list[Call]:
-        found = {
+        found_calls = {
             Call(group, case)
             for point in self.points
             for group, cases in point.record.sidecar.groups.items()
             if group in GROUPS and is_history(group)
             for case in cases
         }
-        return sorted(found, key=lambda call: call.turn)
+        return sorted(found_calls, key=lambda call: call.turn)
 
     def of(self, direction: str) -> list[Call]:
         return [call for call in self.calls if call.direction == direction]
 
     def kinds(self, direction: str) -> dict[str, list[Call]]:
         """The classes of one direction in the order of their columns, each with its calls."""
-        found: dict[str, list[Call]] = {}
+        calls: dict[str, list[Call]] = {}
         for call in self.of(direction):
-            found.setdefault(call.kind, []).append(call)
-        return found
+            calls.setdefault(call.kind, []).append(call)
+        return calls
 
     def step_to(self, commit: str) -> ClockStep | None:
         return next((step for step in self.steps if step.after.commit == commit), None)
@@ -154,27 +160,27 @@ class Swept:
     @property
     def origins(self) -> list[Origin]:
         """Every sweep and card that timed something, sorted."""
-        found = {
+        found_origins = {
             origin_of(record)
             for point in self.points
             for call in self.calls
             if (record := case_of(point, call)) and is_of_a_sweep(record)
         }
-        return sorted(found, key=lambda one: (one.sweep, one.card))
+        return sorted(found_origins, key=lambda origin: (origin.sweep, origin.card))
 
     @property
     def arch(self) -> str:
         """What its cards are, by their own name or the machine's."""
-        said = (record.words.get("card name", "") for record in self._records())
-        return arch_of_card(next(filter(None, said), "")) or arch_of_card(self.key.machine)
+        messages = (record.notes.get("card name", "") for record in self._records())
+        return arch_of_card(next(filter(None, messages), "")) or arch_of_card(self.key.machine)
 
-    def said(self, word: str) -> list[str]:
+    def values_of(self, word: str) -> list[str]:
         """The values of one of a record's words, sorted."""
-        return sorted({record.words.get(word, "") for record in self._records()} - {""})
+        return sorted({record.notes.get(word, "") for record in self._records()} - {""})
 
     def _records(self) -> Iterable[CaseRecord]:
-        found = (case_of(point, call) for point in self.points for call in self.calls)
-        return (record for record in found if record)
+        records = (case_of(point, call) for point in self.points for call in self.calls)
+        return (record for record in records if record)
 
 
 def case_of(point: Point, call: Call) -> CaseRecord | None:
@@ -192,8 +198,8 @@ def beside(point: Point, call: Call, yardstick: str) -> float | None:
     """Time of a yardstick over FA4's in the same round, the median of the rounds: above 1 FA4 is faster."""
     record = case_of(point, call)
     turns = turns_of(record) if record and is_of_a_sweep(record) else []
-    found = [turn.yardsticks[yardstick] / turn.seconds for turn in turns if yardstick in turn.yardsticks]
-    return median(found) if found else None
+    values = [turn.yardsticks[yardstick] / turn.seconds for turn in turns if yardstick in turn.yardsticks]
+    return median(values) if values else None
 
 
 def reason_of(record: CaseRecord) -> str:
@@ -203,15 +209,17 @@ def reason_of(record: CaseRecord) -> str:
 
 def sweeps_of(model: Model) -> list[Swept]:
     """Every series of every machine of which sweeps timed something, by machine, in the order of the model."""
-    found = []
+    found_series = []
     for machine in model.machines:
-        series = [(one, _asked(one)) for one in model.of_machine(machine)]
+        series = [(series, _asked(series)) for series in model.of_machine(machine)]
         timed = [point.record.sidecar for _, points in series for point in points]
         noise = {call.key: call for call in noise_among(timed)}
         if noise:
             pools = pools_of(timed)
-            found += [_swept(one, points, pools, noise) for one, points in series if points]
-    return found
+            found_series += [
+                _swept(each_series, points, pools, noise) for each_series, points in series if points
+            ]
+    return found_series
 
 
 def _asked(series: Series) -> tuple[Point, ...]:
@@ -235,27 +243,27 @@ def _rows(before: Point, after: Point, pools: Pools) -> Rows:
     return {Call(row.group, row.case): row for row in rows_between(before.record, after.record, pools)}
 
 
-def first_of(found: Sequence[Swept]) -> Swept | None:
+def first_of(series: Sequence[Swept]) -> Swept | None:
     """The series for the first page: with the newest commit; of several the one with most of them, then the latest sweep."""
 
-    def turn(one: Swept) -> tuple[int, int, str, str]:
-        latest = one.origins[-1].sweep if one.origins else ""
-        return one.newest.date, len(one.points), latest, one.key.machine
+    def turn(swept: Swept) -> tuple[int, int, str, str]:
+        latest = swept.origins[-1].sweep if swept.origins else ""
+        return swept.newest.date, len(swept.points), latest, swept.key.machine
 
-    return max(found, key=turn, default=None)
+    return max(series, key=turn, default=None)
 
 
 def speed(row: Row) -> str:
     """ "−12.5 %"; "" where there is no ratio."""
-    return words.percent(1.0, row.ratio) if row.ratio else ""
+    return wording.percent(1.0, row.ratio) if row.ratio else ""
 
 
 def css_of(row: Row) -> str:
     return {BETTER: "better", WORSE: "worse"}.get(row.effect, "same")
 
 
-def by_machine(found: Sequence[Swept]) -> dict[str, list[Swept]]:
+def by_machine(series: Sequence[Swept]) -> dict[str, list[Swept]]:
     machines: dict[str, list[Swept]] = {}
-    for one in found:
-        machines.setdefault(one.key.machine, []).append(one)
+    for swept in series:
+        machines.setdefault(swept.key.machine, []).append(swept)
     return machines

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fa4_asv.catalog.kernels import ARCHES
 from fa4_asv.compare.policy import BETTER, WORSE
 from fa4_asv.record.formatting import counted
-from fa4_asv.report import words
+from fa4_asv.report import wording
 from fa4_asv.report.charts import Line, bars, lines
 from fa4_asv.report.events import Timeline
 from fa4_asv.report.model import Model, Point, Series
@@ -19,7 +19,7 @@ def history(model: Model, timeline: Timeline) -> list[Panel]:
     """Its charts, with the tables behind them."""
     series = model.exact()
     points = axis(series)
-    return [*(_moves(points, one, timeline) for one in series), *_totals(series, points)]
+    return [*(_moves(points, each_series, timeline) for each_series in series), *_totals(series, points)]
 
 
 def _moves(points: Sequence[Point], series: Series, timeline: Timeline) -> Panel:
@@ -51,16 +51,21 @@ def _totals(series: Sequence[Series], points: Sequence[Point]) -> list[Panel]:
         cases = _everywhere(series, arch)
         for metric, title in (("spill_bytes", "Bytes spilled a thread"), ("instructions", "Instructions")):
             drawn = [
-                Line(one.key.title, colour(one.key.flavour), _sum(one, labels, cases, metric))
-                for one in series
+                Line(
+                    each_series.key.title,
+                    colour(each_series.key.flavour),
+                    _sum(each_series, labels, cases, metric),
+                )
+                for each_series in series
             ]
             drawn = [line for line in drawn if any(value is not None for value in line.values)]
             if not drawn:
                 continue
             whole = f"{title}, {counted(len(cases), 'kernel')} of {arch} together"
-            svg = lines([short(x) for x in labels], drawn, whole, words.figure, (420, 150), tips=True)
+            svg = lines([short(x) for x in labels], drawn, whole, wording.figure, (420, 150), tips=True)
             rows = [
-                [short(x), *(words.figure(line.values[at]) for line in drawn)] for at, x in enumerate(labels)
+                [short(x), *(wording.figure(line.values[at]) for line in drawn)]
+                for at, x in enumerate(labels)
             ]
             table = Table(whole, ["release", *(line.name for line in drawn)], rows)
             panels.append(Panel(f"total-{arch}-{metric}", whole, [Chart("", svg)], table))
@@ -77,7 +82,7 @@ def _everywhere(series: Sequence[Series], arch: str) -> set[str]:
         }
 
     # Not the newest one: it may be recorded in part.
-    fullest = [max(map(kernels, one.points), key=len) for one in series if one.points]
+    fullest = [max(map(kernels, each_series.points), key=len) for each_series in series if each_series.points]
     return set.intersection(*fullest) if fullest else set()
 
 

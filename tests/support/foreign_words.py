@@ -60,7 +60,7 @@ def hostile(history, upstream):
     broken, refused = CaseRecord("broken", HOSTILE), CaseRecord("unsupported", HOSTILE)
     route = {
         "2.13.0/sm_90": CaseRecord(
-            "measured", figures={"broken": 1, "checks": 21}, words={"layout": HOSTILE}
+            "measured", figures={"broken": 1, "checks": 21}, notes={"layout": HOSTILE}
         ),
         "2.13.0/sm_100": refused,
     }

@@ -10,7 +10,7 @@ from fa4_asv.record.schema import CaseRecord
 FORWARD, BACKWARD = "forward-history/fa4/b1_s256", "backward-history/fa4/b1_s256"
 WORDS = {"sweep": "one", "card": "a" * 12, "card name": "NVIDIA H100"}
 PASSED = CaseRecord(
-    "measured", samples={"first_seconds": [0.5], "peak_bytes": [1024]}, words={"error out": "0.1"}
+    "measured", samples={"first_seconds": [0.5], "peak_bytes": [1024]}, notes={"error out": "0.1"}
 )
 
 

@@ -57,7 +57,7 @@ def swept(
         **{name: [value] * len(taken) for name, value in (yardsticks or {}).items()},
     }
     return CaseRecord(
-        "measured", samples=samples, words={"sweep": SWEEP, "card": CARD, "torch": "2.13.0", **(words or {})}
+        "measured", samples=samples, notes={"sweep": SWEEP, "card": CARD, "torch": "2.13.0", **(words or {})}
     )
 
 

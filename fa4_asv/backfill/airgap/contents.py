@@ -81,9 +81,9 @@ def collect(project: Project, order: Order, releases: Sequence[str], scratch: Pa
     for lock in of_commits:
         # Only a machine with a registry can resolve them.
         yield Entry(f"asv/toolchain-locks/{lock.policy}/{lock.flavour}/{lock.path.name}", lock.path)
-    for name, words in (("releases", releases), ("commits", commits), ("flavours", order.flavours)):
+    for name, arguments in (("releases", releases), ("commits", commits), ("flavours", order.flavours)):
         path = scratch / f"{name}.txt"
-        path.write_text("\n".join(words))
+        path.write_text("\n".join(arguments))
         yield Entry(path.name, path)
 
 
@@ -100,7 +100,11 @@ def write_project(project: Project, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     aside = folder / f".{PROJECT}"
-    beside = [f"--add-file={found.origin}"] if (found := find_spec("pynvml")) and found.origin else []
+    beside = (
+        [f"--add-file={module_spec.origin}"]
+        if (module_spec := find_spec("pynvml")) and module_spec.origin
+        else []
+    )
     command = ["git", "archive", "--format", "tar.gz", *beside, "--output", str(aside.resolve()), "HEAD"]
     done = subprocess.run(command, cwd=project.root, capture_output=True, text=True)
     if done.returncode:
@@ -123,20 +127,20 @@ def release_locks(
     project: Project, releases: Sequence[str], policies: Sequence[str], flavours: Sequence[str]
 ) -> list[Lock]:
     """Committed toolchains of the releases; the oldest releases have one flavour."""
-    found = []
+    locks = []
     for release, policy, flavour in itertools.product(releases, policies, flavours):
         path = project.locks / policy / flavour / f"{release}.txt"
         if path.is_file():
-            found.append(read_lock(path, flavour, policy))
-    return found
+            locks.append(read_lock(path, flavour, policy))
+    return locks
 
 
 def commit_locks(project: Project, commits: Sequence[str], flavours: Sequence[str]) -> list[Lock]:
     """Toolchains of upstream's commits as of their days. Raises Fa4AsvError where one does not resolve."""
-    found = []
+    locks = []
     for commit, flavour in itertools.product(commits, flavours):
         try:
-            found.append(lay_source(project, commit).lock(project, flavour, Policy("day")))
+            locks.append(lay_source(project, commit).lock(project, flavour, Policy("day")))
         except UnsupportedFlavour:
             continue
-    return found
+    return locks

@@ -26,15 +26,15 @@ def lay_toolchains(work: Path, locks: Iterable[Lock], python: str) -> list[Path]
 
     `python` is the version there, such as "3.12".
     """
-    found = []
+    paths = []
     different = {lock.digest: lock for lock in locks}.values()
     for lock in sorted(different, key=lambda lock: Version(lock.packages["nvidia-cutlass-dsl"])):
         folder = packed_packages(work, lock, python)
         lay_packages(lock, *place(folder, python))
         if lock.flavour == "cu13":
             drop_cu12(folder)
-        found.append(folder)
-    return found
+        paths.append(folder)
+    return paths
 
 
 def place(folder: Path, python: str) -> list[str]:
@@ -88,5 +88,5 @@ def _install(arguments: list[str]) -> None:
     except subprocess.TimeoutExpired:
         raise Fa4AsvError(f"uv took longer than {_SECONDS} s and was ended; try again") from None
     if done.returncode:
-        words = " ".join(done.stderr.split()) or "no words"
-        raise Fa4AsvError(f"cannot collect the suite's packages: {words[:400]}")
+        message = " ".join(done.stderr.split()) or "no words"
+        raise Fa4AsvError(f"cannot collect the suite's packages: {message[:400]}")

@@ -65,9 +65,9 @@ class Failure(Exception):
     """What is wrong and what to do, in one line."""
 
 
-def tell(words: str, stream: TextIO | None = None) -> None:
+def tell(message: str, stream: TextIO | None = None) -> None:
     """Write a line in ASCII; names and other programs' words steer no terminal: what is not seen becomes an escape."""
-    line = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in words)
+    line = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in message)
     print(line.encode("ascii", "backslashreplace").decode(), file=stream or sys.stdout)
 
 
@@ -76,13 +76,13 @@ def tell(words: str, stream: TextIO | None = None) -> None:
 
 def read_index(folders: Sequence[Path]) -> dict[str, Any]:
     """pack.json of the first of `folders` that has one. Raises Failure for none, or for two of different packs."""
-    found = [json_of(path) for folder in folders if (path := folder / "pack.json").exists()]
-    if not found:
+    entries = [json_of(path) for folder in folders if (path := folder / "pack.json").exists()]
+    if not entries:
         raise Failure(f"no pack.json in {folders[-1]}; carry it there with the parts")
-    index: dict[str, Any] = found[0]
-    for one in found:
-        refuse_odd(one)
-    if len({one["sha256"] for one in found}) > 1:
+    index: dict[str, Any] = entries[0]
+    for item in entries:
+        refuse_odd(item)
+    if len({item["sha256"] for item in entries}) > 1:
         raise Failure(f"{folders[0]} holds parts of another pack; name another --work")
     return index
 
@@ -93,10 +93,10 @@ def refuse_odd(index: Any) -> None:
         if index["format"] != 1:
             raise Failure(f"the pack has format {index['format']!r:.40}; use the airgap.py that came with it")
         parts = [(part["name"], part["sha256"], part["bytes"]) for part in index["parts"]]
-        words = [index["sha256"], index["python"], *index["beside"], *index["beside"].values()]
-        words += [word for name, digest, _ in parts for word in (name, digest)]
+        results = [index["sha256"], index["python"], *index["beside"], *index["beside"].values()]
+        results += [word for name, digest, _ in parts for word in (name, digest)]
         counts = [index["unpacked"], *(size for _, _, size in parts)]
-        fine = all(isinstance(word, str) for word in words) and all(type(count) is int for count in counts)
+        fine = all(isinstance(word, str) for word in results) and all(type(count) is int for count in counts)
     except (LookupError, TypeError, AttributeError, ValueError):
         fine = False
     if not fine:
@@ -147,17 +147,17 @@ def find_parts(
     index: dict[str, Any], folders: Sequence[Path]
 ) -> tuple[dict[str, Path], list[str], list[Path]]:
     """Each file of the pack that is whole in one of `folders`, the names of those in none, and what is damaged."""
-    found, missing, damaged = {}, [], []
+    paths, missing, damaged = {}, [], []
     for name, digest in wanted_of(index).items():
         here = [folder / name for folder in folders if (folder / name).is_file()]
         whole = next((path for path in here if digest_of(path) == digest), None)
         if whole:
-            found[name] = whole
+            paths[name] = whole
         elif here:
             damaged.append(here[-1])
         else:
             missing.append(name)
-    return found, missing, damaged
+    return paths, missing, damaged
 
 
 def refuse_damaged(damaged: Sequence[Path]) -> None:
@@ -171,16 +171,16 @@ def take(folder: Path, work: Path) -> list[str]:
 
     Raises Failure for a damaged part; the whole ones are taken first.
     """
-    kept = work / "parts"
-    index = read_index([kept, folder])
-    found, missing, damaged = find_parts(index, [kept, folder])
-    new = {name: path for name, path in found.items() if path.parent != kept}
+    kept_path = work / "parts"
+    index = read_index([kept_path, folder])
+    paths, missing, damaged = find_parts(index, [kept_path, folder])
+    new = {name: path for name, path in paths.items() if path.parent != kept_path}
     require_room(work, sum(path.stat().st_size for path in new.values()))
-    kept.mkdir(parents=True, exist_ok=True)
-    if not (kept / "pack.json").exists():
-        copy_whole(folder / "pack.json", kept / "pack.json")
+    kept_path.mkdir(parents=True, exist_ok=True)
+    if not (kept_path / "pack.json").exists():
+        copy_whole(folder / "pack.json", kept_path / "pack.json")
     for name, path in new.items():
-        copy_whole(path, kept / name)
+        copy_whole(path, kept_path / name)
     refuse_damaged(damaged)
     return missing
 
@@ -234,28 +234,28 @@ class Joined(io.RawIOBase):
 
 def unpack(folder: Path, work: Path) -> Path:
     """The unpacked pack, `work`/pack; unpacked now if it is not yet. Raises Failure."""
-    inside, kept = work / "pack", work / "parts"
+    inside, path = work / "pack", work / "parts"
     if inside.is_dir():
         refuse_another(folder, inside)
         return inside
-    index = read_index([kept, folder])
+    index = read_index([path, folder])
     if index["python"] != f"{sys.version_info[0]}.{sys.version_info[1]}":
         raise Failure(f"the pack is for Python {index['python']}, this is {sys.version.split()[0]}")
-    found, missing, damaged = find_parts(index, [kept, folder])
+    paths, missing, damaged = find_parts(index, [path, folder])
     refuse_damaged(damaged)
     if missing:
         raise Failure(f"{in_short(missing)} of {len(wanted_of(index))} files of the pack missing in {folder}")
     require_room(work, int(index["unpacked"] * 1.05))
     aside = work / f".pack-{os.getpid()}"
     try:
-        extract(index, found, aside)
+        extract(index, paths, aside)
         (aside / "pack.json").write_text(json.dumps(index))
         aside.rename(inside)
     except (OSError, EOFError, ValueError, tarfile.TarError, zipfile.BadZipFile) as error:
         raise Failure(f"the pack cannot be unpacked: {' '.join(str(error).split())}") from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    shutil.rmtree(kept, ignore_errors=True)
+    shutil.rmtree(path, ignore_errors=True)
     return inside
 
 
@@ -272,12 +272,12 @@ def in_short(names: Sequence[str]) -> str:
     return ", ".join(names[:4]) + more
 
 
-def extract(index: dict[str, Any], found: dict[str, Path], target: Path) -> None:
+def extract(index: dict[str, Any], paths: dict[str, Path], target: Path) -> None:
     """Lay what the parts hold below `target`, which is made. Raises Failure where they are not what was packed."""
     target.mkdir(parents=True)
     zipped = target / ".zstandard"
     for name in index["beside"]:
-        with zipfile.ZipFile(found[name]) as archive:
+        with zipfile.ZipFile(paths[name]) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > _LARGEST_ZIP:
                 raise Failure(f"{name} unpacks to more than {_LARGEST_ZIP >> 20} MiB; it was not packed so")
             archive.extractall(zipped)
@@ -288,7 +288,7 @@ def extract(index: dict[str, Any], found: dict[str, Path], target: Path) -> None
         raise Failure(f"{in_short(list(index['beside']))} does not work here: {error}") from None
     finally:
         sys.path.remove(str(zipped))
-    joined = Joined([found[part["name"]] for part in index["parts"]])
+    joined = Joined([paths[part["name"]] for part in index["parts"]])
     shape = zstandard.ZstdDecompressor(max_window_size=2**31)
     try:
         with (
@@ -334,10 +334,10 @@ def lay_member(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> N
 
 def inside_of(target: Path, name: str) -> Path:
     """The path of a member; no symbolic link is ever laid, so the name alone decides. Raises Failure."""
-    words = name.split("/")
-    if not name or name.startswith("/") or "\\" in name or any(word in ("", ".", "..") for word in words):
+    parts = name.split("/")
+    if not name or name.startswith("/") or "\\" in name or any(word in ("", ".", "..") for word in parts):
         raise Failure(f"the pack holds {name!r}, which would be laid outside; it was not packed so")
-    return target.joinpath(*words)
+    return target.joinpath(*parts)
 
 
 # The environment that commands run in.
@@ -424,14 +424,14 @@ class Place:
     def changed(self, patterns: Sequence[str]) -> dict[str, Path]:
         """Files of the checkout that match and are not as they came, by name."""
         before = json_of(self.baseline)
-        found = {}
+        paths = {}
         for name, path in measured(self.checkout, patterns):
             try:
                 if digest_of(path) != before.get(name):
-                    found[name] = path
+                    paths[name] = path
             except FileNotFoundError:  # another process took it away
                 continue
-        return found
+        return paths
 
     def _link_state(self) -> None:
         """The checkout's .asv is the pack's: history and packages there, caches and toolchains made there."""
@@ -447,13 +447,13 @@ class Place:
         """Variables for a command there. A policy's name joins its pins by "_"."""
         path = f"{self.python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
         offline = {"UV_OFFLINE": "1", "UV_NO_INDEX": "1", "FA4_ASV_TOOLCHAIN": policy.replace("_", ",")}
-        found = {**os.environ, **offline, "PATH": path, "PYTHONPATH": str(self.checkout)}
+        result = {**os.environ, **offline, "PATH": path, "PYTHONPATH": str(self.checkout)}
         # asv drops PYTHONPATH unless it stands here as well.
-        found["ASV_PYTHONPATH"] = str(self.checkout)
-        found.pop("VIRTUAL_ENV", None)
-        return found
+        result["ASV_PYTHONPATH"] = str(self.checkout)
+        result.pop("VIRTUAL_ENV", None)
+        return result
 
-    def words(self, name: str) -> list[str]:
+    def names_in(self, name: str) -> list[str]:
         """A list of the pack: releases, commits, flavours."""
         return text_of(self.inside / f"{name}.txt").split()
 
@@ -475,8 +475,8 @@ def checked(
     """The command's output. Raises Failure with its last words where its exit code is not `fine`."""
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode not in fine:
-        words = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no words"]
-        raise Failure(f"{' '.join(command[:4])} ... failed: {words[0]}")
+        parts = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no words"]
+        raise Failure(f"{' '.join(command[:4])} ... failed: {parts[0]}")
     return done.stdout
 
 
@@ -485,8 +485,8 @@ def checked(
 
 def measured(checkout: Path, patterns: Sequence[str]) -> list[tuple[str, Path]]:
     """Name and path of the files that match, in order. By name: another process may write temporary files there."""
-    found = {path for pattern in patterns for path in checkout.glob(pattern) if path.is_file()}
-    return [(str(path.relative_to(checkout)), path) for path in sorted(found)]
+    paths = {path for pattern in patterns for path in checkout.glob(pattern) if path.is_file()}
+    return [(str(path.relative_to(checkout)), path) for path in sorted(paths)]
 
 
 def keep(place: Place, output: Path, patterns: Sequence[str]) -> None:
@@ -549,7 +549,7 @@ def measure(place: Place, arguments: argparse.Namespace) -> int:
     if arguments.machine != "nogpu":
         named = ["machine", "--yes", "--machine", arguments.machine]
         checked([*asv, *named], place.checkout, environment)
-    flavours = arguments.flavour or place.words("flavours")
+    flavours = arguments.flavour or place.names_in("flavours")
     one_flavour_each(place.checkout, flavours)
     checked(
         [*asv, "setup", "-E", "fa4:same"], place.checkout, environment, fine=(0, 1)
@@ -610,11 +610,11 @@ def one_flavour_each(checkout: Path, flavours: Sequence[str]) -> None:
 
 def cores_apart() -> list[int]:
     """One processor of each core that this process may use; the first is left to this process itself."""
-    found: dict[str, int] = {}
+    result: dict[str, int] = {}
     for processor in sorted(os.sched_getaffinity(0)):
         path = Path(f"/sys/devices/system/cpu/cpu{processor}/topology/thread_siblings_list")
-        found.setdefault(path.read_text() if path.is_file() else str(processor), processor)
-    first, *others = found.values()
+        result.setdefault(path.read_text() if path.is_file() else str(processor), processor)
+    first, *others = result.values()
     os.sched_setaffinity(0, {first})
     return others or [first]
 
@@ -629,7 +629,7 @@ def on_core(command: list[str], core: int | None) -> list[str]:
 
 def revisions(place: Place, arguments: argparse.Namespace) -> list[str]:
     """What is asked for, or all that was packed, as git knows it."""
-    releases, commits = place.words("releases"), place.words("commits")
+    releases, commits = place.names_in("releases"), place.names_in("commits")
     if arguments.release or arguments.commits:
         releases, commits = arguments.release, commits if arguments.commits else []
     return [*(f"fa4-v{release}" for release in releases), *commits]
@@ -653,16 +653,18 @@ def parser_of() -> argparse.ArgumentParser:
     running.add_argument(
         "--policy", default="day", help="of the toolchain, one that was packed (default: day)"
     )
-    for name, words in (
+    for name, text in (
         ("lay", "unpack and make the environment, run nothing"),
         ("exec", "run the command after --"),
         ("sweep", "run `fa4-asv sweep` with what stands after --"),
     ):
-        one = commands.add_parser(name, parents=[running], help=words)
-        one.add_argument(
+        each_parser = commands.add_parser(name, parents=[running], help=text)
+        each_parser.add_argument(
             "-o", "--output", type=Path, help="write what was measured there, every 30 s and at the end"
         )
-        one.add_argument("--keep", action="append", default=[], help="further files of the checkout for -o")
+        each_parser.add_argument(
+            "--keep", action="append", default=[], help="further files of the checkout for -o"
+        )
     add_measure(commands.add_parser("measure", parents=[running], help="run asv, benchmark by benchmark"))
     return parser
 
@@ -679,14 +681,14 @@ def add_measure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", default="results.tar.gz", help="default: %(default)s")
 
 
-def run(arguments: argparse.Namespace, words: list[str]) -> int:
+def run(arguments: argparse.Namespace, command: list[str]) -> int:
     """The exit code. Raises Failure."""
     work, folder = Path(arguments.work).resolve(), Path(arguments.folder).resolve()
     if arguments.command == "join":
         return join(folder, work)
     checkout = arguments.checkout.resolve() if arguments.checkout else None
     place = Place(folder, work, checkout)
-    if arguments.command == "exec" and not words:
+    if arguments.command == "exec" and not command:
         raise Failure("exec needs a command after --")
     place.lay()
     if arguments.command == "lay":
@@ -696,7 +698,7 @@ def run(arguments: argparse.Namespace, words: list[str]) -> int:
         return measure(place, arguments)
     sweep = [str(place.python), "-m", "fa4_asv", "sweep"] if arguments.command == "sweep" else []
     output = arguments.output.resolve() if arguments.output else None
-    return run_keeping(place, [*sweep, *words], arguments.policy, output, [*KEPT, *arguments.keep])
+    return run_keeping(place, [*sweep, *command], arguments.policy, output, [*KEPT, *arguments.keep])
 
 
 def join(folder: Path, work: Path) -> int:
@@ -719,11 +721,11 @@ def lock_file(work: Path) -> Path:
 
 def main(given: Sequence[str] | None = None) -> int:
     """The exit code; 2 with one line for wrong input."""
-    own, words = list(sys.argv[1:] if given is None else given), []
+    own, arguments = list(sys.argv[1:] if given is None else given), []
     if "--" in own:
-        own, words = own[: own.index("--")], own[own.index("--") + 1 :]
+        own, arguments = own[: own.index("--")], own[own.index("--") + 1 :]
     try:
-        return run(parser_of().parse_args(own), words)
+        return run(parser_of().parse_args(own), arguments)
     except Failure as error:
         tell(f"airgap: {error}", sys.stderr)
         return 2

@@ -129,8 +129,8 @@ class Drive:
     def _failed(self, item: _Item, why: str) -> Iterator[Ended]:
         item.failures += 1
         item.nodes.add(item.node)
-        words = f"{item.task.label}: {why}" + (f" (on {self._host(item.node)})" if item.node else "")
-        self._say(f"attempt {item.failures} of {self._retries + 1}: {words}")
+        message = f"{item.task.label}: {why}" + (f" (on {self._host(item.node)})" if item.node else "")
+        self._say(f"attempt {item.failures} of {self._retries + 1}: {message}")
         self._strikes[item.node] = self._strikes.get(item.node, 0) + 1
         if (
             item.node
@@ -139,7 +139,7 @@ class Drive:
         ):
             self._ban(item.node, f"{STRIKES} tasks in a row failed there, the last with: {why}")
         if item.failures > self._retries:
-            yield Ended(item.task, why=words)
+            yield Ended(item.task, why=message)
         else:
             self._queue.appendleft(item)
 

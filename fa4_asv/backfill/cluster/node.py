@@ -95,16 +95,16 @@ def _check_space(path: Path) -> None:
 
 def _reasons(staged: Project, machine: str) -> set[str]:
     """Why cases of the staged record are broken or unsupported."""
-    found = set()
+    names = set()
     for pair in sound_pairs(staged.results, machine):  # the driver verifies, and names what is damaged
-        found |= {record.why for cases in pair.sidecar.groups.values() for record in cases.values()}
-    return found
+        names |= {record.why for cases in pair.sidecar.groups.values() for record in cases.values()}
+    return names
 
 
-def _blame_the_disk(words: list[str]) -> None:
+def _blame_the_disk(parts: list[str]) -> None:
     """A disk that ran full while asv worked is not a property of FA4: raises NodeFault, nothing is recorded."""
     for reason in _NO_SPACE:
-        if any(reason in text for text in words):
+        if any(reason in text for text in parts):
             raise NodeFault(f"full disk: {reason.lower()}")
 
 
@@ -190,10 +190,10 @@ def main() -> None:
     os.dup2(2, 1)  # whatever else is printed must not mix with the answer
     try:
         source = Project.find()
-        found = answer(Order.load(sys.stdin.buffer.readline()), source)
+        found_answer = answer(Order.load(sys.stdin.buffer.readline()), source)
     except Fa4AsvError as error:
-        found = Answer("node", str(error), socket.gethostname())
-    answers.write(found.dump())
+        found_answer = Answer("node", str(error), socket.gethostname())
+    answers.write(found_answer.dump())
     answers.flush()
     os._exit(0)  # the watching thread is blocked in a read
 

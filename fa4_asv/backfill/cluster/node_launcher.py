@@ -50,8 +50,8 @@ def ask(order: bytes, folder: str, command: tuple[str, ...] = COMMAND) -> bytes:
         if answer:
             return answer
         errors.seek(0)
-        words = errors.read().decode(errors="replace").strip().splitlines()[-1:] or ["no words"]
-        return _fault(f"the process for the task ended with {code}: {words[0][:300]}")
+        arguments = errors.read().decode(errors="replace").strip().splitlines()[-1:] or ["no words"]
+        return _fault(f"the process for the task ended with {code}: {arguments[0][:300]}")
 
 
 def _fault(why: str) -> bytes:

@@ -67,8 +67,8 @@ class RayPool:
         try:
             ray.init(address, **options)
         except (RayError, ConnectionError, OSError, RuntimeError, ValueError, TimeoutError) as error:
-            words = " ".join(str(error).split())[:300]
-            raise Fa4AsvError(f"cannot use Ray at {address!r}: {words}") from None
+            message = " ".join(str(error).split())[:300]
+            raise Fa4AsvError(f"cannot use Ray at {address!r}: {message}") from None
         # Retries are ours: Ray's own would run a task again without telling.
         self._options: dict[str, Any] = {"num_cpus": cores, "num_returns": "streaming", "max_retries": 0}
         if gpu:
@@ -148,5 +148,5 @@ class RayPool:
 
 def _first_sentence(error: BaseException) -> str:
     """Ray explains at length; its first sentence says what happened."""
-    words = " ".join(str(error).split()) or type(error).__name__
-    return words.partition(". ")[0][:200]
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text.partition(". ")[0][:200]

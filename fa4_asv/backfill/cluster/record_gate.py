@@ -67,24 +67,36 @@ class Desk:
         with self._aside(task) as staged:
             seed(self._project, staged, task.commit, task.environment)
             known = pack(staged.results)
-        words = asv_words(task, self._wish, self._environment)
+        arguments = asv_words(task, self._wish, self._environment)
         variables = self._variables()
         order = Order(
-            words, task.flavour, self._wish.machine, self._site.work, self._timeout, known, locks, variables
+            arguments,
+            task.flavour,
+            self._wish.machine,
+            self._site.work,
+            self._timeout,
+            known,
+            locks,
+            variables,
         )
         return order.dump()
 
     def _variables(self) -> dict[str, str]:
-        found = {name: os.environ[name] for name in _CARRIED if name in os.environ}
-        found[CORES] = str(self._site.cores)
+        result = {name: os.environ[name] for name in _CARRIED if name in os.environ}
+        result[CORES] = str(self._site.cores)
         if not self._site.gpu:
-            found["CUDA_VISIBLE_DEVICES"] = ""  # who asked for no card sees none
+            result["CUDA_VISIBLE_DEVICES"] = ""  # who asked for no card sees none
         if self._site.wheels:
             links = self._site.wheels
-            found |= {"UV_OFFLINE": "1", "UV_FIND_LINKS": links, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": links}
+            result |= {
+                "UV_OFFLINE": "1",
+                "UV_FIND_LINKS": links,
+                "PIP_NO_INDEX": "1",
+                "PIP_FIND_LINKS": links,
+            }
         if self._wish.machine != NOGPU:
-            found[MACHINE_VARIABLE] = json.dumps(machine_record(self._project, self._wish.machine))
-        return found
+            result[MACHINE_VARIABLE] = json.dumps(machine_record(self._project, self._wish.machine))
+        return result
 
     def keep(self, task: Task, answer: Answer) -> list[Path]:
         """Move what `answer` holds into `results/`; the files that were moved. The log is kept in any case.
@@ -112,7 +124,7 @@ class Desk:
             raise Fa4AsvError("the answer holds no result file with its sidecar")
         for pair in pairs:
             side = pair.sidecar
-            said = (
+            fields = (
                 side.machine,
                 side.commit,
                 side.toolchain.flavour,
@@ -120,9 +132,9 @@ class Desk:
                 side.toolchain.digest,
             )
             asked = (self._wish.machine, task.commit, task.flavour, self._wish.policy, self._digests[task])
-            if said != asked:
+            if fields != asked:
                 raise Fa4AsvError(
-                    f"{pair.path.name} is of {' '.join(said)}, expected {' '.join(asked)}; refused"
+                    f"{pair.path.name} is of {' '.join(fields)}, expected {' '.join(asked)}; refused"
                 )
 
     @contextmanager

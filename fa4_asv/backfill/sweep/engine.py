@@ -72,7 +72,7 @@ class Station:
     card: Card
     folder: Path
     wanted: Mapping[Call, frozenset[str]]
-    words: Mapping[str, str] = field(default_factory=dict)  # of every record that is made here
+    notes: Mapping[str, str] = field(default_factory=dict)  # of every record that is made here
     loaders: int = 1 << 10  # processes that may have inputs there at once
     seed: int = 0  # of the order in each round
 
@@ -175,7 +175,7 @@ class Engine:
         retry_broken: bool = False,
     ) -> None:
         self._stations, self._plan, self._cores = stations, plan, cores
-        self._subjects, self._yardsticks = [*subjects, *yardsticks], {one.file for one in yardsticks}
+        self._subjects, self._yardsticks = [*subjects, *yardsticks], {subject.file for subject in yardsticks}
         self._tell, self._retry = tell, retry_broken
         self.book = Book()
         self._stop = threading.Event()
@@ -218,7 +218,7 @@ class Engine:
             for subject in self._subjects:
                 if station.calls_of(subject):
                     self.book.add(
-                        station, subject, "session", words=dict(station.words), **asdict(self._plan)
+                        station, subject, "session", words=dict(station.notes), **asdict(self._plan)
                     )
 
     # The guard.
@@ -300,8 +300,8 @@ class Engine:
         entries, calls = self.book.entries(station, subject), station.calls_of(subject)
         if all(call.case[0] == "fa4" for call in calls):
             return [call for call in calls if journal.lacking(entries, call.key, self._plan, slot)]
-        others = [one for one in self._subjects if one.file not in self._yardsticks]
-        wanted = {(c.group, c.case[1]) for one in others for c in self._owed(station, one, slot)}
+        others = [subject for subject in self._subjects if subject.file not in self._yardsticks]
+        wanted = {(c.group, c.case[1]) for subject in others for c in self._owed(station, subject, slot)}
         return [c for c in calls if (c.group, c.case[1]) in wanted and journal.may_be_timed(entries, c.key)]
 
     def _rounds(self, slot: int, seats: Sequence[Seat]) -> None:
@@ -328,7 +328,7 @@ class Engine:
         """The number of a round that no journal of the card holds yet, those of other commits among them."""
         if station.folder not in self._rounds_of:
             journals = [journal.read(path) for path in station.folder.glob("*.jsonl")]
-            known = [entry["round"] for one in journals for entry in one if entry["kind"] == "round"]
+            known = [entry["round"] for entries in journals for entry in entries if entry["kind"] == "round"]
             self._rounds_of[station.folder] = itertools.count(max(known, default=-1) + 1)
         return next(self._rounds_of[station.folder])
 

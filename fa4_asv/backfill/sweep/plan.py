@@ -63,7 +63,10 @@ def calls_of_sets(sets: Sequence[str], bench: Sequence[str]) -> list[Call]:
         except re.error as error:
             raise Fa4AsvError(f"-b {pattern!r} is not a regular expression: {error}") from None
     calls = [
-        Call(name, case) for one in sets for name in SWEEP_SETS[one] for case in GROUPS[name].selected(bench)
+        Call(name, case)
+        for text in sets
+        for name in SWEEP_SETS[text]
+        for case in GROUPS[name].selected(bench)
     ]
     if not calls:
         raise Fa4AsvError(f"no call of {', '.join(sets)} matches {' or '.join(map(repr, bench))}")
@@ -82,8 +85,8 @@ def lay(
     sysconfig.get_config_vars()  # uv asks for it, and Python fills it without a lock
     with ThreadPoolExecutor(cores) as threads:
         laid = list(threads.map(partial(_lay, project, base), *zip(*wanted, strict=True)))
-    targets = [one for one in laid if isinstance(one, Target)]
-    return targets, [one for one in laid if isinstance(one, str)]
+    targets = [item for item in laid if isinstance(item, Target)]
+    return targets, [item for item in laid if isinstance(item, str)]
 
 
 def _lay(project: Project, base: Path, commit: str, flavour: str) -> Target | str:
@@ -128,17 +131,17 @@ Known = dict[str, dict[str, set[str]]]  # call -> digest of a card -> files of t
 
 def known_calls(project: Project, machine: str, plan: Plan, retry_broken: bool = False) -> Known:
     """What the record and the journals of a machine's name hold, card by card; nothing broken where it is to be asked again."""
-    found: Known = {}
+    result: Known = {}
 
     def note(call: str, card: str, file: str) -> None:
-        found.setdefault(call, {}).setdefault(card, set()).add(file)
+        result.setdefault(call, {}).setdefault(card, set()).add(file)
 
     for sidecar in current_sidecars(project, machine):
         file = journal.journal_path(Path(), sidecar.commit, sidecar.environment).name
         for group, cases in sidecar.groups.items():
             for case, record in cases.items():
-                if CARD in record.words and not (retry_broken and record.state == "broken"):
-                    note(f"{group}/{case}", record.words[CARD], file)
+                if CARD in record.notes and not (retry_broken and record.state == "broken"):
+                    note(f"{group}/{case}", record.notes[CARD], file)
     for path in sorted(sweeps_folder(project.work, machine).glob("*/*.jsonl")):
         entries = journal.read(path)
         for call in dict.fromkeys(str(entry["call"]) for entry in entries if "call" in entry):
@@ -146,7 +149,7 @@ def known_calls(project: Project, machine: str, plan: Plan, retry_broken: bool =
                 retry_broken and journal.is_broken(entries, call)
             ):
                 note(call, path.parent.name, path.name)
-    return found
+    return result
 
 
 def stations(
@@ -184,13 +187,13 @@ def sweep_words(folder: Path, card: Card, seed: int | None, torch: str) -> tuple
     """What every record of a card's sweep says, and its seed: those of the sweep that was begun there, if there is one."""
     path = folder / SWEEP_FILE
     if not path.exists():
-        kept = secrets.randbelow(1 << 31) if seed is None else seed
+        count = secrets.randbelow(1 << 31) if seed is None else seed
         name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}"
-        write_atomic(path, json.dumps({"sweep": name, "seed": kept, "card": card.name}))
+        write_atomic(path, json.dumps({"sweep": name, "seed": count, "card": card.name}))
     else:
-        name, kept = _begun(path)
-    words = {SWEEP: name, CARD: card.digest, CARD_NAME: card.name, TORCH: torch}
-    return words, kept if seed is None else seed
+        name, count = _begun(path)
+    notes = {SWEEP: name, CARD: card.digest, CARD_NAME: card.name, TORCH: torch}
+    return notes, count if seed is None else seed
 
 
 def _begun(path: Path) -> tuple[str, int]:
@@ -203,12 +206,12 @@ def _begun(path: Path) -> tuple[str, int]:
         raise Fa4AsvError(f"{path} cannot be read ({one_line(str(error))}); {advice}") from None
 
 
-def with_yardsticks(station: Station, words: Mapping[str, str], wanted: bool) -> Station:
+def with_yardsticks(station: Station, notes: Mapping[str, str], wanted: bool) -> Station:
     """The station as the engine needs it: the words of its records, and the yardsticks' calls beside FA4's."""
     calls = dict(station.wanted)
     if wanted:
         calls |= dict.fromkeys(yardstick_calls(station.wanted), frozenset({YARDSTICK_FILE}))
-    return replace(station, wanted=calls, words=words)
+    return replace(station, wanted=calls, notes=notes)
 
 
 # Whether this card may write under this name.
@@ -218,15 +221,17 @@ def refuse_other_kind(project: Project, machine: str, card: Card) -> None:
     """Raises Fa4AsvError where the name's record, or the name itself, is of another kind of card."""
     for pair in sound_pairs(project.results, machine):
         records = (record for cases in pair.sidecar.groups.values() for record in cases.values())
-        names = {record.words.get(CARD_NAME, card.name) for record in records}
+        names = {record.notes.get(CARD_NAME, card.name) for record in records}
         if other := names - {card.name}:
             raise Fa4AsvError(
                 f"{machine} holds figures of {sorted(other)[0]}, and this card is {card.name}; name another machine with -m"
             )
-    said = next((kind for kind in _KINDS if re.search(rf"(?<![a-z0-9]){kind}(?![0-9])", machine.lower())), "")
-    if said and card.uuid != "cpu" and said not in card.name.lower():
+    message = next(
+        (kind for kind in _KINDS if re.search(rf"(?<![a-z0-9]){kind}(?![0-9])", machine.lower())), ""
+    )
+    if message and card.uuid != "cpu" and message not in card.name.lower():
         raise Fa4AsvError(
-            f"the name {machine} says {said.upper()}, and this card is {card.name}; name another machine with -m"
+            f"the name {machine} says {message.upper()}, and this card is {card.name}; name another machine with -m"
         )
 
 
@@ -235,7 +240,7 @@ def refuse_lacking(
 ) -> None:
     """Raises Fa4AsvError where a release was asked for by name under a flavour that it has not."""
     releases = {release.version for release in Manifest.load(project.manifest).releases}
-    asked = {words.removeprefix("fa4-v") for words in ranges} & releases
+    asked = {message.removeprefix("fa4-v") for message in ranges} & releases
     for label in lacking:
         name, _, flavour = label.partition(" ")
         if name in asked and flavours:

@@ -24,23 +24,23 @@ def unrecorded(
 ) -> dict[Target, list[Call]]:
     """What the journals of any card hold finished and `results/` does not hold, or holds otherwise."""
     recorded = _recorded(project, machine)
-    found: dict[Target, list[Call]] = {}
+    result: dict[Target, list[Call]] = {}
     for target in targets:
         journals = journal.of_cards(journal.sweeps_folder(project.work, machine), target.subject.file)
         for call in calls:
             record = journal.newest_record(journals, call.key)
             if record and record != recorded.get((target.commit, target.environment, call.key)):
-                found.setdefault(target, []).append(call)
-    return found
+                result.setdefault(target, []).append(call)
+    return result
 
 
 def _recorded(project: Project, machine: str) -> dict[tuple[str, str, str], CaseRecord]:
-    found = {}
+    records = {}
     for sidecar in current_sidecars(project, machine):
         for group, cases in sidecar.groups.items():
             for case, record in cases.items():
-                found[sidecar.commit, sidecar.environment, f"{group}/{case}"] = record
-    return found
+                records[sidecar.commit, sidecar.environment, f"{group}/{case}"] = record
+    return records
 
 
 def record(
@@ -58,7 +58,7 @@ def record(
     failed: list[str] = []
     ended = 0
     with _only_reading(project, machine), ThreadPoolExecutor(cores) as threads:
-        for why in threads.map(lambda one: _one(project, machine, environment, one, wanted[one]), wanted):
+        for why in threads.map(lambda item: _one(project, machine, environment, item, wanted[item]), wanted):
             ended += 1
             failed += [why] if why else []
             tell("record", ended, len(wanted))

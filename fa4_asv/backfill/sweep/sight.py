@@ -50,10 +50,10 @@ def sights(
 ) -> list[Sight]:
     """What the rule says of each call that both have finished, the spread pooled over all `subjects`."""
     return [
-        one
+        sight
         for station in stations
         for call in station.wanted
-        for one in _sight(station, call, subjects, base, file_of(share))
+        for sight in _sight(station, call, subjects, base, file_of(share))
     ]
 
 
@@ -62,7 +62,7 @@ def _sight(
 ) -> Iterator[Sight]:
     turns = {subject.file: _turns(station, subject.file, call) for subject in subjects}
     slower = _turns(station, file, call)
-    pool = pool_of({file: found for file, found in turns.items() if found})
+    pool = pool_of({file: found_turns for file, found_turns in turns.items() if found_turns})
     plain = turns.get(base.file, [])
     if plain and slower and pool.freedom:
         yield Sight(

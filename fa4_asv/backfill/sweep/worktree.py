@@ -97,8 +97,8 @@ def compare_tree(
         _laid(project, head, locks[1], tree.folder, "head", asked.python),
     )
     folder = tree.folder.parent / f"journals-{flavour}"
-    records, took = _measure(folder, [one.subject for one in laid], asked, tell)
-    sides = [_side(one, flavour, asked.machine, found) for one, found in zip(laid, records, strict=True)]
+    records, took = _measure(folder, [side.subject for side in laid], asked, tell)
+    sides = [_side(side, flavour, asked.machine, result) for side, result in zip(laid, records, strict=True)]
     refuse_unusable(sides[0], ())
     rows = compare(sides[0].measured, sides[1].measured, exact=False)
     return Comparison(sides[0], sides[1], flavour, asked.machine, rule, tuple(rows)), took
@@ -148,13 +148,13 @@ def _measure(
     """The records of base and head, and seconds of each phase."""
     rounds = asked.plan.rounds
     took = _run(folder, sides, asked.calls, Plan(0, rounds, profile=False), asked, tell)
-    guarded = [journal.read(folder / one.file) for one in sides]
+    guarded = [journal.read(folder / subject.file) for subject in sides]
     passed = [call for call in asked.calls if all(_has_passed(entries, call) for entries in guarded)]
     # What one side cannot do is not timed on the other, either.
-    processes = [numbered(one, asked.plan.processes if passed else 0) for one in sides]
-    for one, many in zip(sides, processes, strict=True):
+    processes = [numbered(subject, asked.plan.processes if passed else 0) for subject in sides]
+    for subject, many in zip(sides, processes, strict=True):
         for each in many:
-            shutil.copyfile(folder / one.file, folder / each.file)
+            shutil.copyfile(folder / subject.file, folder / each.file)
     for batch in batches(processes, asked.card):
         for phase, seconds in _run(
             folder, batch, passed, Plan(1, rounds, profile=False), asked, tell
@@ -171,7 +171,7 @@ def _run(
     folder: Path, subjects: Sequence[Subject], calls: Sequence[Call], plan: Plan, asked: Asked, tell: Tell
 ) -> dict[str, float]:
     """One run of the engine over `subjects`."""
-    files = frozenset(one.file for one in subjects)
+    files = frozenset(subject.file for subject in subjects)
     room_to_load = loaders(asked.card, len(subjects))
     station = Station(asked.card, folder, dict.fromkeys(calls, files), loaders=room_to_load)
     seed = secrets.randbelow(1 << 31)
@@ -199,7 +199,7 @@ def batches(processes: Sequence[Sequence[Subject]], card: Card) -> Iterator[list
         refuse_full(card, 2, "end what else runs on it")
     each = max(1, fit // 2)
     for begin in range(0, len(processes[0]), each):
-        yield [one for side in processes for one in side[begin : begin + each]]
+        yield [subject for side in processes for subject in side[begin : begin + each]]
 
 
 # What came out.
@@ -220,50 +220,50 @@ def record_of(guarded: Sequence[Entry], processes: Sequence[Sequence[Entry]], ca
         return verdict  # the other side did not pass the guard, so nothing was timed
     timed = _by_process(rounds)
     if not timed:
-        reasons = dict.fromkeys(str(entry["why"]) for one in rounds for entry in one)
+        reasons = dict.fromkeys(str(entry["why"]) for entries in rounds for entry in entries)
         return CaseRecord("broken", why="; ".join(reasons))
-    return replace(verdict, samples=_samples(timed), words=verdict.words | _words(timed))
+    return replace(verdict, samples=_samples(timed), notes=verdict.notes | _words(timed))
 
 
 def _by_process(rounds: Sequence[Sequence[Entry]]) -> list[list[Entry]]:
     """The rounds that gave a time, by the process that took them: one that was replaced is two."""
-    found: dict[tuple[int, int], list[Entry]] = {}
+    result: dict[tuple[int, int], list[Entry]] = {}
     for number, entries in enumerate(rounds):
         for entry in entries:
             if entry["seconds"]:
-                found.setdefault((number, entry["process"]), []).append(entry)
-    return list(found.values())
+                result.setdefault((number, entry["process"]), []).append(entry)
+    return list(result.values())
 
 
 def _samples(timed: Sequence[Sequence[Entry]]) -> dict[str, list[float]]:
     """As a record of rounds keeps them, with a process in the place of a round: the median of its own rounds."""
     seconds = [[median(entry["seconds"]) for entry in entries] for entries in timed]
     controls = [[entry["control"] for entry in entries] for entries in timed]
-    found = {
+    result = {
         "seconds": [value for entries in timed for entry in entries for value in entry["seconds"]],
-        "centre": [median(one) for one in seconds],
+        "centre": [median(entries) for entries in seconds],
         "two modes": [0.0 for _ in timed],
     }
-    if all(value for one in controls for value in one):
+    if all(value for entries in controls for value in entries):
         # So that centre / control is the median of what each round says.
-        found["control"] = [
+        result["control"] = [
             median(mine) / median(map(truediv, mine, beside))
             for mine, beside in zip(seconds, controls, strict=True)
         ]
-    return found
+    return result
 
 
 def _words(timed: Sequence[Sequence[Entry]]) -> dict[str, str]:
     return {str(name): str(text) for name, text in timed[-1][-1]["words"].items()}
 
 
-def _side(one: _Laid, flavour: str, machine: str, records: dict[Call, CaseRecord]) -> Side:
+def _side(side: _Laid, flavour: str, machine: str, records: dict[Call, CaseRecord]) -> Side:
     """A side as the record would hold it; it is never written."""
     groups: dict[str, dict[str, CaseRecord]] = {}
     for call, record in records.items():
         group, _, case = call.key.partition("/")
         groups.setdefault(group, {})[case] = record
-    lock, commit = one.lock, one.commit
+    lock, commit = side.lock, side.commit
     toolchain = Toolchain(lock.policy, flavour, lock.digest, dict(sorted(lock.packages.items())))
     environment = environment_name(flavour, lock.policy)
     sidecar = Sidecar(FORMAT, SUITE, machine, commit.hash, environment, commit.release, toolchain, groups)

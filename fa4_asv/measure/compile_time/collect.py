@@ -78,7 +78,7 @@ def measure_call(
         finally:
             calls.close()
         processes = CHILDREN if forks else "each imports FA4 itself"
-        return replace(record, words={**record.words, "processes": processes})
+        return replace(record, notes={**record.notes, "processes": processes})
 
     return _measure(context, f"{arch}/{call}", samples, machine or Machine())
 
@@ -112,7 +112,7 @@ def _measure(
     """The record of a case, whatever its processes did."""
     try:
         bound = allowed() if machine.bound is None else machine.bound
-        with exclusive(lambda words: progress(context, words)):
+        with exclusive(lambda message: progress(context, message)):
             progress(context, f"timing {title}: first start")
             return _record(lambda: samples(title, machine, bound))
     except Fa4AsvError as error:
@@ -150,24 +150,24 @@ def _samples(
         else:
             samples.append(seconds)
             used.append(cores)
-    words = {"cpu": processor()}
+    notes = {"cpu": processor()}
     if len(samples) < SAMPLES:
         why = (
             f"others used {median(disturbed):.1f} cores while it ran: {len(samples)} of "
             f"{len(samples) + len(disturbed)} samples were quiet enough, {SAMPLES} are needed"
         )
         # Nothing is wrong with FA4: an earlier time stays, and backfill tries again.
-        return CaseRecord("not run", why=why, words=words)
-    words["alone"] = _alone(used, len(disturbed), bound)
-    return CaseRecord("measured", samples={"seconds": samples}, words=words)
+        return CaseRecord("not run", why=why, notes=notes)
+    notes["alone"] = _alone(used, len(disturbed), bound)
+    return CaseRecord("measured", samples={"seconds": samples}, notes=notes)
 
 
 def _alone(used: list[float | None], disturbed: int, bound: float) -> str:
     known = [cores for cores in used if cores is not None]
     if not known:
         return "unknown: this system does not tell what others use"
-    words = f"others used at most {max(known):.2f} cores, {bound:g} allowed"
-    return f"{words}; {disturbed} disturbed samples were repeated" if disturbed else words
+    message = f"others used at most {max(known):.2f} cores, {bound:g} allowed"
+    return f"{message}; {disturbed} disturbed samples were repeated" if disturbed else message
 
 
 def _import_seconds(job: Job) -> tuple[float, float]:

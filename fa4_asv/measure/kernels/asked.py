@@ -29,19 +29,19 @@ def reached(context: Context, calls: Calls, processes: int) -> set[tuple[str, ..
         return set()
     arches = sorted({arch for arch, _ in calls})
     jobs = [
-        _job(arch, [call for one, call in calls if one == arch], cuda)
+        _job(arch, [call for name, call in calls if name == arch], cuda)
         for arch in arches
         for cuda in (FLAVOURS["cu12"].cuda, context.torch_cuda)
     ]
     answers = {outcome.key: outcome.answer or {} for outcome in run_jobs(jobs, processes)}
-    found: set[tuple[str, ...]] = set()
+    rows: set[tuple[str, ...]] = set()
     for arch, call in calls:
-        one, other = (
+        item, other = (
             answers[f"{arch}/{cuda}"].get(call) for cuda in (FLAVOURS["cu12"].cuda, context.torch_cuda)
         )
-        if one is None or one != other:
-            found.add((arch, call))
-    return found
+        if item is None or item != other:
+            rows.add((arch, call))
+    return rows
 
 
 def _job(arch: str, calls: list[str], cuda: str) -> Job:

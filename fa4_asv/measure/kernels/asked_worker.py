@@ -40,10 +40,13 @@ def plain(value: Any, depth: int = 0) -> Any:
     if depth >= _DEEP:
         return name
     if isinstance(value, (tuple, list)):
-        return [plain(one, depth + 1) for one in value]
+        return [plain(item, depth + 1) for item in value]
     if isinstance(value, dict):
-        return {str(key): plain(one, depth + 1) for key, one in value.items()}
-    return [name, {key: plain(one, depth + 1) for key, one in sorted(getattr(value, "__dict__", {}).items())}]
+        return {str(key): plain(item, depth + 1) for key, item in value.items()}
+    return [
+        name,
+        {key: plain(item, depth + 1) for key, item in sorted(getattr(value, "__dict__", {}).items())},
+    ]
 
 
 def noted_of(torch: Any, interface: Any, call: str, noting: Noting) -> str:

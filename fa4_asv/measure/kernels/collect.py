@@ -63,8 +63,8 @@ def _as_cu12(
     cases = [(arch, name) for arch, call in same for name in _cases_of(call)]
     taken = {key: _marked(record) for key, record in measure(cu12, cases, processes).items()}
     for arch, call in same:
-        found = {key: taken[key] for key in (f"{arch}/{name}" for name in _cases_of(call))}
-        write_cache(cache_path(context, "codegen", arch, call), found)
+        records = {key: taken[key] for key in (f"{arch}/{name}" for name in _cases_of(call))}
+        write_cache(cache_path(context, "codegen", arch, call), records)
     return taken, [pair for pair in calls if pair in other]
 
 

@@ -63,8 +63,8 @@ def _output(command: list[str]) -> str:
     except subprocess.TimeoutExpired:
         raise Fa4AsvError(f"{Path(command[0]).name} took more than 120 s on {command[-1]}") from None
     except subprocess.CalledProcessError as error:
-        words = (error.stderr or error.stdout).strip().splitlines()
-        last = words[-1] if words else "no message"
+        text = (error.stderr or error.stdout).strip().splitlines()
+        last = text[-1] if text else "no message"
         raise Fa4AsvError(f"{Path(command[0]).name} cannot read {command[-1]}: {last}") from None
     return done.stdout
 
@@ -73,9 +73,9 @@ def opcode_histogram(sass: str) -> dict[str, int]:
     """Opcode counts of `nvdisasm -c` output; MUFU and HGMMA keep their first modifier (MUFU.EX2)."""
     counts: Counter[str] = Counter()
     for line in sass.splitlines():
-        found = _SASS.match(line)
-        if found:
-            opcode, modifiers = found.groups()
+        match = _SASS.match(line)
+        if match:
+            opcode, modifiers = match.groups()
             if opcode in _SPLIT and modifiers:
                 opcode += "." + modifiers.split(".")[1]
             counts[opcode] += 1

@@ -35,7 +35,7 @@ def order_of(after: Edges, roots: Sequence[int]) -> list[int]:
         stack = [(root, iter(after[root]))]
         while stack:
             block, rest = stack[-1]
-            following = next((one for one in rest if one not in seen), None)
+            following = next((number for number in rest if number not in seen), None)
             if following is None:
                 left.append(stack.pop()[0])
             else:
@@ -49,27 +49,27 @@ def dominators(after: Edges, roots: Sequence[int]) -> dict[int, frozenset[int]]:
     order = order_of(after, roots)
     before = before_of(after, order)
     every = frozenset(order)
-    found = {block: frozenset([block]) if block in roots else every for block in order}
+    values = {block: frozenset([block]) if block in roots else every for block in order}
     moved = True
     while moved:
         moved = False
         for block in order:
             if block in roots:
                 continue
-            ways = [found[one] for one in before[block]]
+            ways = [values[number] for number in before[block]]
             now = frozenset.intersection(*ways) | {block}
-            moved = moved or now != found[block]
-            found[block] = now
-    return found
+            moved = moved or now != values[block]
+            values[block] = now
+    return values
 
 
 def before_of(after: Edges, order: Sequence[int]) -> dict[int, list[int]]:
     """Block -> those that lead to it, among the blocks of `order`."""
-    found: dict[int, list[int]] = {block: [] for block in order}
+    values: dict[int, list[int]] = {block: [] for block in order}
     for block in order:
         for following in after[block]:
-            found[following].append(block)
-    return found
+            values[following].append(block)
+    return values
 
 
 def natural_loops(after: Edges, roots: Sequence[int]) -> list[Loop]:
@@ -82,8 +82,8 @@ def natural_loops(after: Edges, roots: Sequence[int]) -> list[Loop]:
     bodies: dict[int, set[int]] = {}
     for tail, header in back:
         bodies.setdefault(header, {header}).update(_body(tail, header, before))
-    found = [Loop(header, frozenset(body)) for header, body in bodies.items()]
-    return sorted(found, key=lambda loop: (-len(loop.blocks), loop.header))
+    loops = [Loop(header, frozenset(body)) for header, body in bodies.items()]
+    return sorted(loops, key=lambda loop: (-len(loop.blocks), loop.header))
 
 
 def _body(tail: int, header: int, before: dict[int, list[int]]) -> set[int]:

@@ -84,13 +84,15 @@ class KernelLoops:
         """
         if self.why:
             raise NotUnderstood(self.why)
-        found = [one for one in self.loops if one.exp2]
-        chosen = [one for one in found if one.masked == masked] or ([] if masked else found)
+        loop_figureses = [loop_figures for loop_figures in self.loops if loop_figures.exp2]
+        chosen = [loop_figures for loop_figures in loop_figureses if loop_figures.masked == masked] or (
+            [] if masked else loop_figureses
+        )
         if not chosen:
-            raise NotUnderstood("no loop with a mask" if found else "no loop computes exp2")
-        if len({one.kernel for one in chosen}) > 1:
+            raise NotUnderstood("no loop with a mask" if loop_figureses else "no loop computes exp2")
+        if len({loop_figures.kernel for loop_figures in chosen}) > 1:
             raise NotUnderstood("loops of several kernels in one cubin")
-        best = max(chosen, key=lambda one: one.instructions)
+        best = max(chosen, key=lambda loop_figures: loop_figures.instructions)
         if best.why:
             raise NotUnderstood(best.why)
         return best
@@ -98,7 +100,7 @@ class KernelLoops:
     @property
     def spills_inside(self) -> int:
         """Accesses to local memory in all iteration loops, each loop counted once."""
-        return sum(one.spills for one in self.loops)
+        return sum(loop_figures.spills for loop_figures in self.loops)
 
 
 def read_loops(sass: str) -> KernelLoops:
@@ -110,8 +112,8 @@ def read_loops(sass: str) -> KernelLoops:
             inside, left = _loops_of(function)
             loops += inside
             outside += left
-    except NotUnderstood as words:
-        return KernelLoops(why=str(words))
+    except NotUnderstood as message:
+        return KernelLoops(why=str(message))
     if not loops:
         return KernelLoops(why="no loop holds matrix instructions, exp2 or tensor memory")
     return KernelLoops(tuple(loops), outside)
@@ -123,9 +125,9 @@ def _loops_of(function: Function) -> tuple[list[LoopFigures], int]:
     every = natural_loops(graph.after, graph.roots)
     chosen = _iterations(graph, every)
     reached = dominators(graph.after, graph.roots)
-    found = [_figures(graph, loop, every, reached) for loop in chosen]
+    loop_figureses = [_figures(graph, loop, every, reached) for loop in chosen]
     covered = frozenset[int]().union(*(loop.blocks for loop in chosen))
-    return found, _spills(graph.instructions(reached.keys() - covered))
+    return loop_figureses, _spills(graph.instructions(reached.keys() - covered))
 
 
 def _iterations(graph: Graph, every: Sequence[Loop]) -> list[Loop]:
@@ -134,21 +136,21 @@ def _iterations(graph: Graph, every: Sequence[Loop]) -> list[Loop]:
     A loop over tiles holds the iteration loops of all of its warps: what it does itself, it does once per tile.
     """
     able = [loop for loop in every if _work(graph, loop) and _waits(graph, loop)]
-    found = [loop for loop in able if not any(other.blocks < loop.blocks for other in able)]
-    return sorted(found, key=lambda loop: loop.header)
+    loops = [loop for loop in able if not any(other.blocks < loop.blocks for other in able)]
+    return sorted(loops, key=lambda loop: loop.header)
 
 
 def _work(graph: Graph, loop: Loop) -> set[str]:
     """Every kind of work in a loop."""
-    found = set()
-    for one in graph.instructions(loop.blocks):
-        if is_matrix(one):
-            found.add(MATRIX)
-        elif one.opcode == "MUFU" and "EX2" in one.modifiers:
-            found.add(EXP2)
-        elif one.opcode == "LDTM":
-            found.add(TENSOR_MEMORY)
-    return found
+    names = set()
+    for instruction in graph.instructions(loop.blocks):
+        if is_matrix(instruction):
+            names.add(MATRIX)
+        elif instruction.opcode == "MUFU" and "EX2" in instruction.modifiers:
+            names.add(EXP2)
+        elif instruction.opcode == "LDTM":
+            names.add(TENSOR_MEMORY)
+    return names
 
 
 def _role(graph: Graph, loop: Loop) -> str:
@@ -158,24 +160,24 @@ def _role(graph: Graph, loop: Loop) -> str:
 
 def _waits(graph: Graph, loop: Loop) -> bool:
     """Whether a turn waits for others: a product unrolled over the head dim, a loop that does not, is no iteration."""
-    return any(one.opcode in _WAITS for one in graph.instructions(loop.blocks))
+    return any(instruction.opcode in _WAITS for instruction in graph.instructions(loop.blocks))
 
 
-def is_matrix(one: Instruction) -> bool:
-    return one.opcode.endswith(_MATRIX_ENDS)
+def is_matrix(instruction: Instruction) -> bool:
+    return instruction.opcode.endswith(_MATRIX_ENDS)
 
 
 def _figures(
     graph: Graph, loop: Loop, every: Sequence[Loop], above: dict[int, frozenset[int]]
 ) -> LoopFigures:
-    inner = [one for one in every if one.blocks < loop.blocks]
-    spins = [one for one in inner if _is_spin(graph, one)]
-    others = [one for one in inner if one not in spins and not _is_election(graph, one)]
-    taken = _turn(graph, loop, [one.blocks for one in spins])
-    beside = loop.blocks - taken - frozenset[int]().union(*(one.blocks for one in spins))
+    inner = [each_loop for each_loop in every if each_loop.blocks < loop.blocks]
+    spins = [loop for loop in inner if _is_spin(graph, loop)]
+    others = [loop for loop in inner if loop not in spins and not _is_election(graph, loop)]
+    taken = _turn(graph, loop, [loop.blocks for loop in spins])
+    beside = loop.blocks - taken - frozenset[int]().union(*(loop.blocks for loop in spins))
     turn = _without_padding(graph, taken)
-    counts = Counter(one.opcode for one in turn)
-    exp2 = sum(one.opcode == "MUFU" and "EX2" in one.modifiers for one in turn)
+    counts = Counter(instruction.opcode for instruction in turn)
+    exp2 = sum(instruction.opcode == "MUFU" and "EX2" in instruction.modifiers for instruction in turn)
     return LoopFigures(
         kernel=graph.function.name,
         role=_role(graph, loop),
@@ -198,7 +200,7 @@ def _figures(
 
 
 def _without_padding(graph: Graph, blocks: Iterable[int]) -> list[Instruction]:
-    return [one for one in graph.instructions(blocks) if one.opcode != "NOP"]
+    return [instruction for instruction in graph.instructions(blocks) if instruction.opcode != "NOP"]
 
 
 def _turn(graph: Graph, loop: Loop, spins: Sequence[frozenset[int]]) -> frozenset[int]:
@@ -209,31 +211,31 @@ def _turn(graph: Graph, loop: Loop, spins: Sequence[frozenset[int]]) -> frozense
 
 def _through(graph: Graph, loop: Loop, blocks: frozenset[int]) -> frozenset[int]:
     """Those of `blocks` that lie on a way from the header back to it within `blocks`; none where there is no way."""
-    after = {block: [one for one in graph.after[block] if one in blocks] for block in blocks}
+    after = {block: [number for number in graph.after[block] if number in blocks] for block in blocks}
     before: dict[int, list[int]] = {block: [] for block in blocks}
     for block, following in after.items():
-        for one in following:
-            before[one].append(block)
+        for number in following:
+            before[number].append(block)
     return _reached(loop.header, after) & _reached(loop.header, before)
 
 
 def _reached(start: int, edges: dict[int, list[int]]) -> frozenset[int]:
     """Blocks at the end of at least one edge of a way from `start`; `start` itself where a way leads back."""
-    found: set[int] = set()
+    values: set[int] = set()
     todo = list(edges.get(start, ()))
     while todo:
         block = todo.pop()
-        if block not in found:
-            found.add(block)
+        if block not in values:
+            values.add(block)
             todo += edges[block]
-    return frozenset(found)
+    return frozenset(values)
 
 
 def _not_counted(
     graph: Graph, turn: Sequence[Instruction], others: Sequence[Loop], beside: frozenset[int]
 ) -> str:
     """Why a turn has no count; `beside` are the blocks of the ways to and from a spin."""
-    if any(one.opcode == "CALL" for one in turn):
+    if any(instruction.opcode == "CALL" for instruction in turn):
         return "a call inside the loop"
     if others:
         return "an inner loop whose number of turns is not in the code"
@@ -248,9 +250,11 @@ def _is_spin(graph: Graph, loop: Loop) -> bool:
     return any(map(_asks, held)) and len(held) <= _MOST_OF_A_SPIN
 
 
-def _asks(one: Instruction) -> bool:
+def _asks(instruction: Instruction) -> bool:
     """Whether it looks at a barrier, or at a semaphore in memory that another block sets."""
-    return one.opcode in ("SYNCS", "NANOSLEEP") or (one.opcode in ("LD", "LDG") and "STRONG" in one.modifiers)
+    return instruction.opcode in ("SYNCS", "NANOSLEEP") or (
+        instruction.opcode in ("LD", "LDG") and "STRONG" in instruction.modifiers
+    )
 
 
 def _is_election(graph: Graph, loop: Loop) -> bool:
@@ -259,20 +263,24 @@ def _is_election(graph: Graph, loop: Loop) -> bool:
     return held[0].opcode == "ELECT" and held[-1].opcode == "BRA" and "ANY" in held[-1].modifiers
 
 
-def _shape(one: Instruction) -> str:
+def _shape(instruction: Instruction) -> str:
     """An opcode with the modifier that names its shape, where it has one."""
-    return one.opcode + "".join(f".{word}" for word in one.modifiers if word[0].isdigit() and "x" in word)
+    return instruction.opcode + "".join(
+        f".{word}" for word in instruction.modifiers if word[0].isdigit() and "x" in word
+    )
 
 
-def _is_move(one: Instruction) -> bool:
-    return one.opcode in _MOVES or (one.opcode == "IMAD" and one.modifiers[:1] == ("MOV",))
+def _is_move(instruction: Instruction) -> bool:
+    return instruction.opcode in _MOVES or (
+        instruction.opcode == "IMAD" and instruction.modifiers[:1] == ("MOV",)
+    )
 
 
 def _spills(held: Iterable[Instruction]) -> int:
-    return sum(one.opcode in ("LDL", "STL") for one in held)
+    return sum(instruction.opcode in ("LDL", "STL") for instruction in held)
 
 
 def _registers(graph: Graph, above: frozenset[int]) -> int:
     """The registers that a role's warps ask for on the only way to it; 0 where none or several are asked for."""
-    asked = [one for one in graph.instructions(above) if one.opcode == "USETMAXREG"]
+    asked = [instruction for instruction in graph.instructions(above) if instruction.opcode == "USETMAXREG"]
     return int(asked[0].operands.split(",")[-1].strip(), 0) if len(asked) == 1 else 0

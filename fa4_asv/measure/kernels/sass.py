@@ -67,26 +67,28 @@ class Graph:
 
 def functions(sass: str) -> list[Function]:
     """The kernels of `nvdisasm -c` output, each with the subroutines that stand in its section."""
-    found: list[Function] = []
+    found_functions: list[Function] = []
     for line in sass.splitlines():
         if opened := _SECTION.match(line):
-            found.append(Function(opened[1]))
-        elif found and (label := _LABEL.match(line)):
-            found[-1].labels[label[1]] = len(found[-1].instructions)
-        elif found and (match := _INSTRUCTION.match(line)):
-            found[-1].instructions.append(_instruction(*match.groups()))
-    for one in found:
-        while one.instructions and one.instructions[-1].opcode == "NOP":  # padding up to the next 128 bytes
-            one.instructions.pop()
-    return [one for one in found if one.instructions]
+            found_functions.append(Function(opened[1]))
+        elif found_functions and (label := _LABEL.match(line)):
+            found_functions[-1].labels[label[1]] = len(found_functions[-1].instructions)
+        elif found_functions and (match := _INSTRUCTION.match(line)):
+            found_functions[-1].instructions.append(_instruction(*match.groups()))
+    for function in found_functions:
+        while (
+            function.instructions and function.instructions[-1].opcode == "NOP"
+        ):  # padding up to the next 128 bytes
+            function.instructions.pop()
+    return [function for function in found_functions if function.instructions]
 
 
 def _instruction(guard: str | None, opcode: str, modifiers: str, operands: str) -> Instruction:
-    words = " ".join(operands.rstrip("}").split())
-    targets = _TARGET.findall(words)
-    if table := _TABLE.search(words):
+    message = " ".join(operands.rstrip("}").split())
+    targets = _TARGET.findall(message)
+    if table := _TABLE.search(message):
         targets += table[1].replace(" ", "").split(",")
-    return Instruction(opcode, tuple(modifiers.split(".")[1:]), guard or "", words, tuple(targets))
+    return Instruction(opcode, tuple(modifiers.split(".")[1:]), guard or "", message, tuple(targets))
 
 
 def graph_of(function: Function) -> Graph:
@@ -111,15 +113,15 @@ def graph_of(function: Function) -> Graph:
 
 def _jump(function: Function, place: int) -> tuple[tuple[int, ...], bool]:
     """Where an instruction may jump to, and whether the next one may follow it."""
-    one = function.instructions[place]
-    if one.opcode in _INDIRECT:
-        return _table_of(function, one), one.guarded
-    if one.opcode in _ENDS:
-        return (), one.guarded
-    if one.opcode == "BSYNC":
+    instruction = function.instructions[place]
+    if instruction.opcode in _INDIRECT:
+        return _table_of(function, instruction), instruction.guarded
+    if instruction.opcode in _ENDS:
+        return (), instruction.guarded
+    if instruction.opcode == "BSYNC":
         _refuse_far_join(function, place)
-    if one.opcode in ("BRA", "JMP"):
-        return (_place_of(function, one),), _may_fall_through(one)
+    if instruction.opcode in ("BRA", "JMP"):
+        return (_place_of(function, instruction),), _may_fall_through(instruction)
     return (), True
 
 
@@ -150,29 +152,29 @@ def _refuse_far_join(function: Function, place: int) -> None:
     """A BSYNC goes on at the label of its BSSY: the next instruction, in all that compilers were seen to write."""
     barrier = function.instructions[place].operands
     joins = [
-        one
-        for one in function.instructions
-        if one.opcode == "BSSY" and one.operands.partition(",")[0].strip() == barrier
+        instruction
+        for instruction in function.instructions
+        if instruction.opcode == "BSSY" and instruction.operands.partition(",")[0].strip() == barrier
     ]
-    if place + 1 in (_place_of(function, one) for one in joins):
+    if place + 1 in (_place_of(function, instruction) for instruction in joins):
         return
     raise NotUnderstood(f"BSYNC {barrier} does not stand before the label of its BSSY")
 
 
 def _called(function: Function) -> list[int]:
     """Where subroutines of this kernel begin; a call outside of it is of no matter to its graph."""
-    found = []
-    for one in function.instructions:
-        if one.opcode == "CALL":
-            found += [function.labels[target] for target in one.targets if target in function.labels]
-    return [place for place in found if place < len(function.instructions)]
+    values = []
+    for instruction in function.instructions:
+        if instruction.opcode == "CALL":
+            values += [function.labels[target] for target in instruction.targets if target in function.labels]
+    return [place for place in values if place < len(function.instructions)]
 
 
 def _starts(function: Function, jumps: list[tuple[tuple[int, ...], bool]]) -> list[int]:
     """The first instruction of each block."""
-    found = {0, *_called(function)}
+    values = {0, *_called(function)}
     for place, (targets, falls) in enumerate(jumps):
-        found |= set(targets)
+        values |= set(targets)
         if (targets or not falls or function.instructions[place].opcode in _ENDS) and place + 1 < len(jumps):
-            found.add(place + 1)
-    return sorted(found)
+            values.add(place + 1)
+    return sorted(values)

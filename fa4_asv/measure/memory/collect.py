@@ -34,8 +34,8 @@ def measure(context: Context, wanted: Sequence[tuple[str, ...]]) -> Records:
         names.setdefault(arch, []).append(name)
     if names:
         with ThreadPoolExecutor(len(names)) as threads:
-            for found in threads.map(lambda arch: _trace(context, arch, names[arch]), names):
-                records |= found
+            for result in threads.map(lambda arch: _trace(context, arch, names[arch]), names):
+                records |= result
     return {key: records[key] for key in map(key_of, wanted)}
 
 

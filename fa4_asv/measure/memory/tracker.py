@@ -16,7 +16,7 @@ class Allocation:
     """One storage, described by the tensor that showed it first; dead when `ref` is."""
 
     nbytes: int
-    words: str
+    description: str
     ref: Any = None
     role: str = _WORKSPACE
 
@@ -41,10 +41,10 @@ class Ledger:
         key, nbytes = storage._cdata, storage.nbytes()
         known = self._live.get(key)
         if known is None:
-            words = f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
+            message = f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
             # torch keeps the Python object of a storage for as long as the storage lives
             ref = weakref.ref(storage, lambda _: self._forget(key))
-            known = self._live[key] = Allocation(0, words, ref)
+            known = self._live[key] = Allocation(0, message, ref)
         self.now += nbytes - known.nbytes
         known.nbytes = nbytes
         if self.now > self.peak:
@@ -72,10 +72,10 @@ class Ledger:
 
     def parts(self) -> dict[str, int]:
         """Bytes live at the peak by "role dtype[shape]"; their sum is the peak."""
-        found: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
         for allocation, nbytes in self.at_peak:
-            found[f"{allocation.role} {allocation.words}"] += nbytes
-        return dict(found)
+            counts[f"{allocation.role} {allocation.description}"] += nbytes
+        return dict(counts)
 
 
 def following(ledger: Ledger) -> AbstractContextManager[Any]:

@@ -84,21 +84,21 @@ def run_checks(driver: Driver) -> dict[str, str]:
             broken[check.name] = f"needs {missing[0]}"
             continue
         try:
-            words = check.run(driver)
+            message = check.run(driver)
         except Exception as error:
-            words = plain(error)
-        if words:
-            broken[check.name] = words
+            message = plain(error)
+        if message:
+            broken[check.name] = message
     return broken
 
 
 def plain(error: BaseException) -> str:
     """An exception in one line that is the same on every machine: no paths, addresses or line numbers."""
-    words = without_places(" ".join(str(error).split()))
-    words = re.sub(r"0x[0-9a-f]{6,}", "0x...", words)[:300]
+    message = without_places(" ".join(str(error).split()))
+    message = re.sub(r"0x[0-9a-f]{6,}", "0x...", message)[:300]
     frames = traceback.extract_tb(error.__traceback__)
     place = f" (in {Path(frames[-1].filename).name}, {frames[-1].name})" if frames else ""
-    return f"{type(error).__name__}: {words}{place}" if words else f"{type(error).__name__}{place}"
+    return f"{type(error).__name__}: {message}{place}" if message else f"{type(error).__name__}{place}"
 
 
 def _import(driver: Driver) -> str:
@@ -140,13 +140,13 @@ def _reactivate(driver: Driver) -> str:
     return _current(driver) or _is_active(driver)
 
 
-def _differs(what: str, found: Seen | None, like: Seen, layout: bool = True) -> str:
-    """What of `found` is not as in `like`, in words."""
-    if found is None:
+def _differs(what: str, seen: Seen | None, like: Seen, layout: bool = True) -> str:
+    """What of `seen` is not as in `like`, in words."""
+    if seen is None:
         return f"{what} is missing"
     for name in ("shape", "dtype", "strides") if layout else ("shape", "dtype"):
-        if getattr(found, name) != getattr(like, name):
-            return f"{what} has {name} {getattr(found, name)}, expected {getattr(like, name)}"
+        if getattr(seen, name) != getattr(like, name):
+            return f"{what} has {name} {getattr(seen, name)}, expected {getattr(like, name)}"
     return ""
 
 
@@ -181,19 +181,19 @@ def _promise(driver: Driver) -> str:
     for what, (given, promised) in zip(("the output", "the LSE"), pairs, strict=True):
         if promised is None:
             return f"torch's meta kernel promises no {what.removeprefix('the ')}"
-        words = _differs(what, given, promised)
-        if words:
-            return f"not what torch's meta kernel promises: {words}"
+        message = _differs(what, given, promised)
+        if message:
+            return f"not what torch's meta kernel promises: {message}"
     return ""
 
 
 def _backward(attention: Attention) -> Callable[[Driver], str]:
     def run(driver: Driver) -> str:
         answer = driver.backward(attention)
-        words = _reached(answer, attention.shape.causal)
+        message = _reached(answer, attention.shape.causal)
         for name, grad, like in zip(("dQ", "dK", "dV"), answer.tensors, answer.inputs, strict=True):
-            words = words or _differs(name, grad, like, layout=False)
-        return words
+            message = message or _differs(name, grad, like, layout=False)
+        return message
 
     return run
 

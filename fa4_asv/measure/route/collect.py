@@ -50,7 +50,7 @@ def _figures(torch: str, answer: dict[str, Any]) -> CaseRecord:
     if plain_version(answer["torch"]) != torch:
         return CaseRecord("broken", why=f"the interpreter for torch {torch} holds {answer['torch']}")
     figures = {"broken": len(answer["broken"]), "checks": answer["checks"]}
-    return CaseRecord("measured", figures=figures, words=answer["broken"])
+    return CaseRecord("measured", figures=figures, notes=answer["broken"])
 
 
 def plain_version(version: str) -> str:

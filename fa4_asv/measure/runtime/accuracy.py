@@ -19,14 +19,14 @@ SEEDS = 3  # values a case: their spread is the inputs' luck
 
 
 def errors_of(
-    torch: Any, one: Backend, shape: SdpaShape, device: str, backward: bool, kind: str
+    torch: Any, backend: Backend, shape: SdpaShape, device: str, backward: bool, kind: str
 ) -> dict[str, list[float]]:
     """Per tensor ("out", or "dq", "dk", "dv") a value a seed: root mean square of the distance from MATH in fp32,
     over that of MATH in the inputs' dtype. Raises Fa4AsvError where a value is not finite."""
-    found: dict[str, list[float]] = {}
+    values: dict[str, list[float]] = {}
     for seed in range(SEEDS):
         inputs = make(torch, shape, device, kind, seed)
-        answer = results(one.prepare(torch, inputs), backward)
+        answer = results(backend.prepare(torch, inputs), backward)
         exact, low = (reference.full(torch, inputs, low, cast=low) for low in (False, True))
         for name in ("dq", "dk", "dv") if backward else ("out",):
             if not bool(torch.isfinite(answer[name]).all()):
@@ -34,5 +34,5 @@ def errors_of(
                     f"{name} of {shape.name} ({kind}, seed {seed}) has values that are not finite"
                 )
             mine, theirs = ((x[name].float() - exact[name]).square().mean().sqrt() for x in (answer, low))
-            found.setdefault(name, []).append(float(mine / theirs))
-    return found
+            values.setdefault(name, []).append(float(mine / theirs))
+    return values

@@ -15,18 +15,18 @@ from fa4_asv.measure.runtime.inputs import make
 
 
 def peak_of(
-    torch: Any, one: Backend, shape: SdpaShape, device: str, backward: bool, compiled: bool = False
+    torch: Any, backend: Backend, shape: SdpaShape, device: str, backward: bool, compiled: bool = False
 ) -> int:
     """Bytes. A first call compiles and is not counted; none is made where the process has `compiled` it before."""
     if not compiled:
-        make_call(torch, one, shape, device, backward)()
-    return (_allocated if device == "cuda" else _traced)(torch, one, shape, device, backward)
+        make_call(torch, backend, shape, device, backward)()
+    return (_allocated if device == "cuda" else _traced)(torch, backend, shape, device, backward)
 
 
-def make_call(torch: Any, one: Backend, shape: SdpaShape, device: str, backward: bool) -> Any:
+def make_call(torch: Any, backend: Backend, shape: SdpaShape, device: str, backward: bool) -> Any:
     """The call, its inputs made; of a backward, its forward done."""
     inputs = make(torch, shape, device)
-    calls = one.prepare(torch, inputs)
+    calls = backend.prepare(torch, inputs)
     if backward:
         calls.raw_backward()
         return calls.raw_backward
@@ -34,11 +34,11 @@ def make_call(torch: Any, one: Backend, shape: SdpaShape, device: str, backward:
     return calls.raw_forward
 
 
-def _allocated(torch: Any, one: Backend, shape: SdpaShape, device: str, backward: bool) -> int:
+def _allocated(torch: Any, backend: Backend, shape: SdpaShape, device: str, backward: bool) -> int:
     torch.cuda.synchronize()
     torch.cuda.empty_cache()
     before = torch.cuda.memory_allocated()
-    call = make_call(torch, one, shape, device, backward)
+    call = make_call(torch, backend, shape, device, backward)
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     call()
@@ -46,10 +46,10 @@ def _allocated(torch: Any, one: Backend, shape: SdpaShape, device: str, backward
     return int(torch.cuda.max_memory_allocated() - before)
 
 
-def _traced(torch: Any, one: Backend, shape: SdpaShape, device: str, backward: bool) -> int:
+def _traced(torch: Any, backend: Backend, shape: SdpaShape, device: str, backward: bool) -> int:
     ledger = Ledger(device)
     with following(ledger):
-        call = make_call(torch, one, shape, device, backward)
+        call = make_call(torch, backend, shape, device, backward)
         ledger.restart()
         call()
     return ledger.peak

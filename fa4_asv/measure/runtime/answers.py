@@ -10,19 +10,21 @@ from fa4_asv.measure.runtime.backends import Backend, backend
 Answer = dict[str, Any]
 
 
-def refused(words: str) -> Answer:
-    return {"error": {"kind": "unsupported", "words": words, "refused": True, "guard": False, "fatal": False}}
+def refused(message: str) -> Answer:
+    return {
+        "error": {"kind": "unsupported", "words": message, "refused": True, "guard": False, "fatal": False}
+    }
 
 
-def broken(kind: str, words: str, guard: bool = False, fatal: bool = False) -> Answer:
+def broken(kind: str, message: str, guard: bool = False, fatal: bool = False) -> Answer:
     """`fatal`: the process can answer nothing more."""
-    return {"error": {"kind": kind, "words": words, "refused": False, "guard": guard, "fatal": fatal}}
+    return {"error": {"kind": kind, "words": message, "refused": False, "guard": guard, "fatal": fatal}}
 
 
-def measured(samples: dict[str, list[float]], words: dict[str, str] | None = None, **more: Any) -> Answer:
+def measured(samples: dict[str, list[float]], notes: dict[str, str] | None = None, **more: Any) -> Answer:
     """Six digits are a millionth; the events tell half a microsecond."""
     short = {name: [float(f"{value:.6g}") for value in values] for name, values in samples.items()}
-    return {"samples": short, "control": None, "errors": {}, "words": words or {}, **more}
+    return {"samples": short, "control": None, "errors": {}, "words": notes or {}, **more}
 
 
 def chosen(torch: Any, job: dict[str, Any]) -> tuple[Backend | None, SdpaShape, str]:
@@ -30,8 +32,8 @@ def chosen(torch: Any, job: dict[str, Any]) -> tuple[Backend | None, SdpaShape, 
     shape, device = SHAPES[job["shape"]], job["device"]
     if device == "cuda" and not torch.cuda.is_available():
         return None, shape, "needs a CUDA GPU, this machine has none that torch can use"
-    one = backend(job["backend"])
-    return one, shape, one.why_not(torch, shape, device, job["backward"])
+    each_backend = backend(job["backend"])
+    return each_backend, shape, each_backend.why_not(torch, shape, device, job["backward"])
 
 
 def card_arch(torch: Any) -> str:

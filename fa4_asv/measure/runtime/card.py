@@ -44,29 +44,29 @@ def cards(program: str = "nvidia-smi") -> list[Card]:
 
     Raises Fa4AsvError where there is none, or nvidia-smi does not tell.
     """
-    found: list[Card] = []
+    found_cards: list[Card] = []
     for line in _ask(program, f"--query-gpu={_FIELDS}"):
         fields = [field.strip() for field in line.split(",")]
         try:
-            found.append(Card(int(fields[0]), fields[1], fields[2], int(fields[3]), int(fields[4])))
+            found_cards.append(Card(int(fields[0]), fields[1], fields[2], int(fields[3]), int(fields[4])))
         except (ValueError, IndexError):
             raise Fa4AsvError(f"nvidia-smi answered {line[:200]!r}, expected {_FIELDS}") from None
-    if not found:
+    if not found_cards:
         raise Fa4AsvError(
             "no card: nvidia-smi lists none; a sweep times kernels on a Hopper or Blackwell card"
         )
-    return _visible(found, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return _visible(found_cards, os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
-def _visible(found: list[Card], words: str | None) -> list[Card]:
-    """Those that `words` name by index or by the beginning of their UUID."""
-    if words is None:
-        return found
+def _visible(cards: list[Card], message: str | None) -> list[Card]:
+    """Those that `message` name by index or by the beginning of their UUID."""
+    if message is None:
+        return cards
     chosen: list[Card] = []
-    for word in words.replace(" ", "").split(","):
-        match = [card for card in found if word and (word == str(card.index) or card.uuid.startswith(word))]
+    for word in message.replace(" ", "").split(","):
+        match = [card for card in cards if word and (word == str(card.index) or card.uuid.startswith(word))]
         if not match:
-            raise Fa4AsvError(f"CUDA_VISIBLE_DEVICES={words!r} names no card of this machine ({word!r})")
+            raise Fa4AsvError(f"CUDA_VISIBLE_DEVICES={message!r} names no card of this machine ({word!r})")
         chosen += match[:1]
     return chosen
 
@@ -129,6 +129,6 @@ def _ask(program: str, query: str) -> list[str]:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Fa4AsvError(f"no card: nvidia-smi does not answer ({error})") from None
     if done.returncode:
-        said = " ".join((done.stdout + done.stderr).split())[:200]
-        raise Fa4AsvError(f"no card: nvidia-smi says {said!r}")
+        message = " ".join((done.stdout + done.stderr).split())[:200]
+        raise Fa4AsvError(f"no card: nvidia-smi says {message!r}")
     return [line for line in done.stdout.splitlines() if line.strip()]

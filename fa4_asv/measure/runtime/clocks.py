@@ -52,7 +52,7 @@ def no_clocks() -> Reading:
 
 def reasons_in_words(bits: int) -> str:
     """ "hardware slowdown, sync boost" for 0x18; "" where only harmless bits are set."""
-    return ", ".join(words for bit, words in REASONS.items() if bits & bit)
+    return ", ".join(text for bit, text in REASONS.items() if bits & bit)
 
 
 def clock_reader(uuid: str) -> ClockReader:
@@ -129,8 +129,8 @@ class SmiReader:
             raise Fa4AsvError(f"nvidia-smi: {error}") from error
         fields = [field.strip() for field in done.stdout.strip().split(",")]
         if done.returncode or len(fields) != len(_SMI_FIELDS.split(",")):
-            said = (done.stdout + done.stderr).strip()[:200]
-            raise Fa4AsvError(f"nvidia-smi answered {said!r}")
+            message = (done.stdout + done.stderr).strip()[:200]
+            raise Fa4AsvError(f"nvidia-smi answered {message!r}")
         clock, watts, celsius = (_number(field) for field in fields[:3])
         bits = _bits(fields[3])
         return Reading(clock, watts, celsius, reasons_in_words(bits), bool(bits & POWER_CAP))

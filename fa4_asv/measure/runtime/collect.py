@@ -43,7 +43,9 @@ SWEEP_ONLY = "FA4_ASV_SWEEP_ONLY"
 
 def sample(group: str, *case: str, metric: str = "seconds") -> dict[str, Any]:
     """What a benchmark of a run-time group returns: the next round's samples of a case, as asv reads them."""
-    return sampled(group, case, lambda context, one: next_record(context, GROUPS[group], one, metric), metric)
+    return sampled(
+        group, case, lambda context, names: next_record(context, GROUPS[group], names, metric), metric
+    )
 
 
 def next_record(
@@ -95,14 +97,14 @@ def collect(context: Context, group: Group, command: tuple[str, ...] = _WORKER) 
     cases = {key_of(case): case for case in group.selected(context.select)}
     records = {key: bad for key in cases if (bad := _failed_before(context, group.name, key))}
     # A card is one, whatever cores a process is bound to.
-    with exclusive(lambda words: progress(context, words), whole=group.device == "cuda"):
+    with exclusive(lambda message: progress(context, message), whole=group.device == "cuda"):
         left = {key: case for key, case in cases.items() if key not in records}
         guarded = _guarded(context, group, left, command) if group.timed else {}
         records |= {key: record for key, record in guarded.items() if record.state != "measured"}
         left = {key: case for key, case in left.items() if key not in records}
         for key, record in _ask(context, group, left, command).items():
-            words = guarded[key].words if key in guarded else {}
-            records[key] = replace(record, words=words | record.words)
+            notes = guarded[key].notes if key in guarded else {}
+            records[key] = replace(record, notes=notes | record.notes)
     return beside_traced(context, group, records) if "untraced_bytes" in group.metrics else records
 
 
@@ -110,22 +112,25 @@ def _guarded(context: Context, group: Group, cases: dict[str, Case], command: tu
     """What the guard says of `cases`: a later round is a fresh process of the same code, and reads it."""
     path = Path(context.spool) / "rounds" / group.name / "guard"
     # No record as they are kept elsewhere: a guard that is passed has words and no figure.
-    found: Records = {}
+    records: Records = {}
     if path.is_file():
         known = read_json(path, advice="remove it and measure again")
-        found = {key: CaseRecord(**said) for key, said in known.items()}
-    if left := {key: case for key, case in cases.items() if key not in found}:
+        records = {key: CaseRecord(**answer) for key, answer in known.items()}
+    if left := {key: case for key, case in cases.items() if key not in records}:
         beside = _beside(group)
         what = "first" if group.what == "turn" else "guard"
-        found |= _ask(context, group, left, command, what, beside)
+        records |= _ask(context, group, left, command, what, beside)
         # Memory that others took beside it says nothing of a case; what a card cannot hold fails alone, too.
-        starved = {key: case for key, case in left.items() if is_out_of_memory(found[key].why)}
+        starved = {key: case for key, case in left.items() if is_out_of_memory(records[key].why)}
         if starved and beside > 1:
-            found |= _ask(context, group, starved, command, what)
+            records |= _ask(context, group, starved, command, what)
         path.parent.mkdir(parents=True, exist_ok=True)
-        said = {key: {"state": one.state, "why": one.why, "words": one.words} for key, one in found.items()}
-        write_atomic(path, json.dumps(said))
-    return {key: found[key] for key in cases}
+        reasons = {
+            key: {"state": record.state, "why": record.why, "notes": record.notes}
+            for key, record in records.items()
+        }
+        write_atomic(path, json.dumps(reasons))
+    return {key: records[key] for key in cases}
 
 
 def _ask(
@@ -168,9 +173,9 @@ def beside_traced(context: Context, group: Group, records: Records) -> Records:
             continue
         traced = trace.figures["peak_bytes"]
         beyond = [abs(peak - traced) for peak in record.samples["peak_bytes"]]
-        words = {**record.words, "traced": str(traced)}
+        notes = {**record.notes, "traced": str(traced)}
         samples = {**record.samples, "untraced_bytes": beyond}
-        records[key] = CaseRecord("measured", samples=samples, words=words)
+        records[key] = CaseRecord("measured", samples=samples, notes=notes)
     return records
 
 
@@ -235,7 +240,7 @@ def record_of_outcome(outcome: Outcome, asked: dict[str, Any]) -> CaseRecord:
     if answer["control"] is not None:
         samples["control"] = [answer["control"]]
     errors = {f"error {name}": f"{value:.3g}" for name, value in answer["errors"].items()}
-    return CaseRecord("measured", samples=samples, words={**answer["words"], **errors})
+    return CaseRecord("measured", samples=samples, notes={**answer["words"], **errors})
 
 
 # A wrong answer stays wrong: no later round may bring a time back for this commit and environment.
@@ -243,13 +248,13 @@ def record_of_outcome(outcome: Outcome, asked: dict[str, Any]) -> CaseRecord:
 
 def _verdict_path(context: Context, group: str, key: str) -> Path:
     version = GROUPS[group].version
-    words = (version, context.commit, context.environment, context.digest, context.machine, group, key)
-    name = hashlib.sha256("\0".join(words).encode()).hexdigest()[:24]
+    fields = (version, context.commit, context.environment, context.digest, context.machine, group, key)
+    name = hashlib.sha256("\0".join(fields).encode()).hexdigest()[:24]
     return Path(context.root) / ".asv" / "guard" / f"{name}.json"
 
 
-def _remember(context: Context, group: str, key: str, words: str) -> None:
-    write_atomic(_verdict_path(context, group, key), json.dumps({"case": key, "why": words}))
+def _remember(context: Context, group: str, key: str, message: str) -> None:
+    write_atomic(_verdict_path(context, group, key), json.dumps({"case": key, "why": message}))
 
 
 def _failed_before(context: Context, group: str, key: str) -> CaseRecord | None:

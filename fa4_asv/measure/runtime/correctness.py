@@ -34,32 +34,42 @@ def beyond(shape: SdpaShape) -> float:
 
 
 def check_whole(
-    torch: Any, one: Backend, shape: SdpaShape, device: str, backward: bool, kind: str, options: bool = True
+    torch: Any,
+    backend: Backend,
+    shape: SdpaShape,
+    device: str,
+    backward: bool,
+    kind: str,
+    options: bool = True,
 ) -> dict[str, float]:
     """Everything of a small shape against MATH, in layout and value, three times. Raises GuardFailed.
 
     With `options`, a backward that the call does not ask to be deterministic is held to that, too.
     """
     inputs = make(torch, small(shape), device, kind)
-    calls = one.prepare(torch, inputs)
-    found = results(calls, backward)
-    if one.name.startswith("fa4"):  # MATH, for one, has a layout of its own
-        tolerances.same_layout(found, _alike(torch, inputs))
+    calls = backend.prepare(torch, inputs)
+    outputs = results(calls, backward)
+    if backend.name.startswith("fa4"):  # MATH, for one, has a layout of its own
+        tolerances.same_layout(outputs, _alike(torch, inputs))
     exact, low = (reference.full(torch, inputs, low) for low in (False, True))
     errors = tolerances.compare(
-        torch, found, exact, low, f"{inputs.shape.name} ({kind})", beyond(shape)
+        torch, outputs, exact, low, f"{inputs.shape.name} ({kind})", beyond(shape)
     ).errors
     tolerances.repeats(torch, calls.forward, calls.forward(), exact=True)
     if backward:
-        tolerances.repeats(torch, calls.backward, found, exact=False)
+        tolerances.repeats(torch, calls.backward, outputs, exact=False)
         # FA4 has a deterministic backward of dense attention only.
-        if one.name.startswith("fa4") and not shape.packed and (options or shape.variant == "deterministic"):
-            _check_deterministic(torch, one, inputs, found)
+        if (
+            backend.name.startswith("fa4")
+            and not shape.packed
+            and (options or shape.variant == "deterministic")
+        ):
+            _check_deterministic(torch, backend, inputs, outputs)
     return errors
 
 
 def guard_small(
-    torch: Any, one: Backend, shape: SdpaShape, device: str, backward: bool, options: bool = True
+    torch: Any, backend: Backend, shape: SdpaShape, device: str, backward: bool, options: bool = True
 ) -> dict[str, float]:
     """Everything that needs no clock: values and layout of a small shape, FA4's own kernel at the timed one.
 
@@ -67,29 +77,29 @@ def guard_small(
     """
     errors: dict[str, float] = {}
     for kind in KINDS:
-        found = check_whole(torch, one, shape, device, backward, kind, options)
-        errors |= {f"{name} {kind}": value for name, value in found.items()}
-    calls = one.prepare(torch, make(torch, shape, device))
+        result = check_whole(torch, backend, shape, device, backward, kind, options)
+        errors |= {f"{name} {kind}": value for name, value in result.items()}
+    calls = backend.prepare(torch, make(torch, shape, device))
     call = calls.raw_backward if backward else calls.raw_forward
     call()
-    expected = one.kernel if device != "cpu" or one.name == "fa4" else ""
+    expected = backend.kernel if device != "cpu" or backend.name == "fa4" else ""
     if expected:
         tolerances.right_kernel(kernels_of(torch, call, device), expected)
     return errors
 
 
-def _check_deterministic(torch: Any, one: Backend, inputs: Inputs, plain: dict[str, Any]) -> None:
+def _check_deterministic(torch: Any, backend: Backend, inputs: Inputs, plain: dict[str, Any]) -> None:
     """With `deterministic` the gradients are the same bits each time, and still those of the plain call."""
-    calls = one.prepare(torch, inputs, deterministic=True)
+    calls = backend.prepare(torch, inputs, deterministic=True)
     first = calls.backward()
     tolerances.repeats(torch, calls.backward, first, exact=True)
     tolerances.repeats(torch, lambda: first, plain, exact=False)
 
 
-def check_sampled(torch: Any, inputs: Inputs, found: dict[str, Any]) -> dict[str, float]:
+def check_sampled(torch: Any, inputs: Inputs, outputs: dict[str, Any]) -> dict[str, float]:
     """Rows and columns of the timed shape itself. Raises GuardFailed."""
     exact, low = (reference.sampled(torch, inputs, low) for low in (False, True))
-    cut = reference.sample_of(torch, inputs, found)
+    cut = reference.sample_of(torch, inputs, outputs)
     return tolerances.compare(
         torch, cut, exact, low, f"{inputs.shape.name} (sampled)", beyond(inputs.shape)
     ).errors

@@ -38,7 +38,8 @@ _NAMES = {name.lower() for name, _ in _STICKY.values()} | {"launchfailed"}  # th
 _NAME = re.compile(r"cuda_?error_?([a-z_]+)", re.IGNORECASE)
 # torch: "CUDA error: ...", "CUDA driver error: ..."; Triton: "Triton Error [CUDA]: ...".
 _SENTENCE = re.compile(
-    rf"CUDA[^:]{{0,30}}:\s*(?:{'|'.join(re.escape(said) for _, said in _STICKY.values())})", re.IGNORECASE
+    rf"CUDA[^:]{{0,30}}:\s*(?:{'|'.join(re.escape(message) for _, message in _STICKY.values())})",
+    re.IGNORECASE,
 )
 # The DSL: "CUDA Error Code: 700", "<unknown CUDA error code 700>".
 _CODE = re.compile(r"CUDA error code:? (\d+)", re.IGNORECASE)
@@ -59,22 +60,22 @@ _ADVICE = re.compile(
 _REST = re.compile(r" (?:(?<!CUDA )Error Code: \d+ |🔍|💡|Exception raised from ).*")
 
 
-def is_fatal(words: str) -> bool:
+def is_fatal(message: str) -> bool:
     """Whether an error's words say that every later CUDA call of its process fails as well."""
-    if any(name.replace("_", "").lower() in _NAMES for name in _NAME.findall(words)):
+    if any(name.replace("_", "").lower() in _NAMES for name in _NAME.findall(message)):
         return True
-    if any(int(code) in _STICKY for code in _CODE.findall(words)):
+    if any(int(code) in _STICKY for code in _CODE.findall(message)):
         return True
-    return bool(_SENTENCE.search(words))
+    return bool(_SENTENCE.search(message))
 
 
-def is_out_of_memory(words: str) -> bool:
+def is_out_of_memory(message: str) -> bool:
     """Whether an error's words say that the card has no memory left: of torch, CUDA, the DSL, cuBLAS or cuDNN."""
-    return bool(_MEMORY.search(words))
+    return bool(_MEMORY.search(message))
 
 
-def short(words: str) -> str:
+def short(message: str) -> str:
     """An error in one line of at most LONGEST characters, without advice to its readers and without a machine's folders."""
-    line = " ".join(without_places(without_colours(words)).split())
+    line = " ".join(without_places(without_colours(message)).split())
     line = " ".join(_ADVICE.sub(" ", _REST.sub("", f"{line} ")).split())
     return one_line(line, LONGEST)

@@ -28,11 +28,11 @@ def extra_seconds(torch: Any, shape: SdpaShape, backward: bool) -> tuple[list[fl
     with route.chosen(torch):  # type: ignore[attr-defined] # chosen once, as a program does
         through = _through_sdpa(torch, inputs, backward)
         pairs = [(_host(torch, direct), _host(torch, through)) for _ in range(WARM_UP + PAIRS)][WARM_UP:]
-    words = {
+    notes = {
         "direct": f"{median(pair[0] for pair in pairs) * 1e6:.1f} us",
         "through SDPA": f"{median(pair[1] for pair in pairs) * 1e6:.1f} us",
     }
-    return [through - direct for direct, through in pairs], words
+    return [through - direct for direct, through in pairs], notes
 
 
 def _through_sdpa(torch: Any, inputs: Inputs, backward: bool) -> Callable[[], object]:

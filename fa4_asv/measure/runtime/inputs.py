@@ -39,8 +39,8 @@ class Inputs:
         begin = 0
         for length in self.shape.lengths:
             end = begin + length
-            one = replace(self.shape, batch=1, seq_len=length, variant="")
-            yield Inputs(one, *(x[:, begin:end] for x in (self.q, self.k, self.v, self.dout)))
+            shape = replace(self.shape, batch=1, seq_len=length, variant="")
+            yield Inputs(shape, *(x[:, begin:end] for x in (self.q, self.k, self.v, self.dout)))
             begin = end
 
 
@@ -49,9 +49,9 @@ def make(torch: Any, shape: SdpaShape, device: str, kind: str = "gaussian", seed
     dtype = getattr(torch, shape.torch_dtype)
 
     def draw(name: str, heads: int, dim: int) -> Any:
-        words = f"{shape.name}/{name}/{kind}/{seed}"
+        text = f"{shape.name}/{name}/{kind}/{seed}"
         generator = torch.Generator(device=device)
-        generator.manual_seed(int.from_bytes(hashlib.sha256(words.encode()).digest()[:6], "big"))
+        generator.manual_seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big"))
         tokens = (1, shape.tokens) if shape.packed else (shape.batch, shape.seq_len)
         return torch.randn((*tokens, heads, dim), generator=generator, device=device, dtype=dtype)
 

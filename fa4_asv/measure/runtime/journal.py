@@ -146,7 +146,9 @@ def _is_record(data: object) -> bool:
 
 
 def _are_seconds(values: object) -> bool:
-    return isinstance(values, list) and all(isinstance(one, float) and math.isfinite(one) for one in values)
+    return isinstance(values, list) and all(
+        isinstance(item, float) and math.isfinite(item) for item in values
+    )
 
 
 def version_of(call: str) -> str:
@@ -236,18 +238,18 @@ def record_of(entries: Sequence[Entry], call: str, yardsticks: Sequence[Entry] =
     if verdict is None or not is_complete(entries, call, plan_of(entries)):
         return None
     if verdict.state != "measured":
-        return replace(verdict, words=_head(entries, call) | verdict.words)
+        return replace(verdict, notes=_head(entries, call) | verdict.notes)
     if why := failure_of(entries, call):
-        return CaseRecord("broken", why=why, words=_head(entries, call))
+        return CaseRecord("broken", why=why, notes=_head(entries, call))
     timed = [entry for entry in rounds_of(entries, call) if entry["seconds"]]
     if not timed:
         reasons = dict.fromkeys(str(entry["why"]) for entry in rounds_of(entries, call))
-        return CaseRecord("broken", why="; ".join(reasons), words=_head(entries, call))
+        return CaseRecord("broken", why="; ".join(reasons), notes=_head(entries, call))
     samples = _samples(timed) | dict(verdict.samples) | _beside(timed, call, yardsticks)
     for entry in of_call(entries, call, "kernels"):
         samples |= entry["samples"]
-    words = verdict.words | _head(entries, call) | _words(timed)
-    return CaseRecord.from_json(replace(verdict, samples=samples, words=words).to_json())
+    notes = verdict.notes | _head(entries, call) | _words(timed)
+    return CaseRecord.from_json(replace(verdict, samples=samples, notes=notes).to_json())
 
 
 def of_cards(folder: Path, file: str) -> list[tuple[list[Entry], list[Entry]]]:
@@ -262,12 +264,12 @@ def newest_record(
 
     `journals` are those of one commit, a card each, with the yardsticks' beside.
     """
-    found = [
+    pairs = [
         (_taken(entries, call), record)
         for entries, beside in journals
         if (record := record_of(entries, call, beside))
     ]
-    return max(found, key=lambda each: each[0])[1] if found else None
+    return max(pairs, key=lambda each: each[0])[1] if pairs else None
 
 
 def _taken(entries: Sequence[Entry], call: str) -> float:
@@ -277,22 +279,22 @@ def _taken(entries: Sequence[Entry], call: str) -> float:
 
 
 def _samples(timed: Sequence[Entry]) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {
+    values: dict[str, list[float]] = {
         "seconds": [value for entry in timed for value in entry["seconds"]],
         "centre": [median(entry["seconds"]) for entry in timed],
         "two modes": [0.0 for _ in timed],
         "kept": [len(entry["seconds"]) for entry in timed],
     }
     for name in _PER_ROUND:
-        found[name] = [entry[name] for entry in timed]
+        values[name] = [entry[name] for entry in timed]
     if all(entry.get("control") for entry in timed):
-        found["control"] = [entry["control"] for entry in timed]
-    return found
+        values["control"] = [entry["control"] for entry in timed]
+    return values
 
 
 def _beside(timed: Sequence[Entry], call: str, yardsticks: Sequence[Entry]) -> dict[str, list[float]]:
     """What each yardstick took for the same call in the same rounds, where it has all of them."""
-    found = {}
+    result = {}
     group, _, case = call.partition("/")
     shape = case.partition("/")[2]
     for backend in YARDSTICKS:
@@ -303,24 +305,24 @@ def _beside(timed: Sequence[Entry], call: str, yardsticks: Sequence[Entry]) -> d
         }
         values = [theirs.get(entry["round"]) for entry in timed]
         if all(values):
-            found[backend] = [value for value in values if value]
-    return found
+            result[backend] = [value for value in values if value]
+    return result
 
 
 def _head(entries: Sequence[Entry], call: str) -> dict[str, str]:
     """Which sweep and card a record comes from: the words of the session in which the last line of the call was taken."""
-    words: dict[str, Any] = {}
+    notes: dict[str, Any] = {}
     session: dict[str, Any] = {}
     for entry in entries:
         if entry["kind"] == "session":
             session = entry["words"]
         elif entry.get("call") == call:
-            words = session
-    return {str(name): str(text) for name, text in words.items()}
+            notes = session
+    return {str(name): str(text) for name, text in notes.items()}
 
 
 def _words(timed: Sequence[Entry]) -> dict[str, str]:
     """What the timer said of the last round, and what is noted of any."""
-    words = {str(name): str(text) for name, text in timed[-1]["words"].items()}
+    details = {str(name): str(text) for name, text in timed[-1]["words"].items()}
     notes = dict.fromkeys(str(entry["words"]["notes"]) for entry in timed if "notes" in entry["words"])
-    return words | ({"notes": "; ".join(list(notes)[:_MOST_NOTES])} if notes else {})
+    return details | ({"notes": "; ".join(list(notes)[:_MOST_NOTES])} if notes else {})

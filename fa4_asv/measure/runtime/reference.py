@@ -47,8 +47,8 @@ def _full(torch: Any, inputs: Inputs, low: bool, cast: bool) -> Tensors:
             enable_gqa=inputs.shape.kv_heads != inputs.shape.num_heads,
         )
     grads = torch.autograd.grad(out, (q, k, v), inputs.dout.transpose(1, 2).to(dtype))
-    found = dict(zip(("out", "dq", "dk", "dv"), (out.detach(), *grads), strict=True))
-    return {name: x.transpose(1, 2).to(inputs.q.dtype if cast else dtype) for name, x in found.items()}
+    outputs = dict(zip(("out", "dq", "dk", "dv"), (out.detach(), *grads), strict=True))
+    return {name: x.transpose(1, 2).to(inputs.q.dtype if cast else dtype) for name, x in outputs.items()}
 
 
 @contextmanager
@@ -122,8 +122,8 @@ def sampled(torch: Any, inputs: Inputs, low: bool) -> Tensors:
             dq[mine, head] = (ds[local] @ k) * scale
             dk += (ds[:, at].T @ qb) * scale
             dv += rounded(p)[:, at].T @ db
-    found = {"out": out, "dq": dq, "dk": dk, "dv": dv}
-    return {name: x.to(dtype) for name, x in found.items()}
+    outputs = {"out": out, "dq": dq, "dk": dk, "dv": dv}
+    return {name: x.to(dtype) for name, x in outputs.items()}
 
 
 def sample_of(torch: Any, inputs: Inputs, tensors: Tensors) -> Tensors:

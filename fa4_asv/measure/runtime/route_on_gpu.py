@@ -29,20 +29,20 @@ def run_checks(torch: Any, dtype: str) -> tuple[int, dict[str, str]]:
 
     Raises what leaves the process without a working card: no check after it would say anything of FA4.
     """
-    found: dict[str, str] = {}
+    result: dict[str, str] = {}
     for name, check in CHECKS.items():
         try:
-            words = check(torch, dtype)
+            message = check(torch, dtype)
         except GuardFailed as failed:
-            words = str(failed)
+            message = str(failed)
         except Exception as error:
             if is_fatal(str(error)):
                 raise RuntimeError(f"{name}: {error}") from error
-            words = plain(error)
-        if words:
-            found[name] = words
+            message = plain(error)
+        if message:
+            result[name] = message
     torch.nn.attention.restore_flash_attention_impl()
-    return len(CHECKS), found
+    return len(CHECKS), result
 
 
 def _shape(dtype: str) -> SdpaShape:
@@ -82,27 +82,27 @@ def _grid(backward: bool) -> Check:
     """Every size of PyTorch's test against MATH, by its tolerance rule; how many fail, and the first."""
 
     def check(torch: Any, dtype: str) -> str:
-        one, wrong = backend("fa4-sdpa"), []
+        each_backend, wrong = backend("fa4-sdpa"), []
         every = [size for size in pytorch_test() if size.dtype == dtype]
         for size in every:
             try:
-                _against_math(torch, one, size, backward)
+                _against_math(torch, each_backend, size, backward)
             except Exception as error:
                 if is_fatal(str(error)):
                     raise RuntimeError(f"{size.name}: {error}") from error
-                words = str(error) if isinstance(error, GuardFailed) else plain(error)
-                wrong.append(f"{size.name}: {words}")
+                message = str(error) if isinstance(error, GuardFailed) else plain(error)
+                wrong.append(f"{size.name}: {message}")
         return f"{len(wrong)} of {len(every)} sizes: {wrong[0]}" if wrong else ""
 
     return check
 
 
-def _against_math(torch: Any, one: Any, size: SdpaShape, backward: bool) -> None:
+def _against_math(torch: Any, item: Any, size: SdpaShape, backward: bool) -> None:
     inputs = make(torch, size, "cuda")
-    calls = one.prepare(torch, inputs)
-    found = calls.backward() if backward else calls.forward()
+    calls = item.prepare(torch, inputs)
+    result = calls.backward() if backward else calls.forward()
     exact, low = (reference.full(torch, inputs, low) for low in (False, True))
-    tolerances.compare(torch, found, exact, low, size.name)
+    tolerances.compare(torch, result, exact, low, size.name)
 
 
 def _layout(torch: Any, dtype: str) -> str:
@@ -147,9 +147,9 @@ def _compile_keeps(torch: Any, dtype: str) -> str:
 def _compile_matches(torch: Any, dtype: str) -> str:
     inputs, _, compiled, grads = _compiled(torch, dtype)
     exact, low = (reference.full(torch, inputs, low) for low in (False, True))
-    found = dict(zip(("out", "dq", "dk", "dv"), (compiled.detach(), *grads), strict=True))
-    found = {name: x.transpose(1, 2) for name, x in found.items()}
-    tolerances.compare(torch, found, exact, low, "compiled")
+    outputs = dict(zip(("out", "dq", "dk", "dv"), (compiled.detach(), *grads), strict=True))
+    outputs = {name: x.transpose(1, 2) for name, x in outputs.items()}
+    tolerances.compare(torch, outputs, exact, low, "compiled")
     return ""
 
 

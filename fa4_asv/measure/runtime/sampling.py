@@ -97,7 +97,7 @@ def collect(draw: Callable[[], Sample], rule: Rule | None = None) -> Samples:
         if len(drawn) < check or busy < rule.min_busy:
             continue
         check = len(drawn) + max(1, len(drawn) // 20)
-        seconds = [kept.seconds for kept in split(drawn)[0]]
+        seconds = [sample.seconds for sample in split(drawn)[0]]
         if len(seconds) >= rule.min_samples and standard_error(seconds) <= rule.precision:
             break
     return judge(drawn, rule)
@@ -107,7 +107,7 @@ def split(drawn: Sequence[Sample]) -> tuple[list[Sample], list[tuple[Sample, str
     """The samples to keep, and the others with why: throttled, or the clock fell during them."""
     clocks = [s.sm_mhz for s in drawn if s.sm_mhz is not None and not s.throttled]
     usual = median(clocks) if clocks else 0.0
-    kept: list[Sample] = []
+    accepted: list[Sample] = []
     rejected: list[tuple[Sample, str]] = []
     for sample in drawn:
         if sample.throttled:
@@ -115,25 +115,25 @@ def split(drawn: Sequence[Sample]) -> tuple[list[Sample], list[tuple[Sample, str
         elif sample.sm_mhz is not None and sample.sm_mhz < CLOCK_FLOOR * usual:
             rejected.append((sample, f"SM clock {sample.sm_mhz:g} MHz, usually {usual:g} MHz"))
         else:
-            kept.append(sample)
-    return kept, rejected
+            accepted.append(sample)
+    return accepted, rejected
 
 
 def judge(drawn: Sequence[Sample], rule: Rule) -> Samples:
     """What the drawn samples are worth, in words."""
-    kept, rejected = split(drawn)
+    accepted, rejected = split(drawn)
     if len(rejected) > MAX_REJECTED * len(drawn):
         reasons = [why for _, why in rejected]
         commonest = max(dict.fromkeys(reasons), key=reasons.count)
-        words = f"throttled: {len(rejected)} of {len(drawn)} samples were rejected ({commonest})"
-        return Samples(tuple(kept), tuple(rejected), broken=words)
-    if len(kept) < rule.fewest:
-        words = f"{len(kept)} samples after {rule.max_busy:g} s of GPU time, {rule.fewest} are needed"
-        return Samples(tuple(kept), tuple(rejected), broken=words)
-    seconds = [sample.seconds for sample in kept]
+        message = f"throttled: {len(rejected)} of {len(drawn)} samples were rejected ({commonest})"
+        return Samples(tuple(accepted), tuple(rejected), broken=message)
+    if len(accepted) < rule.fewest:
+        message = f"{len(accepted)} samples after {rule.max_busy:g} s of GPU time, {rule.fewest} are needed"
+        return Samples(tuple(accepted), tuple(rejected), broken=message)
+    seconds = [sample.seconds for sample in accepted]
     notes = [_unsettled(seconds, rule), drift(seconds)]
     return Samples(
-        tuple(kept),
+        tuple(accepted),
         tuple(rejected),
         two_modes=two_modes(seconds),
         notes=tuple(note for note in notes if note),
@@ -187,15 +187,15 @@ def _best_cut(ordered: Sequence[float], smallest: int) -> int:
     # Sums around the first value keep their digits.
     origin = ordered[0]
     total = math.fsum(value - origin for value in ordered)
-    count, running, best, found = len(ordered), 0.0, -1.0, smallest
+    count, running, best, result = len(ordered), 0.0, -1.0, smallest
     for index in range(1, count - smallest + 1):
         running += ordered[index - 1] - origin
         if index < smallest:
             continue
         between = (running / index - (total - running) / (count - index)) ** 2 * index * (count - index)
         if between > best:
-            best, found = between, index
-    return found
+            best, result = between, index
+    return result
 
 
 def _unsettled(seconds: Sequence[float], rule: Rule) -> str:

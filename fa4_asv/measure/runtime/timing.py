@@ -92,7 +92,7 @@ class Timing:
 
     samples: Samples
     control: float | None  # median seconds of the control; None without one, or where it was throttled
-    words: dict[str, str]
+    notes: dict[str, str]
     counts: Counts
 
 
@@ -188,7 +188,7 @@ def _sample(burst: Burst) -> Sample:
 
 def _words(samples: Samples, control: Samples | None, bursts: list[Burst], count: int) -> dict[str, str]:
     """What a sidecar keeps beside the figure."""
-    words = {"power": POLICY, "calls a sample": str(count), "rejected": str(len(samples.rejected))}
+    details = {"power": POLICY, "calls a sample": str(count), "rejected": str(len(samples.rejected))}
     readings = [burst.reading for burst in bursts]
     for name, unit, values in (
         ("sm clock", "MHz", [reading.sm_mhz for reading in readings]),
@@ -197,12 +197,12 @@ def _words(samples: Samples, control: Samples | None, bursts: list[Burst], count
     ):
         known = [value for value in values if value is not None]
         if known:
-            words[name] = f"{min(known):.0f} to {max(known):.0f} {unit}, median {median(known):.0f}"
+            details[name] = f"{min(known):.0f} to {max(known):.0f} {unit}, median {median(known):.0f}"
     capped = sum(reading.capped for reading in readings)
     if capped:
-        words["power cap"] = f"reported for {capped} of {len(readings)} samples"
+        details["power cap"] = f"reported for {capped} of {len(readings)} samples"
     if samples.rejected:
-        words["rejected for"] = "; ".join(dict.fromkeys(why for _, why in samples.rejected))
+        details["rejected for"] = "; ".join(dict.fromkeys(why for _, why in samples.rejected))
     notes = [note for note in (samples.two_modes, *samples.notes) if note]
     exposed, calls = sum(burst.exposed for burst in bursts), count * len(bursts)
     if 2 * exposed > calls:
@@ -212,8 +212,8 @@ def _words(samples: Samples, control: Samples | None, bursts: list[Burst], count
     if control is not None:
         notes += [f"control: {note}" for note in (control.broken, control.two_modes, *control.notes) if note]
     if notes:
-        words["notes"] = "; ".join(notes)
-    return words
+        details["notes"] = "; ".join(notes)
+    return details
 
 
 class CpuTimer:

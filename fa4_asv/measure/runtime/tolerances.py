@@ -49,27 +49,27 @@ class Verdict:
 
 def compare(
     torch: Any,
-    found: dict[str, Tensor],
+    outputs: dict[str, Tensor],
     exact: dict[str, Tensor],
     low: dict[str, Tensor],
     where: str,
     allowance: float = 0.0,
 ) -> Verdict:
-    """Hold `found` against `exact` (MATH in fp32, cast) with the error budget of `low`. Raises GuardFailed.
+    """Hold `outputs` against `exact` (MATH in fp32, cast) with the error budget of `low`. Raises GuardFailed.
 
     With an `allowance` (fp8, whose probabilities are rounded to e4m3) no element may be further off than that beyond
     the budget, and nothing else is asked.
     """
     verdict = Verdict()
-    for name, x in found.items():
+    for name, x in outputs.items():
         ref, budget = exact[name].float(), low[name].float()
         if tuple(x.shape) != tuple(ref.shape):
             raise GuardFailed(f"{where}: {name} has shape {tuple(x.shape)}, expected {tuple(ref.shape)}")
         if not bool(torch.isfinite(x).all()):
             count = int((~torch.isfinite(x)).sum())
             raise GuardFailed(f"{where}: {name} has {count} values that are not finite")
-        words = f"{where}: {name}"
-        verdict.errors[name] = _one(torch, x.float(), ref, budget, exact[name], words, allowance)
+        message = f"{where}: {name}"
+        verdict.errors[name] = _one(torch, x.float(), ref, budget, exact[name], message, allowance)
     return verdict
 
 
@@ -98,9 +98,9 @@ def _on_average(torch: Any, off: Any, allowed: Any, ref: Any, rounded: Any, wher
             raise GuardFailed(f"{where} is {1 + float(slope):.4f} times the reference on average")
 
 
-def same_layout(found: dict[str, Tensor], like: dict[str, Tensor]) -> None:
+def same_layout(outputs: dict[str, Tensor], like: dict[str, Tensor]) -> None:
     """Shape, dtype, device and strides of each result as those of the input it belongs to. Raises GuardFailed."""
-    for name, x in found.items():
+    for name, x in outputs.items():
         other = like[name]
         for what in ("shape", "dtype", "device"):
             if getattr(x, what) != getattr(other, what):

@@ -44,13 +44,13 @@ _spin_cost: list[tuple[float, float]] = []  # seconds of a spin's launch and of 
 _kept: dict[tuple[str, str, str], tuple[Inputs, Calls]] = {}
 
 
-def prepared(torch: Any, one: Backend, job: dict[str, Any], shape: Any) -> tuple[Inputs, Calls]:
+def prepared(torch: Any, backend: Backend, job: dict[str, Any], shape: Any) -> tuple[Inputs, Calls]:
     """Inputs and calls of a job; those of the job before where shape and backend are the same."""
-    key = (one.name, shape.name, job["device"])
+    key = (backend.name, shape.name, job["device"])
     if key not in _kept:
         leave(torch, job)
         inputs = make(torch, shape, job["device"])
-        _kept[key] = (inputs, one.prepare(torch, inputs))
+        _kept[key] = (inputs, backend.prepare(torch, inputs))
     return _kept[key]
 
 
@@ -72,12 +72,12 @@ def first_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
 
     Asked while nothing is timed: others compile beside it, and the seconds hold that.
     """
-    one, shape, why_not = chosen(torch, job)
-    if one is None or why_not:
+    backend, shape, why_not = chosen(torch, job)
+    if backend is None or why_not:
         return refused(why_not)
     device, backward = job["device"], job["backward"]
     compiles = compile_counter()
-    inputs, calls = prepared(torch, one, job, shape)
+    inputs, calls = prepared(torch, backend, job, shape)
     if backward:
         calls.raw_forward()  # of a backward only its own kernels count
         finish(torch, device)
@@ -91,27 +91,27 @@ def first_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
     }
     del inputs, calls
     leave(torch, job)
-    peak = peak_of(torch, one, shape, device, backward, compiled=True)
+    peak = peak_of(torch, backend, shape, device, backward, compiled=True)
     # Half of the time would go into compiling what is not timed here: asv's own `run` asks for options.
-    errors |= guard_small(torch, one, shape, device, backward, options=False)
-    words = {"first call": f"{compiled} kernels compiled, other processes beside it"}
-    answer = measured({"first_seconds": [seconds]}, words, errors=errors)
+    errors |= guard_small(torch, backend, shape, device, backward, options=False)
+    notes = {"first call": f"{compiled} kernels compiled, other processes beside it"}
+    answer = measured({"first_seconds": [seconds]}, notes, errors=errors)
     answer["samples"]["peak_bytes"] = [peak]  # exact, whatever `measured` makes of seconds
     return answer
 
 
 def import_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
     """Import the backend of a job, which takes seconds and no memory of the card."""
-    one, _shape, why_not = chosen(torch, job)
-    return measured({}) if one is not None and not why_not else refused(why_not)
+    backend, _shape, why_not = chosen(torch, job)
+    return measured({}) if backend is not None and not why_not else refused(why_not)
 
 
 def load_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
     """Call once: what it needs is compiled, or read from FA4's disk cache, before anything is timed."""
-    one, shape, why_not = chosen(torch, job)
-    if one is None or why_not:
+    backend, shape, why_not = chosen(torch, job)
+    if backend is None or why_not:
         return refused(why_not)
-    calls = prepared(torch, one, job, shape)[1]
+    calls = prepared(torch, backend, job, shape)[1]
     _call(calls, job["backward"])()
     finish(torch, job["device"])
     return measured({})
@@ -119,19 +119,19 @@ def load_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
 
 def turn_case(torch: Any, job: dict[str, Any], timer: Any, control: Any) -> Answer:
     """One round of one call. `added` (a share of the call's own time) is work put in by hand, to see what the rule sees."""
-    one, shape, why_not = chosen(torch, job)
-    if one is None or why_not:
+    backend, shape, why_not = chosen(torch, job)
+    if backend is None or why_not:
         return refused(why_not)
     begin = time.monotonic()
-    calls = prepared(torch, one, job, shape)[1]
+    calls = prepared(torch, backend, job, shape)[1]
     call = _call(calls, job["backward"])
     if job.get("added"):
         call = _with_added_work(torch, call, job["added"], job["device"])
     ready = time.monotonic()
-    timing = _timed(call, timer, control, (one.name, shape.name, str(job["backward"])))
+    timing = _timed(call, timer, control, (backend.name, shape.name, str(job["backward"])))
     if timing.samples.broken:
         return broken("noise", timing.samples.broken)
-    answer = measured({"seconds": timing.samples.seconds}, timing.words, control=timing.control)
+    answer = measured({"seconds": timing.samples.seconds}, timing.notes, control=timing.control)
     answer["took"] = [
         round(ready - begin, 4),
         round(time.monotonic() - ready, 4),
@@ -161,12 +161,12 @@ def _timed(call: Callable[[], object], timer: Any, control: Any, name: tuple[str
 
 def kernels_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
     """Seconds of the kernels of a call by the profiler: pre, main and post."""
-    one, shape, why_not = chosen(torch, job)
-    if one is None or why_not:
+    backend, shape, why_not = chosen(torch, job)
+    if backend is None or why_not:
         return refused(why_not)
     if job["device"] == "cpu":
         return refused("a CPU has no kernels that the profiler tells apart")
-    calls = prepared(torch, one, job, shape)[1]
+    calls = prepared(torch, backend, job, shape)[1]
     call = _call(calls, job["backward"])
     call()
     finish(torch, job["device"])
@@ -175,15 +175,15 @@ def kernels_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
 
 def _profiled(torch: Any, call: Callable[[], object]) -> dict[str, float]:
     """Seconds on the card of one call, by what its kernels are for; the mean of PROFILED calls."""
-    found: dict[str, float] = {}
+    result: dict[str, float] = {}
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         for _number in range(PROFILED):
             call()
         torch.cuda.synchronize()
     for event in profile.events():
         part = part_of(event.name)
-        found[part] = found.get(part, 0.0) + event.device_time / 1e6 / PROFILED
-    return {part: seconds for part, seconds in found.items() if seconds}
+        result[part] = result.get(part, 0.0) + event.device_time / 1e6 / PROFILED
+    return {part: seconds for part, seconds in result.items() if seconds}
 
 
 def part_of(kernel: str) -> str:
@@ -242,12 +242,12 @@ def _multiply_and_spin(torch: Any, x: Any, cycles: int) -> None:
 
 def _roughly(torch: Any, call: Callable[[], object], device: str, times: int = 5) -> float:
     """Seconds of a call, the middle one of some."""
-    found = []
+    values = []
     for _number in range(times):
         begin = time.perf_counter()
         if device == "cpu":
             call()
-            found.append(time.perf_counter() - begin)
+            values.append(time.perf_counter() - begin)
             continue
         first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         torch.cuda._sleep(1_000_000)  # until the call is queued
@@ -255,8 +255,8 @@ def _roughly(torch: Any, call: Callable[[], object], device: str, times: int = 5
         call()
         last.record()
         torch.cuda.synchronize()
-        found.append(first.elapsed_time(last) / 1000)
-    return median(found)
+        values.append(first.elapsed_time(last) / 1000)
+    return median(values)
 
 
 def finish(torch: Any, device: str) -> None:

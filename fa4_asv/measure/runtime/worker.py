@@ -41,21 +41,21 @@ def guard_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
     Beside others: no clock runs, and what it compiles is found by those that time. Raises GuardFailed, and what the
     backend raises.
     """
-    one, shape, why_not = chosen(torch, job)
-    if one is None or why_not:
+    backend, shape, why_not = chosen(torch, job)
+    if backend is None or why_not:
         return refused(why_not)
-    return measured({}, errors=guard_small(torch, one, shape, job["device"], job["backward"]))
+    return measured({}, errors=guard_small(torch, backend, shape, job["device"], job["backward"]))
 
 
 def time_case(torch: Any, job: dict[str, Any], timer: Any, control: Any) -> Answer:
     """Time of one case, after a look at what it gives at this very shape. Raises GuardFailed, and what the backend raises."""
-    one, shape, why_not = chosen(torch, job)
-    if one is None or why_not:
+    backend, shape, why_not = chosen(torch, job)
+    if backend is None or why_not:
         return refused(why_not)
     begin = time.monotonic()
     backward = job["backward"]
     inputs = make(torch, shape, job["device"])
-    calls = one.prepare(torch, inputs)
+    calls = backend.prepare(torch, inputs)
     sampled = check_sampled(torch, inputs, results(calls, backward))
     checked = time.monotonic()
     call = calls.raw_backward if backward else calls.raw_forward
@@ -64,26 +64,26 @@ def time_case(torch: Any, job: dict[str, Any], timer: Any, control: Any) -> Answ
         return broken("noise", timing.samples.broken)
     took = f"{checked - begin:.2f} s before the clock, {time.monotonic() - checked:.2f} s with it"
     errors = {f"{name} sampled": value for name, value in sampled.items()}
-    words = timing.words | {"took": took}
-    return measured({"seconds": timing.samples.seconds}, words, control=timing.control, errors=errors)
+    notes = timing.notes | {"took": took}
+    return measured({"seconds": timing.samples.seconds}, notes, control=timing.control, errors=errors)
 
 
 def error_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
     """Errors of one case relative to MATH's own, a value a seed."""
-    one, shape, why_not = chosen(torch, job)
-    if one is None or why_not:
+    backend, shape, why_not = chosen(torch, job)
+    if backend is None or why_not:
         return refused(why_not)
-    return measured(errors_of(torch, one, shape, job["device"], job["backward"], job["kind"]))
+    return measured(errors_of(torch, backend, shape, job["device"], job["backward"], job["kind"]))
 
 
 def memory_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
     """Peak bytes of one call, as the allocator (on a CPU: the trace) saw them."""
-    one, shape, why_not = chosen(torch, job)
-    if one is None or why_not:
+    backend, shape, why_not = chosen(torch, job)
+    if backend is None or why_not:
         return refused(why_not)
     if job["device"] == "cuda" and job["arch"] != card_arch(torch):
         return refused(f"this card is {card_arch(torch)}")
-    peak = peak_of(torch, one, shape, job["device"], job["backward"])
+    peak = peak_of(torch, backend, shape, job["device"], job["backward"])
     return {"samples": {"peak_bytes": [peak]}, "control": None, "errors": {}, "words": {}}
 
 
@@ -91,17 +91,17 @@ def route_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
     """How many checks of the route through SDPA are broken on this card, and what they said."""
     if not torch.cuda.is_available():
         return refused("needs a CUDA GPU, this machine has none that torch can use")
-    checks, found = run_checks(torch, job["dtype"])
-    return measured({"broken": [len(found)]}, {"torch": torch.__version__, "checks": str(checks), **found})
+    checks, result = run_checks(torch, job["dtype"])
+    return measured({"broken": [len(result)]}, {"torch": torch.__version__, "checks": str(checks), **result})
 
 
 def host_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
     """Seconds of the host that the route takes beyond the direct call."""
-    one, shape, why_not = chosen(torch, job | {"backend": "fa4-sdpa"})
-    if one is None or why_not:
+    backend, shape, why_not = chosen(torch, job | {"backend": "fa4-sdpa"})
+    if backend is None or why_not:
         return refused(why_not)
-    samples, words = extra_seconds(torch, shape, job["backward"])
-    return measured({"seconds": samples}, words)
+    samples, notes = extra_seconds(torch, shape, job["backward"])
+    return measured({"seconds": samples}, notes)
 
 
 JOBS = {
@@ -135,12 +135,12 @@ def answer(torch: Any, job: dict[str, Any], timer: Any, control: Any) -> Answer:
 
     A case that finds no memory is tried once more with what earlier cases left in the allocator's pool.
     """
-    said = _settled(torch, _attempt(torch, job, timer, control), keeping=job["what"] in KEEPING)
-    if _starved(said):
-        said = _settled(torch, _attempt(torch, job, timer, control))
-        if _starved(said):
-            said["error"]["fatal"] = True
-    return said
+    reply = _settled(torch, _attempt(torch, job, timer, control), keeping=job["what"] in KEEPING)
+    if _starved(reply):
+        reply = _settled(torch, _attempt(torch, job, timer, control))
+        if _starved(reply):
+            reply["error"]["fatal"] = True
+    return reply
 
 
 def _attempt(torch: Any, job: dict[str, Any], timer: Any, control: Any) -> Answer:
@@ -154,43 +154,43 @@ def _attempt(torch: Any, job: dict[str, Any], timer: Any, control: Any) -> Answe
 
 def failed_with(error: Exception, fatal: bool = False) -> Answer:
     """An exception as an answer: what kind it is, what it says, whether the process can go on."""
-    said, whole = describe(error), str(error)
-    words = short(whole).removeprefix(f"{said['kind']}: ") or said["words"]
-    failed = broken(said["kind"], words, fatal=fatal or is_fatal(whole))
+    answer, whole = describe(error), str(error)
+    text = short(whole).removeprefix(f"{answer['kind']}: ") or answer["words"]
+    failed = broken(answer["kind"], text, fatal=fatal or is_fatal(whole))
     # SDPA's own words where the one backend that it may use has no kernel for a shape.
-    no_kernel = "No available kernel" in words
-    failed["error"]["refused"] = not failed["error"]["fatal"] and (said["refused"] or no_kernel)
+    no_kernel = "No available kernel" in text
+    failed["error"]["refused"] = not failed["error"]["fatal"] and (answer["refused"] or no_kernel)
     return failed
 
 
-def _starved(said: Answer) -> bool:
-    error = said.get("error")
+def _starved(answer: Answer) -> bool:
+    error = answer.get("error")
     return error is not None and not error["fatal"] and is_out_of_memory(f"{error['kind']}: {error['words']}")
 
 
-def _settled(torch: Any, said: Answer, keeping: bool = False) -> Answer:
-    """`said`, once the card has done all of its work and (but for `keeping`) has its memory back; an error if it cannot.
+def _settled(torch: Any, answer: Answer, keeping: bool = False) -> Answer:
+    """`answer`, once the card has done all of its work and (but for `keeping`) has its memory back; an error if it cannot.
 
     A kernel's error shows at a later call. One that nobody waited for is this case's all the same, and a guard that
     failed on a card that had stopped working says nothing of the kernel.
     """
-    if is_dead(said) or not torch.cuda.is_initialized():
-        return said
-    if _starved(said):
+    if is_dead(answer) or not torch.cuda.is_initialized():
+        return answer
+    if _starved(answer):
         forget()
         gc.collect()  # tensors of the frames that the exception left
     try:
         torch.cuda.synchronize()
-        if not keeping or _starved(said):
+        if not keeping or _starved(answer):
             torch.cuda.empty_cache()
     except Exception as error:
         return failed_with(error, fatal=True)
-    return said
+    return answer
 
 
-def is_dead(said: Answer) -> bool:
+def is_dead(answer: Answer) -> bool:
     """Whether an answer says that its process is of no more use."""
-    return bool(said.get("error", {}).get("fatal"))
+    return bool(answer.get("error", {}).get("fatal"))
 
 
 def _tools(torch: Any, device: str, made: dict[str, Any]) -> Any:
@@ -222,9 +222,9 @@ def main() -> None:
     made: dict[str, Any] = {}
     answers.write(json.dumps({"ready": True}) + "\n")
     for line in sys.stdin:
-        said = answer_line(torch, json.loads(line), made)
-        answers.write(json.dumps(said) + "\n")
-        if is_dead(said):
+        answer = answer_line(torch, json.loads(line), made)
+        answers.write(json.dumps(answer) + "\n")
+        if is_dead(answer):
             os._exit(1)  # an orderly end would call CUDA again, and may hang in it
 
 

@@ -61,5 +61,5 @@ TABLE = {
 
 def backend(name: str) -> Backend:
     """The backend of that name. KeyError for an unknown one."""
-    found: Backend = importlib.import_module(TABLE[name]).backend(name)
-    return found
+    found_backend: Backend = importlib.import_module(TABLE[name]).backend(name)
+    return found_backend

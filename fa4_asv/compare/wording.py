@@ -26,12 +26,12 @@ class Line:
     change: str
     verdict: str
     reason: str
-    words: str
+    message: str
 
 
 def line_of(row: Row) -> Line:
     sides = figure(row, row.base), figure(row, row.head)
-    return Line(row.case, title(row), *sides, change(row), row.verdict, row.reason, row.words)
+    return Line(row.case, title(row), *sides, change(row), row.verdict, row.reason, row.message)
 
 
 def title(row: Row) -> str:
@@ -39,8 +39,8 @@ def title(row: Row) -> str:
     if not row.metric:
         return row.group
     group = GROUPS[row.group]
-    words = group.metrics[row.metric][1]
-    return f"{group.name} {words}" if row.unit == "seconds" else words
+    text = group.metrics[row.metric][1]
+    return f"{group.name} {text}" if row.unit == "seconds" else text
 
 
 def figure(row: Row, value: float | None) -> str:
@@ -66,17 +66,17 @@ def change(row: Row) -> str:
     return f"{apart:+.1%}" if abs(apart) >= 0.001 else f"{apart:+.3%}"
 
 
-def headline(found: Comparison) -> str:
+def headline(comparison: Comparison) -> str:
     """The summary in a sentence."""
-    worse = count_of(((row.key, row.effect) for row in found.rows), WORSE)
+    worse = count_of(((row.key, row.effect) for row in comparison.rows), WORSE)
     if not worse.figures:
         start = "Nothing is worse"
     else:
         start = f"{counted(worse.figures, 'figure')} of {counted(worse.cases, 'case')} worse"
-    rest = [f"{len(found.better)} better"]
-    if small := without_effect(found):
+    rest = [f"{len(comparison.better)} better"]
+    if small := without_effect(comparison):
         rest.append(f"{counted(len(small), 'change')} too small or not judged")
-    counts = found.counts
+    counts = comparison.counts
     rest += [
         f"{counts[name]} {name}" for name in ("equal", "same", "unclear", NOT_COMPARABLE) if counts[name]
     ]
@@ -84,10 +84,10 @@ def headline(found: Comparison) -> str:
     return ", ".join([start, *rest]) + (f"; of cases: {', '.join(states)}" if states else "")
 
 
-def by_metric(found: Comparison) -> list[tuple[str, int, int, int]]:
+def by_metric(comparison: Comparison) -> list[tuple[str, int, int, int]]:
     """(figure, worse, better, neither) for each metric, in the order of the table of groups."""
     tallies: dict[str, Counter[str]] = {}
-    for row in found.rows:
+    for row in comparison.rows:
         tallies.setdefault(title(row) if row.metric else "state of a case", Counter())[row.effect] += 1
     return [(name, tally[WORSE], tally[BETTER], tally[NEITHER]) for name, tally in tallies.items()]
 
@@ -108,18 +108,18 @@ def toolchain(side: Side) -> str:
     return f"nvidia-cutlass-dsl {compiler} (policy {used.policy}, digest {used.digest})"
 
 
-def packages(found: Comparison) -> str:
+def packages(comparison: Comparison) -> str:
     """What differs between the two toolchains."""
-    return ", ".join(moved(found.packages)) or "nothing: every version is the same"
+    return ", ".join(moved(comparison.packages)) or "nothing: every version is the same"
 
 
-def others(found: Comparison) -> list[Row]:
+def others(comparison: Comparison) -> list[Row]:
     """The rows that are neither worse nor better but say more than "equal": news, unclear, not comparable."""
     dull = ("equal", "same", *CHANGED)
-    return [row for row in found.rows if not row.effect and row.verdict not in dull]
+    return [row for row in comparison.rows if not row.effect and row.verdict not in dull]
 
 
-def without_effect(found: Comparison) -> list[Row]:
+def without_effect(comparison: Comparison) -> list[Row]:
     """The changes that are neither worse nor better, the furthest apart first."""
-    rows = [row for row in found.rows if not row.effect and row.verdict in CHANGED]
+    rows = [row for row in comparison.rows if not row.effect and row.verdict in CHANGED]
     return sorted(rows, key=lambda row: -row.weight)

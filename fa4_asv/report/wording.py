@@ -62,24 +62,24 @@ def metric_title(group: str, metric: str) -> str:
     return GROUPS[group].metrics[metric][1] if metric else "state"
 
 
-def change(one: Row) -> str:
+def change(row: Row) -> str:
     """What changed, such as "spill (stack frame) 0 → 112" or "measured → broken: killed"."""
-    if one.states:
-        return " → ".join(one.states) + (f": {one.whys[1]}" if one.whys[1] else "")
-    unit = unit_of(one.group, one.metric)
-    return f"{metric_title(one.group, one.metric)} {figure(one.base, unit)} → {figure(one.head, unit)}"
+    if row.states:
+        return " → ".join(row.states) + (f": {row.whys[1]}" if row.whys[1] else "")
+    unit = unit_of(row.group, row.metric)
+    return f"{metric_title(row.group, row.metric)} {figure(row.base, unit)} → {figure(row.head, unit)}"
 
 
 def arch_of(group: str, case: str) -> str:
     """The architecture in a case's key, which route keeps last."""
-    words = case.split("/")
-    return words[-1] if group == "route" else words[0]
+    parts = case.split("/")
+    return parts[-1] if group == "route" else parts[0]
 
 
 def kernel_of(group: str, case: str) -> str:
     """A case's key without its architecture."""
-    words = case.split("/")
-    return "/".join(words[:-1] if group == "route" else words[1:]) or case
+    parts = case.split("/")
+    return "/".join(parts[:-1] if group == "route" else parts[1:]) or case
 
 
 def case_title(name: str) -> str:
@@ -90,12 +90,12 @@ def case_title(name: str) -> str:
 
 def _case_words(case: Case) -> str:
     call, shape = case.call, case.call.shape
-    words = [_ROLES.get(case.role, "backward" if call.backward else "forward"), _dims(shape)]
+    parts = [_ROLES.get(case.role, "backward" if call.backward else "forward"), _dims(shape)]
     if case.role == "main":
-        words.append(_mask(shape))
+        parts.append(_mask(shape))
     if shape.kv_heads != shape.num_heads:
-        words.append(f"GQA {shape.num_heads}:{shape.kv_heads}")
-    return ", ".join(filter(None, [*words, shape.variant, "" if call.return_lse else "without LSE"]))
+        parts.append(f"GQA {shape.num_heads}:{shape.kv_heads}")
+    return ", ".join(filter(None, [*parts, shape.variant, "" if call.return_lse else "without LSE"]))
 
 
 def _dims(shape: SdpaShape) -> str:
