@@ -207,7 +207,7 @@ CHANGES = {
     "no opcodes": (of_record(without("opcodes")), "lacks what its figures are made of"),
     "the kernel's name": (of_record(lambda r: r.update(kernel="Other")), "kernel is recorded as"),
     "a note": (of_record(lambda r: r.update(why="so it is")), 'why is recorded as "", what arrives says "so it is"'),
-    "words": (of_record(lambda r: r.update(words={"a": "b"})), "words['a'] is recorded as nothing"),
+    "words": (of_record(lambda r: r.update(words={"a": "b"})), "notes['a'] is recorded as nothing"),
     "a further figure": (of_record(lambda r: r["figures"].update(x=1)), "has figure 'x' of codegen"),
     "measured to unsupported": (put(CASE, math.nan, {"state": "unsupported"}), "state is recorded as"),
     "measured to broken": (put(CASE, None, {"state": "broken", "why": "x"}), "state is recorded as"),

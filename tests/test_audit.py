@@ -218,7 +218,7 @@ MUTANTS: dict[str, tuple[Edit, bool, list[str]]] = {
         route,
         False,
         [
-            f"{SIDECAR}: route {TORCH}/sm_90: words lse: recorded nothing, anew ",
+            f"{SIDECAR}: route {TORCH}/sm_90: notes lse: recorded nothing, anew ",
             f"{RESULT}: route {TORCH}/sm_90: broken: recorded 12, anew 13",
         ],
     ),

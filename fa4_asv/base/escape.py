@@ -7,7 +7,7 @@ import re
 
 # Left as they are: `one_line` deals with them. All else that Python does not print steers a terminal, a browser or a
 # reader's eye (control and format characters, line separators, surrogates), or nobody knows what it is (private, unassigned).
-_LEFT = "\t\n"
+_LEFT = "\t\n\xa0"
 
 
 def visible(text: str) -> str:

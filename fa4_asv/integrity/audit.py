@@ -149,7 +149,7 @@ def record_differs(recorded: CaseRecord, anew: CaseRecord) -> Iterator[str]:
         yield f"reason: recorded {one_line(recorded.why, 200)!r}, anew {one_line(anew.why, 200)!r}"
     if recorded.state != "measured":
         return
-    for name in ("figures", "opcodes", "parts", "words"):
+    for name in ("figures", "opcodes", "parts", "notes"):
         answer, made = getattr(recorded, name), getattr(anew, name)
         different = sorted(key for key in answer | made if answer.get(key) != made.get(key))
         different = [key for key in different if name != "figures" or key in answer]  # `asv rm` took it
