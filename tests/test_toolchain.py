@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from fa4_asv.base.errors import Fa4AsvError
@@ -195,3 +197,18 @@ def test_causes_are_named():
         "warning: x.whl is missing an upload date, but user provided 2026"
     )
     assert _reason("× No solution\n╰─▶ because").startswith("No solution because")
+
+
+@pytest.mark.fault(
+    kind="a package without end",
+    inputs="a file above the limit of what uv may write",
+    happens="the write fails and uv ends with its reason; no toolchain is made",
+)
+def test_uv_writes_no_file_above_the_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(toolchain, "LARGEST_DOWNLOAD", 1000)
+    write = "import pathlib, sys; pathlib.Path('x').write_bytes(b'x' * int(sys.argv[1]))"
+    small, large = (
+        toolchain._called([sys.executable, "-c", write, size], 30, tmp_path) for size in ("900", "1100")
+    )
+    assert small.returncode == 0 and large.returncode != 0
+    assert (tmp_path / "x").stat().st_size <= 1000 and "File too large" in toolchain._reason(large.stderr)

@@ -105,6 +105,11 @@ def ends_with_us(parts: Sequence[str]) -> list[str]:
     return [*_launcher(Bounds(group=False)), *parts]
 
 
+def writes_no_larger_file(words: Sequence[str], most: int) -> list[str]:
+    """The command that runs `words`, and may write no file of more than `most` bytes: a limit for what it downloads."""
+    return [*_launcher(Bounds(file=most)), *words]
+
+
 def _launcher(bounds: Bounds) -> list[str]:
     return [sys.executable, "-I", "-S", _LAUNCHER, str(os.getpid()), json.dumps(asdict(bounds))]
 

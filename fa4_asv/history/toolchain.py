@@ -23,7 +23,7 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from fa4_asv.base import scratch
+from fa4_asv.base import isolation, scratch
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.escape import one_line
 from fa4_asv.base.files import link_tree, only_one, read_text, write_atomic
@@ -39,6 +39,7 @@ FLAVOURS = INSTALLED
 OVERRIDE_VARIABLE = "FA4_ASV_TOOLCHAIN"
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+!=-]*")
 # One lock serves every Linux, and every Python from the oldest that a commit supports on.
+LARGEST_DOWNLOAD = 4 << 30  # bytes of one file that uv may write; CUDA's largest library has 0.7 GB
 _PLATFORM = "x86_64-manylinux_2_28"
 _MOST_BYTES = 64 << 10  # of a lock; FA4's have 600
 _NEEDED = "nvidia-cutlass-dsl"
@@ -317,10 +318,10 @@ def _how_to_resolve(demands: Demands) -> list[str]:
 def _called(
     command: list[str], seconds: float, folder: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """uv, ended and said in one line. Raises Fa4AsvError where it takes longer."""
+    """uv, ended and said in one line. Raises Fa4AsvError where it takes longer. uv itself knows no limit of a download's size."""
     try:
         return subprocess.run(
-            command,
+            isolation.writes_no_larger_file(command, LARGEST_DOWNLOAD),
             cwd=folder,
             env=uv_environment(),
             capture_output=True,
