@@ -37,8 +37,9 @@ WORKER = "PYTEST_XDIST_WORKER"  # pytest-xdist's name for one of several process
 SLOW = {"real_report", "chromium", "recorded"}
 # How the names of files begin that share a costly fixture: the real checkout, the report of the whole record.
 REAL, SHARED = "test_real", ("test_real", "test_report")
-# A shell's `&` starts its job with SIGINT ignored, and children inherit that: those that tests interrupt must hear it.
+# A shell's `&` starts its job with SIGINT ignored, `nohup` with SIGHUP, and children inherit that: those that tests end must hear it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # A busy machine is no failure: no example has a deadline.
 hypothesis.settings.register_profile("fa4_asv", deadline=None)
 hypothesis.settings.load_profile("fa4_asv")

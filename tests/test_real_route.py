@@ -46,7 +46,7 @@ def test_the_newest_release_returns_more_than_torch_2_13_unpacks(routes):
 
 def test_an_older_release_is_driven_whole(routes):
     cases, _ = routes["4.0.0b15"]
-    assert [cases[f"{OURS}/{arch}"].words for arch in ("sm_90", "sm_100")] == [{}, {}]
+    assert [cases[f"{OURS}/{arch}"].notes for arch in ("sm_90", "sm_100")] == [{}, {}]
 
 
 def test_the_table_says_so(real, routes):

@@ -187,7 +187,7 @@ def test_asvs_own_site_works_and_leads_to_the_report_and_back(served, chromium, 
     prefix = json.loads((html / "index.json").read_text())["show_commit_url"]
     seen.page.get_by_role("link", name="Report", exact=True).click()
     assert seen.page.locator("h1").inner_text() == "FlashAttention-4, release by release"
-    seen.page.get_by_role("link", name="The same record as asv shows it").click()
+    seen.page.get_by_role("link", name="The same record in asv's own pages").click()
     seen.page.locator("#summarygrid-display a").first.wait_for()
     for commit in json.loads((html / "index.json").read_text())["revision_to_hash"].values():
         seen.page.goto(f"{address}/{prefix}{commit[:8]}")

@@ -157,7 +157,7 @@ def test_a_mutant_is_broken_and_never_timed(sweeps, real):
     record = sweeps.records("real")["4.0.0b3", BACKWARD]
     assert (record.state, record.samples) == ("broken", {})
     assert record.why.startswith("guard:") and "dq" in record.why
-    assert record.notes["card"] == sweeps.records("real")["4.0.0b1", BACKWARD].words["card"]
+    assert record.notes["card"] == sweeps.records("real")["4.0.0b1", BACKWARD].notes["card"]
 
 
 def test_plain_asv_reads_what_a_sweep_has_recorded(sweeps, real):
