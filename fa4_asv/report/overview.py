@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fa4_asv.catalog.benchmarks import GROUPS, TORCHES
+from fa4_asv.catalog.flavours import PLAIN
 from fa4_asv.catalog.kernels import ARCHES
 from fa4_asv.compare.policy import BETTER, NEITHER, UNCHANGED, WORSE, count_of, is_judged, overall
 from fa4_asv.record.formatting import counted
@@ -131,7 +132,8 @@ def _cell(arch: str, series: Series, group: str, metric: str, steps: Sequence[St
         return _route_cell(series, sorted(cases), step)
     result = {effect: step.of(group, metric, effect) if step else [] for effect in (BETTER, WORSE, NEITHER)}
     if step is None or not any(result.values()):
-        return Cell(f"all {len(cases)} same", css="same")
+        # What plain's kernels share with cu12's stands there: the steps of plain tell only its own.
+        return Cell("as cu12" if series.key.flavour == PLAIN else f"all {len(cases)} same", css="same")
     told = [
         f"{len(result[effect])} of {len(cases)} {effect}{result[effect][0].percent}"
         for effect in (BETTER, WORSE)
