@@ -35,6 +35,11 @@ pytest_plugins = [
 WORKER = "PYTEST_XDIST_WORKER"  # pytest-xdist's name for one of several processes
 # Fixtures that read the whole record, start a browser or run real asv.
 SLOW = {"real_report", "chromium", "recorded"}
+# Files whose tests are many processes, many calls of git, or the whole record; the fast set would take two minutes with them.
+SLOW_FILES = {
+    *("test_ci_night", "test_fuzz_readers", "test_mutants", "test_mutants_crash", "test_mutants_worse"),
+    *("test_policy", "test_remote", "test_repair", "test_sweep_engine", "test_worktree"),
+}
 # How the names of files begin that share a costly fixture: the real checkout, the report of the whole record.
 REAL, SHARED = "test_real", ("test_real", "test_report")
 # A shell's `&` starts its job with SIGINT ignored, `nohup` with SIGHUP, and children inherit that: those that tests end must hear it.
@@ -109,7 +114,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Fast tests first: a broken harness shows in seconds. One of several processes begins with the longest group."""
     for item in items:
-        if SLOW & set(item.fixturenames):
+        if SLOW & set(item.fixturenames) or item.path.stem in SLOW_FILES:
             item.add_marker("slow")
     several = WORKER in os.environ
     items.sort(
