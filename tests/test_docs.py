@@ -113,4 +113,4 @@ def test_where_to_find_it_names_what_is_there() -> None:
         paths = [ROOT / "fa4_asv" / name for name in re.findall(r"`([^`]+)`", files)]
         code = "\n".join(path.read_text(encoding="utf-8") for path in paths)
         for name in re.findall(r"`([^`]+)`", names):
-            assert re.search(rf"^(def {name}\b|{name} = )", code, re.MULTILINE), name
+            assert re.search(rf"^((def|class) {name}\b|{name} = )", code, re.MULTILINE), name
