@@ -14,7 +14,7 @@ def visible(text: str) -> str:
     """Text in which what is not seen is shown as an escape, as Python writes it: "\\x1b", "\\u202e", "\\ud800"."""
     if text.isprintable():
         return text
-    return "".join(name if name.isprintable() or name in _LEFT else ascii(name)[1:-1] for name in text)
+    return "".join(sign if sign.isprintable() or sign in _LEFT else ascii(sign)[1:-1] for sign in text)
 
 
 def one_line(text: str, most: int = 300) -> str:

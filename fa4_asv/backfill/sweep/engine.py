@@ -255,7 +255,7 @@ class Engine:
 
     def _shapes_of_a_guard(self, shapes: Sequence[int]) -> int:
         """How many shapes one process guards, so that all cores work and few processes import for 14 s each."""
-        if len([count for count in shapes if count]) >= _GUARDS_A_CORE * self._cores:
+        if sum(map(bool, shapes)) >= _GUARDS_A_CORE * self._cores:
             return max(shapes)
         return max(1, min(_GUARD_SHAPES, sum(shapes) // self._cores))
 

@@ -64,8 +64,8 @@ def calls_of_sets(sets: Sequence[str], bench: Sequence[str]) -> list[Call]:
             raise Fa4AsvError(f"-b {pattern!r} is not a regular expression: {error}") from None
     calls = [
         Call(name, case)
-        for text in sets
-        for name in SWEEP_SETS[text]
+        for chosen in sets
+        for name in SWEEP_SETS[chosen]
         for case in GROUPS[name].selected(bench)
     ]
     if not calls:
@@ -187,13 +187,13 @@ def sweep_words(folder: Path, card: Card, seed: int | None, torch: str) -> tuple
     """What every record of a card's sweep says, and its seed: those of the sweep that was begun there, if there is one."""
     path = folder / SWEEP_FILE
     if not path.exists():
-        count = secrets.randbelow(1 << 31) if seed is None else seed
+        begun = secrets.randbelow(1 << 31) if seed is None else seed
         name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}"
-        write_atomic(path, json.dumps({"sweep": name, "seed": count, "card": card.name}))
+        write_atomic(path, json.dumps({"sweep": name, "seed": begun, "card": card.name}))
     else:
-        name, count = _begun(path)
+        name, begun = _begun(path)
     notes = {SWEEP: name, CARD: card.digest, CARD_NAME: card.name, TORCH: torch}
-    return notes, count if seed is None else seed
+    return notes, begun if seed is None else seed
 
 
 def _begun(path: Path) -> tuple[str, int]:
