@@ -24,12 +24,9 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from fa4_asv.base import isolation, scratch
-from fa4_asv.base.ending import die_with_parent
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.escape import without_places
 from fa4_asv.base.files import LARGEST, parse_json
-
-__all__ = ["Job", "LastingWorker", "Outcome", "Worker", "cores", "die_with_parent", "run_jobs"]
 
 VARIABLE = "FA4_ASV_CORES"
 _LAST_MOMENT = 10.0  # a busy machine takes seconds to end a process that holds torch

@@ -19,7 +19,7 @@ from tests.support.compare_checkout import PYPROJECT, add_commit
 
 WORKER = """
 import json, os, random, re, sys, time
-from fa4_asv.measure.pool import die_with_parent
+from fa4_asv.base.ending import die_with_parent
 die_with_parent()
 folder = os.environ["PYTHONPATH"].split(os.pathsep)[0]
 text = open(os.path.join(folder, "flash_attn", "cute", "interface.py")).read()

@@ -17,9 +17,9 @@ import sys
 import time
 from typing import Any
 
+from fa4_asv.base.ending import die_with_parent
 from fa4_asv.measure.compile_stubs import compile_counter, count_compiles
 from fa4_asv.measure.driver_stubs import describe
-from fa4_asv.measure.pool import die_with_parent
 from fa4_asv.measure.runtime.accuracy import errors_of
 from fa4_asv.measure.runtime.allocated import peak_of
 from fa4_asv.measure.runtime.answers import Answer, broken, card_arch, chosen, measured, refused
