@@ -15,7 +15,7 @@ from fa4_asv.cli import run
 from fa4_asv.compare.noise import percentile
 from fa4_asv.compare.rows import Measured, Row, compare
 from fa4_asv.compare.sweeps import calls_of, pools_of, sidecars_of
-from fa4_asv.integrity.figures import wrong_turns
+from fa4_asv.integrity.rounds import wrong_rounds
 from fa4_asv.record.schema import CaseRecord
 from fa4_asv.record.turns import turns_of
 from tests.support.fake_record import write_pair, write_releases
@@ -259,7 +259,7 @@ def planted(change: Callable[[dict[str, list[float]]], object]) -> str:
         name: list(values) for name, values in swept(noisy("x", LEVEL), None, {"cudnn": 1e-3}).samples.items()
     }
     change(samples)
-    return wrong_turns(CaseRecord("measured", samples=samples))
+    return wrong_rounds(CaseRecord("measured", samples=samples))
 
 
 @pytest.mark.parametrize(
