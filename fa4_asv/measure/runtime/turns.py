@@ -25,10 +25,10 @@ from fa4_asv.measure.runtime.timing import Counts, CudaTimer, Pace, Timing, meas
 # A round of a sweep is short: rounds of many processes tell more than many samples of one. A call of 8 ms is one
 # call a burst; a call of 0.3 ms fills its 5 ms with fifteen.
 RULE = Rule(min_samples=3, min_busy=0.008, max_busy=0.1, precision=0.02, fewest=3)
-# Most of a short call's burst is the spin that hides its launch: eight calls say what sixteen do. Rests of long calls:
-# with less the first sample of a long backward, which follows its forward, was 0.5 % slower than the next (H200).
+# Most of a short call's burst is the spin that hides its launch: eight calls say what sixteen do. Rests of long calls: with
+# 1.0 the first of three samples of a long backward may be 0.5 % slower than the next, which their median leaves out (H200).
 PACE = Pace(
-    burst=0.004, control_burst=0.0005, warm_ups=2, most_calls=8, rest=0.5, long_rest=1.5, control_wakes=True
+    burst=0.004, control_burst=0.0005, warm_ups=2, most_calls=8, rest=0.25, long_rest=1.0, control_wakes=True
 )
 # Cycles, about 0.2 ms: what most launches of FA4 take, so that few calls are spent on learning it.
 SPIN = 400_000
@@ -152,7 +152,8 @@ def _timed(call: Callable[[], object], timer: Any, control: Any, name: tuple[str
         compiles=compile_counter(),
         rule=RULE,
         pace=PACE,
-        beside=timer.quiet() if on_card else timer,
+        beside=timer.beside if on_card else timer,
+        warm=timer.quiet() if on_card else timer,
         counts=counts,
     )
     _learned[name] = (timing.counts, timer.spin if on_card else spin)
@@ -266,7 +267,7 @@ def finish(torch: Any, device: str) -> None:
 
 
 # After these the allocator's pool is kept: the next question is about the same call, or of the same size.
-KEEPING = ("turn", "load")
+KEEPING = ("turn", "load", "kernels")
 TURNS: dict[str, Callable[..., Answer]] = {
     "first": first_case,
     "import": import_case,
