@@ -1,8 +1,9 @@
 """What a sweep asks its processes: each lives for many rounds and takes its turn on the card.
 
 `first`: everything that must hold before a call is timed, with what its first call cost; `import`: load the backend; `load`:
-call it once, so that nothing is left to compile; `turn`: one round of one call; `kernels`: seconds of each of its kernels, by the profiler;
-`leave`: free the inputs, for the next process. A call's forward and backward share their inputs while they follow each other.
+call it once, so that nothing is left to compile; `turn`: one round of one call; `profiler`: start the profiler once, since its first
+start takes seconds; `kernels`: seconds of each kernel of a call, by the profiler; `leave`: free the inputs, for the next process.
+A call's forward and backward share their inputs while they follow each other.
 """
 
 from __future__ import annotations
@@ -160,6 +161,15 @@ def _timed(call: Callable[[], object], timer: Any, control: Any, name: tuple[str
     return timing
 
 
+def profiler_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
+    """Start and end torch's profiler, which loads its libraries the first time: 2 to 6 s on an H200's host."""
+    if job["device"] != "cpu":
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]):
+            torch.zeros(1, device="cuda")
+            torch.cuda.synchronize()
+    return measured({})
+
+
 def kernels_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
     """Seconds of the kernels of a call by the profiler: pre, main and post."""
     backend, shape, why_not = chosen(torch, job)
@@ -273,6 +283,7 @@ TURNS: dict[str, Callable[..., Answer]] = {
     "import": import_case,
     "load": load_case,
     "turn": turn_case,
+    "profiler": profiler_case,
     "kernels": kernels_case,
     "leave": leave,
 }
