@@ -120,7 +120,7 @@ def _from(rule: Rule) -> str:
 def held(project: Project, flavour: str, before: Release, after: Release) -> Comparison:
     """What `fa4-asv compare --no-run` prints."""
     commits = [Commit(one.version, one.commit, one.version) for one in (before, after)]
-    return held_against(project, (commits[0], commits[1]), flavour, "nogpu", PLAN)
+    return held_against(project.results, (commits[0], commits[1]), flavour, "nogpu", PLAN)
 
 
 def by_compare(found: Comparison) -> Counts:
