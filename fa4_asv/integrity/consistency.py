@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 from fa4_asv.catalog.flavours import AS_CU12, PLAIN
-from fa4_asv.integrity.rounds import wrong_rounds
+from fa4_asv.integrity.rounds import usual_control, wrong_rounds
 from fa4_asv.record.explanation import Culprit, Explanation
 from fa4_asv.record.schema import CaseRecord, Sidecar
 
@@ -28,10 +29,11 @@ _NO_CHECK = {"torch", "checks"}  # words of a card's route that are not what a b
 
 def checks(groups: Groups) -> Iterator[tuple[str, str]]:
     """Every check of a sidecar by itself: the case, and "" or what is wrong."""
+    usual = usual_control(groups)
     for cases in groups.values():
         for case, record in cases.items():
             if record.state == "measured" and record.samples:
-                yield case, wrong_rounds(record)
+                yield case, wrong_rounds(record, usual)
                 yield case, _spans(record.notes)
     for group, of_case in _OF_GROUP.items():
         cases = groups.get(group, {})
@@ -123,6 +125,29 @@ def _allocated(record: CaseRecord, whole: bool, groups: Groups, case: str) -> It
         yield "the sidecar has no traced peak"
 
 
+_MICROSECONDS = re.compile(rf"{_NUMBER} us")
+_HOST_ROUNDING = (
+    0.25  # of the longer way; a difference of medians is not the median of differences: up to 0.04 recorded
+)
+
+
+def _host(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
+    """What SDPA adds per call against the two ways that it is the difference of."""
+    ways = [
+        _MICROSECONDS.fullmatch(record.notes.get(name, "")[:_LONGEST_SPAN])
+        for name in ("direct", "through SDPA")
+    ]
+    if ways[0] and ways[1] and "centre" in record.samples:
+        direct, through = (float(way[1]) * 1e-6 for way in ways if way)
+        added = median(record.samples["centre"])
+        near = abs(through - direct - added) <= _HOST_ROUNDING * max(through, direct)
+        yield (
+            ""
+            if near
+            else f"the sidecar's centre is {added:.4g} s, the two ways are {through - direct:.4g} apart"
+        )
+
+
 def _route(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
     yield _same(record.figures, "broken", len(record.notes), "the checks that have a reason")
     broken, made = record.figures.get("broken", 0), record.figures.get("checks", len(record.notes))
@@ -140,6 +165,7 @@ _OF_GROUP: dict[str, Callable[[CaseRecord, bool, Groups, str], Iterator[str]]] =
     "memory": _peak,
     "growth": _growth,
     "allocated": _allocated,
+    "route-host": _host,
     "route": _route,
     "route-card": _route_of_card,
 }

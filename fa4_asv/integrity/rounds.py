@@ -23,12 +23,29 @@ Samples = Mapping[str, Sequence[float]]
 _PARTS = "kernel "  # how the profiler's samples of a backward are named: "kernel main"
 # The profiler's seconds of all kernels over those of the whole call: 0.96 to 1.14 in 523 recorded backwards.
 _LEAST, _MOST = 2 / 3, 3 / 2
+_CONTROL = 2.0  # how many times slower or faster than usual; 1.15 in 6,800 recorded rounds
 _POSITIVE = ("control", "first_seconds", "peak_bytes", *YARDSTICKS)
+_BLOCK = 512  # bytes; torch's allocator gives whole blocks
+_NEAR = 0.1  # of a peak; traced and on two cards differ by up to 0.002 in 436 recorded calls
 _STEPS = 200_000  # how many samples the search for the rounds of one case looks at; recorded cases take up to 2,500
 
 
-def wrong_rounds(record: CaseRecord) -> str:
-    """What is wrong with the samples that a timed case keeps beside its seconds, "" for nothing and for other cases."""
+def usual_control(groups: Mapping[str, Mapping[str, CaseRecord]]) -> float:
+    """The median of all control kernels of a sidecar, which are one and the same kernel; 0.0 where there is none."""
+    controls = [
+        value
+        for cases in groups.values()
+        for record in cases.values()
+        for value in record.samples.get("control", ())
+    ]
+    return median(controls) if controls else 0.0
+
+
+def wrong_rounds(record: CaseRecord, usual: float = 0.0) -> str:
+    """What is wrong with the samples that a timed case keeps beside its seconds, "" for nothing and for other cases.
+
+    `usual` is the sidecar's usual control (0: unknown).
+    """
     samples = record.samples
     if "centre" not in samples and "process" not in samples:
         return ""
@@ -38,6 +55,7 @@ def wrong_rounds(record: CaseRecord) -> str:
         or _values(samples)
         or (_sweep(samples) if of_a_sweep else _pooled(samples))
         or _parts(samples)
+        or _control(samples, usual)
     )
 
 
@@ -152,6 +170,14 @@ def _parts(samples: Samples) -> str:
     return ""
 
 
+def _control(samples: Samples, usual: float) -> str:
+    """The control kernel is the same everywhere on a card: half or twice its usual time is none that it took."""
+    for value in samples.get("control", ()) if usual else ():
+        if not 1 / _CONTROL <= value / usual <= _CONTROL:
+            return f"the sidecar has control {value}, its others take {usual:.4g}"
+    return ""
+
+
 Place = tuple[Path, str]  # a sidecar and one of its cases
 Round = tuple[str, str, str, float]  # machine, sweep, card, number
 
@@ -221,3 +247,42 @@ def _same_turn(
                 (path, f"has turn {value:g} in round {key[3]:g} of a sweep, and so has another commit")
                 for path in paths
             )
+
+
+@dataclass
+class Peaks:
+    """Peak memory of one call under one toolchain, wherever it is recorded: traced, and on each card."""
+
+    by_call: dict[tuple[str, str, str], list[tuple[Place, float, bool]]] = field(default_factory=dict)
+
+    def add(self, path: Path, sidecar: Sidecar) -> None:
+        if sidecar.toolchain.policy != "day":
+            return
+        for group, cases in sidecar.groups.items():
+            for case, record in cases.items():
+                peak = record.figures.get("peak_bytes") or max(record.samples.get("peak_bytes", [0]))
+                if record.state == "measured" and peak and (call := _called(group, case)):
+                    key = (sidecar.commit, sidecar.toolchain.flavour, call)
+                    entry = ((path, f"{group} {case}"), peak, "centre" in record.samples)
+                    self.by_call.setdefault(key, []).append(entry)
+
+    def wrong(self) -> Iterator[tuple[Path, str]]:
+        """Peaks of a sweep that are near none of the others, or no whole number of the allocator's blocks."""
+        for entries in self.by_call.values():
+            for at, ((path, case), peak, swept) in enumerate(entries):
+                others = [value for number, (_, value, _) in enumerate(entries) if number != at]
+                if swept and peak % _BLOCK:
+                    yield path, f"{case}: peak_bytes is {peak:.0f}, expected a multiple of {_BLOCK}"
+                elif swept and others and not any(abs(peak - value) <= _NEAR * value for value in others):
+                    yield (
+                        path,
+                        f"{case}: peak_bytes is {peak:.0f}, elsewhere {others[0]:.0f}; the same call, the same toolchain",
+                    )
+
+
+def _called(group: str, case: str) -> str:
+    """The call of a case without architecture or backend: "bwd_b4_s8192_h16_d128_full"; "" for another kind."""
+    if group in ("memory", "allocated"):
+        return case.partition("/")[2]
+    direction = {"forward": "fwd", "backward": "bwd"}.get(group.partition("-")[0], "")
+    return f"{direction}_{case.removeprefix('fa4/')}" if direction and case.startswith("fa4/") else ""
