@@ -139,12 +139,12 @@ def link_results(project: Project, staged: Project, good: Sequence[Path]) -> Non
     try:
         _link(benchmarks, staged.results / benchmarks.name)
         for path in good:
-            machine = staged.results / path.parent.name
-            if not machine.is_dir():
-                machine.mkdir()
-                _link(path.parent / MACHINE_FILE, machine / MACHINE_FILE)
+            folder = staged.results / path.parent.name
+            if not folder.is_dir():
+                folder.mkdir()
+                _link(path.parent / MACHINE_FILE, folder / MACHINE_FILE)
             for each in (path, sidecar_path(path)):
-                _link(each, machine / each.name)
+                _link(each, folder / each.name)
     except OSError as error:
         raise Fa4AsvError(f"cannot link the results into {staged.root}: {error}") from None
 

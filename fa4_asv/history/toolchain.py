@@ -202,9 +202,9 @@ def _lock_with_torch(
         named = {name: version for name, version in result.items() if name in OF_TORCH}
         if len(named) != 2:
             raise Fa4AsvError(f"no torch with a CUDA runtime resolves for {key}, only {named or 'nothing'}")
-        lines = sorted({**libraries.packages, **named}.items())
+        pins = sorted({**libraries.packages, **named}.items())
         head = f"# {key}, flavour {PLAIN}, policy day, as of {day:%Y-%m-%dT%H:%M:%SZ}, with the torch of the day\n"
-        write_atomic(path, head + "".join(f"{name}=={version}\n" for name, version in lines))
+        write_atomic(path, head + "".join(f"{name}=={version}\n" for name, version in pins))
     return read_lock(path, PLAIN, policy.name)
 
 
@@ -233,9 +233,9 @@ def _lock_at(
         raise UnsupportedFlavour(f"{key} has no cu13 extra: its toolchain is CUDA 12 only")
     if not path.is_file():
         pins = _constraints(of_the_day(), policy) if policy.overrides else ""
-        lines = _resolve(key, demands, day, flavour, policy, pins)
+        resolved = _resolve(key, demands, day, flavour, policy, pins)
         head = f"# {key}, flavour {flavour}, policy {policy.name}, as of {day:%Y-%m-%dT%H:%M:%SZ}, without torch and numpy\n"
-        write_atomic(path, head + lines)
+        write_atomic(path, head + resolved)
     lock = read_lock(path, flavour, policy.name)
     for pin in policy.overrides:
         # uv passes over an override of what is not a dependency: the series would carry a false name.

@@ -107,8 +107,8 @@ def wrong_turns(record: CaseRecord) -> str:
     if missing:
         return f"the sidecar says processes, but has no samples {missing[0]!r}"
     if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{name} {length}" for name, length in lengths.items())
-        return f"the sidecar's samples are of different numbers of rounds: {told}"
+        counts = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        return f"the sidecar's samples are of different numbers of rounds: {counts}"
     for name in WHOLE:
         for value in samples[name]:
             if value != int(value) or value < 0:

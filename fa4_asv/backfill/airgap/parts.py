@@ -125,16 +125,16 @@ def _describe(
 ) -> None:
     """A file, or a link to the `first` of that content and mode."""
     try:
-        state = path.stat()
-        inode = (state.st_dev, state.st_ino)
+        status = path.stat()
+        inode = (status.st_dev, status.st_ino)
         digest = digests.get(inode) or _digest(path)
     except OSError as error:
         raise Fa4AsvError(f"cannot read {path}: {error.strerror}") from None
     digests[inode] = digest
-    member.mode = 0o755 if state.st_mode & 0o100 else 0o644
+    member.mode = 0o755 if status.st_mode & 0o100 else 0o644
     before = first.setdefault((digest, member.mode), member.name)
     if before == member.name:
-        member.type, member.size = tarfile.REGTYPE, state.st_size
+        member.type, member.size = tarfile.REGTYPE, status.st_size
     else:
         member.type, member.linkname = tarfile.LNKTYPE, before
 
