@@ -78,7 +78,7 @@ def use_fakes(patch: pytest.MonkeyPatch, project: Project) -> None:
     path.write_text(WORKER, encoding="utf-8")
     patch.setattr(engine, "_WORKER", (str(path),))
     patch.setattr(worktree, "install", lambda *_: Path(sys.executable))
-    patch.setattr(command, "base_here", lambda *_: Path(sys.executable))
+    patch.setattr(command, "base_for_a_card", lambda *_: Path(sys.executable))
 
 
 if __name__ == "__main__":  # a run of its own, to be killed: the arguments are those of fa4-asv
