@@ -200,7 +200,7 @@ def _toolchains(project: Project, release: Release) -> dict[str, dict[str, str]]
     """Locked packages by flavour, of the policy "day"; a flavour never resolved here is absent."""
     result = {}
     for flavour in INSTALLED:
-        path = project.locks / "day" / flavour / f"{release.version}.txt"
+        path = project.lock("day", flavour, release.version)
         if path.is_file():
             result[flavour] = read_lock(path, flavour, "day").packages
     return result

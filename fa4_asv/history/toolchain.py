@@ -173,11 +173,16 @@ def lock_for(
     """
     if flavour == PLAIN:
         return _lock_with_torch(project, key, pyproject, day, policy, committed)
-    path = project.locks / policy.name / flavour / f"{key}.txt"
-    if not committed and not path.is_file():
-        path = project.work / _CACHED / policy.name / flavour / f"{key}.txt"
+    path = _path_of(project, policy, flavour, key, committed)
     of_the_day = partial(lock_for, project, key, pyproject, day, flavour, Policy("day"), committed)
     return _lock_at(path, key, pyproject, day, flavour, policy, of_the_day)
+
+
+def _path_of(project: Project, policy: Policy, flavour: str, key: str, committed: bool) -> Path:
+    path = project.lock(policy.name, flavour, key)
+    if committed or path.is_file():
+        return path
+    return project.work / _CACHED / policy.name / flavour / path.name
 
 
 def _lock_with_torch(
@@ -191,9 +196,7 @@ def _lock_with_torch(
     if policy.name != "day":
         raise Fa4AsvError(f"flavour {PLAIN} is the torch of the day: it has no toolchain {policy.name}")
     libraries = lock_for(project, key, pyproject, day, "cu12", policy, committed)
-    path = project.locks / policy.name / PLAIN / f"{key}.txt"
-    if not committed and not path.is_file():
-        path = project.work / _CACHED / policy.name / PLAIN / f"{key}.txt"
+    path = _path_of(project, policy, PLAIN, key, committed)
     if not path.is_file():
         result = _packages(_resolve(key, demands_of(pyproject, key), day, PLAIN, policy, ""))
         for name, version in libraries.packages.items():
@@ -249,7 +252,7 @@ def _lock_at(
 
 def keep_lock(project: Project, key: str, flavour: str, policy: str, packages: dict[str, str]) -> None:
     """Commit the toolchain that a commit was recorded with, where no lock of it is committed yet."""
-    path = project.locks / policy / flavour / f"{key}.txt"
+    path = project.lock(policy, flavour, key)
     if not path.is_file():
         lines = "".join(f"{name}=={version}\n" for name, version in sorted(packages.items()))
         write_atomic(

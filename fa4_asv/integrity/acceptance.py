@@ -214,7 +214,7 @@ def _lock(pair: Pair, project: Project) -> Path:
     side = pair.sidecar
     release = Manifest.load(project.manifest).by_commit(side.commit)
     key = release.version if release else side.commit
-    return project.locks / side.toolchain.policy / side.toolchain.flavour / f"{key}.txt"
+    return project.lock(side.toolchain.policy, side.toolchain.flavour, key)
 
 
 def without_packages(pair: Pair, project: Project) -> Iterator[str]:
