@@ -267,10 +267,9 @@ def test_hashes_of_the_asking_worker_do_not_depend_on_order():
 
 
 def test_backfill_asks_plain_for_kernels_only():
-<<<<<<< HEAD
-    wish = Wish(torches=("2.13.0",))
-    assert set(GROUPS_OF_PLAIN) == set(_lacking(None, wish, PLAIN))
-    assert set(_lacking(None, wish, "cu12")) > {"codegen", "memory", "route"}
+    request = BackfillRequest(torches=("2.13.0",))
+    assert set(GROUPS_OF_PLAIN) == set(_lacking(None, request, PLAIN))
+    assert set(_lacking(None, request, "cu12")) > {"codegen", "memory", "route"}
 
 
 # Commands that know the flavour, and those that say why they do not.
@@ -351,8 +350,3 @@ def test_torchs_runtime_is_a_part_of_torch():
     new = {"torch": "2.11.0", "nvidia-cuda-runtime": "13.0.96", "quack-kernels": "1"}
     assert differing(old, new) == ["torch"]
     assert mixed(old, "torch", new) == new
-=======
-    request = BackfillRequest(torches=("2.13.0",))
-    assert set(GROUPS_OF_PLAIN) == set(_lacking(None, request, PLAIN))
-    assert set(_lacking(None, request, "cu12")) > {"codegen", "memory", "route"}
->>>>>>> b16

@@ -125,12 +125,8 @@ def backfill(
           --bench '^(forward|backward)'
     """
     project = Project.find()
-<<<<<<< HEAD
     refuse_plain_on_card(machine, flavour)
-    wish = Wish(
-=======
     request = BackfillRequest(
->>>>>>> b16
         machine,
         Policy.from_environment().name,
         flavour or (("cu13", "cu12", PLAIN) if machine == NOGPU else ("cu13", "cu12")),
