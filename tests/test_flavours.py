@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fa4_asv.backfill.tasks import Wish, _lacking
+from fa4_asv.backfill.tasks import BackfillRequest, _lacking
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.flavours import (
@@ -267,9 +267,9 @@ def test_hashes_of_the_asking_worker_do_not_depend_on_order():
 
 
 def test_backfill_asks_plain_for_kernels_only():
-    wish = Wish(torches=("2.13.0",))
-    assert set(GROUPS_OF_PLAIN) == set(_lacking(None, wish, PLAIN))
-    assert set(_lacking(None, wish, "cu12")) > {"codegen", "memory", "route"}
+    request = BackfillRequest(torches=("2.13.0",))
+    assert set(GROUPS_OF_PLAIN) == set(_lacking(None, request, PLAIN))
+    assert set(_lacking(None, request, "cu12")) > {"codegen", "memory", "route"}
 
 
 # Commands that know the flavour, and those that say why they do not.

@@ -116,11 +116,11 @@ def compare(
     refuse_plain_on_card(machine, flavours)
     if worktree is not None:
         _refuse_with_worktree(head, no_run, machine)
-        from fa4_asv.cli.worktree import Wish, against_tree  # needs asv and uv, as measuring does
+        from fa4_asv.cli.worktree import TreeRequest, against_tree  # needs asv and uv, as measuring does
 
         plan = Plan(processes or _PROCESSES, rounds or _TREE_ROUNDS)
-        wish = Wish(machine, flavours, bench, environment, set_name or "history", plan)
-        comparisons = against_tree(project, base, worktree, wish)
+        request = TreeRequest(machine, flavours, bench, environment, set_name or "history", plan)
+        comparisons = against_tree(project, base, worktree, request)
     elif head is None or processes or set_name:
         raise Fa4AsvError(
             "name HEAD, or a checkout with --worktree; --processes and --set go with --worktree"
@@ -131,9 +131,11 @@ def compare(
             refuse_without_gpu(project, commit)
         toolchains = plan_of(project, *commits)
         if not no_run:
-            refuse_other_suites(project, commits, machine)
+            refuse_other_suites(project.results, commits, machine)
             _measure(project, commits, toolchains, (flavours, machine, bench, environment, rounds or _ROUNDS))
-        comparisons = [held_against(project, commits, name, machine, toolchains, bench) for name in flavours]
+        comparisons = [
+            held_against(project.results, commits, name, machine, toolchains, bench) for name in flavours
+        ]
     _tell(comparisons, form, output, limit)
     sys.exit(exit_code(comparisons))
 
