@@ -11,7 +11,8 @@ from tests.support import ROOT
 
 RECORD = ROOT / "results" / "nogpu"
 ROW = re.compile(
-    r"\| (cu1[23]|plain) \| `(\w+)` \| (4\S+) -> (4\S+) \| (\d+) -> (\d+) \| ([a-z ]+) \| (.*?) \|$", re.MULTILINE
+    r"\| (cu1[23]|plain) \| `(\w+)` \| (4\S+) -> (4\S+) \| (\d+) -> (\d+) \| ([a-z ]+) \| (.*?) \|$",
+    re.MULTILINE,
 )
 
 
