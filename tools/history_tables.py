@@ -170,11 +170,14 @@ def plain(history: History) -> list[str]:
         counts = Counter(row.verdict for row in found)
         shown = sorted((row for row in found if told(row)), key=lambda row: -abs(change(row)))[:2]
         largest = "; ".join(
-            f"{direction((row.group, row.case))} {named((row.group, row.case))} {percent(change(row))}" for row in shown
+            f"{direction((row.group, row.case))} {named((row.group, row.case))} {percent(change(row))}"
+            for row in shown
         )
         cells = [str(counts.pop(word, 0)) for word in ("faster", "slower", "same", "unclear")]
         rows.append((short(release), short(beside), *cells, str(sum(counts.values())), largest or "–"))
-    return table("plain | against cu13 of | faster | slower | same | unclear | no time | largest two", rows, 2)
+    return table(
+        "plain | against cu13 of | faster | slower | same | unclear | no time | largest two", rows, 2
+    )
 
 
 def by_class(history: History) -> dict[tuple[str, str], list[Call]]:
