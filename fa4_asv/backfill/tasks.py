@@ -85,16 +85,16 @@ def commits_of(project: Project, ranges: Sequence[str], every: int = 1) -> list[
     """
     if not has_history(project):
         raise Fa4AsvError(NO_HISTORY)
-    result: dict[str, None] = {}
+    chosen_hashes: dict[str, None] = {}
     for text in ranges or (BRANCH,):
         hashes = in_hashes(project, text)
         # A single name is that commit, as people expect; asv would take it for its whole ancestry.
         if ".." not in text and text != BRANCH and not _is_branch(project, text):
             hashes = hashes.removesuffix("^!") + "^!"
         chosen = [hashes] if hashes.endswith("^!") else [hashes, "--", CUTE]
-        lines = git(project.repository, "rev-list", "--first-parent", "--reverse", *chosen).decode()
-        result |= dict.fromkeys(lines.split())
-    commits = list(result)
+        listing = git(project.repository, "rev-list", "--first-parent", "--reverse", *chosen).decode()
+        chosen_hashes |= dict.fromkeys(listing.split())
+    commits = list(chosen_hashes)
     return [commit for index, commit in enumerate(reversed(commits)) if index % every == 0][::-1]
 
 
@@ -244,7 +244,7 @@ def reason_in(log: Path) -> str:
 def patterns(groups: Sequence[str], bench: Sequence[str]) -> list[str]:
     """Regular expressions for asv: what lacks something, and of that only what was asked for."""
     stems = [f"^{re.escape(GROUPS[name].stem)}" for name in groups]
-    return [f"(?={stem})(?=.*(?:{text}))" for stem in stems for text in bench] if bench else stems
+    return [f"(?={stem})(?=.*(?:{pattern}))" for stem in stems for pattern in bench] if bench else stems
 
 
 def one_flavour(staged: Project, flavour: str) -> None:

@@ -112,10 +112,10 @@ def _explain(
     for flavour in flavours or (*INSTALLED[::-1], *([PLAIN] if recorded else [])):
         try:
             base_corner, head_corner = (corner(project, source, flavour) for source in sources)
-        except UnsupportedFlavour as message:
+        except UnsupportedFlavour as refusal:
             if flavours:
                 raise
-            _tell(f"{flavour} is left out: {message}")
+            _tell(f"{flavour} is left out: {refusal}")
             continue
         shop = Workshop(project, python, flavour, _terminal())
         _tell(f"{flavour}: {name_of(sources[0])} -> {name_of(sources[1])}, {counted(len(cases), 'kernel')}")

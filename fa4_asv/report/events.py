@@ -67,8 +67,8 @@ class Step:
     @property
     def page(self) -> str:
         """File name of its page, without folder."""
-        policy = "" if self.key.policy == "day" else f"-{_safe(self.key.policy)}"
-        return f"{_safe(self.after.label)}-{self.key.flavour}-{self.arch}{policy}.html"
+        policy = "" if self.key.policy == "day" else f"-{wording.file_name(self.key.policy)}"
+        return f"{wording.file_name(self.after.label)}-{self.key.flavour}-{self.arch}{policy}.html"
 
     @property
     def kernels(self) -> int:
@@ -197,7 +197,3 @@ def _compiled_with(point: Point) -> tuple[dict[str, str], str]:
     """Packages, and of torch no more than FA4 reads of it: its CUDA."""
     packages = point.record.sidecar.toolchain.packages
     return without_torch(packages), torch_cuda(packages)
-
-
-def _safe(text: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "._" else "_" for letter in text)

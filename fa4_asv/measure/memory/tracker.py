@@ -41,10 +41,10 @@ class Ledger:
         key, nbytes = storage._cdata, storage.nbytes()
         known = self._live.get(key)
         if known is None:
-            message = f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
+            shape = f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
             # torch keeps the Python object of a storage for as long as the storage lives
             ref = weakref.ref(storage, lambda _: self._forget(key))
-            known = self._live[key] = Allocation(0, message, ref)
+            known = self._live[key] = Allocation(0, shape, ref)
         self.now += nbytes - known.nbytes
         known.nbytes = nbytes
         if self.now > self.peak:
