@@ -34,6 +34,7 @@ from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.output import say, say_json
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.flavours import FLAVOURS, PLAIN
+from fa4_asv.cli.flavours import refuse_plain_on_card
 from fa4_asv.history.toolchain import Policy
 from fa4_asv.measure.pool import cores
 from fa4_asv.record.store import read_sidecar
@@ -124,6 +125,7 @@ def backfill(
           --bench '^(forward|backward)'
     """
     project = Project.find()
+    refuse_plain_on_card(machine, flavour)
     request = BackfillRequest(
         machine,
         Policy.from_environment().name,

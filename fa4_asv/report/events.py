@@ -138,11 +138,9 @@ def timeline(model: Model, explanations: Sequence[Explanation]) -> Timeline:
             pair = before.commit, after.commit
             if series.key.flavour == "cu12":
                 told.setdefault(pair, set()).update(map(_bare, exact_changes(before.record, after.record)))
-            if series.key.flavour == PLAIN:
-                steps += steps_between(series.key, before, after, None, told.get(pair, ()))
-                continue
             explanation = causes.get((series.key.flavour, series.key.policy, before.commit, after.commit))
-            steps += steps_between(series.key, before, after, explanation)
+            of_cu12 = told.get(pair, ()) if series.key.flavour == PLAIN else ()
+            steps += steps_between(series.key, before, after, explanation, of_cu12)
     order = {release.version: index for index, release in enumerate(model.releases)}
 
     def turn(step: Step) -> tuple[int, int, int, str]:
