@@ -416,9 +416,9 @@ class Engine:
         self._seats.append(seat)
         return seat
 
-    def _side_by_side(self, steps: Sequence[Callable[[], None]]) -> None:
+    def _side_by_side(self, steps: Sequence[Callable[[], object]]) -> None:
         """Run all steps, at most as many at once as there are cores; the first that raises ends the others."""
-        futures: list[Future[None]] = [self._threads.submit(step) for step in steps]
+        futures: list[Future[object]] = [self._threads.submit(step) for step in steps]
         try:
             for future in wait(futures, return_when=FIRST_EXCEPTION).done:
                 future.result()
