@@ -48,7 +48,7 @@ def lay(project: Project, commits: list[str], flavour: str, base: Path) -> None:
 
 
 def backfill(staged: Project, words: list[str], cores: int) -> float:
-    """Wall seconds of one `fa4-asv backfill`; exits with its last words where it fails."""
+    """Wall seconds of one `fa4-asv backfill`; exits with its last output where it fails."""
     here = str(Path(__file__).resolve().parents[2])
     environment = os.environ | {"FA4_ASV_CORES": str(cores), "PYTHONPATH": here}
     begin = time.perf_counter()
