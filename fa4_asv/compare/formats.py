@@ -1,6 +1,6 @@
 """A comparison as text for a terminal, Markdown for a pull request, JSON for a script.
 
-Refs, subjects and what FA4 said are other people's words: inert in all three. Nothing is measured here.
+Refs, subjects and what FA4 said are foreign text: escaped in all three. Nothing is measured here.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def table(heading: str, rows: Sequence[Row], console: Console, limit: int) -> No
 
 
 def _line_cells(line: Line, inert: Callable[..., str]) -> tuple[str, ...]:
-    """A row's cells; `inert` makes other people's words harmless in the format."""
+    """A row's cells; `inert` makes foreign text harmless in the format."""
     why = f"{line.reason}: {inert(line.message, _WORDS)}" if line.message else line.reason
     return inert(line.case), line.what, line.base, line.head, line.change, line.verdict, why
 

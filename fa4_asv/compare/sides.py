@@ -114,7 +114,7 @@ def _pair(sides: Sequence[Sequence[Side]], plan: Plan) -> tuple[Side, Side] | No
 
 
 def _recorded(results: Path, commit: Commit, flavour: str, machine: str) -> list[Side]:
-    """Everything recorded of a commit under a flavour on a machine, one entry a policy and Python."""
+    """Everything recorded of a commit under a flavour on a machine, one entry per policy and Python."""
     sides = []
     for pair in all_pairs(results, machine, lambda path: path.name.startswith(commit.hash[:8])):
         path, result, sidecar = pair.path, pair.result, pair.sidecar

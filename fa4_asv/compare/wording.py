@@ -17,7 +17,7 @@ NEWS = ("newly broken", "newly unsupported", "newly working", "newly supported",
 
 @dataclass(frozen=True)
 class Line:
-    """One row of a table in words."""
+    """One row of a table as text."""
 
     case: str
     what: str

@@ -57,7 +57,7 @@ _IN_FILES = {"notes": "words"}  # fields whose key in a file has another name
 
 @dataclass(frozen=True)
 class CaseRecord:
-    """One case: its state and, in words, why; exact figures, or samples, by metric; and what explains them.
+    """One case: its state and, as text, why; exact figures, or samples, by metric; and what explains them.
 
     `opcodes` and `sha256` are of a kernel's cubin; `parts` are bytes by tensor (memory); `notes` say what
     each broken check answered (route).

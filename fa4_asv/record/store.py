@@ -208,7 +208,7 @@ def read_sidecar(path: Path) -> Sidecar:
 
 
 def write_sidecar(path: Path, sidecar: Sidecar) -> None:
-    """Atomic; the same record gives the same bytes; a line a case, so that a diff can be read."""
+    """Atomic; the same record gives the same bytes; one line per case, so that a diff can be read."""
     data = asdict(sidecar)
     data["groups"] = {
         group: records_to_json(dict(sorted(cases.items()))) for group, cases in sorted(sidecar.groups.items())
