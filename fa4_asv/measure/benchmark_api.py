@@ -50,7 +50,9 @@ def figure(records: dict[str, Any], group: str, metric: str, *case: str) -> int:
         raise SkipNotImplemented(f"{group} figures belong to machine {NOGPU}: run without --machine")
     record = records.get(key_of(case), {"state": "not run", "why": "not selected by --bench"})
     if record["state"] == "measured":
-        return int(record["figures"][metric])
+        if metric in record["figures"]:
+            return int(record["figures"][metric])
+        raise SkipNotImplemented(record["words"][metric])
     if record["state"] == "broken":
         raise Fa4AsvError(f"{' '.join(case)} is broken: {record['why']}")
     raise SkipNotImplemented(record["why"])
