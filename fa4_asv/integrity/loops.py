@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from fa4_asv.catalog.metrics import LOOP_DIGITS, NO_KERNEL
+from fa4_asv.catalog.metrics import LOOP_DIGITS
 from fa4_asv.record.schema import CaseRecord
 
 _PARTS = {"exp2": "MUFU.EX2"}  # part of a turn: its opcode
@@ -28,8 +28,9 @@ def wrong_loops(record: CaseRecord, kernel: CaseRecord) -> Iterator[str]:
 def _wrong_state(record: CaseRecord, kernel: CaseRecord) -> str:
     """A kernel that was read has its digest here, and loops or a reason; without one there is nothing to read."""
     if kernel.state != "measured":
-        same = (record.state, record.why) == (kernel.state, NO_KERNEL)
-        return "" if same else f"loops are {record.state}, the kernel is {kernel.state}"
+        return (
+            "" if record.state == kernel.state else f"loops are {record.state}, the kernel is {kernel.state}"
+        )
     if record.state not in ("measured", "unsupported"):
         return f"loops are {record.state}, the kernel is measured"
     digest = kernel.sha256[:LOOP_DIGITS]
