@@ -149,11 +149,13 @@ class Compiled:
     loops: CaseRecord
 
 
-def looped(turn: int, masked: int = 600, inside: int = 0, products: int = 16, **whole: int) -> Compiled:
+def looped(
+    turn: int, masked: int = 600, inside: int = 0, products: int = 16, exp2: int = 66, **whole: int
+) -> Compiled:
     """A kernel whose loops are understood; `whole` are figures of all of it."""
     figures = {"turn_instructions": turn, "masked_instructions": masked, "spills_inside": inside}
     figures |= {"spills_outside": 0, "slots_per_100_products": 100 * turn // products}
-    parts = {"exp2": 66, "HGMMA.64x128x16": products}
+    parts = {"exp2": exp2, "HGMMA.64x128x16": products}
     return Compiled(code(**whole), CaseRecord("measured", figures=figures, parts=parts))
 
 
@@ -205,6 +207,7 @@ CASES: dict[str, tuple[str, str, CaseRecord | Compiled, CaseRecord | Compiled, C
     "another tile": (
         "codegen", KERNEL, looped(389), looped(420, products=18, instructions=2000), (0, 0, 0, 0),
     ),
+    "exp2 by other units": ("codegen", KERNEL, looped(1267, exp2=129), looped(1412, exp2=93), (0, 0, 0, 0)),
     "a masked turn": ("codegen", KERNEL, looped(500), looped(500, masked=900), (0, 0, 0, 0)),
     "a masked turn of a window": ("codegen", WINDOW, looped(500), looped(400, masked=900), (1, 1, 0, 0)),
     "a longer preprocess": ("codegen", PRE, code(), code(instructions=2000), (0, 0, 0, 0)),

@@ -82,7 +82,7 @@ class Kernel:
     """What the rule asks of a kernel beside the two figures.
 
     `main`: not one that prepares or completes a backward. `windowed`: its mask cuts every block, so that the turn without
-    a mask never runs. `known`: metrics of loops that both sides have; `same_work`: a turn has the same products on both.
+    a mask never runs. `known`: metrics of loops that both sides have; `same_work`: a turn has the same products and exp2 on both.
     """
 
     main: bool = True

@@ -17,7 +17,7 @@ from fa4_asv.compare import policy
 from fa4_asv.compare.policy import NEITHER
 from fa4_asv.compare.sweeps import Pools, judged
 from fa4_asv.compare.verdicts import NOT_COMPARABLE, Round, Verdict, verdict
-from fa4_asv.record.loops import products_of
+from fa4_asv.record.loops import work_of
 from fa4_asv.record.schema import CaseRecord
 from fa4_asv.record.turns import is_of_a_sweep
 
@@ -247,7 +247,7 @@ def _kernel(case: str, sides: tuple[Measured, Measured]) -> policy.Kernel:
         main=named is None or named.role == "main",
         windowed=named is not None and named.call.shape.window is not None,
         known=frozenset(name for name in known if is_comparable(before, after, LOOPS.benchmark(name))),
-        same_work=old is None or new is None or products_of(old) == products_of(new),
+        same_work=old is None or new is None or work_of(old) == work_of(new),
     )
 
 
