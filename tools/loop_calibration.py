@@ -9,6 +9,7 @@ kernels. Thresholds are chosen on the steps to even betas and judged on those to
 from __future__ import annotations
 
 import argparse
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -40,9 +41,9 @@ from fa4_asv.compare.policy import (
     MAIN_TURN,
     MASKED_TURN,
     NEITHER,
-    SMALLEST_TIME,
     WORSE,
     effect_of_figures,
+    effect_of_ratio,
     overall,
 )
 from fa4_asv.compare.rows import Measured, Row, compare
@@ -183,10 +184,10 @@ def profiled(history: History, swept: Swept, part: str) -> Iterator[Pair]:
     for call in filter(kernels_of, swept.calls):
         kernels, moves = kernels_of(call)[PARTS[part]], _moves(swept, call, part)
         still = [change for step, change in moves.items() if not _changed(history, step, kernels)]
-        least = max(SMALLEST_TIME, _NOISE * pstdev(still)) if len(still) > 1 else None
+        least = _NOISE * pstdev(still) if len(still) > 1 else None
         for step, change in moves.items():
             if least is not None and _changed(history, step, kernels):
-                clock = NEITHER if abs(change) < least else WORSE if change > 0 else BETTER
+                clock = effect_of_ratio(math.log1p(change), least)
                 yield _pair(history, step, call, clock, change, part)
 
 
