@@ -25,7 +25,13 @@ Groups = Mapping[str, Mapping[str, CaseRecord]]
 LOOPS = GROUPS["loops"]
 CHANGED = ("more", "less")  # verdicts on exact figures that differ
 # Of what is often nothing, a ratio says little below this: 0 to 8 bytes is less than 8 to 480.
-_LITTLE = {"spill_bytes": 64.0, "local_loads": 16.0, "local_stores": 16.0}
+_LITTLE = {
+    "spill_bytes": 64.0,
+    "local_loads": 16.0,
+    "local_stores": 16.0,
+    "spills_inside": 16.0,
+    "spills_outside": 16.0,
+}
 
 
 def weight(before: float | None, after: float | None, metric: str = "") -> float:
