@@ -112,8 +112,8 @@ def compare(base: Measured, head: Measured, exact: bool, bench: Sequence[str] = 
     rows: list[Row] = []
     for group in GROUPS.values():
         old, new = base.groups.get(group.name, {}), head.groups.get(group.name, {})
-        if group.exact != exact:
-            continue
+        if group.exact != exact or (group.read_from and not (old and new)):
+            continue  # nothing was read of a side that was recorded before such figures
         for case in _in_order(group, old.keys() | new.keys()):
             metrics = group.selected_metrics(tuple(case.split("/")), bench)
             if metrics:
