@@ -113,7 +113,7 @@ def test_a_release_without_loops_is_named_with_what_to_do(tools):
     history = tool("history_record").History
     lacking = SimpleNamespace(sidecar=SimpleNamespace(groups={"codegen": {}}))
     with pytest.raises(Fa4AsvError, match="no loops of 4.0.0b7 sm_90/x: fa4-asv backfill 4.0.0b7"):
-        history(None, None, {"4.0.0b7": lacking}, {}, {}).loops("4.0.0b7", "sm_90/x")
+        history(None, None, None, {"4.0.0b7": lacking}, {}, {}).loops("4.0.0b7", "sm_90/x")
 
 
 def test_agreement_counts_each_pair_once(tools):
