@@ -26,11 +26,14 @@ _GROUP_ROWS, _GROUP_THREADS = 64, 128  # of a warp group; a product (HGMMA) is i
 _PRODUCT = re.compile(r"HGMMA\.64x([0-9]{1,3})x16")
 _GROUPS = {240: 2, 160: 3}  # registers per thread of the consumers -> how many warp groups of them there are
 _RESCALES = 2  # exp2 of a forward's turn that are not of scores: one per row of a thread
-_STAGED = (
-    4  # mbarriers of a backward that holds one block of Q and one of dO at a time; with two of each it has 8
-)
+# mbarriers of a backward, two per stage: one block of Q and one of dO at a time; two of Q; two of both.
+_ONE_STAGE, _STAGES = 4, frozenset({4, 6, 8})
 
-FORWARD = ("tensor", "slots", "tiles", "spills")
+# Cycles of an issue slot: about half of a turn's instructions (compares, selects, conversions) take two. Of 1.2 to 1.8 the
+# one with which the forwards of 4.0.0b36 come out best.
+_SLOT = 1.4
+
+FORWARD = ("turns", "tiles", "spills")
 BACKWARD = ("tensor", "slots", "shared", "loads", "spills", "memory")
 Terms = tuple[float, ...]
 
@@ -81,7 +84,11 @@ def terms_of(code: MachineCode, shape: SdpaShape, backward: bool) -> Terms:
 
 
 def _forward(code: MachineCode, shape: SdpaShape) -> Terms:
-    """A turn handles `keys` keys for the 64 queries of each warp group; a tile is the queries of all groups."""
+    """A turn handles `keys` keys for the 64 queries of each warp group; a tile is the queries of all groups.
+
+    The groups take turns, so that one's exp2 hides behind another's products, in part: the root of the sum of squares lies
+    between the larger and the sum.
+    """
     keys = (code.exp2 - _RESCALES) * _GROUP_THREADS / _GROUP_ROWS
     queries = _GROUP_ROWS * code.groups
     tiles = _tiles(shape, queries)
@@ -91,15 +98,17 @@ def _forward(code: MachineCode, shape: SdpaShape) -> Terms:
     masked = min(masked, turns)
     slots = (turns - masked) * code.turn + masked * code.masked_turn
     return (
-        _cycles(turns * code.groups * _tensor_cycles(code)),
-        _cycles(slots * code.groups),
+        _cycles(code.groups * math.hypot(turns * _tensor_cycles(code), _SLOT * slots)),
         _cycles(tiles),
         _cycles(tiles * code.spilled),
     )
 
 
 def _backward(code: MachineCode, shape: SdpaShape) -> Terms:
-    """A turn handles `queries` queries for the keys of a tile, of which there are 128 at most."""
+    """A turn handles `queries` queries for the keys of a tile, of which there are 128 at most.
+
+    The groups of a tile wait for one another in each turn, so that little of one hides behind another: a sum.
+    """
     area = code.exp2 * _GROUP_THREADS * code.groups
     keys = min(area / _GROUP_ROWS, 128.0)
     queries = area / keys
@@ -112,7 +121,7 @@ def _backward(code: MachineCode, shape: SdpaShape) -> Terms:
         _cycles(turns * code.groups * _tensor_cycles(code)),
         _cycles(turns * code.groups * code.turn),
         _cycles(turns * (loaded + 2 * added) / _SHARED),
-        _cycles(turns * loaded) if code.barriers == _STAGED else 0.0,
+        _cycles(turns * loaded) if code.barriers == _ONE_STAGE else 0.0,
         _cycles(tiles * code.spilled),
         _around(shape) / _MEMORY,
     )
@@ -176,7 +185,7 @@ class Model:
 
     def seconds(self, code: MachineCode, shape: SdpaShape) -> float:
         """Raises Silent for work that no kernel of the fit has."""
-        if code.barriers not in self.barriers:
+        if code.barriers not in self.barriers | (_STAGES if self.backward else frozenset()):
             raise Silent(
                 f"stages of another number than in the kernels that were timed ({code.barriers} mbarriers)"
             )
@@ -194,6 +203,7 @@ class Model:
 
 
 WORK = {
+    "turns": "turns",
     "tensor": "matrix instructions",
     "slots": "instructions in its loop",
     "tiles": "tiles",
@@ -207,6 +217,8 @@ WORK = {
 def fitted(rows: Sequence[Timed], backward: bool) -> Model:
     """The coefficients with the least relative squares, none below zero. Raises Silent where the rows do not suffice."""
     names = BACKWARD if backward else FORWARD
+    if not rows:
+        raise Silent("no call was timed whose loops are known")
     scaled = [[term / row.seconds for term in terms_of(row.code, row.shape, backward)] for row in rows]
     chosen = [at for at in range(len(names)) if any(row[at] for row in scaled)]
     known: dict[int, float] = dict.fromkeys(chosen, 0.0)

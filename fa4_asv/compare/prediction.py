@@ -7,17 +7,19 @@ which the fit did not see. A prediction is shown, never judged, and never stands
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, median
 
 from fa4_asv.base.machine import NOGPU
+from fa4_asv.base.project import Project
 from fa4_asv.catalog import benchmarks
 from fa4_asv.catalog.benchmarks import SWEEP_SETS
 from fa4_asv.catalog.kernels import main_kernel
 from fa4_asv.catalog.shapes import SHAPES, SdpaShape
 from fa4_asv.compare.model import ARCH, MachineCode, Model, Silent, Timed, fitted, machine_code
+from fa4_asv.compare.rows import Row
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.record.schema import CaseRecord, Sidecar
 from fa4_asv.record.store import series_of, sound_pairs
@@ -182,13 +184,17 @@ def errors_of(steps: Sequence[Step]) -> dict[tuple[bool, bool], Error]:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The change of a call's time between two commits (-0.05: 5 % less), with its error; or `why` there is none."""
+    """The change of a call's time between two commits (-0.05: 5 % less), with its error; or `why` there is none.
+
+    `measured` is the card's own verdict, where it timed both commits.
+    """
 
     call: Call
     kernel: str
     change: float | None = None
     error: Error | None = None
     why: str = ""
+    measured: Row | None = None
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -199,7 +205,9 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Of two commits: what changed, the furthest first, then what is silent; `same` calls have the same main kernel."""
+    """Of two commits, by a model of `releases` releases on `machine`: the furthest change first, then what is silent; of `same`
+    calls the main kernel is the same machine code.
+    """
 
     machine: str
     releases: int
@@ -207,27 +215,28 @@ class Predictions:
     same: int = 0
 
 
-def predictions_of(
-    results: Path, manifest: Manifest, flavour: str, base: Groups, head: Groups
-) -> Predictions | None:
-    """For the calls of the history set; None where neither side has loops, or the flavour is another than the model's."""
-    if flavour != FLAVOUR or not (base.get("loops") and head.get("loops")):
-        return None
-    samples = samples_of(results, manifest)
+def can_predict(flavour: str, base: Groups, head: Groups) -> bool:
+    """Whether both sides have loops, of the flavour that the model is fitted to."""
+    return flavour == FLAVOUR and bool(base.get("loops")) and bool(head.get("loops"))
+
+
+def predictions_of(project: Project, base: Groups, head: Groups, measured: Mapping[Call, Row]) -> Predictions:
+    """For the calls of the history set; `measured` by the card, where it timed both."""
+    samples = samples_of(project.results, Manifest.load(project.manifest))
     models, errors = models_of(samples), errors_of(steps_left_out(samples))
     calls, same = [], 0
-    for call in _calls():
+    for call in (name for group in GROUPS for name in _calls(group)):
         if _is_same(base, head, kernel_of(call)):
             same += 1
         else:
-            calls.append(_prediction(models, errors, call, (base, head)))
+            one = _prediction(models, errors, call, (base, head))
+            calls.append(replace(one, measured=measured.get(call)))
     calls.sort(key=lambda one: (one.change is None, -abs(one.change or 0.0)))
     return Predictions(CARD, len({sample.release for sample in samples}), tuple(calls), same)
 
 
-def _calls() -> Iterator[Call]:
-    for group in GROUPS:
-        yield from ((group, "/".join(case)) for case in benchmarks.GROUPS[group].cases)
+def _calls(group: str) -> list[Call]:
+    return [(group, "/".join(case)) for case in benchmarks.GROUPS[group].cases]
 
 
 def _is_same(base: Groups, head: Groups, kernel: str) -> bool:
