@@ -2,7 +2,7 @@
 
     python tools/loop_model.py                   # every table; seconds
     python tools/loop_model.py --write           # into docs/model.md and docs/model.svg
-    python tools/loop_model.py --kept FOLDER     # loops from FOLDER instead, as tools/loop_calibration.py --compile fills it
+    python tools/loop_model.py --kept FOLDER     # loops from SASS that tools/loop_cubins.py kept there, in place of the record's
 
 The model is fa4_asv/compare/model.py. It is judged on neighbouring releases of which the clock tells a change or that there is none.
 """
