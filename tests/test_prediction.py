@@ -18,10 +18,10 @@ from fa4_asv.compare.commits import Commit, Plan
 from fa4_asv.compare.formats import as_json, exit_code, markdown, text
 from fa4_asv.compare.model import machine_code, terms_of
 from fa4_asv.compare.sides import Comparison, held_against
-from fa4_asv.history.manifest import Manifest
 from fa4_asv.record.schema import CaseRecord
 from tests.support.fake_record import write_pair, write_releases
 from tests.support.predicted import code_record, loop_record
+from tests.support.results import make
 
 PLAN = Plan(("day",), "each with the toolchain of its release day")
 TURNS = (500, 500, 450, 600, 480, 700, 520, 300)  # of eight releases; the last two were not timed
@@ -149,10 +149,7 @@ def test_nothing_is_predicted_of_another_flavour_or_sides_without_loops(record):
 def test_too_few_releases_are_no_model(record):
     """A record without times of the card: each call has a reason."""
     project, _ = record
-    other = Project(project.root.parent / "without")
-    other.manifest.parent.mkdir(parents=True, exist_ok=True)
-    other.manifest.write_bytes(project.manifest.read_bytes())
-    found = prediction.predictions_of(other, kernels(6), kernels(7), {})
+    found = prediction.predictions_of(project.root / "without", kernels(6), kernels(7), {})
     reasons = {one.why for one in found.calls}
     assert found.releases == 0 and any("too few releases on h200-sxm" in why for why in reasons)
     assert all(one.change is None for one in found.calls)
@@ -168,8 +165,20 @@ def test_a_damaged_file_of_the_card_costs_one_release(record, tmp_path):
             copy.write_bytes(path.read_bytes())
     damaged = next((results / prediction.CARD).glob("*.sidecar"))
     damaged.write_text("{")
-    samples = prediction.samples_of(results, Manifest.load(project.manifest))
+    samples = prediction.samples_of(results)
     assert len({sample.release for sample in samples}) == TIMED - 1
+
+
+def test_a_time_that_is_none_is_no_sample(record):
+    """A time of 0, which no clock gives, and lists of two lengths, which `fa4-asv verify` names."""
+    groups = kernels(0)
+    good = clock(*CALL[:1], "b4_s8192_h16_d128_causal", groups)
+    assert good
+    broken = [{"centre": [0.0] * 3}, {"centre": [1e-3]}]
+    for found, expected in ((good.samples, 1), *(({**good.samples, **each}, 0) for each in broken)):
+        sidecar = make(release="4.0.0b1")
+        timed = replace(sidecar, groups={CALL[0]: {CALL[1]: replace(good, samples=found)}})
+        assert len(list(prediction.samples_between(timed, groups))) == expected
 
 
 def test_the_error_is_that_of_releases_that_the_fit_did_not_see():
@@ -191,7 +200,7 @@ def test_the_error_is_that_of_releases_that_the_fit_did_not_see():
 def test_a_step_is_predicted_without_its_own_release(record):
     """Were one release's time wrong by half, only what is fitted with it would be bent."""
     project, _ = record
-    samples = prediction.samples_of(project.results, Manifest.load(project.manifest))
+    samples = prediction.samples_of(project.results)
     last = samples[-1].release
     bent = [
         replace(

@@ -13,17 +13,15 @@ from pathlib import Path
 from statistics import fmean, median
 
 from fa4_asv.base.machine import NOGPU
-from fa4_asv.base.project import Project
 from fa4_asv.catalog import benchmarks
 from fa4_asv.catalog.benchmarks import SWEEP_SETS
 from fa4_asv.catalog.kernels import main_kernel
 from fa4_asv.catalog.shapes import SHAPES, SdpaShape
 from fa4_asv.compare.model import ARCH, MachineCode, Model, Silent, Timed, fitted, machine_code
 from fa4_asv.compare.rows import Row
-from fa4_asv.history.manifest import Manifest
 from fa4_asv.record.schema import CaseRecord, Sidecar
-from fa4_asv.record.store import series_of, sound_pairs
-from fa4_asv.record.turns import is_of_a_sweep
+from fa4_asv.record.store import Pair, Wanted, series_of, sound_pairs
+from fa4_asv.record.turns import is_of_a_sweep, turns_of
 
 CARD, FLAVOUR, POLICY = "h200-sxm", "cu13", "day"  # machine and series that the model is fitted to
 GROUPS = SWEEP_SETS["history"]
@@ -67,26 +65,28 @@ class Sample:
     digest: str
 
 
-def samples_of(results: Path, manifest: Manifest, machine: str = CARD) -> list[Sample]:
+def samples_of(results: Path, machine: str = CARD) -> list[Sample]:
     """Every timed call whose main kernel the model understands, the oldest release first; damaged files are passed over."""
-    order = [release.commit for release in manifest.releases]
-    clocked, compiled = (_sidecars(results, name, order) for name in (machine, NOGPU))
+    clocked = sorted(_pairs(results, machine, lambda _: True), key=lambda pair: (pair.result.date, pair.path))
+    names = tuple(pair.path.name[:8] for pair in clocked)
+    compiled = {
+        pair.sidecar.commit: pair.sidecar.groups
+        for pair in _pairs(results, NOGPU, lambda path: path.name.startswith(names))
+    }
     return [
         sample
-        for commit in order
-        if commit in clocked and commit in compiled
-        for sample in samples_between(clocked[commit], compiled[commit].groups)
+        for pair in clocked
+        if pair.sidecar.commit in compiled
+        for sample in samples_between(pair.sidecar, compiled[pair.sidecar.commit])
     ]
 
 
-def _sidecars(results: Path, machine: str, commits: Sequence[str]) -> dict[str, Sidecar]:
-    """Of one series by commit."""
-    wanted = {commit[:8] for commit in commits}
-    pairs = sound_pairs(
-        results, machine, lambda path: path.name[:8] in wanted and f"flavour{FLAVOUR}" in path.name
-    )
-    found = {series_of(pair.sidecar): pair.sidecar for pair in pairs}
-    return {commit: found[series] for commit in commits if (series := (commit, FLAVOUR, POLICY)) in found}
+def _pairs(results: Path, machine: str, wanted: Wanted) -> list[Pair]:
+    """Of the releases of the model's series."""
+    found = sound_pairs(results, machine, lambda path: f"flavour{FLAVOUR}" in path.name and wanted(path))
+    return [
+        pair for pair in found if pair.sidecar.release and series_of(pair.sidecar)[1:] == (FLAVOUR, POLICY)
+    ]
 
 
 def samples_between(clocked: Sidecar, compiled: Groups) -> Iterator[Sample]:
@@ -94,13 +94,14 @@ def samples_between(clocked: Sidecar, compiled: Groups) -> Iterator[Sample]:
     for group in GROUPS:
         for case, record in clocked.groups.get(group, {}).items():
             call, one = (group, case), shape_of((group, case))
-            if one is None or not is_of_a_sweep(record) or not kernel_of(call):
+            turns = turns_of(record) if is_of_a_sweep(record) else []
+            if one is None or not turns or not kernel_of(call):
                 continue
             try:
                 code = code_of(compiled, kernel_of(call))
             except Silent:
                 continue
-            seconds = median(record.samples["centre"])
+            seconds = median(turn.seconds for turn in turns)
             yield Sample(
                 clocked.release, call, Timed(code, one, seconds), digest_of(compiled, kernel_of(call))
             )
@@ -220,9 +221,9 @@ def can_predict(flavour: str, base: Groups, head: Groups) -> bool:
     return flavour == FLAVOUR and bool(base.get("loops")) and bool(head.get("loops"))
 
 
-def predictions_of(project: Project, base: Groups, head: Groups, measured: Mapping[Call, Row]) -> Predictions:
+def predictions_of(results: Path, base: Groups, head: Groups, measured: Mapping[Call, Row]) -> Predictions:
     """For the calls of the history set; `measured` by the card, where it timed both."""
-    samples = samples_of(project.results, Manifest.load(project.manifest))
+    samples = samples_of(results)
     models, errors = models_of(samples), errors_of(steps_left_out(samples))
     calls, same = [], 0
     for call in (name for group in GROUPS for name in _calls(group)):

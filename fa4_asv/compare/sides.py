@@ -118,7 +118,9 @@ def _predicted(
         pools = _pools(project, CARD, clocked)
         old, new = (replace(side.measured, pools=pools) for side in clocked)
         rows = [row for row in compare(old, new, exact=False) if is_history(row.group)]
-    return predictions_of(project, base, head, {row.key: row for row in rows if row.metric == "seconds"})
+    return predictions_of(
+        project.results, base, head, {row.key: row for row in rows if row.metric == "seconds"}
+    )
 
 
 def _pools(results: Path, machine: str, sides: Sequence[Side]) -> Pools:
