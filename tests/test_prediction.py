@@ -192,9 +192,17 @@ def test_the_error_is_that_of_releases_that_the_fit_did_not_see():
         replace(step, call=("backward-history", CALL[1]), clock=-0.02, model=-0.05),
     ]
     found = prediction.errors_of(steps)
-    assert found[False, True] == prediction.Error(pytest.approx(0.02), pytest.approx(0.02), 2)
-    assert found[False, False] == prediction.Error(pytest.approx(0.005), pytest.approx(0.005), 1)
-    assert found[True, True].mean == pytest.approx(0.03) and (True, False) not in found
+    assert found[False, True, False] == prediction.Error(pytest.approx(0.02), pytest.approx(0.02), 2)
+    assert found[False, False, False] == prediction.Error(pytest.approx(0.005), pytest.approx(0.005), 1)
+    assert found[True, True, False].mean == pytest.approx(0.03) and len(found) == 3
+
+
+def test_forwards_without_an_order_of_their_groups_have_errors_of_their_own():
+    """Above head dim 128, and no backward."""
+    wide = "fa4/b4_s8192_h16_d192v128_causal"
+    assert prediction.kind_of((CALL[0], wide), 0.02) == (False, True, True)
+    assert prediction.kind_of(CALL, 0.001) == (False, False, False)
+    assert prediction.kind_of(("backward-history", wide), -0.001) == (True, False, False)
 
 
 def test_a_step_is_predicted_without_its_own_release(record):
@@ -257,6 +265,7 @@ def test_every_format_has_it_and_no_exit_code_depends_on_it(record):
     for form in (printed, page):
         assert "model of 6 releases on h200-sxm, docs/model.md" in form
         assert "forward b4_s8192_h16_d128_causal" in form and "silent: its main kernel is not watched" in form
+    assert "| 2.0%, at most 3.3% in 14 steps |" in page
     assert "<b>a table" not in page.replace("`silent: no loops: loops: <b>a table</b> is missing`", "")
     data = json.loads(as_json([comparison]))["comparisons"][0]["predicted"]
     calls = {(one["group"], one["case"]): one for one in data["calls"]}

@@ -162,9 +162,7 @@ def _summary(comparison: Comparison) -> list[str]:
 
 def _predicted_markdown(predicted: Predictions) -> list[str]:
     """Folded; of few rows: a set has 26 calls."""
-    rows = [
-        markdown_row(code(cell) if cell else "" for cell in predicted_line(one)) for one in predicted.calls
-    ]
+    rows = [markdown_row(_inert(predicted_line(one), one.change is None)) for one in predicted.calls]
     head = ["<details>", f"<summary>{predicted_headline(predicted)}</summary>", ""]
     return [*head, *markdown_head(_PREDICTED), *rows, "", "</details>", ""]
 
