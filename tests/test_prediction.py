@@ -81,7 +81,7 @@ def between(
     record: tuple[Project, list[Commit]], base: int, head: int, *bench: str, flavour: str = "cu13"
 ) -> Comparison:
     project, commits = record
-    return held_against(project, (commits[base], commits[head]), flavour, "nogpu", PLAN, bench)
+    return held_against(project.results, (commits[base], commits[head]), flavour, "nogpu", PLAN, bench)
 
 
 def told(comparison: Comparison) -> dict[tuple[str, str], prediction.Prediction]:

@@ -93,7 +93,7 @@ def held_against(
         raise Fa4AsvError(
             f"no figure of {base.commit.ref!r} or {head.commit.ref!r} is selected; try another --bench"
         )
-    predicted = _predicted(project, commits, flavour, plan, sides) if _shows_kernels(rows) else None
+    predicted = _predicted(results, commits, flavour, plan, sides) if _shows_kernels(rows) else None
     return Comparison(base, head, flavour, machine, plan.why, tuple(rows), predicted)
 
 
@@ -102,7 +102,7 @@ def _shows_kernels(rows: Sequence[Row]) -> bool:
 
 
 def _predicted(
-    project: Project,
+    results: Path,
     commits: tuple[Commit, Commit],
     flavour: str,
     plan: Plan,
@@ -112,15 +112,13 @@ def _predicted(
     base, head = (side.measured.groups for side in sides)
     if not can_predict(flavour, base, head):
         return None
-    clocked = _pair([_recorded(project, commit, flavour, CARD) for commit in commits], plan)
+    clocked = _pair([_recorded(results, commit, flavour, CARD) for commit in commits], plan)
     rows: list[Row] = []
     if clocked:
-        pools = _pools(project, CARD, clocked)
+        pools = _pools(results, CARD, clocked)
         old, new = (replace(side.measured, pools=pools) for side in clocked)
         rows = [row for row in compare(old, new, exact=False) if is_history(row.group)]
-    return predictions_of(
-        project.results, base, head, {row.key: row for row in rows if row.metric == "seconds"}
-    )
+    return predictions_of(results, base, head, {row.key: row for row in rows if row.metric == "seconds"})
 
 
 def _pools(results: Path, machine: str, sides: Sequence[Side]) -> Pools:
