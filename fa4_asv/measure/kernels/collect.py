@@ -22,6 +22,7 @@ from fa4_asv.measure.context import Context
 from fa4_asv.measure.driver_stubs import target_environment
 from fa4_asv.measure.kernels.asked import reached
 from fa4_asv.measure.kernels.cubin import Cubin, read_cubin
+from fa4_asv.measure.kernels.kept_cubins import keep, loops_of_kept
 from fa4_asv.measure.kernels.loop_records import loop_record
 from fa4_asv.measure.pool import Job, Outcome, cores
 from fa4_asv.record.schema import CaseRecord, Records, toolchain_digest
@@ -57,6 +58,13 @@ def _measure(context: Context, group: str, wanted: Sequence[tuple[str, ...]], pr
     if missing and context.flavour == PLAIN:
         taken, missing = _as_cu12(context, group, missing, processes)
         records |= taken
+    if missing and group == "loops":
+        for call, found in loops_of_kept(
+            context, [(call, _keys(call[0], call[1], group)) for call in missing]
+        ):
+            write_cache(cache_path(context, group, *call), found)
+            records |= found
+        missing = [call for call in missing if not records.keys() >= set(_keys(call[0], call[1], group))]
     if missing:
         records |= _compile(context, group, missing, processes)
     return {key: records[key] for key in map(key_of, wanted)}
@@ -175,6 +183,7 @@ def _record(context: Context, case: Case, outcome: Outcome, cubins: dict[str, Cu
         )
     try:
         cubin = read_cubin(Path(kernel["cubin"]), context.cuobjdump, context.nvdisasm, cubins)
+        keep(context, Path(kernel["cubin"]), cubin.sha256)
     except Fa4AsvError as unreadable:
         return CaseRecord("broken", why=str(unreadable))
     return CaseRecord(
