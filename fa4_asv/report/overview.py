@@ -200,7 +200,7 @@ def _routes(series: Sequence[Series]) -> list[str]:
 def largest(timeline: Timeline, limit: int = 12) -> Table:
     """The releases' steps with the largest changes; a commit's change is in its release's.
 
-    Of a release one row an architecture, that of the flavour it moved most.
+    Of a release one row per architecture, that of the flavour it moved most.
     """
     releases = [step for step in timeline.steps if step.after.release and step.weight]
     chosen: dict[tuple[str, str], Step] = {}
