@@ -105,7 +105,8 @@ def verify(project: Project, arriving: bool = False) -> list[Problem]:
         if entry.sidecar:
             unreleased += not entry.sidecar.release
             causes.note(entry.sidecar, entry.path.parent)
-            cubins.add(sidecar_path(entry.path), entry.sidecar.groups.get("codegen", {}))
+            for group in ("codegen", "loops"):
+                cubins.add(sidecar_path(entry.path), entry.sidecar.groups.get(group, {}))
             shared.add(sidecar_path(entry.path), entry.sidecar)
             sweeps.add(sidecar_path(entry.path), entry.sidecar)
             peaks.add(sidecar_path(entry.path), entry.sidecar)
