@@ -11,11 +11,13 @@ from fa4_asv.record.turns import YARDSTICKS
 from fa4_asv.report import wording
 from fa4_asv.report.charts import Line, lines
 from fa4_asv.report.events import Timeline
+from fa4_asv.report.kernel_pages import events_table
 from fa4_asv.report.machines import tflops
-from fa4_asv.report.model import Point
-from fa4_asv.report.multiples import short, spoken_line
+from fa4_asv.report.model import Model, Point
+from fa4_asv.report.multiples import kernel_page, short, spoken_line
 from fa4_asv.report.parts import Cell, Chart, Table
 from fa4_asv.report.parts import Row as TableRow
+from fa4_asv.report.plots import Plot, call_plot, kernel_of_call, kernels_of
 from fa4_asv.report.run_time_cells import NAMES, NONE, named, origins_of, place, state_of, times
 from fa4_asv.report.swept import (
     BACKWARD,
@@ -70,26 +72,40 @@ class CallPage:
     title: str
     description: str
     parts: Sequence[CallPart]
+    plot: Plot
+    events: Table | None
+    related: Sequence[Cell]
 
     @property
     def keys(self) -> list[str]:
         return keys_of(chart for part in self.parts for chart in part.charts)
 
 
-def call_pages(series: Sequence[Swept], timeline: Timeline) -> list[CallPage]:
+def call_pages(model: Model, series: Sequence[Swept], timeline: Timeline) -> list[CallPage]:
     """One per call of one machine, over all of its series."""
     calls = {call: None for swept in series for call in swept.calls}
-    machine = series[0].key.machine
-    return [
-        CallPage(
-            call.page(machine),
-            machine,
-            call.title,
-            call.description,
-            [_call_part(swept, call, timeline) for swept in series if call in swept.calls],
-        )
-        for call in sorted(calls, key=lambda call: call.turn)
-    ]
+    return [_call_page(model, series, call, timeline) for call in sorted(calls, key=lambda call: call.turn)]
+
+
+def _call_page(model: Model, series: Sequence[Swept], call: Call, timeline: Timeline) -> CallPage:
+    machine, plot = series[0].key.machine, call_plot(model, timeline, series, call, event_of)
+    return CallPage(
+        call.page(machine),
+        machine,
+        call.title,
+        call.description,
+        [_call_part(swept, call, timeline) for swept in series if call in swept.calls],
+        plot,
+        events_table(plot, model.versions),
+        _related(model, series[0].arch, call),
+    )
+
+
+def _related(model: Model, arch: str, call: Call) -> list[Cell]:
+    """The kernel that the call compiles, where it is recorded."""
+    name = kernel_of_call(call)
+    known = name in kernels_of(model, arch)
+    return [Cell(f"Its kernel: {name} on {arch}", kernel_page(arch, name))] if known else []
 
 
 def keys_of(charts: Iterable[Chart]) -> list[str]:
@@ -188,7 +204,7 @@ def _call_part(swept: Swept, call: Call, timeline: Timeline) -> CallPart:
         row = step.rows.get(call)
         if row and row.effect:
             message = f"{short(step.after.label)}: {row.verdict} {speed(row)}".rstrip()
-            marks.append(Cell(message, _event(swept, step, timeline), css_of(row)))
+            marks.append(Cell(message, event_of(swept, step, timeline), css_of(row)))
     return CallPart(
         swept.key.title, _call_lead(swept, call, len(origins)), charts, marks, _history(swept, call, timeline)
     )
@@ -206,7 +222,7 @@ def _call_lead(swept: Swept, call: Call, origins: int) -> str:
     )
 
 
-def _event(swept: Swept, step: ClockStep, timeline: Timeline) -> str:
+def event_of(swept: Swept, step: ClockStep, timeline: Timeline) -> str:
     """The page of what changed in the kernels at the same step, else that of the release."""
     for found_step in timeline.steps:
         sides = (found_step.before.commit, found_step.after.commit) == (step.before.commit, step.after.commit)
@@ -253,7 +269,7 @@ def _verdict_cells(swept: Swept, step: ClockStep | None, row: Row | None, timeli
     if row.low is not None and row.high is not None:
         interval = f"{wording.percent(1.0, row.low)} to {wording.percent(1.0, row.high)}"
     css = css_of(row)
-    href = _event(swept, step, timeline) if row.effect else ""
+    href = event_of(swept, step, timeline) if row.effect else ""
     return [Cell(speed(row) or NONE, css=css), Cell(interval), Cell(row.verdict, href, css)]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.catalog.flavours import AS_CU12
@@ -13,7 +13,7 @@ from fa4_asv.record.formatting import counted
 from fa4_asv.report import wording
 from fa4_asv.report.events import Event, Step, Timeline
 from fa4_asv.report.model import UPSTREAM, Model, Point, Series
-from fa4_asv.report.multiples import short
+from fa4_asv.report.multiples import kernel_page, short
 from fa4_asv.report.overview import steps_table
 from fa4_asv.report.parts import Cell, Row, Table
 
@@ -50,7 +50,7 @@ def release_pages(model: Model, timeline: Timeline) -> list[ReleasePage]:
                 versions[at + 1] if at + 1 < len(versions) else "",
                 _toolchain(pairs) if pairs else None,
                 steps_table(steps, "What changed from the release recorded before") if steps else None,
-                [table for series, point in pairs for table in _figures(series, point)],
+                _all_figures(pairs),
             )
         )
     return pages
@@ -78,8 +78,30 @@ def _toolchain(pairs: Sequence[tuple[Series, Point]]) -> Table:
     return Table("Toolchain: the packages it was compiled with", ["package", *chains], rows)
 
 
-def _figures(series: Series, point: Point) -> list[Table]:
-    """A table a group: every case with every figure, or its state and words. Kernels that are cu12's stand there only."""
+def _all_figures(pairs: Sequence[tuple[Series, Point]]) -> list[Table]:
+    """The tables of all series; those of one group that hold the same stand once, under all their names."""
+    found: dict[tuple[str, tuple[tuple[str, ...], ...]], list[str]] = {}
+    tables: dict[tuple[str, tuple[tuple[str, ...], ...]], Table] = {}
+    for series, point in pairs:
+        for name, table, others in _figures(series, point):
+            key = (name + others, tuple(tuple(map(str, row)) for row in table.rows))
+            found.setdefault(key, []).append(_title(series))
+            tables.setdefault(key, table)
+    return [
+        replace(table, caption=f"{key[0].partition(';')[0]}, {' and '.join(found[key])}{_rest(key[0])}")
+        for key, table in tables.items()
+    ]
+
+
+def _rest(name: str) -> str:
+    return name[name.index(";") :] if ";" in name else ""
+
+
+def _figures(series: Series, point: Point) -> list[tuple[str, Table, str]]:
+    """A table a group: every case with every figure, or its state and words. Kernels that are cu12's stand there only.
+
+    With the group's name, and how many kernels stand elsewhere.
+    """
     tables = []
     for name in _SHOWN:
         metrics, cases = GROUPS[name].metrics, point.cases(name)
@@ -94,7 +116,7 @@ def _figures(series: Series, point: Point) -> list[Table]:
         if rows:
             head = ["case", *(title for _, title in metrics.values()), "state"]
             others = f"; {counted(len(cases) - len(own), 'other')} as cu12" if len(own) < len(cases) else ""
-            tables.append(Table(f"{name}, {_title(series)}{others}", head, rows, "wide"))
+            tables.append((name, Table("", head, rows, "wide"), others))
     return tables
 
 
@@ -131,7 +153,10 @@ def _event_row(event: Event) -> Row:
         cells: list[Cell | str] = [was, now + (f": {why}" if why else ""), "–"]
     else:
         cells = [wording.figure(change.base, unit), wording.figure(change.head, unit), told(change)]
-    name = Cell(event.kernel, spoken=wording.case_title(event.kernel) if change.group == "codegen" else "")
+    name = Cell(event.kernel)
+    if change.group == "codegen":
+        page = kernel_page(event.arch, event.kernel)
+        name = Cell(event.kernel, page, spoken=wording.case_title(event.kernel))
     return [
         name,
         wording.metric_title(change.group, change.metric),

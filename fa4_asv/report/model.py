@@ -16,6 +16,7 @@ from fa4_asv.history.commits import Commit, load_commits
 from fa4_asv.history.manifest import Manifest, Release
 from fa4_asv.record.schema import CaseRecord, Sidecar
 from fa4_asv.record.store import load_result, read_sidecar, sidecar_path
+from fa4_asv.record.threads import Thread, load_threads
 from fa4_asv.record.turns import is_history
 
 RELEASES, UPSTREAM = "releases", "upstream"  # the two histories
@@ -113,6 +114,12 @@ class Model:
 
     releases: tuple[Release, ...]
     series: tuple[Series, ...]
+    threads: tuple[Thread, ...] = ()
+
+    @property
+    def versions(self) -> list[str]:
+        """Of all releases, oldest first: the x axis of every chart over the releases."""
+        return [release.version for release in self.releases]
 
     def exact(self, history: str = RELEASES, policy: str = "day") -> list[Series]:
         """The series of machine `nogpu` of one policy, cu13 first."""
@@ -166,7 +173,7 @@ def load(project: Project, files: Iterable[Path]) -> Model:
             _newest_first(series.key.flavour),
         )
     )
-    return Model(manifest.releases, tuple(series))
+    return Model(manifest.releases, tuple(series), load_threads(project.threads))
 
 
 def is_swept(sidecar: Sidecar) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,18 @@ from fa4_asv.integrity.staging import is_verified
 from fa4_asv.integrity.verify import Problem, sound_files, verify
 from fa4_asv.record.explanation import Explanation, read_explanation
 from fa4_asv.report import chronicle, multiples, wording
-from fa4_asv.report.call_history import call_pages
+from fa4_asv.report.call_history import CallPage, call_pages
 from fa4_asv.report.cards import Cards, beside_releases, beside_steps, broken_table, cards_of, clocked
 from fa4_asv.report.compile_times import compile_seconds
+from fa4_asv.report.data_files import chart_files
 from fa4_asv.report.events import Step, Timeline, timeline
+from fa4_asv.report.kernel_pages import KernelPage, kernel_pages
+from fa4_asv.report.library import library
 from fa4_asv.report.machines import machines
 from fa4_asv.report.model import Model, Point, load
 from fa4_asv.report.on_the_clock import on_the_clock
 from fa4_asv.report.overview import headline, largest, steps_table
+from fa4_asv.report.plots import Plot, kernels_of
 from fa4_asv.report.run_time import swept_page
 from fa4_asv.report.run_time_cells import page_of, place
 from fa4_asv.report.support import STATES, maps, route_tables
@@ -40,6 +44,7 @@ from fa4_asv.report.totals import history
 
 _CSS = {"better": "better", "worse": "worse", "mixed": "mixed"}
 _STYLE = "style.css"
+_SCRIPTS = ("core.js", "chart.js")
 # The end of the first page's title, in every report since the first: an old one is known by it from a stranger's folder.
 _MARK = " – FlashAttention-4, release by release</title>"
 Page = tuple[str, str]
@@ -113,7 +118,12 @@ def pages(model: Model, found_timeline: Timeline) -> Iterator[Page]:
     swept = sweeps_of(model)
     cards, first = cards_of(model, swept), first_of(swept)
     render = _renderer([machine.name for machine in timed], page_of(first.key.machine) if first else "")
-    yield _STYLE, (files("fa4_asv.report") / "templates" / _STYLE).read_text(encoding="utf-8")
+    yield from _assets()
+    kernel = kernel_pages(
+        model, found_timeline, swept, [(a, name) for a in ARCHES for name in kernels_of(model, a)]
+    )
+    calls = {machine: call_pages(model, each, found_timeline) for machine, each in by_machine(swept).items()}
+    yield from chart_files(model, _plots(kernel, calls))
     top = headline(model, found_timeline)
     yield render(
         "index.html",
@@ -169,7 +179,9 @@ def pages(model: Model, found_timeline: Timeline) -> Iterator[Page]:
         flavours=flavours,
     )
     yield from _maps(model, cards, render)
-    yield from _run_time(swept, found_timeline, render)
+    for page in kernel:
+        yield render(page.plot.page, "kernel.html", title=page.plot.title, page=page)
+    yield from _run_time(swept, calls, render)
     for machine in timed:
         run_time = page_of(machine.name) if machine.name in by_machine(swept) else ""
         name = f"machines/{machine.name}.html"
@@ -178,7 +190,26 @@ def pages(model: Model, found_timeline: Timeline) -> Iterator[Page]:
     yield from _chronicle(model, found_timeline, cards, render)
 
 
-def _run_time(swept: Sequence[Swept], found_timeline: Timeline, render: Any) -> Iterator[Page]:
+def _assets() -> Iterator[Page]:
+    """What all pages share: the style sheet, the scripts, the library."""
+    own = files("fa4_asv.report")
+    yield _STYLE, (own / "templates" / _STYLE).read_text(encoding="utf-8")
+    for name in _SCRIPTS:
+        yield f"js/{name}", (own / "scripts" / name).read_text(encoding="utf-8")
+    yield from library().items()
+
+
+def _plots(
+    kernel: Sequence[KernelPage], calls: Mapping[str, Sequence[CallPage]]
+) -> list[tuple[str, list[Plot]]]:
+    """What the charts can show, under the headings of the first page's picker."""
+    return [
+        *((f"Calls on {machine}", [page.plot for page in found]) for machine, found in calls.items()),
+        *((f"Kernels on {arch}", [page.plot for page in kernel if page.arch == arch]) for arch in ARCHES),
+    ]
+
+
+def _run_time(swept: Sequence[Swept], calls: Mapping[str, Sequence[CallPage]], render: Any) -> Iterator[Page]:
     """A page per machine that a sweep was run on, and one per call."""
     machines = by_machine(swept)
     links = [(machine, page_of(machine)) for machine in machines]
@@ -191,7 +222,7 @@ def _run_time(swept: Sequence[Swept], found_timeline: Timeline, render: Any) -> 
             pages=[swept_page(each_swept, swept) for each_swept in series],
             siblings=[each for each in links if each[0] != machine],
         )
-        for page in call_pages(series, found_timeline):
+        for page in calls[machine]:
             title = f"{page.title} on {machine}"
             yield render(page.name, "call.html", title=title, page=page, back=page_of(machine))
 
