@@ -12,10 +12,11 @@ from typing import Any
 
 from fa4_asv.report import wording
 from fa4_asv.report.model import Model
+from fa4_asv.report.pairs import MOST
 from fa4_asv.report.plots import Plot, plot_json
 
 FORMAT = 1
-RELEASES_JS, CATALOG_JS = "data/releases.js", "data/catalog.js"
+RELEASES_JS, CATALOG_JS, COMPARE_JS = "data/releases.js", "data/catalog.js", "data/compare.js"
 
 
 def script(name: str, value: Any) -> str:
@@ -35,6 +36,7 @@ def releases_value(model: Model) -> dict[str, Any]:
         "versions": model.versions,
         "dates": [release.uploaded[:10] for release in model.releases],
         "compilers": {each.key.flavour: _compilers(model, each.points) for each in model.exact()},
+        "compared": MOST,
     }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from fa4_asv.base.machine import NOGPU
 from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.catalog.flavours import AS_CU12, PLAIN
 from fa4_asv.catalog.kernels import CASES
@@ -170,17 +171,27 @@ def _compilers(points: Sequence[Point]) -> str:
 
 
 def _other_toolchains(model: Model, key: str) -> Table | None:
-    """Releases compiled with another compiler than that of their day."""
-    rows: list[TableRow] = []
+    """Releases compiled with another compiler than that of their day; compilers and flavours that agree share a row."""
+    found: dict[tuple[str, tuple[str, ...]], list[tuple[str, str]]] = {}
+    cells: dict[tuple[str, tuple[str, ...]], list[Cell | str]] = {}
     for series in model.series:
-        if series.key.machine == "nogpu" and series.key.history == RELEASES and series.key.policy != "day":
+        if series.key.machine == NOGPU and series.key.history == RELEASES and series.key.policy != "day":
             for point in series.points:
                 record = point.cases("codegen").get(key)
                 if record and record.state != "not run":
-                    name = Cell(short(point.label), f"releases/{point.label}.html")
-                    policy = series.key.policy.replace(f"{wording.COMPILER}==", "").replace("_", ", ")
-                    rows.append([name, series.key.flavour, policy, *_cells(record)])
-    head = ["release", "flavour", wording.COMPILER, *(_head(u, t) for u, t in _METRICS.values()), "state"]
+                    same = point.label, tuple(map(str, _cells(record)))
+                    found.setdefault(same, []).append((_compilers([point]), series.key.flavour))
+                    cells[same] = _cells(record)
+    rows: list[TableRow] = [
+        [
+            Cell(short(label), f"releases/{label}.html"),
+            ", ".join(sorted({compiler for compiler, _ in names})),
+            ", ".join(dict.fromkeys(flavour for _, flavour in names)),
+            *cells[label, told],
+        ]
+        for (label, told), names in found.items()
+    ]
+    head = ["release", wording.COMPILER, "flavour", *(_head(u, t) for u, t in _METRICS.values()), "state"]
     return Table("With other compilers", head, rows, "wide") if rows else None
 
 

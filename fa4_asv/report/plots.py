@@ -21,13 +21,13 @@ from fa4_asv.report.events import SOURCE, Step, Timeline
 from fa4_asv.report.events import Event as Changed
 from fa4_asv.report.machines import tflops
 from fa4_asv.report.model import RELEASES, Model, Point, Series, seconds_of
-from fa4_asv.report.multiples import colour, kernel_page, values
+from fa4_asv.report.multiples import colour, kernel_page, short, values
 from fa4_asv.report.run_time_cells import NAMES, origins_of
 from fa4_asv.report.swept import BACKWARD, FORWARD, Call, ClockStep, Swept, beside
 from fa4_asv.report.swept import seconds_of as turn_seconds
 
 Values = list[float | None]
-SECONDS, RATE, AGAINST = "seconds", "tflops", "against"
+SECONDS, RATE, AGAINST, BEHIND = "seconds", "tflops", "against", "behind"
 _RATE_UNIT, _TIMES = "TFLOP/s", "times"
 STATE = "state"  # what changed where no figure did
 
@@ -339,6 +339,7 @@ def call_plot(
             replace(seconds, name=SECONDS + more, title="time" + more),
             *_rates(seconds, call, more),
             *_against(model, each, call, more),
+            *_relative(model, each, call, more),
         ]
     page = call.page(machine)
     rows = [
@@ -405,6 +406,19 @@ def _against(model: Model, swept: Swept, call: Call, more: str) -> list[Metric]:
             curves.append(Curve(name, f"against {NAMES[name]}", (1, 4)[at], drawn))
     title = "times as fast as cuDNN and FA2"
     return [Metric(AGAINST + more, title + more, _TIMES, False, curves)] if curves else []
+
+
+def _relative(model: Model, swept: Swept, call: Call, more: str) -> list[Metric]:
+    """Time over the newest release's by the rule, effects of rounds removed; of two cards by a yardstick."""
+    points = {point.label: point for point in swept.points}
+    drawn = [swept.behind(points[v], call) if v in points else None for v in model.versions]
+    newest = short(swept.newest.label)
+    curve = Curve("FA4", "FA4", 0, drawn)
+    return (
+        [Metric(f"{BEHIND}{more}", f"time over that of {newest}{more}", _TIMES, True, [curve])]
+        if any(drawn)
+        else []
+    )
 
 
 def _clock_row(swept: Swept, step: ClockStep, call: Call, timeline: Timeline, page: str) -> Row:

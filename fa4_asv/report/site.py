@@ -27,24 +27,25 @@ from fa4_asv.report import chronicle, multiples, wording
 from fa4_asv.report.call_history import CallPage, call_pages
 from fa4_asv.report.cards import Cards, beside_releases, beside_steps, broken_table, cards_of, clocked
 from fa4_asv.report.compile_times import compile_seconds
-from fa4_asv.report.data_files import chart_files
+from fa4_asv.report.data_files import chart_files, script
 from fa4_asv.report.events import Step, Timeline, timeline
+from fa4_asv.report.first_page import first_page
 from fa4_asv.report.kernel_pages import KernelPage, kernel_pages
 from fa4_asv.report.library import library
 from fa4_asv.report.machines import machines
 from fa4_asv.report.model import Model, Point, load
-from fa4_asv.report.on_the_clock import on_the_clock
-from fa4_asv.report.overview import headline, largest, steps_table
+from fa4_asv.report.open_data import FEED, feed
+from fa4_asv.report.overview import largest, steps_table
 from fa4_asv.report.plots import Plot, kernels_of
 from fa4_asv.report.run_time import swept_page
 from fa4_asv.report.run_time_cells import page_of, place
+from fa4_asv.report.search import SEARCH_JS, entries
 from fa4_asv.report.support import STATES, maps, route_tables
 from fa4_asv.report.swept import Swept, by_machine, first_of, sweeps_of
 from fa4_asv.report.totals import history
 
-_CSS = {"better": "better", "worse": "worse", "mixed": "mixed"}
 _STYLE = "style.css"
-_SCRIPTS = ("core.js", "chart.js")
+_SCRIPTS = ("core.js", "search.js", "chart.js", "compare.js")
 # The end of the first page's title, in every report since the first: an old one is known by it from a stranger's folder.
 _MARK = " – FlashAttention-4, release by release</title>"
 Page = tuple[str, str]
@@ -117,30 +118,26 @@ def pages(model: Model, found_timeline: Timeline) -> Iterator[Page]:
     flavours = [each_series.key.title for each_series in series]
     swept = sweeps_of(model)
     cards, first = cards_of(model, swept), first_of(swept)
-    render = _renderer([machine.name for machine in timed], page_of(first.key.machine) if first else "")
+    nav = _nav([machine.name for machine in timed], page_of(first.key.machine) if first else "")
+    render = _renderer(nav)
     yield from _assets()
     kernel = kernel_pages(
         model, found_timeline, swept, [(a, name) for a in ARCHES for name in kernels_of(model, a)]
     )
     calls = {machine: call_pages(model, each, found_timeline) for machine, each in by_machine(swept).items()}
-    yield from chart_files(model, _plots(kernel, calls))
-    top = headline(model, found_timeline)
+    groups = _plots(kernel, calls)
+    yield from chart_files(model, groups)
+    yield SEARCH_JS, script(SEARCH_JS, entries(model, found_timeline, groups, nav))
+    yield FEED, feed(found_timeline)
+    yield from first_page(model, found_timeline, swept, cards, timed, groups, render)
     yield render(
-        "index.html",
-        "index.html",
-        title="Summary",
-        top=top,
-        css=_CSS.get(top.verdict if top else "", "same"),
-        machines=timed,
-        clock=on_the_clock(first),
-        broken=cards.broken_releases(),
+        "history.html",
+        "history.html",
+        title="The whole history",
         history=history(model, found_timeline),
         largest=beside_steps(largest(found_timeline), found_timeline.steps, cards),
         steps=len(found_timeline.steps),
-        count=len(model.releases),
-        kernels=len(GROUPS["codegen"].cases),
         flavours=flavours,
-        upstream=wording.UPSTREAM_URL,
     )
     newest_first = list(reversed(found_timeline.steps))
     yield render(
@@ -311,18 +308,12 @@ def _metrics() -> list[tuple[str, list[tuple[str, str, bool]]]]:
     return [(name, metrics) for name, metrics in result.items() if not GROUPS[name].device]
 
 
-def _renderer(machine_names: Sequence[str], run_time: str) -> Any:
-    environment = Environment(
-        loader=PackageLoader("fa4_asv.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    nav = [
+def _nav(machine_names: Sequence[str], run_time: str) -> list[tuple[str, str]]:
+    """The menu: name and page."""
+    return [
         ("Summary", "index.html"),
         ("Events", "events.html"),
+        ("History", "history.html"),
         *((f"Kernels {arch}", f"kernels-{arch}.html") for arch in ARCHES),
         *([("Run time", run_time)] if run_time else []),
         ("Memory", "memory.html"),
@@ -333,6 +324,17 @@ def _renderer(machine_names: Sequence[str], run_time: str) -> Any:
         ("Releases", "releases.html"),
         ("Reading", "reading.html"),
     ]
+
+
+def _renderer(nav: Sequence[tuple[str, str]]) -> Any:
+    environment = Environment(
+        loader=PackageLoader("fa4_asv.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
 
     def render(name: str, template: str, **data: Any) -> Page:
         root = "../" * name.count("/")

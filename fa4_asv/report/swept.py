@@ -234,12 +234,12 @@ def _swept(
     series: Series, points: tuple[Point, ...], pools: Pools, noise: Mapping[CallKey, CallNoise]
 ) -> Swept:
     pairs = zip(points, points[1:], strict=False)
-    steps = tuple(ClockStep(*pair, _rows(*pair, pools)) for pair in pairs)
-    to_newest = {point.commit: _rows(point, points[-1], pools) for point in points[:-1]}
+    steps = tuple(ClockStep(*pair, rows_of(*pair, pools)) for pair in pairs)
+    to_newest = {point.commit: rows_of(point, points[-1], pools) for point in points[:-1]}
     return Swept(series.key, points, steps, to_newest, pools, noise)
 
 
-def _rows(before: Point, after: Point, pools: Pools) -> Rows:
+def rows_of(before: Point, after: Point, pools: Pools) -> Rows:
     return {Call(row.group, row.case): row for row in rows_between(before.record, after.record, pools)}
 
 

@@ -7,6 +7,13 @@
   const HEIGHT = { tall: 320 };
   const STEPPED = uPlot.paths.stepped({ align: 1 });
   const MEASURED_BY_A_CLOCK = ["seconds", "TFLOP/s", "times"];
+  // How dates are written, by the distance of two: uPlot's own has the month first, which not everybody reads so.
+  const DATES = [
+    [3600 * 24 * 365, "{YYYY}", null, null, null, null, null, null, 1],
+    [3600 * 24 * 28, "{MMM}", "\n{YYYY}", null, null, null, null, null, 1],
+    [3600 * 24, "{D} {MMM}", "\n{YYYY}", null, null, null, null, null, 1],
+    [3600, "{HH}:{mm}", "\n{D} {MMM}", null, "\n{D} {MMM}", null, null, null, 1],
+  ];
   const colourOf = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
   class Chart {
@@ -117,7 +124,7 @@
         legend: { show: false },
         cursor: { y: false, drag: { x: true, y: false, setScale: true }, points: { size: 9 }, focus: { prox: -1 } },
         scales: { x: { time: true, range: (u, low, high) => this.wide(low, high) }, y: { range: (u, low, high) => this.span(low, high) } },
-        axes: [this.axis({}), this.axis({ size: 78, values: (u, ticks) => ticks.map((tick) => figure(tick, this.metric.unit, 4)) })],
+        axes: [this.axis({ values: DATES }), this.axis({ size: 78, values: (u, ticks) => ticks.map((tick) => figure(tick, this.metric.unit, 4)) })],
         series: [{}, ...this.visible.map((curve) => this.line(curve))],
         hooks: { draw: [() => this.place()], setCursor: [(u) => this.hover(u)], setScale: [(u, key) => key === "x" && this.zoomed(u)] },
         tzDate: (stamp) => uPlot.tzDate(new Date(stamp * 1e3), "Etc/UTC"),
@@ -191,7 +198,7 @@
     numbers() {
       const names = new Set(this.visible.map((curve) => curve.name));
       const metric = this.metric.name.split("@")[0].split(",")[0];
-      const clock = ["seconds", "tflops", "against"].includes(metric);
+      const clock = ["seconds", "tflops", "against", "behind"].includes(metric);
       const wanted = clock ? "seconds" : metric;
       return this.plot.events.map((event) => ({
         ...event,

@@ -88,8 +88,8 @@ const fa4 = (() => {
     if (value === null || value === undefined) return "–";
     if (unit === "seconds" && value) return seconds(value, digits);
     if (unit === "bytes" && value >= 2 ** 20) return bytes(value);
-    const digits = Number.isInteger(value) || value >= 100 ? 0 : value >= 1 ? 2 : 3;
-    return value.toLocaleString("en-US", { maximumFractionDigits: digits });
+    const places = Number.isInteger(value) || value >= 100 ? 0 : value >= 1 ? 2 : 3;
+    return value.toLocaleString("en-US", { maximumFractionDigits: places });
   }
 
   function percent(before, after) {
