@@ -357,7 +357,7 @@ def _compilers_to_avoid(model: Model, choice: _Choice) -> list[tuple[str, Cell]]
             Cell(f"{thread.line} ({thread.thread})", thread.url),
         )
         for thread in model.threads
-        if thread.compilers
+        if thread.compilers and any(choice.arch in case.split("/") for case in thread.cases)
     ]
     return told
 
