@@ -21,6 +21,7 @@ from fa4_asv.base import isolation, scratch
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import only_one, read_text
 from fa4_asv.base.machine import NOGPU, python_tag
+from fa4_asv.base.output import say
 from fa4_asv.base.project import Project
 from fa4_asv.base.uv_command import uv_command, uv_environment
 from fa4_asv.catalog.benchmarks import GROUPS, TORCHES
@@ -216,3 +217,11 @@ def base_here(project: Project, environment: str) -> Path:
     except util.UserError as error:
         raise Fa4AsvError(str(error)) from None
     return bases.python
+
+
+def base_for_a_card(project: Project, environment: str) -> Path:
+    """The same for commands that use a card: a line says so where what runs FA4 keeps the network. Raises Fa4AsvError."""
+    python = base_here(project, environment)
+    if why := isolation.why_kept(isolation.CARD, str(python)):
+        say(isolation.keeps_words(why), err=True)
+    return python

@@ -93,7 +93,7 @@ def _under(policy: str, head: Commit) -> Iterator[None]:
 
 def _one_by_one(project: Project, tasks: Sequence[Task], wish: Wish, asked: Asked) -> None:
     # It knows whole groups only.
-    about = "" if wish.bench else estimate(project, tasks, wish).describe(wish.machine)
+    about = "" if wish.bench else estimate(project.results, tasks, wish).describe(wish.machine)
     for number, task in enumerate(tasks, 1):
         message = f"measuring {task.label} ({number} of {len(tasks)}{about}): {', '.join(task.groups)}"
         say(message, err=True)

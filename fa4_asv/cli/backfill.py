@@ -149,7 +149,7 @@ def backfill(
 
 
 def _tell_plan(project: Project, tasks: Sequence[Task], wish: Wish, commits: int, as_json: bool) -> None:
-    expected = estimate(project, tasks, wish)
+    expected = estimate(project.results, tasks, wish)
     if as_json:
         say_json({**asdict(expected), "tasks": [asdict(task) for task in tasks]})
         return

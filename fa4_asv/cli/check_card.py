@@ -22,7 +22,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from fa4_asv.asv_plugin.base_environments import base_here
+from fa4_asv.asv_plugin.base_environments import base_for_a_card
 from fa4_asv.backfill.sweep import plan as planning
 from fa4_asv.backfill.sweep.engine import Subject
 from fa4_asv.base import scratch
@@ -235,7 +235,7 @@ def check_card(
 def _laid(project: Project, version: str, flavour: str, environment: str) -> Subject:
     """The release with its toolchain, laid. Raises Fa4AsvError."""
     known = {each.version: each.commit for each in Manifest.load(project.manifest).releases}
-    targets, _ = planning.lay(project, [known[version]], [flavour], base_here(project, environment), 1)
+    targets, _ = planning.lay(project, [known[version]], [flavour], base_for_a_card(project, environment), 1)
     if not targets:
         raise Fa4AsvError(f"{version} has no flavour {flavour}; choose another one")
     return targets[0].subject

@@ -129,9 +129,11 @@ def compare(
             refuse_without_gpu(project, commit)
         toolchains = plan_of(project, *commits)
         if not no_run:
-            refuse_other_suites(project, commits, machine)
+            refuse_other_suites(project.results, commits, machine)
             _measure(project, commits, toolchains, (flavours, machine, bench, environment, rounds or _ROUNDS))
-        comparisons = [held_against(project, commits, name, machine, toolchains, bench) for name in flavours]
+        comparisons = [
+            held_against(project.results, commits, name, machine, toolchains, bench) for name in flavours
+        ]
     _tell(comparisons, form, output, limit)
     sys.exit(exit_code(comparisons))
 

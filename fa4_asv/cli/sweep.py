@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from fa4_asv.asv_plugin.base_environments import base_here
+from fa4_asv.asv_plugin.base_environments import base_for_a_card
 from fa4_asv.backfill.estimates import minutes
 from fa4_asv.backfill.sweep import plan as planning
 from fa4_asv.backfill.sweep import sight
@@ -181,7 +181,7 @@ def _run(asked: Asked, progress: Progress) -> tuple[list[str], dict[str, float]]
     project, options = asked.project, asked.options
     chosen = asked.cards()
     _refuse_full_disk(project)
-    base = base_here(project, options["environment"])
+    base = base_for_a_card(project, options["environment"])
     begin = time.monotonic()
     targets, lacking = planning.lay(project, asked.commits, asked.flavours, base, asked.cores)
     planning.refuse_lacking(project, asked.ranges, options["flavour"], lacking)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fa4_asv.asv_plugin.base_environments import base_here
+from fa4_asv.asv_plugin.base_environments import base_for_a_card
 from fa4_asv.backfill.estimates import minutes
 from fa4_asv.backfill.sweep.plan import refuse_other_kind
 from fa4_asv.backfill.sweep.worktree import Asked, chosen_calls, compare_tree, estimate
@@ -58,7 +58,7 @@ def against_tree(project: Project, ref: str, checkout: Path, wish: Wish) -> list
         with alone(project), _scratch(project) as folder:
             tree = copy_tree(checkout, folder / "tree")
             card = _card(project, wish.machine, GROUPS[calls[0].group].device)
-            python = base_here(project, wish.environment or _ENVIRONMENT)
+            python = base_for_a_card(project, wish.environment or _ENVIRONMENT)
             asked = Asked(wish.machine, calls, wish.plan, cores(), card, python)
             _tell_plan(asked, tree, wish.flavours)
             comparisons = []

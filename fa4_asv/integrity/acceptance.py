@@ -15,7 +15,6 @@ from typing import Any
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.escape import one_line
-from fa4_asv.base.files import read_json
 from fa4_asv.base.machine import ANY_PYTHON, NOGPU, NOGPU_RECORD
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import GROUPS, group_of, key_of
@@ -28,7 +27,16 @@ from fa4_asv.integrity.additions import changes, is_kept
 from fa4_asv.integrity.staging import take
 from fa4_asv.record.descriptions import MACHINE_FILE
 from fa4_asv.record.schema import CaseRecord
-from fa4_asv.record.store import Pair, Result, entries, is_number, load_result, read_sidecar, sidecar_path
+from fa4_asv.record.store import (
+    Pair,
+    Result,
+    entries,
+    is_number,
+    load_result,
+    read_sidecar,
+    result_data,
+    sidecar_path,
+)
 
 # What asv writes into a result file of exact figures, and nothing else. `profile` would be executed by `asv profile`.
 _KEYS = {
@@ -110,7 +118,7 @@ def refusals(pair: Pair, old: Pair | None, project: Project) -> Iterator[str]:
 
 def _names(pair: Pair) -> Iterator[str]:
     """Machine, environment and series: one name for each, or the same release would stand there twice."""
-    result, chain = pair.result, pair.sidecar.toolchain
+    result, chain, data = pair.result, pair.sidecar.toolchain, result_data(pair.path)
     if not can_name_locks(chain.flavour, chain.policy):
         yield f"is of flavour {chain.flavour!r} and policy {chain.policy!r}, which name no toolchain"
         return
@@ -120,8 +128,8 @@ def _names(pair: Pair) -> Iterator[str]:
         "environment": (result.environment, environment_name(chain.flavour, chain.policy)),
         "python": (result.python, ANY_PYTHON),
         "requirements": (result.requirements, series),
-        "params": (_raw(pair)["params"], {**NOGPU_RECORD, "python": ANY_PYTHON, **series}),
-        "env_vars": (_raw(pair).get("env_vars", {}), {}),
+        "params": (data["params"], {**NOGPU_RECORD, "python": ANY_PYTHON, **series}),
+        "env_vars": (data.get("env_vars", {}), {}),
     }
     for name, (answer, ours) in expected.items():
         if answer != ours:
@@ -131,10 +139,6 @@ def _names(pair: Pair) -> Iterator[str]:
 def environment_name(flavour: str, policy: str) -> str:
     """What asv calls the environment of exact figures."""
     return f"fa4-py{ANY_PYTHON}-flavour{flavour}-toolchain{policy}"
-
-
-def _raw(pair: Pair) -> Any:
-    return read_json(pair.path)
 
 
 def _commit(result: Result, project: Project) -> Iterator[str]:
@@ -232,7 +236,7 @@ def without_packages(pair: Pair, project: Project) -> Iterator[str]:
 
 def _rows(pair: Pair, old: Pair | None) -> Iterator[str]:
     """The file as asv lays it out: no key or column that nothing of ours reads, and no recorded benchmark left out."""
-    data = _raw(pair)
+    data = result_data(pair.path)
     for name in sorted(data.keys() - _KEYS):
         yield f"has {name!r:.60}, which asv does not write"
     columns = tuple(data["result_columns"])
@@ -246,7 +250,7 @@ def _rows(pair: Pair, old: Pair | None) -> Iterator[str]:
             if cell is not None and not is_number(cell):
                 yield f"has {cell!r:.60} as a time of {name:.100}, expected a number"
     if old:
-        yield from _recorded_rows(data["results"], _raw(old)["results"], _gaining(pair, old))
+        yield from _recorded_rows(data["results"], result_data(old.path)["results"], _gaining(pair, old))
 
 
 def _recorded_rows(rows: dict[str, Any], recorded: dict[str, Any], gaining: set[str]) -> Iterator[str]:

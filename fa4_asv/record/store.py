@@ -1,8 +1,9 @@
-"""asv's result files and their sidecars, read: the only way from `results/` into the program. Sidecars, written.
+"""asv's result files and their sidecars, read here and nowhere else. Sidecars, written.
 
 asv owns the result files. A sidecar stands beside each (`….sidecar`, which asv ignores) and holds what
 asv cannot. Who reads many files takes `sound_pairs` (what cannot be read is passed over), `all_pairs` (it raises),
-or `entries` (everything, with what is wrong). Nothing here imports asv or torch.
+or `entries` (everything, with what is wrong). Of the other files in `results/`, `descriptions` reads asv's lists and
+`explanation` the causes; a test lists the readers. Nothing here imports asv or torch.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from statistics import fmean
 from fa4_asv.compare.along import CONFIDENCE, SEEN
 from fa4_asv.compare.false_alarms import rate_interval
 from fa4_asv.compare.noise import AGREED, agreement_among, classes_of, totals
-from fa4_asv.compare.policy import UNCHANGED, overall
+from fa4_asv.compare.policy import UNCHANGED, effect_of_ratio, overall
 from fa4_asv.compare.verdicts import RELEVANT
 from fa4_asv.record.formatting import counted
 from fa4_asv.record.schema import package_changes
@@ -24,7 +24,7 @@ from fa4_asv.report.model import RELEASES, Point
 from fa4_asv.report.multiples import short
 from fa4_asv.report.parts import Cell, Table
 from fa4_asv.report.parts import Row as TableRow
-from fa4_asv.report.run_time_cells import NAMES, NONE, named, origins_of, state_of, times
+from fa4_asv.report.run_time_cells import NAMES, NONE, named, origins_of, state_cell, state_of, times
 from fa4_asv.report.swept import (
     BACKWARD,
     DIRECTIONS,
@@ -252,9 +252,9 @@ def _ratio(swept: Swept, span: Sequence[Point], calls: Sequence[Call], least: fl
     known = [values for values in logs.values() if values]
     if not known:
         states = {record.state for point in span for call in calls if (record := case_of(point, call))}
-        return Cell("broken", css="worse") if "broken" in states else Cell(NONE, spoken="no time")
+        return state_cell("broken") if "broken" in states else Cell(NONE, spoken="no time")
     mean = fmean(value for values in known for value in values)
-    css = "same" if math.isnan(least) or abs(mean) <= math.log1p(least) else "worse" if mean > 0 else "better"
+    css = effect_of_ratio(mean, least) or "same"
     missing = len(known) < len(calls)
     return Cell(f"{math.exp(mean):.3f}" + (f" ({len(known)} of {len(calls)})" if missing else ""), css=css)
 
@@ -315,7 +315,7 @@ def _broken(swept: Swept) -> Part:
                     [
                         Cell(call.title, call.page(swept.key.machine)),
                         _span(span),
-                        Cell(state, css="worse"),
+                        state_cell(state),
                         why,
                     ]
                 )

@@ -28,7 +28,7 @@ from fa4_asv.measure.pool import VARIABLE as CORES
 from fa4_asv.record.store import all_pairs
 
 # Of the driver's environment, what decides how a task is measured. Indices and passwords stay here.
-_CARRIED = ("FA4_ASV_TOOLCHAIN", "FA4_ASV_TORCHES", "FA4_ASV_OTHERS")
+_CARRIED = ("FA4_ASV_TOOLCHAIN", "FA4_ASV_TORCHES", "FA4_ASV_OTHERS", "FA4_ASV_NETWORK", "FA4_ASV_MEMORY")
 _SOURCES = ("benchmarks", "fa4_asv", "requirements", "history", "asv.conf.json", ".asv/history.git")
 
 

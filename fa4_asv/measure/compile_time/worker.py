@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fa4_asv.base.ending import die_with_parent
+from fa4_asv.base.launcher import end_with
 from fa4_asv.catalog.kernels import CALLS, Call
 from fa4_asv.measure.compile_stubs import CompileStub, compiles_so_far, counted, without_driver
 from fa4_asv.measure.driver_stubs import describe, open_answers, stand_in_for_the_driver
@@ -48,13 +48,13 @@ def timed(action: Callable[[], Any]) -> dict[str, Any]:
 
 def in_a_child(action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What `action` answers in a forked child, with the processor seconds it used. Where that dies, this process does likewise."""
-    before = _used_by_children()
+    before, parent = _used_by_children(), os.getpid()
     source, target = os.pipe()
     child = os.fork()
     if not child:
         code = 1
         try:
-            die_with_parent()
+            end_with(parent)
             os.write(target, json.dumps(action()).encode())
             code = 0
         except BaseException:

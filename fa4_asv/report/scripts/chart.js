@@ -4,7 +4,7 @@
 (() => {
   const { make, link, option, short, figure } = fa4;
   const DAY = 86400;
-  const HEIGHT = { tall: 320 };
+  const HEIGHT = 290;
   const STEPPED = uPlot.paths.stepped({ align: 1 });
   const MEASURED_BY_A_CLOCK = ["seconds", "TFLOP/s", "times"];
   // How dates are written, by the distance of two: uPlot's own has the month first, which not everybody reads so.
@@ -119,7 +119,7 @@
       this.values = this.visible.map((curve) => fa4.unrolled(curve.runs, this.times.length));
       const place = this.range();
       const options = {
-        width: this.width(), height: HEIGHT.tall,
+        width: this.width(), height: HEIGHT,
         padding: [28, 12, 0, 0],
         legend: { show: false },
         cursor: { y: false, drag: { x: true, y: false, setScale: true }, points: { size: 9 }, focus: { prox: -1 } },
@@ -140,7 +140,7 @@
     width() { return Math.max(this.area.clientWidth, 260); }
 
     resize() {
-      if (this.drawn && this.drawn.width !== this.width()) this.drawn.setSize({ width: this.width(), height: HEIGHT.tall });
+      if (this.drawn && this.drawn.width !== this.width()) this.drawn.setSize({ width: this.width(), height: HEIGHT });
     }
 
     axis(more) {
