@@ -36,7 +36,7 @@
         "aria-valuemax": String(this.times.length), "aria-valuenow": "1",
       });
       this.tip = make("div", { class: "tip", hidden: true });
-      this.marks = make("ol", { class: "marks", "aria-label": "Events of this metric" });
+      this.marks = make("ol", { class: "marks", "aria-label": "Numbered events" });
       this.list = make("ol", { class: "told" });
       const help = "Point at the chart, or focus it and use the arrow keys. Drag to zoom, double-click for all.";
       this.help = make("p", { class: "note" }, help);
@@ -70,7 +70,10 @@
       this.metric.curves.forEach((curve) => this.curves.append(this.toggle(curve)));
       const all = make("button", { type: "button" }, "All releases");
       all.addEventListener("click", () => this.zoom(null));
+      // The pickers are made anew: whoever changed one with the keyboard stays on it.
+      const focused = this.bar.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : "";
       this.bar.replaceChildren(...this.subjects(), label, this.curves, all);
+      if (focused) this.bar.querySelector(`select[aria-label="${focused}"]`)?.focus();
     }
 
     titleOf(metric) {

@@ -26,7 +26,7 @@
 
     picker(name, chosen) {
       const versions = this.releases.versions.slice(-this.releases.compared).reverse();
-      const select = make("select", {}, ...versions.map((version) => option(version, short(version), chosen)));
+      const select = make("select", { "aria-label": name }, ...versions.map((version) => option(version, short(version), chosen)));
       select.addEventListener("change", () => this.picked());
       return { select, label: make("label", {}, `${name} `, select) };
     }
