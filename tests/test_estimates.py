@@ -6,7 +6,7 @@ import json
 import shutil
 
 from fa4_asv.backfill.estimates import Estimate, estimate
-from fa4_asv.backfill.tasks import Task, Wish, missing
+from fa4_asv.backfill.tasks import BackfillRequest, Task, missing
 from tests.support import ROOT
 from tests.support.backfills import CODEGEN, commits, record
 
@@ -33,6 +33,6 @@ def test_what_is_measured_figure_by_figure_is_estimated_by_its_own_duration(hist
         data["results"]["compile.Import.track_seconds"][at] = start
         path.write_text(json.dumps(data))
     tasks = [Task(commit, "x", "cu13", ("compile", "import", "forward")) for commit in commits(history)[:2]]
-    assert estimate(history.results, tasks, Wish(machine="xeon-2c")) == Estimate(
+    assert estimate(history.results, tasks, BackfillRequest(machine="xeon-2c")) == Estimate(
         2 * (300.0 + 25.0), ("forward",)
     )

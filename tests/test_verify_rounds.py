@@ -11,8 +11,11 @@ from pathlib import Path
 from statistics import median
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fa4_asv.integrity import rounds
+from fa4_asv.integrity.consistency import checks
 from fa4_asv.integrity.rounds import Peaks, Sweeps, wrong_rounds
 from fa4_asv.integrity.verify import verify
 from fa4_asv.record.modes import two_modes
@@ -207,3 +210,42 @@ def test_a_peak_is_near_the_trace_and_other_cards(peak, words):
     assert wrong(Peaks(), sidecar(1, with_peak(1 << 20)), sidecar(2, with_peak(1 << 24))) == [], (
         "another commit"
     )
+
+
+NUMBERS = st.one_of(
+    st.integers(-3, 3),
+    st.sampled_from([0, 0.0, -0.0, 1e308, -1e308, 5e-324, 10**300, 0.5, 1e-3]),
+    st.floats(0, 1),
+)
+NAMES = [
+    "seconds",
+    "centre",
+    "two modes",
+    "control",
+    "kept",
+    "order",
+    "process",
+    "round",
+    "cudnn",
+    "kernel main",
+]
+NAMES += ["peak_bytes", "untraced_bytes", "first_seconds"]
+
+
+@given(
+    st.dictionaries(st.sampled_from(NAMES), st.lists(NUMBERS, min_size=1, max_size=12), min_size=1),
+    st.dictionaries(
+        st.sampled_from(["traced", "sm clock", "direct", "through SDPA", "card"]),
+        st.sampled_from(
+            ["9" * 300, "1 to 2 MHz, median 3", "-1 us", "1 us", "", "reported for 2 of 1 samples"]
+        ),
+    ),
+    st.sampled_from(["forward", "allocated", "route-host", FORWARD]),
+)
+@settings(deadline=None, max_examples=400)
+def test_no_samples_end_in_a_traceback(samples, notes, group):
+    record = CaseRecord("measured", samples=samples, notes=notes)
+    for _, said in checks({group: {"fa4/x": record, "y": record}}):
+        assert "\n" not in said
+    for checker in (Sweeps(), Peaks()):
+        wrong(checker, *[sidecar(number, {group: {"fa4/x": record}}) for number in (1, 1, 2)])

@@ -37,13 +37,13 @@ def torches_asked() -> tuple[str, ...]:
     text = os.environ.get(VARIABLE, "").strip()
     if text == "all":
         return TORCHES
-    notes = dict.fromkeys(word for word in re.split(r"[,\s]+", text) if word)
-    unknown = [word for word in notes if word not in TORCHES]
+    torches = dict.fromkeys(word for word in re.split(r"[,\s]+", text) if word)
+    unknown = [word for word in torches if word not in TORCHES]
     if unknown:
         raise util.UserError(
             f"{VARIABLE}={text!r}: no torch {unknown[0]!r}; write `all` or some of {','.join(TORCHES)}"
         )
-    return tuple(notes)
+    return tuple(torches)
 
 
 def torches_selected() -> set[str]:

@@ -127,8 +127,8 @@ class Fa4Environment(environment.Environment):  # type: ignore[misc]
                 torch: str(install(self._project_files, lock, base))
                 for torch, base in self._bases.interpreters().items()
             }
-        except UnsupportedFlavour as message:
-            unsupported = str(message)
+        except UnsupportedFlavour as refusal:
+            unsupported = str(refusal)
         refuse_shadow(python, source.folder)
         _tell_of_network(str(self._bases.python), _bounds(selection.machine()))
         context = self._context(source, lock, unsupported, torches)

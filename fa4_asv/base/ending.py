@@ -54,13 +54,13 @@ def exit_on_signal() -> None:
 def _listen(end: Callable[[int], None]) -> None:
     before = -_AT_ONCE
 
-    def handle(number: int, _frame: FrameType | None) -> None:
+    def handle(signal_number: int, _frame: FrameType | None) -> None:
         nonlocal before
         now = time.monotonic()
         if now - before >= _AT_ONCE:
             before = now
-            end(number)
+            end(signal_number)
 
-    for number in SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, handle)
+    for signal_number in SIGNALS:
+        if signal.getsignal(signal_number) is not signal.SIG_IGN:
+            signal.signal(signal_number, handle)

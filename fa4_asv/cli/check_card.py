@@ -33,8 +33,8 @@ from fa4_asv.base.files import read_bytes
 from fa4_asv.base.output import new_console, say, say_json
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.shapes import SHAPES, core
+from fa4_asv.cli.flavours import installed_flavour
 from fa4_asv.history.manifest import Manifest
-from fa4_asv.history.toolchain import FLAVOURS
 from fa4_asv.measure.pool import Job, LastingWorker, Outcome
 from fa4_asv.measure.runtime.card import cards, refuse_busy
 from fa4_asv.record.formatting import counted
@@ -167,7 +167,7 @@ def cubins_of(folder: Path, groups: Records, arch: str) -> tuple[list[str], int]
 
 @click.command("check-card")
 @click.option("--release", default=None, metavar="VERSION", help="Such as 4.0.0b36. Default: the newest.")
-@click.option("--flavour", type=click.Choice(FLAVOURS), default="cu13", show_default=True)
+@installed_flavour(default="cu13", show_default=True)
 @click.option("--shapes", default="", metavar="REGEX", help="Select core shapes. Default: all 30.")
 @click.option(
     "--backend", "backends", multiple=True, default=("fa4",), show_default=True, help="Repeat for more."

@@ -82,7 +82,7 @@ def ask(tool: str, *arguments: str) -> str:
     except OSError as error:
         raise ToolFailed(f"{name} does not start: {error.strerror}") from None
     try:
-        out, err = (text.decode(errors="replace") for text in process.communicate(timeout=TIMEOUT))
+        out, err = (output.decode(errors="replace") for output in process.communicate(timeout=TIMEOUT))
     except subprocess.TimeoutExpired:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -122,8 +122,8 @@ def check_tool(name: str, path: str | None, advice: str) -> Check:
     except ToolFailed as error:
         return Check(name, str(error), False, advice)
     # NVIDIA's tools give "release 13.3, V13.3.73" below years of copyright.
-    version = re.search(r"\bV(\d+(?:\.\d+)+)", answer) or re.search(r"\b(\d+(?:\.\d+)+)", answer)
-    return Check(name, version[1] if version else first_line(answer) or "unknown version", True)
+    match = re.search(r"\bV(\d+(?:\.\d+)+)", answer) or re.search(r"\b(\d+(?:\.\d+)+)", answer)
+    return Check(name, match[1] if match else first_line(answer) or "unknown version", True)
 
 
 def check_tools() -> list[Check]:
@@ -154,8 +154,8 @@ def installed(package: str, folders: list[str] | None = None) -> str | None:
     for distribution in distributions(name=package, path=sys.path if folders is None else folders):
         # Read here: what an interrupted uninstall left has no metadata, and importlib.metadata raises.
         text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
-        if version := re.search(r"^Version: *(\S+)", text, re.MULTILINE):
-            return version[1]
+        if match := re.search(r"^Version: *(\S+)", text, re.MULTILINE):
+            return match[1]
     return None
 
 

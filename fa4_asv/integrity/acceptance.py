@@ -55,10 +55,10 @@ def accept(staged: Project, project: Project) -> list[Path]:
     Pairs that add nothing are left where they are. Raises Fa4AsvError, with nothing moved, on the first thing that is
     not ours to take.
     """
-    machine = project.results / NOGPU / MACHINE_FILE
-    if not machine.is_file():
+    machine_file = project.results / NOGPU / MACHINE_FILE
+    if not machine_file.is_file():
         raise Fa4AsvError(f"results/{NOGPU} has no {MACHINE_FILE}; commit the record so far first")
-    shutil.copyfile(machine, staged.results / NOGPU / MACHINE_FILE)  # ours, so that `verify` finds one
+    shutil.copyfile(machine_file, staged.results / NOGPU / MACHINE_FILE)  # ours, so that `verify` finds one
     for pair in list(_pairs(staged)):
         old = _recorded(pair, project)
         for wrong in refusals(pair, old, project):
@@ -131,9 +131,9 @@ def _names(pair: Pair) -> Iterator[str]:
         "params": (data["params"], {**NOGPU_RECORD, "python": ANY_PYTHON, **series}),
         "env_vars": (data.get("env_vars", {}), {}),
     }
-    for name, (answer, ours) in expected.items():
-        if answer != ours:
-            yield f"has {name} {answer!r:.200}, expected {ours!r}"
+    for name, (value, ours) in expected.items():
+        if value != ours:
+            yield f"has {name} {value!r:.200}, expected {ours!r}"
 
 
 def environment_name(flavour: str, policy: str) -> str:
@@ -159,14 +159,14 @@ def _benchmarks(pair: Pair, old: Pair | None) -> Iterator[str]:
     """Names and versions of our own table; another version only where it is recorded so, and then nothing changes."""
     measured = {name for (name, _), value in pair.result.figures.items() if value is None or is_number(value)}
     for name in dict.fromkeys(name for name, _ in pair.result.figures):
-        results = group_of(name)
-        if results is None:
+        group_and_metric = group_of(name)
+        if group_and_metric is None:
             yield f"has benchmark {name!r:.100}, which this suite does not know"
             continue
-        message, ours = pair.result.versions.get(name), results[0].version
-        if message != ours and not (old and message == old.result.versions.get(name)):
-            yield f"has version {message!r:.60} of {name}, this suite's is {ours!r}"
-        if name in measured and not results[0].exact:
+        version, ours = pair.result.versions.get(name), group_and_metric[0].version
+        if version != ours and not (old and version == old.result.versions.get(name)):
+            yield f"has version {version!r:.60} of {name}, this suite's is {ours!r}"
+        if name in measured and not group_and_metric[0].exact:
             yield f"has figures of {name}, which a clock measures"
 
 
@@ -214,7 +214,7 @@ def _lock(pair: Pair, project: Project) -> Path:
     side = pair.sidecar
     release = Manifest.load(project.manifest).by_commit(side.commit)
     key = release.version if release else side.commit
-    return project.locks / side.toolchain.policy / side.toolchain.flavour / f"{key}.txt"
+    return project.lock(side.toolchain.policy, side.toolchain.flavour, key)
 
 
 def without_packages(pair: Pair, project: Project) -> Iterator[str]:

@@ -155,9 +155,9 @@ def _route(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterat
 
 
 def _route_of_card(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
-    reasons = len(record.notes.keys() - _NO_CHECK)
-    values = record.samples.get("broken", [reasons])
-    yield "" if set(values) == {reasons} else f"broken is {values[0]:g}, {reasons} checks have a reason"
+    checks = len(record.notes.keys() - _NO_CHECK)
+    values = record.samples.get("broken", [checks])
+    yield "" if set(values) == {checks} else f"broken is {values[0]:g}, {checks} checks have a reason"
 
 
 _OF_GROUP: dict[str, Callable[[CaseRecord, bool, Groups, str], Iterator[str]]] = {
@@ -241,9 +241,9 @@ def cause_checks(explanation: Explanation) -> Iterator[tuple[str, str]]:
                 ("local_stores", counts.get("local stores", 0), "the role local stores"),
             ):
                 if metric in verdicts:
-                    answer = getattr(verdicts[metric], name)
-                    wrong = f"{metric} at {name} is {answer}, {what} give {count}"
-                    yield case, "" if answer == count else wrong
+                    figure = getattr(verdicts[metric], name)
+                    wrong = f"{metric} at {name} is {figure}, {what} give {count}"
+                    yield case, "" if figure == count else wrong
     for culprit in explanation.culprits:
         for case in culprit.cases:
             causes = {verdict.cause for verdict in explanation.cases.get(case, {}).values()}

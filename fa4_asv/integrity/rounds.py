@@ -23,6 +23,7 @@ Samples = Mapping[str, Sequence[float]]
 _PARTS = "kernel "  # how the profiler's samples of a backward are named: "kernel main"
 # The profiler's seconds of all kernels over those of the whole call: 0.96 to 1.14 in 523 recorded backwards.
 _LEAST, _MOST = 2 / 3, 3 / 2
+_LARGEST = 1e18  # of any second, byte or count; what is larger overflows
 _CONTROL = 2.0  # how many times slower or faster than usual; 1.15 in 6,800 recorded rounds
 _POSITIVE = ("control", "first_seconds", "peak_bytes", *YARDSTICKS)
 _BLOCK = 512  # bytes; torch's allocator gives whole blocks
@@ -37,6 +38,7 @@ def usual_control(groups: Mapping[str, Mapping[str, CaseRecord]]) -> float:
         for cases in groups.values()
         for record in cases.values()
         for value in record.samples.get("control", ())
+        if 0 < value < _LARGEST
     ]
     return median(controls) if controls else 0.0
 
@@ -76,6 +78,8 @@ def _values(samples: Samples) -> str:
     """Whether what counts is whole, and what takes time or memory positive."""
     for name, values in samples.items():
         for value in values:
+            if abs(value) > _LARGEST:
+                return f"the sidecar has {name} {value:.3g}, expected less than {_LARGEST:.0g}"
             if name in WHOLE and (value != int(value) or value < 0):
                 return f"the sidecar has {name} {value}, expected a whole number"
             if name == "two modes" and value not in (0, 1):
@@ -165,7 +169,7 @@ def _parts(samples: Samples) -> str:
     """The kernels of a backward against the whole call: another clock, so only roughly."""
     whole = sum(sum(values) for name, values in samples.items() if name.startswith(_PARTS))
     centre = median(samples["centre"])
-    if whole and not _LEAST <= whole / centre <= _MOST:
+    if whole and not _LEAST * centre <= whole <= _MOST * centre:
         return f"the sidecar's kernels take {whole:.4g} s, the whole call {centre:.4g}"
     return ""
 
@@ -261,7 +265,7 @@ class Peaks:
         for group, cases in sidecar.groups.items():
             for case, record in cases.items():
                 peak = record.figures.get("peak_bytes") or max(record.samples.get("peak_bytes", [0]))
-                if record.state == "measured" and peak and (call := _called(group, case)):
+                if record.state == "measured" and 0 < peak < _LARGEST and (call := _called(group, case)):
                     key = (sidecar.commit, sidecar.toolchain.flavour, call)
                     entry = ((path, f"{group} {case}"), peak, "centre" in record.samples)
                     self.by_call.setdefault(key, []).append(entry)

@@ -268,8 +268,8 @@ def _toolchain(sidecar: Sidecar, known: Known) -> Iterator[str]:
         names = sorted(
             n for n in locked.keys() | chain.packages.keys() if locked.get(n) != chain.packages.get(n)
         )
-        message, held = (versions.get(names[0], "none") for versions in (chain.packages, locked))
-        yield f"says {names[0]} {message}, its lock {held}; {AGAIN}"
+        ours, held = (versions.get(names[0], "none") for versions in (chain.packages, locked))
+        yield f"says {names[0]} {ours}, its lock {held}; {AGAIN}"
     # The toolchain of another commit is locked under that one's name.
     elif path not in known.packages and known.packages and not known.arriving and chain.policy[:3] != "as-":
         where = path.relative_to(known.locks.parent.parent)
@@ -282,11 +282,11 @@ def _same_origin(result: Result, sidecar: Sidecar) -> Iterator[str]:
         "commit": (sidecar.commit, result.commit),
         "environment": (sidecar.environment, result.environment),
     }
-    for name, message in (("flavour", sidecar.toolchain.flavour), ("toolchain", sidecar.toolchain.policy)):
-        pairs[name] = (message, result.requirements.get(name, message))
-    for name, (message, recorded) in pairs.items():
-        if message != recorded:
-            yield f"says {name} {message!r}, the result file {recorded!r}; {AGAIN}"
+    for name, ours in (("flavour", sidecar.toolchain.flavour), ("toolchain", sidecar.toolchain.policy)):
+        pairs[name] = (ours, result.requirements.get(name, ours))
+    for name, (ours, recorded) in pairs.items():
+        if ours != recorded:
+            yield f"says {name} {ours!r}, the result file {recorded!r}; {AGAIN}"
 
 
 def _named(name: str, params: tuple[str, ...]) -> str:

@@ -30,8 +30,11 @@ def two_modes(seconds: Sequence[float]) -> str:
     spread = math.sqrt(inside / len(ordered))
     if apart <= max(TOLD * median(ordered), _MODES_APART * spread):
         return ""
-    share = len(high) / len(ordered)
-    return f"two modes: {share:.0%} of the samples are {median(high) / median(low) - 1:.1%} slower"
+    share, lower = len(high) / len(ordered), median(low)
+    slower = (
+        f"{median(high) / lower - 1:.1%}" if lower > 0 else f"{median(high) - lower:.3g} s"
+    )  # of a difference
+    return f"two modes: {share:.0%} of the samples are {slower} slower"
 
 
 def _best_cut(ordered: Sequence[float], smallest: int) -> int:

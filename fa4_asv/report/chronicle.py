@@ -111,10 +111,10 @@ def _figures(series: Series, point: Point) -> list[tuple[str, Table, str]]:
             shown = [
                 wording.figure(record.figures.get(metric), unit) for metric, (unit, _) in metrics.items()
             ]
-            told = record.why if record.state != "measured" else ""
-            rows.append([case, *shown, record.state + (f": {told}" if told else "")])
+            reason = record.why if record.state != "measured" else ""
+            rows.append([case, *shown, record.state + (f": {reason}" if reason else "")])
         if rows:
-            head = ["case", *(title for _, title in metrics.values()), "state"]
+            head = ["case", *(wording.head(unit, title) for unit, title in metrics.values()), "state"]
             others = f"; {counted(len(cases) - len(own), 'other')} as cu12" if len(own) < len(cases) else ""
             tables.append((name, Table("", head, rows, "wide"), others))
     return tables
@@ -153,12 +153,12 @@ def _event_row(event: Event) -> Row:
         cells: list[Cell | str] = [was, now + (f": {why}" if why else ""), "–"]
     else:
         cells = [wording.figure(change.base, unit), wording.figure(change.head, unit), told(change)]
-    name = Cell(event.kernel)
+    kernel = Cell(event.kernel)
     if change.group == "codegen":
         page = kernel_page(event.arch, event.kernel)
-        name = Cell(event.kernel, page, spoken=wording.case_title(event.kernel))
+        kernel = Cell(event.kernel, page, spoken=wording.case_title(event.kernel))
     return [
-        name,
+        kernel,
         wording.metric_title(change.group, change.metric),
         *cells[:2],
         Cell(str(cells[2]), css=event.effect),

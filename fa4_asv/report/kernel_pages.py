@@ -141,12 +141,13 @@ def _figures(series: Series, key: str) -> Table | None:
     rows: list[TableRow] = []
     for _, span in groupby(points, key=lambda pair: (tuple(sorted(pair[1].figures.items())), pair[1].state)):
         rows.append(_figures_row(list(span)))
-    head = ["releases", wording.COMPILER, *(_head(unit, title) for unit, title in _METRICS.values()), "state"]
+    head = [
+        "releases",
+        wording.COMPILER,
+        *(wording.head(unit, title) for unit, title in _METRICS.values()),
+        "state",
+    ]
     return Table("", head, rows[::-1], "wide")
-
-
-def _head(unit: str, title: str) -> str:
-    return title if unit == title or unit == "instructions" else f"{title}, {unit}"
 
 
 def _figures_row(span: Sequence[tuple[Point, CaseRecord]]) -> TableRow:
@@ -191,7 +192,13 @@ def _other_toolchains(model: Model, key: str) -> Table | None:
         ]
         for (label, told), names in found.items()
     ]
-    head = ["release", wording.COMPILER, "flavour", *(_head(u, t) for u, t in _METRICS.values()), "state"]
+    head = [
+        "release",
+        wording.COMPILER,
+        "flavour",
+        *(wording.head(u, t) for u, t in _METRICS.values()),
+        "state",
+    ]
     return Table("With other compilers", head, rows, "wide") if rows else None
 
 

@@ -99,8 +99,8 @@ def _against_before(step: ClockStep | None) -> list[str]:
     if step is None:
         return ["No release before it was timed here."]
     counts = Counter(row.verdict for row in step.rows.values())
-    told = ", ".join(f"{count} {name}" for name, count in counts.most_common())
-    return [f"Against {short(step.before.label)}, {counted(len(step.rows), 'call')}: {told}."]
+    parts = ", ".join(f"{count} {name}" for name, count in counts.most_common())
+    return [f"Against {short(step.before.label)}, {counted(len(step.rows), 'call')}: {parts}."]
 
 
 def _sentence(step: ClockStep) -> str:

@@ -87,14 +87,14 @@ def _lead(swept: Swept) -> str:
     points = swept.points
     span = points[0].label if len(points) == 1 else f"{points[0].label} to {points[-1].label}"
     cards = len({origin.card for origin in swept.origins})
-    names = ", ".join(swept.values_of("card name")) or "of unknown name"
+    card_names = ", ".join(swept.values_of("card name")) or "of unknown name"
     torch = ", ".join(swept.values_of("torch"))
     what = "releases" if swept.key.history == RELEASES else "commits"
     several = (
         f" Each call was timed on one of them, for all {what}." if cards > 1 and _each_on_one(swept) else ""
     )
     return (
-        f"{len(points)} {what}, {span}, {len(swept.calls)} calls; {counted(cards, 'card')} ({names}).{several} "
+        f"{len(points)} {what}, {span}, {len(swept.calls)} calls; {counted(cards, 'card')} ({card_names}).{several} "
         f"{f'cuDNN and FA2 are those of torch {torch}. ' if torch else ''}Each against the one before that was timed here, by the rule for "
         f"releases of one sweep: faster or slower where the {CONFIDENCE * 100:g}\xa0% interval excludes no change and "
         f"the change is {RELEVANT * 100:g}\xa0% or more."
@@ -305,10 +305,10 @@ def _broken(swept: Swept) -> Part:
     rows: list[TableRow] = []
     for call in swept.calls:
         states = [(point, case_of(point, call)) for point in swept.points]
-        told = [
+        reasons = [
             (point, (record.state, reason_of(record)) if record else ("", "")) for point, record in states
         ]
-        for (state, why), group in groupby(told, key=lambda each: each[1]):
+        for (state, why), group in groupby(reasons, key=lambda each: each[1]):
             if state in ("broken", "unsupported"):
                 span = [point for point, _ in group]
                 rows.append(

@@ -30,6 +30,7 @@ from fa4_asv.report.compile_times import compile_seconds
 from fa4_asv.report.data_files import chart_files, script
 from fa4_asv.report.events import Step, Timeline, timeline
 from fa4_asv.report.first_page import first_page
+from fa4_asv.report.glossary import WORDS, WORDS_JS, anchor, words_value
 from fa4_asv.report.kernel_pages import KernelPage, kernel_pages
 from fa4_asv.report.library import library
 from fa4_asv.report.machines import machines
@@ -45,7 +46,7 @@ from fa4_asv.report.swept import Swept, by_machine, first_of, sweeps_of
 from fa4_asv.report.totals import history
 
 _STYLE = "style.css"
-_SCRIPTS = ("core.js", "search.js", "chart.js", "compare.js")
+_SCRIPTS = ("core.js", "search.js", "words.js", "chart.js", "compare.js")
 # The end of the first page's title, in every report since the first: an old one is known by it from a stranger's folder.
 _MARK = " – FlashAttention-4, release by release</title>"
 Page = tuple[str, str]
@@ -183,7 +184,15 @@ def pages(model: Model, found_timeline: Timeline) -> Iterator[Page]:
         run_time = page_of(machine.name) if machine.name in by_machine(swept) else ""
         name = f"machines/{machine.name}.html"
         yield render(name, "machine.html", title=machine.name, machine=machine, run_time=run_time)
-    yield render("reading.html", "reading.html", title="How to read the figures", groups=_metrics())
+    yield WORDS_JS, script(WORDS_JS, words_value())
+    yield render(
+        "reading.html",
+        "reading.html",
+        title="How to read the figures",
+        groups=_metrics(),
+        words=[(word, anchor(word), meaning) for word, meaning in WORDS.items()],
+        threads=model.threads,
+    )
     yield from _chronicle(model, found_timeline, cards, render)
 
 
@@ -237,7 +246,7 @@ def _maps(model: Model, cards: Cards, render: Any) -> Iterator[Page]:
         key=key,
         parts=[
             *(
-                (support.arch, [support.table, *([support.reasons] if support.reasons else [])])
+                (support.arch, [support.table, *([support.messages] if support.messages else [])])
                 for support in maps(series)
             ),
             *([("It compiles, but is broken on a card", [broken])] if broken else []),

@@ -63,14 +63,14 @@ def in_a_child(action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
             os._exit(code)
     os.close(target)
     with open(source, "rb") as stream:  # noqa: PTH123 - a pipe, not a file
-        text = stream.read()
+        answer = stream.read()
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code < 0:
         os.kill(os.getpid(), -code)
     if code:
         # Who started this reads the last words on stderr, and how it ended.
         os._exit(code)
-    return {**json.loads(text), "used": _used_by_children() - before}
+    return {**json.loads(answer), "used": _used_by_children() - before}
 
 
 def _used_by_children() -> float:
