@@ -87,6 +87,12 @@ class Step:
         return wording.packages(package_changes(old, new))
 
     @property
+    def first_package(self) -> list[str]:
+        """The first of them, the compiler where it moved, and how many more."""
+        old, new = (point.record.sidecar.toolchain.packages for point in (self.before, self.after))
+        return wording.packages(package_changes(old, new), 1)
+
+    @property
     def causes(self) -> list[tuple[str, int]]:
         """Each cause and how many figures it moved, the commonest first."""
         return sorted(

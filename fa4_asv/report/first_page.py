@@ -17,7 +17,7 @@ from fa4_asv.report.open_data import json_files
 from fa4_asv.report.overview import headline
 from fa4_asv.report.pairs import clock_histories, histories, pairs_value, steps_value
 from fa4_asv.report.plots import Plot
-from fa4_asv.report.standing import TIME, all_table, short_table, standing
+from fa4_asv.report.standing import TIME, Standing, all_table, short_table, standing
 from fa4_asv.report.swept import Swept, first_of
 
 _CSS = {"better": "better", "worse": "worse", "mixed": "mixed"}
@@ -36,8 +36,9 @@ def first_page(
     top, first = headline(model, found_timeline), first_of(swept)
     found, clocks = histories(model), clock_histories(swept)
     worse = standing(found, clocks, found_timeline)
-    own = [each for each in worse if each.what != TIME or (first and each.where == first.key.machine)]
-    yield COMPARE_JS, script(COMPARE_JS, pairs_value(model, found, clocks, steps_value(found_timeline)))
+    shown = [each for each in clocks if first and each.swept is first]
+    own = [each for each in worse if each.what != TIME or (first and _is_of(each, first))]
+    yield COMPARE_JS, script(COMPARE_JS, pairs_value(model, found, shown, steps_value(found_timeline)))
     advised = advice(model, swept, cards, worse)
     yield from json_files(model, found_timeline, groups, worse, advised)
     yield render(
@@ -68,6 +69,10 @@ def first_page(
         parts=[("", [table])] if table else [],
         key=[],
     )
+
+
+def _is_of(each: Standing, swept: Swept) -> bool:
+    return (each.where, each.series) == (swept.key.machine, swept.key.flavour)
 
 
 def _first_chart(groups: Sequence[tuple[str, Sequence[Plot]]]) -> str:

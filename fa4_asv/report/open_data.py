@@ -67,7 +67,7 @@ def _figures(plot: Plot) -> dict[str, Any]:
     value = plot_json(plot)
     del value["events"]
     for metric in value["metrics"]:
-        for curve in metric["curves"]:
+        for curve in metric.get("curves", ()):
             del curve["colour"]
     return value
 

@@ -20,7 +20,7 @@ from fa4_asv.report.events import Timeline
 from fa4_asv.report.model import RELEASES, Model, Point, Series
 from fa4_asv.report.multiples import kernel_page
 from fa4_asv.report.plots import runs
-from fa4_asv.report.swept import Call, Rows, Swept, rows_of
+from fa4_asv.report.swept import Call, Swept, row_of
 
 # The newest releases that can be compared in a browser: the number of pairs grows with the square.
 MOST = 40
@@ -128,28 +128,25 @@ def _signature(records: Mapping[str, CaseRecord]) -> Signature:
 # On the clock
 
 
-@dataclass(frozen=True)
+@dataclass
 class ClockHistory:
-    """A machine's timed releases: `rows` holds what the rule says of every call, for each pair of places."""
+    """A machine's timed releases; the rule is asked for a pair of them and a call when it is needed."""
 
     swept: Swept
     points: Sequence[Point]
-    rows: Mapping[tuple[int, int], Rows]
+    told: dict[tuple[Call, int, int], Row | None] = field(default_factory=dict)
 
     def of(self, call: Call, before: int, after: int) -> Row | None:
-        return self.rows[before, after].get(call)
+        """None where neither side was asked."""
+        key = call, before, after
+        if key not in self.told:
+            self.told[key] = row_of(self.points[before], self.points[after], call, self.swept.pools)
+        return self.told[key]
 
 
 def clock_histories(swept: Sequence[Swept]) -> list[ClockHistory]:
     """One per series of releases of a machine."""
-    found = []
-    for each in swept:
-        if each.key.history == RELEASES:
-            points = each.points[-MOST:]
-            pairs = [(at, after) for after in range(len(points)) for at in range(after)]
-            rows = {(at, after): rows_of(points[at], points[after], each.pools) for at, after in pairs}
-            found.append(ClockHistory(each, points, rows))
-    return found
+    return [ClockHistory(each, each.points[-MOST:]) for each in swept if each.key.history == RELEASES]
 
 
 # As JSON
@@ -170,14 +167,14 @@ def pairs_value(
 
 
 def steps_value(timeline: Timeline) -> list[list[Any]]:
-    """What each step of a release did: [release, flavour, architecture, causes, the first package that moved, page, weight]."""
+    """What each step of a release did: [release, flavour, architecture, causes, packages that moved, page, weight]."""
     return [
         [
             step.after.label,
             step.key.flavour,
             step.arch,
             ", ".join(cause for cause, _ in step.causes),
-            next(iter(step.packages), ""),
+            "; ".join(step.first_package),
             f"events/{step.page}",
             round(step.weight, 2) if step.weight < 1e6 else 100,
         ]
@@ -242,14 +239,14 @@ def _row_json(row: Row) -> int | str:
 
 
 def _clock_json(history: ClockHistory, versions: Sequence[str]) -> dict[str, Any]:
-    calls = history.swept.calls
-    labels = [point.label for point in history.points]
+    calls, machine = history.swept.calls, history.swept.key.machine
+    places = [(at, versions.index(p.label)) for at, p in enumerate(history.points) if p.label in versions]
     pairs = []
-    for (before, after), rows in history.rows.items():
-        if labels[before] in versions and labels[after] in versions:
+    for after, head in places:
+        for before, base in places[: places.index((after, head))]:
+            rows = {call: row for call in calls if (row := history.of(call, before, after))}
             told = [_clock_row(calls.index(call), row) for call, row in rows.items() if row.effect]
-            pairs.append([versions.index(labels[before]), versions.index(labels[after]), len(rows), told])
-    machine = history.swept.key.machine
+            pairs.append([base, head, len(rows), told])
     return {
         "machine": machine,
         "title": history.swept.key.title,

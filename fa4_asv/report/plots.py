@@ -19,7 +19,6 @@ from fa4_asv.record.turns import YARDSTICKS
 from fa4_asv.report import wording
 from fa4_asv.report.events import SOURCE, Step, Timeline
 from fa4_asv.report.events import Event as Changed
-from fa4_asv.report.machines import tflops
 from fa4_asv.report.model import RELEASES, Model, Point, Series, seconds_of
 from fa4_asv.report.multiples import colour, kernel_page, short, values
 from fa4_asv.report.run_time_cells import NAMES, origins_of
@@ -44,13 +43,18 @@ class Curve:
 
 @dataclass(frozen=True)
 class Metric:
-    """One choice of a plot's metric picker; `less` is whether less is better (None: it is not judged)."""
+    """One choice of a plot's metric picker; `less` is whether less is better (None: it is not judged).
+
+    A metric with `operations` has no curves of its own: they are these operations over the seconds of the metric `of`.
+    """
 
     name: str
     title: str
     unit: str
     less: bool | None
     curves: Sequence[Curve]
+    of: str = ""
+    operations: int = 0
 
 
 @dataclass(frozen=True)
@@ -308,7 +312,7 @@ def reason(step: Step, cases: Iterable[str], causes: Sequence[str]) -> str:
         for each in (step.explanation.culprits if step.explanation else ())
         if set(each.cases) & set(cases)
     ]
-    return "; ".join(named or ([] if set(causes) == {SOURCE} else step.packages))
+    return "; ".join(named or ([] if set(causes) == {SOURCE} else step.first_package))
 
 
 def numbered(rows: Iterable[tuple[str, Row]], model: Model) -> list[Event]:
@@ -337,7 +341,7 @@ def call_plot(
         seconds = _clock(model, each, call)
         metrics += [
             replace(seconds, name=SECONDS + more, title="time" + more),
-            *_rates(seconds, call, more),
+            *_rates(call, more),
             *_against(model, each, call, more),
             *_relative(model, each, call, more),
         ]
@@ -384,16 +388,12 @@ def _yardsticks(
     return curves
 
 
-def _rates(seconds: Metric, call: Call, more: str) -> list[Metric]:
+def _rates(call: Call, more: str) -> list[Metric]:
     shape = call.shape
     if shape is None:
         return []
-    backward = call.direction == BACKWARD
-    curves = [
-        replace(curve, values=[tflops(value, shape, backward) if value else None for value in curve.values])
-        for curve in seconds.curves
-    ]
-    return [Metric(RATE + more, "TFLOP/s" + more, _RATE_UNIT, False, curves)]
+    operations = shape.flops(call.direction == BACKWARD)
+    return [Metric(RATE + more, "TFLOP/s" + more, _RATE_UNIT, False, [], SECONDS + more, operations)]
 
 
 def _against(model: Model, swept: Swept, call: Call, more: str) -> list[Metric]:
@@ -448,7 +448,7 @@ def _beside(swept: Swept, step: ClockStep, call: Call, timeline: Timeline) -> st
 # As JSON
 
 
-def runs(numbers: Sequence[float | None]) -> list[list[float | int | None]]:
+def runs(numbers: Sequence[float | int | None]) -> list[list[float | int | None]]:
     """[[0, 8], [5, 112]]: from place 0 on 8, from place 5 on 112. Figures of compiled code change seldom."""
     return [[at, value] for at, value in enumerate(numbers) if at == 0 or value != numbers[at - 1]]
 
@@ -460,26 +460,24 @@ def plot_json(plot: Plot) -> dict[str, Any]:
         "title": plot.title,
         "note": plot.note,
         "page": plot.page,
-        "metrics": [
-            {
-                "name": metric.name,
-                "title": metric.title,
-                "unit": metric.unit,
-                "less": metric.less,
-                "curves": [
-                    {
-                        "name": curve.name,
-                        "title": curve.title,
-                        "colour": curve.colour,
-                        "runs": runs([_rounded(value) for value in curve.values]),
-                    }
-                    for curve in metric.curves
-                ],
-            }
-            for metric in plot.metrics
-        ],
+        "metrics": [_metric_json(metric) for metric in plot.metrics],
         "events": [_event_json(event) for event in plot.events],
     }
+
+
+def _metric_json(metric: Metric) -> dict[str, Any]:
+    named = {"name": metric.name, "title": metric.title, "unit": metric.unit, "less": metric.less}
+    if metric.operations:
+        return {**named, "of": metric.of, "operations": metric.operations}
+    return {**named, "curves": [_curve_json(curve) for curve in metric.curves]}
+
+
+def _curve_json(curve: Curve) -> dict[str, Any]:
+    """With `runs` of equal values, or all `values` where there are few equal ones."""
+    numbers = [_rounded(value) for value in curve.values]
+    equal = runs(numbers)
+    drawn = {"runs": equal} if 2 * len(equal) < len(numbers) else {"values": numbers}
+    return {"name": curve.name, "title": curve.title, "colour": curve.colour, **drawn}
 
 
 def _rounded(value: float | None) -> float | int | None:

@@ -50,6 +50,7 @@
 
     async show(data) {
       this.plot = await fa4.load(data);
+      for (const metric of this.plot.metrics) metric.curves ??= this.plot.metrics.find((each) => each.name === metric.of).curves;
       this.controls();
       this.draw();
     }
@@ -119,7 +120,7 @@
     draw() {
       if (this.drawn) this.drawn.destroy();
       this.visible = this.metric.curves.filter((curve) => this.shown.has(curve.name));
-      this.values = this.visible.map((curve) => fa4.unrolled(curve.runs, this.times.length));
+      this.values = this.visible.map((curve) => this.valuesOf(curve));
       const place = this.range();
       const options = {
         width: this.width(), height: HEIGHT,
@@ -138,6 +139,12 @@
       if (place) this.drawn.setScale("x", place);
       this.describe();
       this.tell();
+    }
+
+    // TFLOP/s are the operations of a call over its seconds.
+    valuesOf(curve) {
+      const values = fa4.valuesOf(curve, this.times.length), { operations } = this.metric;
+      return operations ? values.map((value) => (value ? operations / value / 1e12 : null)) : values;
     }
 
     width() { return Math.max(this.area.clientWidth, 260); }
@@ -203,10 +210,12 @@
       const metric = this.metric.name.split("@")[0].split(",")[0];
       const clock = ["seconds", "tflops", "against", "behind"].includes(metric);
       const wanted = clock ? "seconds" : metric;
+      // Of a call under several flavours a metric names its own.
+      const series = clock && this.metric.name.includes(", ") ? this.metric.name.slice(this.metric.name.indexOf(", ") + 2) : "";
       return this.plot.events.map((event) => ({
         ...event,
         rows: event.rows
-          .filter((row) => clock || names.has(row.curve))
+          .filter((row) => (clock ? !series || row.title === series : names.has(row.curve)))
           .map((row) => ({ ...row, moved: row.moved.filter(([name]) => name === wanted || name === "state") }))
           .filter((row) => row.moved.length),
       })).filter((event) => event.rows.length);

@@ -108,5 +108,8 @@ const fa4 = (() => {
     return values;
   }
 
-  return { root, put, load, state, remember, changes, make, link, option, short, figure, percent, unrolled };
+  // A curve comes with all its values, or with runs of equal ones.
+  const valuesOf = (curve, count) => curve.values || unrolled(curve.runs, count);
+
+  return { root, put, load, state, remember, changes, make, link, option, short, figure, percent, unrolled, valuesOf };
 })();
