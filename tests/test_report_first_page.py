@@ -24,8 +24,8 @@ from fa4_asv.report.search import entries
 from fa4_asv.report.site import pages
 from fa4_asv.report.standing import short_table, standing, value_of
 from tests.support.fake_record import HOSTILE, write_pair, write_releases
+from tests.support.pages import data_of_script
 from tests.support.results import FIGURES
-from tests.test_report_kernels import data
 
 KERNEL, OTHER, BROKEN = "sm_100/fwd_d128_full", "sm_100/bwd_d128_full", "sm_100/fwd_d64_full"
 ATOM = "{http://www.w3.org/2005/Atom}"
@@ -178,7 +178,7 @@ def test_the_search_finds_kernels_releases_events_and_threads(story):
     }
     story.threads.write_text(json.dumps({"format": 1, "threads": [thread]}))
     site = dict(pages(model_of(story), timeline(model_of(story), [])))
-    _, found = data(site["data/search.js"])
+    _, found = data_of_script(site["data/search.js"])
     pages_of = {title: page for title, _, page in found}
     assert pages_of["flash-attention#7: it spills"] == "kernels/sm_100-fwd_d128_full.html"
     assert pages_of["fwd_d128_full on sm_100"] == "kernels/sm_100-fwd_d128_full.html"
@@ -219,7 +219,7 @@ def test_the_json_files_say_their_format_and_hold_the_figures_of_the_record(stor
     figures = json.loads(site["data/figures.json"])["figures"]["Kernels on sm_100"]
     (one,) = (each for each in figures if each["key"] == KERNEL)
     (spills,) = (each for each in one["metrics"] if each["name"] == "spill_bytes")
-    assert spills["curves"][0]["runs"] == [[0, 8], [2, 500], [4, 8], [5, 16]]
+    assert spills["curves"][0]["values"] == [8, 8, 500, 500, 8, 16]
     told = json.loads(site["data/events.json"])["events"]
     assert [each["after"] for each in told if each["flavour"] == "cu13"] == [
         "4.0.0b2",

@@ -23,6 +23,7 @@ from fa4_asv.report.plots import kernel_plot, plot_json, runs
 from fa4_asv.report.site import explanations, pages
 from tests.support import ROOT
 from tests.support.fake_record import HOSTILE, write_pair, write_releases
+from tests.support.pages import data_of_script
 from tests.support.results import FIGURES
 
 KERNEL = "sm_100/fwd_d128_full"
@@ -52,12 +53,6 @@ def story(project: Project) -> Project:
 def plot_of(project: Project):
     model = model_of(project)
     return kernel_plot(model, timeline(model, []), [], *KERNEL.split("/"))
-
-
-def data(text: str):
-    """The name and the value of a script file of data: one call, one JSON value, nothing else."""
-    name, value = re.fullmatch(r'fa4\.put\(("[^"]+"), (.*)\);\n', text, re.DOTALL).groups()
-    return json.loads(name), json.loads(value)
 
 
 def test_events_are_numbered_from_the_oldest_and_stand_where_the_figure_changed(story):
@@ -93,13 +88,13 @@ def test_a_known_thread_stands_with_the_events_in_which_it_came_and_went(story):
 
 def test_the_data_of_a_chart_is_the_figures_of_the_record(story):
     site = dict(pages(model_of(story), timeline(model_of(story), [])))
-    name, value = data(site["data/kernels/sm_100-fwd_d128_full.js"])
+    name, value = data_of_script(site["data/kernels/sm_100-fwd_d128_full.js"])
     assert name == "data/kernels/sm_100-fwd_d128_full.js"
     metrics = {metric["name"]: metric for metric in value["metrics"]}
-    assert metrics["spill_bytes"]["curves"][0]["runs"] == [[0, 8], [2, 112], [4, 0]]
+    assert metrics["spill_bytes"]["curves"][0]["values"] == [8, 8, 112, 112, 0]
     assert set(GROUPS["codegen"].metrics) <= metrics.keys()
     assert runs([None, None, 5, 5, None]) == [[0, None], [2, 5], [4, None]]
-    _, releases = data(site["data/releases.js"])
+    _, releases = data_of_script(site["data/releases.js"])
     assert releases["versions"] == [f"4.0.0b{number}" for number in range(1, 6)]
     assert releases["compilers"] == {"cu13": ["4.5.2", "4.5.2", "4.6.0", "4.6.0", "4.6.0"]}
 
@@ -130,7 +125,7 @@ def test_foreign_words_in_data_are_no_markup(story):
     for name, text in site.items():
         if name.startswith("data/"):
             assert not set("<>&\u2028") & set(text), name
-    _, value = data(site["data/kernels/sm_100-fwd_d128_full.js"])
+    _, value = data_of_script(site["data/kernels/sm_100-fwd_d128_full.js"])
     assert "<script>" in json.dumps(value), "it is kept as words"
 
 

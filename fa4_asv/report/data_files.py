@@ -21,10 +21,10 @@ RELEASES_JS, CATALOG_JS, COMPARE_JS = "data/releases.js", "data/catalog.js", "da
 
 def script(name: str, value: Any) -> str:
     """A script file that holds nothing but one JSON value."""
-    return f"fa4.put({_json(name)}, {_json(value)});\n"
+    return f"fa4.put({safe_json(name)}, {safe_json(value)});\n"
 
 
-def _json(value: Any) -> str:
+def safe_json(value: Any) -> str:
     """JSON that is safe inside a script and inside a page: markup and line separators are escaped."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from typing import Any
@@ -11,7 +10,7 @@ from xml.sax.saxutils import escape, quoteattr
 from fa4_asv.compare.policy import BETTER, WORSE
 from fa4_asv.record.formatting import counted
 from fa4_asv.report.chronicle import step_title
-from fa4_asv.report.data_files import FORMAT, releases_value
+from fa4_asv.report.data_files import FORMAT, releases_value, safe_json
 from fa4_asv.report.events import Event, Step, Timeline
 from fa4_asv.report.install import Advice
 from fa4_asv.report.model import Model
@@ -39,13 +38,9 @@ def json_files(
         "install": [_advice_json(each) for each in advised],
     }
     for name, value in values.items():
-        yield f"data/{name}.json", _text({"format": FORMAT, name: value})
+        yield f"data/{name}.json", safe_json({"format": FORMAT, name: value}) + "\n"
     names = [f"{name}.json" for name in values]
-    yield "data/index.json", _text({"format": FORMAT, "files": names, "feed": f"../{FEED}"})
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, allow_nan=False, separators=(",", ":")) + "\n"
+    yield "data/index.json", safe_json({"format": FORMAT, "files": names, "feed": f"../{FEED}"}) + "\n"
 
 
 def _releases(model: Model) -> list[dict[str, Any]]:

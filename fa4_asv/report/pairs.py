@@ -176,7 +176,7 @@ def steps_value(timeline: Timeline) -> list[list[Any]]:
             ", ".join(cause for cause, _ in step.causes),
             "; ".join(step.first_package),
             f"events/{step.page}",
-            round(step.weight, 2) if step.weight < 1e6 else 100,
+            round(min(step.weight, 100.0), 2),
         ]
         for step in timeline.steps
         if step.after.release and step.key.policy == "day" and step.key.flavour in INSTALLED and step.weight
