@@ -285,7 +285,7 @@ def _state(check: Check) -> Text:
 
 
 def render(checks: list[Check], lanes: dict[str, list[str]], console: Console) -> None:
-    """The table, then a line a lane. Tools' words are data: never markup, and a lane's line never wraps."""
+    """The table, then one line per lane. Tools' words are data: never markup, and the line of a lane never wraps."""
     rows: list[list[str | Text]] = []
     for check in checks:
         rows.append([check.name, _state(check), check.result, check.advice.removeprefix(_NOT_NEEDED)])

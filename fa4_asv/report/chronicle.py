@@ -98,7 +98,7 @@ def _rest(name: str) -> str:
 
 
 def _figures(series: Series, point: Point) -> list[tuple[str, Table, str]]:
-    """A table a group: every case with every figure, or its state and words. Kernels that are cu12's stand there only.
+    """A table a group: every case with every figure, or its state and reason. Kernels that are cu12's stand there only.
 
     With the group's name, and how many kernels stand elsewhere.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -25,7 +25,8 @@ from fa4_asv.report.plots import Row as EventRow
 from fa4_asv.report.run_time_cells import NAMES, NONE, state_of, times
 from fa4_asv.report.swept import BACKWARD, Swept, beside, seconds_of
 
-_METRICS = GROUPS["codegen"].metrics
+_KERNELS = [name for name in ("codegen", "loops") if name in GROUPS]
+_METRICS = {name: told for group in _KERNELS for name, told in GROUPS[group].metrics.items()}
 
 
 @dataclass(frozen=True)
@@ -138,29 +139,40 @@ def _figures(series: Series, key: str) -> Table | None:
     points = [(point, record) for point in series.points if (record := point.cases("codegen").get(key))]
     if not points or (series.key.flavour == PLAIN and all(r.why == AS_CU12 for _, r in points)):
         return None
+    shown = _shown([point for point, _ in points], key)
     rows: list[TableRow] = []
-    for _, span in groupby(points, key=lambda pair: (tuple(sorted(pair[1].figures.items())), pair[1].state)):
-        rows.append(_figures_row(list(span)))
-    head = [
-        "releases",
-        wording.COMPILER,
-        *(wording.head(unit, title) for unit, title in _METRICS.values()),
-        "state",
-    ]
+    for _, span in groupby(points, key=lambda pair: (_known(pair[0], key, shown), pair[1].state)):
+        rows.append(_figures_row(list(span), key, shown))
+    head = ["releases", wording.COMPILER, *(wording.head(*_METRICS[name]) for name in shown), "state"]
     return Table("", head, rows[::-1], "wide")
 
 
-def _figures_row(span: Sequence[tuple[Point, CaseRecord]]) -> TableRow:
+def _shown(points: Sequence[Point], key: str) -> list[str]:
+    """The figures of compiled code; of its loops those that some point has."""
+    known = {name for point in points for group in _KERNELS for name in _record(point, group, key)}
+    return [name for name in _METRICS if name in GROUPS["codegen"].metrics or name in known]
+
+
+def _record(point: Point, group: str, key: str) -> Mapping[str, int]:
+    record = point.cases(group).get(key)
+    return record.figures if record else {}
+
+
+def _known(point: Point, key: str, shown: Sequence[str]) -> tuple[int | None, ...]:
+    figures = {**_record(point, "loops", key), **_record(point, "codegen", key)}
+    return tuple(figures.get(name) for name in shown)
+
+
+def _figures_row(span: Sequence[tuple[Point, CaseRecord]], key: str, shown: Sequence[str]) -> TableRow:
     labels = [short(point.label) for point, _ in span]
-    record = span[-1][1]
     first = Cell(wording.span(labels), f"releases/{span[0][0].label}.html")
-    return [first, _compilers([point for point, _ in span]), *_cells(record)]
+    return [first, _compilers([point for point, _ in span]), *_cells(*span[-1], key, shown)]
 
 
-def _cells(record: CaseRecord) -> list[Cell | str]:
-    shown = [wording.figure(record.figures.get(metric)) for metric in _METRICS]
+def _cells(point: Point, record: CaseRecord, key: str, shown: Sequence[str]) -> list[Cell | str]:
+    figures = [wording.figure(value) for value in _known(point, key, shown)]
     state = record.state if record.state == "measured" else f"{record.state}: {record.why}"
-    return [*shown, Cell(state, css="prose" if record.state == "measured" else "prose worse")]
+    return [*figures, Cell(state, css="prose" if record.state == "measured" else "prose worse")]
 
 
 def _compilers(points: Sequence[Point]) -> str:
@@ -173,6 +185,7 @@ def _compilers(points: Sequence[Point]) -> str:
 
 def _other_toolchains(model: Model, key: str) -> Table | None:
     """Releases compiled with another compiler than that of their day; compilers and flavours that agree share a row."""
+    shown = _shown([point for series in model.series for point in series.points], key)
     found: dict[tuple[str, tuple[str, ...]], list[tuple[str, str]]] = {}
     cells: dict[tuple[str, tuple[str, ...]], list[Cell | str]] = {}
     for series in model.series:
@@ -180,9 +193,10 @@ def _other_toolchains(model: Model, key: str) -> Table | None:
             for point in series.points:
                 record = point.cases("codegen").get(key)
                 if record and record.state != "not run":
-                    same = point.label, tuple(map(str, _cells(record)))
+                    told = _cells(point, record, key, shown)
+                    same = point.label, tuple(map(str, told))
                     found.setdefault(same, []).append((_compilers([point]), series.key.flavour))
-                    cells[same] = _cells(record)
+                    cells[same] = told
     rows: list[TableRow] = [
         [
             Cell(short(label), f"releases/{label}.html"),
@@ -196,7 +210,7 @@ def _other_toolchains(model: Model, key: str) -> Table | None:
         "release",
         wording.COMPILER,
         "flavour",
-        *(wording.head(u, t) for u, t in _METRICS.values()),
+        *(wording.head(*_METRICS[name]) for name in shown),
         "state",
     ]
     return Table("With other compilers", head, rows, "wide") if rows else None

@@ -33,7 +33,8 @@ _METRICS = {
     for metric, (unit, title) in group.metrics.items()
     if is_judged(metric)
 }
-Signature = tuple[tuple[str, str, str, tuple[tuple[str, int], ...]], ...]
+Figures = tuple[tuple[str, int], ...]
+Signature = tuple[tuple[str, str, str, Figures, Figures], ...]
 
 
 @dataclass
@@ -120,7 +121,13 @@ def _is_of(benchmark: str, groups: Sequence[str]) -> bool:
 
 def _signature(records: Mapping[str, CaseRecord]) -> Signature:
     return tuple(
-        (group, record.state, record.why, tuple(sorted(record.figures.items())))
+        (
+            group,
+            record.state,
+            record.why,
+            tuple(sorted(record.figures.items())),
+            tuple(sorted(record.parts.items())),
+        )
         for group, record in records.items()
     )
 
