@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from fa4_asv.base.escape import visible
 from fa4_asv.report import wording
 from fa4_asv.report.model import Model
 from fa4_asv.report.pairs import MOST
@@ -25,9 +26,18 @@ def script(name: str, value: Any) -> str:
 
 
 def safe_json(value: Any) -> str:
-    """JSON that is safe inside a script and inside a page: markup and line separators are escaped."""
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    """JSON that is safe inside a script and inside a page: markup is escaped, and so is in every text what is not seen."""
+    text = json.dumps(_visible(value), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _visible(value: Any) -> Any:
+    """The same with `visible` texts: whoever decodes them gets none that steers a terminal."""
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, dict):
+        return {visible(str(key)): _visible(each) for key, each in value.items()}
+    return [_visible(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def releases_value(model: Model) -> dict[str, Any]:
