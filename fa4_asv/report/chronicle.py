@@ -22,7 +22,10 @@ _SHOWN = ("codegen", "memory", "growth", "route")
 
 @dataclass(frozen=True)
 class ReleasePage:
-    """One release: where it comes from, with what it was compiled, what changed, all its figures."""
+    """One release: where it comes from, with what it was compiled, what changed, all its figures.
+
+    `same` are links to older releases with the same figures of a whole group, which do not stand here again.
+    """
 
     release: Release
     package: str
@@ -32,6 +35,7 @@ class ReleasePage:
     toolchain: Table | None
     steps: Table | None
     figures: Sequence[Table]
+    same: Sequence[Cell]
 
 
 def release_pages(model: Model, timeline: Timeline) -> list[ReleasePage]:
@@ -51,6 +55,7 @@ def release_pages(model: Model, timeline: Timeline) -> list[ReleasePage]:
                 _toolchain(pairs) if pairs else None,
                 steps_table(steps, "What changed from the release recorded before") if steps else None,
                 _all_figures(pairs),
+                _same_figures(pairs),
             )
         )
     return pages
@@ -93,6 +98,33 @@ def _all_figures(pairs: Sequence[tuple[Series, Point]]) -> list[Table]:
     ]
 
 
+def _same_figures(pairs: Sequence[tuple[Series, Point]]) -> list[Cell]:
+    """The groups whose figures are those of an older release, by that release."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for series, point in pairs:
+        for name in _SHOWN:
+            since = _since(series, point, name)
+            if since is not point:
+                found.setdefault((name, since.label), []).append(_title(series))
+    return [
+        Cell(f"{name}, {' and '.join(titles)}: as in {short(label)}", f"releases/{label}.html")
+        for (name, label), titles in found.items()
+    ]
+
+
+def _since(series: Series, point: Point, group: str) -> Point:
+    """The oldest of the neighbours before a point that have its figures of a group; the point itself where it has none."""
+    at = series.points.index(point)
+    wanted = _told(point, group)
+    while at and wanted and _told(series.points[at - 1], group) == wanted:
+        at -= 1
+    return series.points[at]
+
+
+def _told(point: Point, group: str) -> dict[str, tuple[dict[str, int], str, str]]:
+    return {case: (record.figures, record.state, record.why) for case, record in point.cases(group).items()}
+
+
 def _rest(name: str) -> str:
     return name[name.index(";") :] if ";" in name else ""
 
@@ -105,6 +137,8 @@ def _figures(series: Series, point: Point) -> list[tuple[str, Table, str]]:
     tables = []
     for name in _SHOWN:
         metrics, cases = GROUPS[name].metrics, point.cases(name)
+        if _since(series, point, name) is not point:
+            continue
         own = {case: record for case, record in cases.items() if record.why != AS_CU12}
         rows: list[Row] = []
         for case, record in sorted(own.items()):

@@ -14,7 +14,7 @@ from fa4_asv.report.data_files import FORMAT, releases_value, safe_json
 from fa4_asv.report.events import Event, Step, Timeline
 from fa4_asv.report.install import Advice
 from fa4_asv.report.model import Model
-from fa4_asv.report.plots import Plot, plot_json, threads_of
+from fa4_asv.report.plots import SECONDS, Plot, plot_json, threads_of
 from fa4_asv.report.standing import Standing, value_of
 
 FEED = "events.atom"
@@ -58,9 +58,10 @@ def _releases(model: Model) -> list[dict[str, Any]]:
 
 
 def _figures(plot: Plot) -> dict[str, Any]:
-    """As in the data of its chart, without events and colours."""
+    """As in the data of its chart, without events and colours; times of a kernel's calls stand under the calls."""
     value = plot_json(plot)
     del value["events"]
+    value["metrics"] = [each for each in value["metrics"] if not each["name"].startswith(f"{SECONDS}@")]
     for metric in value["metrics"]:
         for curve in metric.get("curves", ()):
             del curve["colour"]
