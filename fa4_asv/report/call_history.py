@@ -197,14 +197,9 @@ def _call_lead(swept: Swept, call: Call, origins: int) -> str:
 
 def event_of(swept: Swept, step: ClockStep, timeline: Timeline) -> str:
     """The page of what changed in the kernels at the same step, else that of the release."""
-    for found_step in timeline.steps:
-        sides = (found_step.before.commit, found_step.after.commit) == (step.before.commit, step.after.commit)
-        same = (found_step.key.flavour, found_step.key.policy, found_step.arch) == (
-            swept.key.flavour,
-            swept.key.policy,
-            swept.arch,
-        )
-        if sides and same:
+    wanted = swept.key.flavour, swept.key.policy, swept.arch
+    for found_step in timeline.between(step.before.commit, step.after.commit):
+        if (found_step.key.flavour, found_step.key.policy, found_step.arch) == wanted:
             return f"events/{found_step.page}"
     return place(step.after)
 

@@ -103,26 +103,13 @@ def _same_figures(pairs: Sequence[tuple[Series, Point]]) -> list[Cell]:
     found: dict[tuple[str, str], list[str]] = {}
     for series, point in pairs:
         for name in _SHOWN:
-            since = _since(series, point, name)
+            since = series.since(point, name)
             if since is not point:
                 found.setdefault((name, since.label), []).append(_title(series))
     return [
         Cell(f"{name}, {' and '.join(titles)}: as in {short(label)}", f"releases/{label}.html")
         for (name, label), titles in found.items()
     ]
-
-
-def _since(series: Series, point: Point, group: str) -> Point:
-    """The oldest of the neighbours before a point that have its figures of a group; the point itself where it has none."""
-    at = series.points.index(point)
-    wanted = _told(point, group)
-    while at and wanted and _told(series.points[at - 1], group) == wanted:
-        at -= 1
-    return series.points[at]
-
-
-def _told(point: Point, group: str) -> dict[str, tuple[dict[str, int], str, str]]:
-    return {case: (record.figures, record.state, record.why) for case, record in point.cases(group).items()}
 
 
 def _rest(name: str) -> str:
@@ -137,7 +124,7 @@ def _figures(series: Series, point: Point) -> list[tuple[str, Table, str]]:
     tables = []
     for name in _SHOWN:
         metrics, cases = GROUPS[name].metrics, point.cases(name)
-        if _since(series, point, name) is not point:
+        if series.since(point, name) is not point:
             continue
         own = {case: record for case, record in cases.items() if record.why != AS_CU12}
         rows: list[Row] = []

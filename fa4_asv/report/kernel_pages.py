@@ -258,7 +258,7 @@ def _cause_files(timeline: Timeline, key: str) -> list[Cell]:
 def _related(model: Model, arch: str, name: str) -> list[Cell]:
     """The kernels of the same call, the same kernel on the other architectures, the pages of all."""
     cells = [Cell(f"All kernels on {arch}", f"kernels-{arch}.html#{name}")]
-    asked = {case for series in model.exact() for point in series.points for case in point.cases("codegen")}
+    asked = model.kernels
     call = CASES[name].call.name
     cells += [
         Cell(other, kernel_page(arch, other))

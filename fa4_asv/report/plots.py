@@ -114,8 +114,7 @@ def data_of(page: str) -> str:
 
 def kernels_of(model: Model, arch: str) -> list[str]:
     """The kernels of an architecture that some release was asked for, in the order of the catalog."""
-    asked = {case for series in model.exact() for point in series.points for case in point.cases("codegen")}
-    return [name for name in CASES if f"{arch}/{name}" in asked]
+    return [name for name in CASES if f"{arch}/{name}" in model.kernels]
 
 
 def kernel_plot(model: Model, timeline: Timeline, swept: Sequence[Swept], arch: str, name: str) -> Plot:
@@ -244,15 +243,11 @@ def calls_of_kernel(swept: Sequence[Swept], arch: str, name: str) -> list[tuple[
 
 def _kernel_rows(model: Model, timeline: Timeline, key: str) -> list[tuple[str, Row]]:
     """What each step did to a kernel, by release."""
-    found = []
-    for step in timeline.steps:
-        if step.after.release and step.key.policy == "day":
-            events = [
-                event for event in step.events if event.effect and f"{event.arch}/{event.kernel}" == key
-            ]
-            if events and any(event.change.group != "memory" for event in events):
-                found.append((step.after.label, _row(model, step, events)))
-    return found
+    return [
+        (step.after.label, _row(model, step, events))
+        for step, events in timeline.of_kernel(key)
+        if step.after.release and step.key.policy == "day"
+    ]
 
 
 def _row(model: Model, step: Step, events: Sequence[Changed]) -> Row:
@@ -433,10 +428,9 @@ def _beside(swept: Swept, step: ClockStep, call: Call, timeline: Timeline) -> st
     name = kernel_of_call(call)
     if not name:
         return ""
-    wanted = (step.before.commit, step.after.commit, swept.key.flavour, swept.key.policy, swept.arch)
-    for each in timeline.steps:
-        key = each.key.flavour, each.key.policy, each.arch
-        if (each.before.commit, each.after.commit, *key) == wanted:
+    wanted = swept.key.flavour, swept.key.policy, swept.arch
+    for each in timeline.between(step.before.commit, step.after.commit):
+        if (each.key.flavour, each.key.policy, each.arch) == wanted:
             events = [event for event in each.events if event.kernel == name and event.effect]
             if events:
                 causes = list(dict.fromkeys(event.cause for event in events))
