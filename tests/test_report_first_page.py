@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from fa4_asv.base.project import Project
+from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.compare.changes import exact_changes
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.record.schema import CaseRecord
@@ -81,6 +82,23 @@ def test_with_equal_spills_cu13_is_recommended(story):
     assert "[cu13]" in advised(story)["sm_100"].command
     write_pair(story, model_of(story).releases[5], codegen(15), flavour="cu12")
     assert "[cu13]" not in advised(story)["sm_100"].command
+
+
+def loops(inside: int):
+    figures = {metric: inside if metric == "spills_inside" else 100 for metric in GROUPS["loops"].metrics}
+    return {"loops": {case: CaseRecord("measured", figures=figures) for case in (KERNEL, OTHER)}}
+
+
+def test_spills_are_those_of_hot_loops_where_every_flavour_has_them(story):
+    """cu12 spills more bytes of stack, but nothing in its loops."""
+    newest = model_of(story).releases[5]
+    write_pair(story, newest, {**codegen(16), **loops(5)})
+    assert "[cu13]" in advised(story)["sm_100"].command, "cu12 has no loops: bytes are compared"
+    write_pair(story, newest, {**codegen(116), **loops(0)}, flavour="cu12")
+    each = advised(story)["sm_100"]
+    assert "[cu13]" not in each.command
+    spills = dict(each.facts)["spills"][0].text
+    assert spills == "0 spilled accesses inside loops in 2 main kernels together"
 
 
 def test_a_release_that_is_yanked_or_does_not_compile_or_crashes_is_avoided(story):

@@ -86,7 +86,8 @@ def _choose(model: Model, cards: Cards, arch: str) -> _Choice | None:
     newest = max(choices, key=lambda each: model.versions.index(each.point.label)).point.label
     same = [each for each in choices if each.point.label == newest]
     shared = set.intersection(*(_kernels(each.point, arch) for each in same))
-    return min(same, key=lambda each: (_spilled(each.point, shared)[0], -_rank(each)))
+    kind = _kind([each.point for each in same], shared)
+    return min(same, key=lambda each: (_sum(each.point, shared, kind), -_rank(each)))
 
 
 def _is_older(model: Model, older: _Choice, than: _Choice) -> bool:
@@ -131,14 +132,15 @@ def _against(cards: Cards, choice: _Choice) -> list[str]:
     return reasons
 
 
-def _spilled(point: Point, kernels: Iterable[str]) -> tuple[int, str]:
-    """The sum over some kernels, and of what: hot loops where the record has them for all of them, else the stack frame."""
-    for group, metric, what in (_HOT, _STACK):
-        values = [point.figure(group, case, metric) for case in kernels]
-        known = [value for value in values if value is not None]
-        if known and (len(known) == len(values) or group == _STACK[0]):
-            return sum(known), what
-    return 0, _STACK[2]
+def _kind(points: Sequence[Point], kernels: Iterable[str]) -> tuple[str, str, str]:
+    """What stands for spills: in hot loops where every point has that of all of these kernels, else the stack frame."""
+    group, metric, _ = _HOT
+    known = all(point.figure(group, case, metric) is not None for point in points for case in kernels)
+    return _HOT if known else _STACK
+
+
+def _sum(point: Point, kernels: Iterable[str], kind: tuple[str, str, str]) -> int:
+    return sum(point.figure(kind[0], case, kind[1]) or 0 for case in kernels)
 
 
 # What is said of it
@@ -169,17 +171,14 @@ def _advice(
 
 
 def _spills(choice: _Choice) -> Cell:
-    kernels = _kernels(choice.point, choice.arch)
-    total, what = _spilled(choice.point, kernels)
-    worst = _most(choice.point, kernels)
-    where = f"; most in {worst.partition('/')[2]}" if total and worst else ""
-    text = f"{total:,} {what} in {len(kernels)} main kernels together{where}"
-    return Cell(text, kernel_page(choice.arch, worst.partition("/")[2]) if total and worst else "")
-
-
-def _most(point: Point, kernels: Iterable[str]) -> str:
-    """The kernel that spills most."""
-    return max(sorted(kernels), key=lambda case: _spilled(point, [case])[0], default="")
+    kernels = sorted(_kernels(choice.point, choice.arch))
+    kind = _kind([choice.point], kernels)
+    total = _sum(choice.point, kernels, kind)
+    text = f"{total:,} {kind[2]} in {len(kernels)} main kernels together"
+    if not total:
+        return Cell(text)
+    worst = max(kernels, key=lambda case: _sum(choice.point, [case], kind)).partition("/")[2]
+    return Cell(f"{text}; most in {worst}", kernel_page(choice.arch, worst))
 
 
 def _speed(swept: Sequence[Swept], choice: _Choice) -> list[Cell]:
@@ -318,21 +317,15 @@ def _spill_words(spill: _Spill, choice: _Choice) -> str:
 
 def _spills_more(other: _Choice, choice: _Choice) -> _Spill | None:
     """Over the kernels that both have; None where it does not spill much more."""
-    shared = _kernels(other.point, other.arch) & _kernels(choice.point, choice.arch)
-    for group, metric, what in (_HOT, _STACK):
-        pairs = {
-            case: (other.point.figure(group, case, metric), choice.point.figure(group, case, metric))
-            for case in sorted(shared)
-        }
-        known = {
-            case: (was, now) for case, (was, now) in pairs.items() if was is not None and now is not None
-        }
-        if known and (len(known) == len(pairs) or group == _STACK[0]):
-            theirs, own = (sum(pair[side] for pair in known.values()) for side in (0, 1))
-            worst = max(known, key=lambda case: known[case][0] - known[case][1])
-            much = theirs >= max(_TIMES_MORE * own, own + _MORE)
-            return _Spill(worst, theirs, own, what) if much else None
-    return None
+    shared = sorted(_kernels(other.point, other.arch) & _kernels(choice.point, choice.arch))
+    if not shared:
+        return None
+    kind = _kind([other.point, choice.point], shared)
+    theirs, own = (_sum(each.point, shared, kind) for each in (other, choice))
+    if theirs < max(_TIMES_MORE * own, own + _MORE):
+        return None
+    worst = max(shared, key=lambda case: _sum(other.point, [case], kind) - _sum(choice.point, [case], kind))
+    return _Spill(worst, theirs, own, kind[2])
 
 
 def _compilers_to_avoid(model: Model, choice: _Choice) -> list[tuple[str, Cell]]:
