@@ -6,7 +6,9 @@ shape holds its dimensions, never a model's name, and is part of asv's series.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from fa4_asv.catalog.features import Features
 
 # What a call may ask for beyond its dimensions, and whether there is a backward of it.
 VARIANTS = {
@@ -23,7 +25,9 @@ TOKENS = 32768  # of FA4's standard set: batch = TOKENS / seq_len
 
 @dataclass(frozen=True)
 class SdpaShape:
-    """Self-attention of `batch` sequences of `seq_len` tokens; Q has `num_heads`, K and V `kv_heads`.
+    """Attention of `batch` sequences of `seq_len` queries; Q has `num_heads`, K and V `kv_heads`.
+
+    There are as many keys as queries unless `features` say otherwise.
 
     `head_dim` is that of Q and K, `head_dim_v` that of V and the output. `window` is how many tokens to
     the left a query sees beside its own (None: all); with a window nothing to the right is seen. `dtype` is bf16,
@@ -40,15 +44,17 @@ class SdpaShape:
     window: int | None = None
     dtype: str = "bf16"
     variant: str = ""
+    features: Features = field(default_factory=Features)
 
     @property
     def name(self) -> str:
-        """Such as "b4_s8192_h16_d128_causal", "b1_s2048_h32kv8_d128_full", "..._d192v128_w128"."""
+        """Such as "b4_s8192_h16_d128_causal", "b1_s2048_h32kv8_d128_full", "..._d192v128_w128_sink"."""
         kv = "" if self.kv_heads == self.num_heads else f"kv{self.kv_heads}"
         v = "" if self.head_dim_v == self.head_dim else f"v{self.head_dim_v}"
         mask = f"w{self.window}" if self.window is not None else "causal" if self.causal else "full"
         more = "" if self.dtype == "bf16" else f"_{self.dtype}"
         more += f"_{self.variant}" if self.variant else ""
+        more += "".join(f"_{word}" for word in self.features.names)
         return f"b{self.batch}_s{self.seq_len}_h{self.num_heads}{kv}_d{self.head_dim}{v}_{mask}{more}"
 
     @property
@@ -61,8 +67,13 @@ class SdpaShape:
         return self.batch * self.seq_len
 
     @property
+    def keys(self) -> int:
+        """Keys of each sequence."""
+        return self.features.keys or self.seq_len
+
+    @property
     def has_backward(self) -> bool:
-        return self.dtype != "fp8" and VARIANTS.get(self.variant, True)
+        return self.dtype != "fp8" and VARIANTS.get(self.variant, True) and self.features.has_backward
 
     @property
     def packed(self) -> bool:
@@ -84,10 +95,13 @@ class SdpaShape:
         return sum(map(self._pairs_of, self.lengths))
 
     def _pairs_of(self, length: int) -> int:
+        keys = self.features.keys or length
+        before = keys - length  # a causal mask ends at the last key
+        if self.features.topk:
+            return length * min(self.features.topk, keys)
         if self.window is not None:
-            left = min(self.window, length - 1)
-            return length * (left + 1) - left * (left + 1) // 2
-        return length * (length + 1) // 2 if self.causal else length * length
+            return sum(min(self.window, before + row) + 1 for row in range(length))
+        return length * before + length * (length + 1) // 2 if self.causal else length * keys
 
     def flops(self, backward: bool) -> int:
         """Floating point operations of two matrix products a pair, two each; a backward counts 2.5 forwards.
@@ -126,6 +140,7 @@ def shape(
     window: int | None = None,
     dtype: str = "bf16",
     variant: str = "",
+    features: Features | None = None,
 ) -> SdpaShape:
     """A SdpaShape whose K and V are like Q unless said otherwise."""
     return SdpaShape(
@@ -139,6 +154,7 @@ def shape(
         window,
         dtype,
         variant,
+        features or Features(),
     )
 
 
