@@ -166,8 +166,9 @@ def _lacking(sidecar: Sidecar | None, wish: Wish, flavour: str) -> Iterator[str]
 
 
 def _is_whole(record: CaseRecord, group: Group) -> bool:
-    """Whether a measured case has every metric: `asv rm benchmark=...` takes single ones."""
-    return record.state != "measured" or group.metrics.keys() <= {*record.figures, *record.samples}
+    """Whether a measured case has every metric or says why not: `asv rm benchmark=...` takes single ones."""
+    told = {*record.figures, *record.samples, *record.notes}
+    return record.state != "measured" or group.metrics.keys() <= told
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fa4_asv.catalog.kernels import ARCHES, CASES
-from fa4_asv.catalog.metrics import METRICS
+from fa4_asv.catalog.metrics import LOOP_METRICS, METRICS
 from fa4_asv.catalog.shapes import (
     HOST_SHAPES,
     SdpaShape,
@@ -37,6 +37,8 @@ class Group:
     groups: what one process measures of a case, see measure/runtime/worker.py. `version` is the only
     version number of its benchmarks: asv is told it, and the caches of measured records and of refused answers have it in their
     key. Raise it when cases, inputs, stand-ins, guard or what is read or timed change meaning; what an older one recorded is missing then.
+    `read_from` names the group of the kernels that these figures are read from, "" for none: the states of such a group
+    say whether there was something to read, and nothing new of FA4. A measured case may lack a metric; its `notes` say why.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Group:
     backward: bool = False
     what: str = ""
     version: str = "1"
+    read_from: str = ""
 
     @property
     def timed(self) -> bool:
@@ -250,6 +253,14 @@ _GROUPS = (
         "codegen.Kernels.track_",
         METRICS,
         tuple((arch, case) for arch in ARCHES for case in CASES),
+    ),
+    # Kernels around a backward have no iteration loop.
+    Group(
+        "loops",
+        "codegen.Loops.track_",
+        LOOP_METRICS,
+        tuple((arch, name) for arch in ARCHES for name, case in CASES.items() if case.role == "main"),
+        read_from="codegen",
     ),
     Group(
         "memory",

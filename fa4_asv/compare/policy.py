@@ -31,6 +31,7 @@ class StateChange:
 
 
 _CODE = 0.01
+_LOOP = 0.02
 SMALLEST_TIME = 0.005
 _ERROR = Rule(0.1, "another order of rounding moves an error that far")
 
@@ -42,6 +43,11 @@ RULES = {
     "instructions": Rule(_CODE, "a toolchain moves kernels by less without any effect on a clock"),
     "text_bytes": Rule(None, "follows the instructions"),
     "registers": Rule(None, "kernels redistribute them while they run"),
+    "turn_instructions": Rule(_LOOP, "what a kernel repeats; a card shows no effect of less"),
+    "masked_instructions": Rule(_LOOP, "the same, where the mask is applied"),
+    "spills_inside": Rule(0.0, "an access in each turn"),
+    "spills_outside": Rule(None, "once per tile"),
+    "slots_per_100_products": Rule(None, "follows the instructions of the turn"),
     "peak_bytes": Rule(_CODE, "decides which sizes fit on a card"),
     "extra_bytes": Rule(None, "the peak without inputs and outputs, and so judged with the peak"),
     "growth_bytes": Rule(_CODE, "memory that grows with the sequence"),

@@ -143,6 +143,19 @@ def _case(
     states = tuple(record.state if record else "absent" for record in (old, new))
     if set(states) <= {"absent", "not run"}:
         return
+    if old and new and states == ("measured", "measured"):
+        for metric in metrics:
+            if not (old.says_why_not(metric) and new.says_why_not(metric)):
+                yield _figure(group, case, metric, (old, new), sides)
+    elif group.read_from:
+        yield from _unread(group, case, old, new)
+    else:
+        yield from _of_states(group, case, old, new)
+
+
+def _of_states(group: Group, case: str, old: CaseRecord | None, new: CaseRecord | None) -> Iterator[Row]:
+    """The row of a case that has no figure on one side or both."""
+    states = [record.state if record else "absent" for record in (old, new)]
     if "not run" in states:
         side, record = ("base", old) if states[0] == "not run" else ("head", new)
         yield Row(
@@ -152,9 +165,6 @@ def _case(
         yield Row(group.name, case, "", "new", "base-lacks-it", message=_state_words(new))
     elif new is None and old:
         yield Row(group.name, case, "", "gone", "head-lacks-it", message=_state_words(old))
-    elif old and new and states == ("measured", "measured"):
-        for metric in metrics:
-            yield _figure(group, case, metric, (old, new), sides)
     elif old and new and old.state != new.state:
         change = policy.STATES[old.state, new.state]
         why = new.why or (f"was: {old.why}" if old.why else "")
@@ -171,6 +181,14 @@ def _case(
         )
     elif new:
         yield Row(group.name, case, "", NOT_COMPARABLE, f"both-{new.state}", message=new.why)
+
+
+def _unread(group: Group, case: str, old: CaseRecord | None, new: CaseRecord | None) -> Iterator[Row]:
+    """Figures that are read from a kernel of another group: its row tells of states, here only what cannot be compared."""
+    for side, record, other in (("base", old, new), ("head", new, old)):
+        if other and other.state == "measured":
+            why = record.why if record else "this suite did not read them"
+            yield Row(group.name, case, "", NOT_COMPARABLE, f"{side}-not-read", message=why)
 
 
 def _absence(group: Group, side: Measured) -> CaseRecord | None:

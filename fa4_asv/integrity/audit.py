@@ -21,6 +21,7 @@ from fa4_asv.record.store import Pair, Value, is_number, sidecar_path
 
 KERNELS = "codegen"  # the group that takes time: the others of a file are traced and asked in seconds
 EXACT = tuple(group.name for group in GROUPS.values() if group.exact)
+READ_FROM_KERNELS = tuple(group.name for group in GROUPS.values() if group.read_from == KERNELS)
 PER_DRAW = 10  # kernels: both architectures' processes take ten seconds to start, a kernel takes a few
 _ROUTE_EVERY = 4  # draws: its two cases take as long as all the memory traces
 WRONG = 0.01  # the share of wrong cases that a sample is judged by
@@ -66,6 +67,8 @@ class Draws:
         left = self.left[pair.path]
         chosen = self._random.sample(left[KERNELS], min(kernels, len(left[KERNELS])))
         drawn = {**left, KERNELS: chosen}
+        for group in READ_FROM_KERNELS:  # the same compile gives them
+            drawn[group] = [case for case in left[group] if case in chosen]
         if chosen and "route" in self.covered and self._random.randrange(_ROUTE_EVERY):
             drawn["route"] = []
         self.left[pair.path] = {
@@ -172,8 +175,9 @@ def _result_differs(pair: Pair, group: str, case: str, anew: CaseRecord) -> Iter
         results = group_of(name)
         if results and results[0].name == group and key_of(params) == case:
             expected = anew.figures.get(results[1])
-            if not _agrees(value, anew.state, expected):
-                shown = expected if anew.state == "measured" else anew.state
+            state = "unsupported" if anew.says_why_not(results[1]) else anew.state
+            if not _agrees(value, state, expected):
+                shown = expected if state == "measured" else state
                 yield f"{results[1]}: recorded {_in_words(value)}, anew {shown}"
 
 

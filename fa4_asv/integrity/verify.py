@@ -103,7 +103,8 @@ def verify(project: Project, arriving: bool = False) -> list[Problem]:
         if entry.sidecar:
             unreleased += not entry.sidecar.release
             causes.note(entry.sidecar, entry.path.parent)
-            cubins.add(sidecar_path(entry.path), entry.sidecar.groups.get("codegen", {}))
+            for group in ("codegen", "loops"):
+                cubins.add(sidecar_path(entry.path), entry.sidecar.groups.get(group, {}))
             shared.add(sidecar_path(entry.path), entry.sidecar)
     pairs = (*causes.problems(known.manifest), *cubins.wrong(), *shared.wrong())
     problems += [Problem(path, what) for path, what in pairs]
