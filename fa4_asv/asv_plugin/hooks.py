@@ -1,8 +1,9 @@
-"""Where asv 0.6.6 has no plug-in point: five of its functions are wrapped, each in a few lines.
+"""Where asv 0.6.6 has no plug-in point: six of its functions are wrapped, each in a few lines.
 
 - util.write_json gets every dictionary that asv writes: result files with their sidecars, the list of benchmarks,
   the site's index. They are edited here and written atomically: asv truncates in place.
 - Machine.load: exact figures go to the shared machine `nogpu` unless `--machine` says otherwise.
+- Benchmarks.discover: without `--bench`, benchmarks that are measured on request are not selected.
 - Results.load: a result file of the wrong shape is one clear line, as one that is not JSON already is.
 - Results.rm: the sidecar goes with its result file.
 - Publish.run: asv deletes html/ first; the new site is made beside it and replaces it when it is whole.
@@ -14,12 +15,14 @@ import functools
 import json
 import logging
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from asv import util
+from asv.benchmarks import Benchmarks
 from asv.commands.publish import Publish
 from asv.console import log
 from asv.machine import Machine
@@ -35,6 +38,7 @@ from fa4_asv.base.files import parse_json, refuse_odd_json, write_atomic
 from fa4_asv.base.machine import MACHINE_VARIABLE, NOGPU, NOGPU_RECORD
 from fa4_asv.base.project import Project
 from fa4_asv.base.site import beside_the_site, swap
+from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.integrity.staging import results_lock
 from fa4_asv.record.store import sidecar_path
 from fa4_asv.report import REPORT_BESIDE
@@ -61,6 +65,7 @@ def setup() -> None:
         exit_on_signal()
         scratch.use_for_everything()
     Machine.load = classmethod(_load_machine(Machine.load.__func__))
+    Benchmarks.discover = classmethod(_discover(Benchmarks.discover.__func__))
     Results.load = classmethod(_load_results(Results.load.__func__))
     Results.rm = _remove_results(Results.rm)
     Publish.run = classmethod(_publish_beside(Publish.run.__func__))
@@ -108,6 +113,23 @@ def _load_machine(load: Callable[..., Any]) -> Callable[..., Any]:
         return machine
 
     return load_machine
+
+
+def _discover(discover: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(discover)
+    def discover_default(
+        cls: Any, conf: Any, repo: Any, environments: Any, commit_hash: Any, regex: Any = None, **kwargs: Any
+    ) -> Any:
+        # Skipping them one by one costs a process each.
+        chosen = regex or [without(group.stem for group in GROUPS.values() if group.on_request)]
+        return discover(cls, conf, repo, environments, commit_hash, regex=chosen, **kwargs)
+
+    return discover_default
+
+
+def without(stems: Iterable[str]) -> str:
+    """A regular expression for the names of benchmarks that begin with none of `stems`."""
+    return f"^(?!{'|'.join(sorted(map(re.escape, stems)))})"
 
 
 def _load_results(load: Callable[..., Any]) -> Callable[..., Any]:

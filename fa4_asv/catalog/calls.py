@@ -69,8 +69,8 @@ def _paged(
 ) -> Call:
     batch = 32 if queries < 64 else 4
     features = Features(keys=keys, page=page, splits=splits, used=True)
-    options = {"causal": mask == "causal", "variant": "varlen", "features": features}
-    return _forward(name, shape(batch, heads, queries, dim, kv_heads, **options))
+    packed = partial(shape, variant="varlen", features=features)
+    return _forward(name, packed(batch, heads, queries, dim, kv_heads, causal=mask == "causal"))
 
 
 def _forward(name: str, each: SdpaShape) -> Call:
@@ -93,8 +93,11 @@ def flex() -> dict[Call, Roles]:
         "d128_document": small(128, features=Features(mask="document")),
         "d128_document_blocks": small(128, features=blocks),
     }
+    # The sink's own gradient is computed by the kernel behind the backward.
     return {
-        Call(f"{direction}_{name}", direction == "bwd", each): ()
+        Call(f"{direction}_{name}", direction == "bwd", each): (
+            ("post_dq",) if each.features.sink and direction == "bwd" else ()
+        )
         for name, each in both.items()
         for direction in ("fwd", "bwd")
     }
@@ -128,7 +131,7 @@ def mla() -> dict[Call, Roles]:
 def dims() -> dict[Call, Roles]:
     """Head dims of vision models (72, 80), of small heads (16), 192 for Q, K and V; fp16 and FP8; further variants."""
     small = partial(shape, 2, 16, 1024)
-    both = {f"d{dim}_full": small(dim) for dim in (16, 72, 80)}
+    both = {f"d{dim}_full": small(dim) for dim in (16, 72)}
     both |= {f"d{dim}_full_varlen": small(dim, variant="varlen") for dim in (72, 80)}
     both |= {
         "d192_causal": small(192, causal=True),

@@ -7,6 +7,7 @@ shape holds its dimensions, never a model's name, and is part of asv's series.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from fa4_asv.catalog.features import Features
 
@@ -56,6 +57,11 @@ class SdpaShape:
         more += f"_{self.variant}" if self.variant else ""
         more += "".join(f"_{word}" for word in self.features.names)
         return f"b{self.batch}_s{self.seq_len}_h{self.num_heads}{kv}_d{self.head_dim}{v}_{mask}{more}"
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> SdpaShape:
+        """Of what `dataclasses.asdict` made."""
+        return cls(**{**data, "features": Features(**data["features"])})
 
     @property
     def torch_dtype(self) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import sys
 
+from fa4_asv.catalog.benchmarks import TRACED_GROUPS
+from fa4_asv.catalog.kernels import KERNEL_GROUPS
 from fa4_asv.measure.benchmark_api import Measure
 from fa4_asv.measure.context import current
 from fa4_asv.measure.kernels import collect as kernels
@@ -16,12 +18,15 @@ from fa4_asv.measure.memory import collect as memory
 from fa4_asv.measure.route import collect as route
 from fa4_asv.record.schema import records_to_json
 
+_BEYOND = [name for name in KERNEL_GROUPS if name != "codegen"]
 MEASURES: dict[str, Measure] = {
     "codegen": kernels.measure,
     "loops": kernels.measure_loops,
     "memory": memory.measure,
     "growth": memory.measure_growth,
     "route": route.measure,
+    **{name: kernels.measure_group(name) for name in _BEYOND},
+    **{f"{name}-memory": memory.measure_group(f"{name}-memory") for name in TRACED_GROUPS},
 }
 
 

@@ -42,6 +42,10 @@ def target_environment(arch: str, flavour: str, cuda: str = "") -> tuple[tuple[s
     )
 
 
+class Lacking(NotImplementedError):
+    """What this FA4 has no function or argument for: said by its signatures, not by the call."""
+
+
 # What a person has set for their own work must not reach the compiler.
 _STEERING = ("FA_", "FLASH_ATTENTION_", "CUTE_", "QUACK_")
 
@@ -142,7 +146,7 @@ def describe(error: BaseException) -> dict[str, Any]:
     """An exception as words; `refused` when FA4 itself said no (an assertion or NotImplementedError)."""
     frames = traceback.extract_tb(error.__traceback__)
     own = bool(frames) and "flash_attn/cute/" in frames[-1].filename.replace(os.sep, "/")
-    refused = own and isinstance(error, (AssertionError, NotImplementedError))
+    refused = isinstance(error, Lacking) or (own and isinstance(error, (AssertionError, NotImplementedError)))
     # The DSL colours its errors, terminal or not.
     message = without_places(" ".join(without_colours(str(error)).split()))[:400]
     if not message and frames:

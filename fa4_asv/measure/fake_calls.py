@@ -8,14 +8,11 @@ from typing import Any
 
 from fa4_asv.catalog.calls import Call
 from fa4_asv.catalog.shapes import SdpaShape
+from fa4_asv.measure.driver_stubs import Lacking
 from fa4_asv.measure.fa4_arguments import backward_options, feature_options, lse_shape, options_of
 
 _BLOCK = 128  # keys of a block of block sparsity; of queries as many as an architecture's tile asks for
 _PROBABILITIES = 128  # keys per maximum that MLA's forward keeps for its backward
-
-
-class Lacking(NotImplementedError):
-    """What this FA4 has no function or argument for: said by its signatures, not by the call."""
 
 
 def fake_inputs(torch: Any, shape: SdpaShape, backward: bool) -> dict[str, Any]:
@@ -157,4 +154,3 @@ def make_call(torch: Any, interface: Any, call: Call) -> None:
     inputs = fake_inputs(torch, call.shape, call.backward)
     given = given_tensors(torch, call.shape, call.backward)
     call_on(torch, interface, inputs, given, call.shape, call.backward, call.return_lse)
-

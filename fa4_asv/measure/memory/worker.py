@@ -15,7 +15,7 @@ from typing import Any
 from fa4_asv.catalog.shapes import SdpaShape
 from fa4_asv.measure.compile_stubs import CompileStub, compile_nothing
 from fa4_asv.measure.driver_stubs import describe, open_answers, serve, stand_in_for_the_driver
-from fa4_asv.measure.fake_calls import call_on, fake_inputs
+from fa4_asv.measure.fake_calls import call_on, fake_inputs, given_tensors
 from fa4_asv.measure.memory.tracker import Ledger, following
 
 
@@ -27,10 +27,22 @@ def trace(torch: Any, interface: Any, backward: bool, shape: SdpaShape) -> dict[
     ledger = Ledger()
     with FakeTensorMode(), following(ledger):
         inputs = fake_inputs(torch, shape, backward)
-        ledger.name(inputs)
-        returned = call_on(torch, interface, inputs, shape, backward)
+        given = given_tensors(torch, shape, backward)
+        ledger.name({**inputs, **_flat(given)})
+        returned = call_on(torch, interface, inputs, given, shape, backward)
         ledger.name(dict(zip(names, returned, strict=False)))
         return {"peak_bytes": ledger.peak, "extra_bytes": ledger.extra(), "parts": ledger.parts()}
+
+
+def _flat(given: dict[str, Any]) -> dict[str, Any]:
+    """Tensors by name; of several in one argument each has the argument's name and a number."""
+    from torch import Tensor
+
+    tensors: dict[str, Any] = {}
+    for name, value in given.items():
+        each = [value] if isinstance(value, Tensor) else [one for one in value if isinstance(one, Tensor)]
+        tensors |= {name if len(each) == 1 else f"{name}_{number}": one for number, one in enumerate(each)}
+    return tensors
 
 
 def _import_fa4() -> tuple[Any, Any]:
@@ -58,7 +70,10 @@ def main() -> None:
         if broken:
             return {"error": broken}
         try:
-            return {"error": None, **trace(torch, interface, job["backward"], SdpaShape(**job["shape"]))}
+            return {
+                "error": None,
+                **trace(torch, interface, job["backward"], SdpaShape.from_json(job["shape"])),
+            }
         except Exception as caught:
             return {"error": describe(caught)}
 
