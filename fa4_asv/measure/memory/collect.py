@@ -78,9 +78,12 @@ def _growth(family: Records) -> CaseRecord:
     return CaseRecord("measured", figures={"growth_bytes": growth}, parts=peaks)
 
 
-def _call_of(name: str) -> tuple[bool, SdpaShape]:
-    """Whether it is a backward, and the shape."""
-    return TRACED[name] if name in TRACED else (CALLS[name].backward, CALLS[name].shape)
+def _call_of(name: str) -> tuple[bool, SdpaShape, bool]:
+    """Whether it is a backward, the shape, and whether a forward returns the LSE."""
+    if name in TRACED:
+        return (*TRACED[name], True)
+    call = CALLS[name]
+    return call.backward, call.shape, call.return_lse
 
 
 def _trace(context: Context, group: str, arch: str, names: Sequence[str]) -> Records:
@@ -90,13 +93,13 @@ def _trace(context: Context, group: str, arch: str, names: Sequence[str]) -> Rec
     jobs = [
         Job(
             f"{arch}/{name}",
-            {"backward": backward, "shape": asdict(shape)},
+            {"backward": backward, "shape": asdict(shape), "lse": lse},
             command,
             environment,
             CASE_TIMEOUT,
         )
         for name in names
-        for backward, shape in (_call_of(name),)
+        for backward, shape, lse in (_call_of(name),)
     ]
     return run_and_cache(context, group, jobs, 1, _record, "traced")
 

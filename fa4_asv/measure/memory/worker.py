@@ -1,7 +1,7 @@
 """The process that traces memory: one call of FA4 a line, on fake CUDA tensors of real size.
 
 Started as `python -m fa4_asv.measure.memory.worker` with the target architecture in the environment. Reads a
-JSON line {"backward": bool, "shape": SdpaShape as JSON}, answers {"peak_bytes", "extra_bytes", "parts",
+JSON line {"backward": bool, "shape": SdpaShape as JSON, "lse": bool}, answers {"peak_bytes", "extra_bytes", "parts",
 "error": null or {"kind", "words", "refused"}}.
 
 FA4's host code allocates, its kernels do not: nothing is compiled, and a case takes milliseconds. What a
@@ -19,8 +19,8 @@ from fa4_asv.measure.fake_calls import call_on, fake_inputs, given_tensors
 from fa4_asv.measure.memory.tracker import Ledger, following
 
 
-def trace(torch: Any, interface: Any, backward: bool, shape: SdpaShape) -> dict[str, Any]:
-    """Figures and parts of one call, inputs included. Raises what FA4 raises."""
+def trace(torch: Any, interface: Any, backward: bool, shape: SdpaShape, lse: bool = True) -> dict[str, Any]:
+    """Figures and parts of one call, inputs included; `lse`: whether a forward returns it. Raises what FA4 raises."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     names = ("dq", "dk", "dv") if backward else ("out", "lse")
@@ -29,7 +29,7 @@ def trace(torch: Any, interface: Any, backward: bool, shape: SdpaShape) -> dict[
         inputs = fake_inputs(torch, shape, backward)
         given = given_tensors(torch, shape, backward)
         ledger.name({**inputs, **_flat(given)})
-        returned = call_on(torch, interface, inputs, given, shape, backward)
+        returned = call_on(torch, interface, inputs, given, shape, backward, lse)
         ledger.name(dict(zip(names, returned, strict=False)))
         return {"peak_bytes": ledger.peak, "extra_bytes": ledger.extra(), "parts": ledger.parts()}
 
@@ -70,10 +70,8 @@ def main() -> None:
         if broken:
             return {"error": broken}
         try:
-            return {
-                "error": None,
-                **trace(torch, interface, job["backward"], SdpaShape.from_json(job["shape"])),
-            }
+            shape = SdpaShape.from_json(job["shape"])
+            return {"error": None, **trace(torch, interface, job["backward"], shape, job.get("lse", True))}
         except Exception as caught:
             return {"error": describe(caught)}
 
