@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from fa4_asv.catalog.kernels import ARCHES, CASES, KERNEL_GROUPS, KernelGroup
+from fa4_asv.catalog.kernels import ARCHES, BEYOND, CASES, KERNEL_GROUPS, KernelGroup
 from fa4_asv.catalog.metrics import LOOP_METRICS, METRICS
 from fa4_asv.catalog.shapes import (
     HOST_SHAPES,
@@ -257,7 +257,7 @@ TRACE = {**PEAK, "extra_bytes": ("bytes", "memory beyond inputs and outputs")}
 def _beyond_the_core() -> list[Group]:
     """Kernels of the other groups of calls, each with its loops, and what these calls allocate."""
     return [
-        *map(_kernels_of, (group for group in KERNEL_GROUPS.values() if group.name != "codegen")),
+        *(_kernels_of(KERNEL_GROUPS[name]) for name in BEYOND),
         *(_traces_of(KERNEL_GROUPS[name]) for name in TRACED_GROUPS),
     ]
 

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fa4_asv.catalog.benchmarks import TRACED_GROUPS
 from fa4_asv.catalog.flavours import AS_CU12, PLAIN
-from fa4_asv.integrity.loops import wrong_loops
+from fa4_asv.catalog.kernels import BEYOND
+from fa4_asv.integrity.loops import wrong_loops, wrong_whole
 from fa4_asv.record.explanation import Culprit, Explanation
 from fa4_asv.record.schema import CaseRecord, Sidecar
 
@@ -65,6 +67,11 @@ def _loops(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterat
         yield from wrong_loops(record, kernel)
 
 
+def _whole(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
+    """A kernel and its loops in one record."""
+    yield from wrong_whole(record)
+
+
 def _peak(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
     """The peak against the sum of its parts, and what is neither input nor output against the workspaces."""
     if not record.parts:
@@ -110,6 +117,8 @@ _OF_GROUP: dict[str, Callable[[CaseRecord, bool, Groups, str], Iterator[str]]] =
     "growth": _growth,
     "route": _route,
     "route-card": _route_of_card,
+    **dict.fromkeys(BEYOND, _whole),
+    **{f"{group}-memory": _peak for group in TRACED_GROUPS},
 }
 
 

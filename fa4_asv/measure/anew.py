@@ -10,7 +10,7 @@ import json
 import sys
 
 from fa4_asv.catalog.benchmarks import TRACED_GROUPS
-from fa4_asv.catalog.kernels import KERNEL_GROUPS
+from fa4_asv.catalog.kernels import BEYOND
 from fa4_asv.measure.benchmark_api import Measure
 from fa4_asv.measure.context import current
 from fa4_asv.measure.kernels import collect as kernels
@@ -18,14 +18,13 @@ from fa4_asv.measure.memory import collect as memory
 from fa4_asv.measure.route import collect as route
 from fa4_asv.record.schema import records_to_json
 
-_BEYOND = [name for name in KERNEL_GROUPS if name != "codegen"]
 MEASURES: dict[str, Measure] = {
     "codegen": kernels.measure,
     "loops": kernels.measure_loops,
     "memory": memory.measure,
     "growth": memory.measure_growth,
     "route": route.measure,
-    **{name: kernels.measure_group(name) for name in _BEYOND},
+    **{name: kernels.measure_group(name) for name in BEYOND},
     **{f"{name}-memory": memory.measure_group(f"{name}-memory") for name in TRACED_GROUPS},
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import os
 from typing import Any
@@ -83,8 +84,7 @@ def _descales(make: Any, shape: SdpaShape, dtype: Any) -> dict[str, Any]:
 
 def _blocks(make: Any, shape: SdpaShape, backward: bool) -> Any:
     """Counts and indices of the blocks that are visited, per block of queries; of a backward per block of keys."""
-    from flash_attn.cute.block_sparsity import BlockSparseTensorsTorch
-
+    sparsity = importlib.import_module("flash_attn.cute.block_sparsity")
     # FA4 wants blocks of one tile of queries; Blackwell has two tiles at once.
     rows = 256 if os.environ["FA4_ASV_ARCH"] == "sm_100" else _BLOCK
     lines, columns = shape.seq_len // rows, shape.keys // _BLOCK
@@ -92,7 +92,7 @@ def _blocks(make: Any, shape: SdpaShape, backward: bool) -> Any:
         lines, columns = columns, lines
     count, index = (shape.batch, shape.num_heads, lines), (shape.batch, shape.num_heads, lines, columns)
     tensors = make(*count), make(*index), make(*count), make(*index)
-    return BlockSparseTensorsTorch(*tensors, block_size=(rows, _BLOCK))
+    return sparsity.BlockSparseTensorsTorch(*tensors, block_size=(rows, _BLOCK))
 
 
 def call_on(
@@ -144,6 +144,8 @@ def function_of(interface: Any, name: str, options: dict[str, Any]) -> Any:
     if function is None:
         raise Lacking(f"this release has no {name}")
     known = inspect.signature(function).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        return function
     if unknown := sorted(options.keys() - known.keys()):
         raise Lacking(f"{name} of this release has no argument {', '.join(unknown)}")
     return function
