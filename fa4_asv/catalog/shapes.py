@@ -106,8 +106,11 @@ class SdpaShape:
         if self.features.topk:
             return length * min(self.features.topk, keys)
         if self.window is not None:
-            return sum(min(self.window, before + row) + 1 for row in range(length))
-        return length * before + length * (length + 1) // 2 if self.causal else length * keys
+            return sum(max(0, min(self.window, before + row) + 1) for row in range(length))
+        if not self.causal:
+            return length * keys
+        seen = min(length, keys)  # with fewer keys than queries, the first queries see none
+        return seen * (keys - seen) + seen * (seen + 1) // 2
 
     def flops(self, backward: bool) -> int:
         """Floating point operations of two matrix products a pair, two each; a backward counts 2.5 forwards.
@@ -313,6 +316,35 @@ def pytorch_test() -> list[SdpaShape]:
     ]
 
 
+def for_features() -> list[SdpaShape]:
+    """What the guard's references are held to on a CPU: each feature alone and as people combine it, and head dims and
+    layouts that kernels have been wrong at.
+
+    Sinks and windows (gpt-oss), a soft cap at head dim 256 with a batch of two, ALiBi, documents, pages, used keys, splits,
+    MLA dense, paged and of chosen keys, FP8 with factors; head dim 72, Dv other than D, rows that see no key.
+    """
+    decode, chunk = Features(keys=96, page=16, used=True), Features(keys=96, page=8, used=True)
+    latent = Features(keys=96, latent=64)
+    return [
+        shape(2, 4, 96, 64, 2, causal=True, features=Features(sink=True)),
+        shape(2, 8, 100, 64, 1, window=32, features=Features(sink=True)),
+        shape(2, 2, 96, 256, 1, window=40, features=Features(softcap=5.0)),
+        shape(2, 4, 100, 64, causal=True, features=Features(score="alibi")),
+        shape(2, 2, 100, 64, features=Features(mask="document")),
+        shape(3, 4, 1, 64, 2, causal=True, variant="varlen", features=decode),
+        shape(2, 4, 24, 64, 2, causal=True, variant="varlen", features=chunk),
+        shape(3, 4, 1, 64, 2, causal=True, features=Features(keys=100, used=True)),
+        shape(2, 4, 1, 64, 2, causal=True, features=Features(keys=100, splits=4)),
+        shape(3, 2, 50, 72, causal=True, variant="varlen"),
+        shape(2, 4, 96, 64, 2, head_dim_v=32, causal=True),
+        shape(2, 2, 64, 64, causal=True, features=Features(keys=40)),
+        shape(2, 8, 4, 16, 1, 64, causal=True, features=latent),
+        shape(2, 8, 4, 16, 1, 64, causal=True, features=Features(keys=96, page=16, used=True, latent=64)),
+        shape(2, 8, 4, 16, 1, 64, features=Features(keys=96, latent=64, topk=32)),
+        shape(2, 2, 64, 64, causal=True, dtype="fp8", features=Features(descale=True)),
+    ]
+
+
 # Where the host's cost of a call shows: the kernels are short.
 HOST_SHAPES = (
     shape(1, 16, 128, 128, causal=True),
@@ -320,5 +352,5 @@ HOST_SHAPES = (
     shape(1, 32, 1024, 128, 8, causal=True),
 )
 
-_EVERY = [*core(), *further(), *history(), *for_cpu(), *for_accuracy(), *HOST_SHAPES]
+_EVERY = [*core(), *further(), *history(), *for_cpu(), *for_accuracy(), *for_features(), *HOST_SHAPES]
 SHAPES = {shape.name: shape for shape in _EVERY}

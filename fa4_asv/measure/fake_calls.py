@@ -86,7 +86,7 @@ def _blocks(make: Any, shape: SdpaShape, backward: bool) -> Any:
     """Counts and indices of the blocks that are visited, per block of queries; of a backward per block of keys."""
     sparsity = importlib.import_module("flash_attn.cute.block_sparsity")
     # FA4 wants blocks of one tile of queries; Blackwell has two tiles at once.
-    rows = 256 if os.environ["FA4_ASV_ARCH"] == "sm_100" else _BLOCK
+    rows = 256 if os.environ["FA4_ASV_ARCH"].startswith("sm_10") else _BLOCK
     lines, columns = shape.seq_len // rows, shape.keys // _BLOCK
     if backward:
         lines, columns = columns, lines
