@@ -11,6 +11,7 @@ from typing import Any
 from fa4_asv.catalog.shapes import PAGE, SdpaShape
 from fa4_asv.measure.runtime import reference, tolerances
 from fa4_asv.measure.runtime.backends import Backend, Calls
+from fa4_asv.measure.runtime.feature_reference import GIVEN_GRADIENTS
 from fa4_asv.measure.runtime.inputs import KINDS, Inputs, make
 
 GUARD_TOKENS = 1024  # of the shape on which the whole answer is compared, at most
@@ -110,7 +111,12 @@ def results(calls: Calls, backward: bool) -> dict[str, Any]:
 
 
 def _alike(torch: Any, inputs: Inputs) -> dict[str, Any]:
-    return {"out": inputs.dout, "dq": inputs.q, "dk": inputs.k, "dv": inputs.v}
+    like = {"out": inputs.dout, "dq": inputs.q, "dk": inputs.k, "dv": inputs.v}
+    for name, gradient in GIVEN_GRADIENTS.items():
+        if name in inputs.given:
+            like[gradient] = inputs.given[name]
+    # Of a view of a larger tensor the gradient is a tensor of its own.
+    return {name: torch.empty_like(x) for name, x in like.items()}
 
 
 def kernels_of(torch: Any, call: Any, device: str) -> list[str]:
