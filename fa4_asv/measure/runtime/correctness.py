@@ -50,12 +50,7 @@ def check_whole(
     inputs = make(torch, small(shape), device, kind)
     calls = backend.prepare(torch, inputs)
     outputs = results(calls, backward)
-    if backend.name.startswith("fa4"):  # MATH, for one, has a layout of its own
-        tolerances.same_layout(outputs, _alike(torch, inputs))
-    exact, low = (reference.full(torch, inputs, low) for low in (False, True))
-    errors = tolerances.compare(
-        torch, outputs, exact, low, f"{inputs.shape.name} ({kind})", beyond(shape)
-    ).errors
+    errors = check_values(torch, backend, inputs, outputs, kind)
     tolerances.repeats(torch, calls.forward, calls.forward(), exact=True)
     if backward:
         tolerances.repeats(torch, calls.backward, outputs, exact=False)
@@ -67,6 +62,17 @@ def check_whole(
         ):
             _check_deterministic(torch, backend, inputs, outputs)
     return errors
+
+
+def check_values(
+    torch: Any, backend: Backend, inputs: Inputs, outputs: dict[str, Any], kind: str
+) -> dict[str, float]:
+    """Layout and every value against the reference. Raises GuardFailed."""
+    if backend.name.startswith("fa4"):  # MATH, for one, has a layout of its own
+        tolerances.same_layout(outputs, _alike(torch, inputs))
+    exact, low = (reference.full(torch, inputs, low) for low in (False, True))
+    where = f"{inputs.shape.name} ({kind})"
+    return tolerances.compare(torch, outputs, exact, low, where, beyond(inputs.shape)).errors
 
 
 def guard_small(
