@@ -66,7 +66,7 @@ class Fa4:
 def _shared(inputs: Inputs) -> dict[str, Any]:
     """Tensors of features that forward and backward are given alike, by FA4's names."""
     given = inputs.given
-    tensors = {name: given[name] for name in ("seqused_k", "learnable_sink") if name in given}
+    tensors: dict[str, Any] = {name: given[name] for name in ("seqused_k", "learnable_sink") if name in given}
     of_functions = [given[name] for name in ("slopes", "ids") if name in given]
     return {**tensors, **({"aux_tensors": of_functions} if of_functions else {})}
 
