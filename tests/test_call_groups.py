@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fa4_asv.asv_plugin.hooks import without
+from fa4_asv.asv_plugin.commands import without
 from fa4_asv.catalog.benchmarks import GROUPS, TRACED_GROUPS
 from fa4_asv.catalog.calls import Call
 from fa4_asv.catalog.features import MASKS, SCORES, Features

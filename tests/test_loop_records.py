@@ -153,6 +153,14 @@ def test_a_kernel_whose_loops_are_read_on_one_side_only_is_no_change_of_fa4():
     assert compare(both_unread, both_unread, exact=True) == []
 
 
+def test_a_side_recorded_before_loops_has_no_rows_of_them():
+    kernel, found = both(*OUT_OF_LINE)
+    before = Measured({"codegen": {KEY: kernel}})
+    after = Measured({"codegen": {KEY: kernel}, "loops": {KEY: found}})
+    for sides in ((before, after), (after, before)):
+        assert {row.group for row in compare(*sides, exact=True)} == {"codegen"}
+
+
 def test_a_figure_that_neither_side_has_is_no_row():
     _, found = both(*OUT_OF_LINE)
     side = Measured({"loops": {KEY: found}})

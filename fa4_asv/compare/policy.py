@@ -6,6 +6,7 @@ Pure, standard library only. The tables here are those of docs/verdicts.md ("Wha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
@@ -72,6 +73,45 @@ STATES = {
 }
 
 
+# What is judged of a kernel's loops, and in the place of which figures of the whole kernel.
+MAIN_TURN, MASKED_TURN = "turn_instructions", "masked_instructions"
+_SPILLS = ("spill_bytes", "local_loads", "local_stores")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What the rule asks of a kernel beside the two figures.
+
+    `main`: not one that prepares or completes a backward. `windowed`: its mask cuts every block, so that the turn without
+    a mask never runs. `known`: metrics of loops that both sides have; `same_work`: a turn has the same products and exp2 on both.
+    """
+
+    main: bool = True
+    windowed: bool = False
+    known: frozenset[str] = frozenset()
+    same_work: bool = True
+
+    @property
+    def turn(self) -> str:
+        """The metric of the turn that stands for the kernel."""
+        return MASKED_TURN if self.windowed and MASKED_TURN in self.known else MAIN_TURN
+
+
+def why_unjudged(metric: str, kernel: Kernel) -> str:
+    """The reason code why a change of this metric has no effect in this kernel, whatever its size; "" where it has.
+
+    Loops first: what a kernel does once per tile says little of its time. The whole kernel is judged where a loop is not
+    understood or not recorded.
+    """
+    if metric in (MAIN_TURN, MASKED_TURN):
+        return "other-turn" if metric != kernel.turn else "" if kernel.same_work else "other-tile"
+    if metric in _SPILLS:
+        return "loops-judged" if "spills_inside" in kernel.known else ""
+    if metric == "instructions":
+        return "loops-judged" if kernel.turn in kernel.known else "" if kernel.main else "no-loop"
+    return ""
+
+
 def is_judged(metric: str) -> bool:
     return RULES[metric].smallest is not None
 
@@ -100,6 +140,16 @@ def reason_without_effect(metric: str) -> str:
 def effect_of_verdict(name: str) -> str:
     """Of a verdict on times, which has weighed the size of the change already (`verdicts.decided`)."""
     return {"slower": WORSE, "faster": BETTER}.get(name, NEITHER)
+
+
+def effect_of_ratio(logarithm: float, least: float = SMALLEST_TIME) -> str:
+    """Of a time over another's, as a natural logarithm, where no verdict weighs it: of yardsticks and of means.
+
+    `least` is the smallest relative change that is seen; NaN where that is not known: NEITHER.
+    """
+    if math.isnan(least) or abs(logarithm) <= math.log1p(max(least, SMALLEST_TIME)):
+        return NEITHER
+    return WORSE if logarithm > 0 else BETTER
 
 
 def effect_of_states(before: str, after: str) -> str:

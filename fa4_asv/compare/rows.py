@@ -12,17 +12,26 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from fa4_asv.catalog.benchmarks import CHILDREN, GROUPS, SAMPLES, Group
+from fa4_asv.catalog.kernels import CASES
 from fa4_asv.compare import policy
 from fa4_asv.compare.policy import NEITHER
 from fa4_asv.compare.sweeps import Pools, judged
 from fa4_asv.compare.verdicts import NOT_COMPARABLE, Round, Verdict, verdict
+from fa4_asv.record.loops import work_of
 from fa4_asv.record.schema import CaseRecord
 from fa4_asv.record.turns import is_of_a_sweep
 
 Groups = Mapping[str, Mapping[str, CaseRecord]]
+LOOPS = GROUPS["loops"]
 CHANGED = ("more", "less")  # verdicts on exact figures that differ
 # Of what is often nothing, a ratio says little below this: 0 to 8 bytes is less than 8 to 480.
-_LITTLE = {"spill_bytes": 64.0, "local_loads": 16.0, "local_stores": 16.0}
+_LITTLE = {
+    "spill_bytes": 64.0,
+    "local_loads": 16.0,
+    "local_stores": 16.0,
+    "spills_inside": 16.0,
+    "spills_outside": 16.0,
+}
 
 
 def weight(before: float | None, after: float | None, metric: str = "") -> float:
@@ -103,8 +112,8 @@ def compare(base: Measured, head: Measured, exact: bool, bench: Sequence[str] = 
     rows: list[Row] = []
     for group in GROUPS.values():
         old, new = base.groups.get(group.name, {}), head.groups.get(group.name, {})
-        if group.exact != exact:
-            continue
+        if group.exact != exact or (group.read_from and not (old and new)):
+            continue  # nothing was read of a side that was recorded before such figures
         for case in _in_order(group, old.keys() | new.keys()):
             metrics = group.selected_metrics(tuple(case.split("/")), bench)
             if metrics:
@@ -225,7 +234,27 @@ def _figure(
         return _lacking(group, case, metric, base, head)
     text = "equal" if base == head else "more" if head > base else "less"
     same = records[0].sha256 and records[0].sha256 == records[1].sha256
-    return _exact(group, case, metric, (text, "same-cubin" if same else "exact"), base, head, records)
+    pair = text, "same-cubin" if same else "exact"
+    unjudged = policy.why_unjudged(metric, _kernel(case, sides)) if _is_of_a_kernel(group) else ""
+    return _exact(group, case, metric, pair, base, head, records, unjudged)
+
+
+def _is_of_a_kernel(group: Group) -> bool:
+    return LOOPS.read_from in (group.name, group.read_from)
+
+
+def _kernel(case: str, sides: tuple[Measured, Measured]) -> policy.Kernel:
+    """What both sides' loops of a kernel let the policy judge."""
+    named = CASES.get(case.partition("/")[2])
+    old, new = (side.groups.get(LOOPS.name, {}).get(case) for side in sides)
+    known = old.figures.keys() & new.figures.keys() if old and new else set()
+    before, after = (side.versions for side in sides)
+    return policy.Kernel(
+        main=named is None or named.role == "main",
+        windowed=named is not None and named.call.shape.window is not None,
+        known=frozenset(name for name in known if is_comparable(before, after, LOOPS.benchmark(name))),
+        same_work=old is None or new is None or work_of(old) == work_of(new),
+    )
 
 
 def _exact(
@@ -236,12 +265,17 @@ def _exact(
     base: float,
     head: float,
     records: tuple[CaseRecord, CaseRecord],
+    unjudged: str = "",
 ) -> Row:
-    """The row of two figures that no clock measured, with a verdict and its reason; the policy says what it means."""
+    """The row of two figures that no clock measured, with a verdict and its reason; the policy says what it means.
+
+    `unjudged`: why it has no effect here, whatever its size.
+    """
     message, reason = pair
-    effect = policy.effect_of_figures(metric, base, head) if message in CHANGED else NEITHER
+    judged = message in CHANGED and not unjudged
+    effect = policy.effect_of_figures(metric, base, head) if judged else NEITHER
     if message in CHANGED and not effect:
-        reason = policy.reason_without_effect(metric)
+        reason = unjudged or policy.reason_without_effect(metric)
     text = _checks(group, *records)
     return Row(group.name, case, metric, message, reason, effect, base, head, ratio(base, head), message=text)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from fa4_asv.catalog.metrics import LOOP_DIGITS
+from fa4_asv.record.loops import products_of, stem
 from fa4_asv.record.schema import CaseRecord
 
 _PARTS = {"exp2": "MUFU.EX2"}  # part of a turn: its opcode
@@ -63,22 +64,13 @@ def _wrong_spills(figures: Mapping[str, int], opcodes: Mapping[str, int]) -> str
     return "" if count <= most else f"spilled accesses are {count}, the kernel has {most} LDL and STL"
 
 
-def products_of(record: CaseRecord) -> dict[str, int]:
-    """Matrix instructions of a turn, by shape."""
-    return {name: count for name, count in record.parts.items() if _stem(name).endswith("MMA")}
-
-
 def _exp2_of(record: CaseRecord) -> dict[str, int]:
     return {name: count for name, count in record.parts.items() if name in _PARTS}
 
 
-def _stem(name: str) -> str:
-    return name.partition(".")[0]
-
-
 def _opcode_of(part: str, opcodes: Mapping[str, int]) -> str:
     """The histogram's name for a part of a turn: not every opcode keeps its shape there."""
-    return _PARTS.get(part, part if part in opcodes else _stem(part))
+    return _PARTS.get(part, part if part in opcodes else stem(part))
 
 
 def _at_most(name: str, value: int, counts: Mapping[str, int], key: str) -> str:

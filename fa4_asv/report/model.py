@@ -148,12 +148,12 @@ def load(project: Project, files: Iterable[Path]) -> Model:
         release = known.get(sidecar.commit)
         history = RELEASES if release else UPSTREAM
         chain = sidecar.toolchain
-        note = None if release else listed.get(sidecar.commit)
-        branch = note.branch if note and note.branch != _MAIN else ""
+        commit = None if release else listed.get(sidecar.commit)
+        branch = commit.branch if commit and commit.branch != _MAIN else ""
         key = Key(sidecar.machine, history, chain.flavour, chain.policy, sidecar.environment, branch)
         label = release.version if release else sidecar.commit[:8]
         date, versions = _date_and_versions(path, release, sidecar)
-        result.setdefault(key, []).append(Point(Record(label, sidecar, versions), date, release, note))
+        result.setdefault(key, []).append(Point(Record(label, sidecar, versions), date, release, commit))
     series = [
         Series(key, tuple(sorted(points, key=lambda p: (order.get(p.commit, -1), *p.turn))))
         for key, points in result.items()
@@ -199,10 +199,18 @@ def _newest_first(flavour: str) -> tuple[int, str]:
 
 
 def _slim(sidecar: Sidecar) -> Sidecar:
-    """Without what no page shows: histograms and parts are nine tenths of a record, and a compiler's colours."""
+    """Without what no page shows: histograms and parts are nine tenths of a record, and a compiler's colours.
+
+    The parts of loops stay: whether two turns can be compared stands there.
+    """
     groups = {
         group: {
-            case: replace(record, opcodes={}, parts={}, why=without_colours(record.why))
+            case: replace(
+                record,
+                opcodes={},
+                parts=record.parts if group == "loops" else {},
+                why=without_colours(record.why),
+            )
             for case, record in cases.items()
         }
         for group, cases in sidecar.groups.items()

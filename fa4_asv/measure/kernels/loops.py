@@ -82,11 +82,16 @@ class KernelLoops:
         That of the warps which compute exp2. Without a loop of its own for unmasked blocks, the masked ones do both. Which of
         several runs most is not in the code: the longest stands for them. Raises NotUnderstood.
         """
-        able = [loop for loop in self.understood().loops if loop.exp2]
+        able = [loop for loop in self.understood().loops if self._computes_exp2(loop)]
         chosen = [loop for loop in able if loop.masked == masked] or ([] if masked else able)
         if not chosen:
             raise NotUnderstood("no loop with a mask" if able else "no loop computes exp2")
         return _counted(_longest(chosen))
+
+    def _computes_exp2(self, loop: LoopFigures) -> bool:
+        """Whether it does as much of the exp2 as half of what another loop of its kernel does: a rescaling does one."""
+        most = max(other.exp2 for other in self.loops if other.kernel == loop.kernel)
+        return bool(loop.exp2) and 2 * loop.exp2 >= most
 
     def matrix(self) -> LoopFigures:
         """The loop that issues the products, chosen in the same way; its turn may have no count. Raises NotUnderstood."""
@@ -134,8 +139,8 @@ def read_loops(sass: str) -> KernelLoops:
             inside, left = _loops_of(function)
             loops += inside
             outside += left
-    except NotUnderstood as message:
-        return KernelLoops(why=str(message))
+    except NotUnderstood as refusal:
+        return KernelLoops(why=str(refusal))
     if not loops:
         return KernelLoops(why="no loop holds matrix instructions, exp2 or tensor memory")
     return KernelLoops(tuple(loops), outside)

@@ -16,7 +16,7 @@ from fa4_asv.catalog.shapes import SdpaShape
 from fa4_asv.measure.compile_stubs import CompileStub, compile_nothing
 from fa4_asv.measure.driver_stubs import describe, open_answers, serve, stand_in_for_the_driver
 from fa4_asv.measure.fake_calls import call_on, fake_inputs, given_tensors
-from fa4_asv.measure.memory.tracker import Ledger, following
+from fa4_asv.measure.memory.tracker import Tracker, following
 
 
 def trace(torch: Any, interface: Any, backward: bool, shape: SdpaShape, lse: bool = True) -> dict[str, Any]:
@@ -24,14 +24,14 @@ def trace(torch: Any, interface: Any, backward: bool, shape: SdpaShape, lse: boo
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     names = ("dq", "dk", "dv") if backward else ("out", "lse")
-    ledger = Ledger()
-    with FakeTensorMode(), following(ledger):
+    tracker = Tracker()
+    with FakeTensorMode(), following(tracker):
         inputs = fake_inputs(torch, shape, backward)
         given = given_tensors(torch, shape, backward)
-        ledger.name({**inputs, **_flat(given)})
+        tracker.name({**inputs, **_flat(given)})
         returned = call_on(torch, interface, inputs, given, shape, backward, lse)
-        ledger.name(dict(zip(names, returned, strict=False)))
-        return {"peak_bytes": ledger.peak, "extra_bytes": ledger.extra(), "parts": ledger.parts()}
+        tracker.name(dict(zip(names, returned, strict=False)))
+        return {"peak_bytes": tracker.peak, "extra_bytes": tracker.extra(), "parts": tracker.parts()}
 
 
 def _flat(given: dict[str, Any]) -> dict[str, Any]:
