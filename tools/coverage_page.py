@@ -24,13 +24,13 @@ _HEAD = """# Coverage: which of FA4's arguments are watched
 
 Written by `python tools/coverage_page.py` from the tables of the suite (`fa4_asv/catalog/coverage.py`); do not edit it.
 A cell is the number of calls whose kernels are recorded for the architecture. *Refused*: FA4 4.0.0b36 says so, in its
-own words [below](#refused-by-fa4). A dash: not watched there.
+own words [below](#refused-by-fa4). A dash: not watched there; of sm_103 and sm_120 only the core's calls are recorded.
 """
 _LANES_TEXT = """## Beside compiled kernels
 
-Shapes with the argument. Memory is traced without a GPU. Time is taken on a card, after the guard passed. The guard's
-references of all other calls are held to a stand-in on a CPU, and no card has run them: paged, split, sink, soft cap,
-score and mask functions, MLA, FP8 beyond the dense call.
+Calls with the argument. Memory is traced without a GPU. Time is taken on a card, after the guard passed. The guard has a
+reference for every argument of the third column, and holds a stand-in for FA4 to it on a CPU. No card has run these yet:
+sinks, soft caps, score and mask functions, used keys, MLA, FP8 with factors, and pages and splits as servers ask for them.
 """
 
 

@@ -34,7 +34,11 @@ def _of_features(name: str) -> Asks:
 
 
 def _splits(call: Call) -> bool:
-    return call.shape.features.splits > 1
+    return call.shape.features.splits > 1 or call.shape.variant == "split"
+
+
+def _pages(call: Call) -> bool:
+    return bool(call.shape.features.page) or call.shape.variant == "paged"
 
 
 def _backward_of(asks: Asks) -> Asks:
@@ -77,7 +81,7 @@ ARGUMENTS: dict[str, Asks] = {
     "max_seqlen_q": _of_shape("packed"),
     "max_seqlen_k": _of_shape("packed"),
     "seqused_k": _of_features("used"),
-    "page_table": _of_features("page"),
+    "page_table": _pages,
     "q_descale, k_descale, v_descale": _of_features("descale"),
     # What a forward with splits ends in.
     "out_partial, lse_partial": _splits,
