@@ -21,7 +21,7 @@ from fa4_asv.backfill.audit import Audit, Limit
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import TRACED_GROUPS
-from fa4_asv.catalog.kernels import BEYOND
+from fa4_asv.catalog.kernels import BEYOND, KERNEL_GROUPS
 from fa4_asv.cli import audit as command
 from fa4_asv.cli import run
 from fa4_asv.integrity.audit import EXACT, PER_DRAW, Draws, chance, compared, record_differs
@@ -281,10 +281,9 @@ def test_a_compiler_that_gives_something_else_is_told(audit):
 
 
 def test_where_nothing_compiles_the_machine_is_blamed_and_no_file(audit):
-    made = {
-        ("codegen", case): CaseRecord("broken", "cannot run nvdisasm") for case in TRUTH.groups["codegen"]
-    }
-    code, text = audit("--sample", "12", maker=Truth(made))
+    broken = CaseRecord("broken", "cannot run nvdisasm")
+    kernels = [(group, case) for group in KERNEL_GROUPS for case in TRUTH.groups.get(group, {})]
+    code, text = audit("--sample", "12", maker=Truth(dict.fromkeys(kernels, broken)))
     assert code == 2
     assert "4.0.0b36 cu13 day: not checked: cannot run nvdisasm" in text
     assert text.splitlines()[-1] == "nothing was checked"

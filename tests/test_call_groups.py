@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from fa4_asv.asv_plugin import commands
 from fa4_asv.asv_plugin.commands import without
 from fa4_asv.catalog.benchmarks import GROUPS, TRACED_GROUPS
 from fa4_asv.catalog.calls import Call
@@ -14,6 +15,7 @@ from fa4_asv.catalog.features import MASKS, SCORES, Features
 from fa4_asv.catalog.kernels import ARCHES, BEYOND, CALLS, CASES, KERNEL_GROUPS, TARGETS, Case
 from fa4_asv.catalog.metrics import LOOP_METRICS, METRICS
 from fa4_asv.catalog.shapes import shape
+from fa4_asv.compare.rows import Measured, compare
 from fa4_asv.integrity.loops import wrong_whole
 from fa4_asv.measure import driver_stubs, flex_functions
 from fa4_asv.measure.fa4_arguments import feature_options, lse_shape, options_of
@@ -94,6 +96,23 @@ def test_the_old_set_is_what_runs_without_a_pattern():
         if not group.on_request:
             assert all(re.search(left, group.benchmark(metric)) for metric in group.metrics)
             assert group.selected([]) == list(group.cases)
+
+
+@pytest.mark.parametrize("bench", [None, [], ["^serving"]])
+def test_asv_run_is_told_to_leave_them_out_where_nothing_is_selected(monkeypatch, bench):
+    monkeypatch.setattr(commands, "described", lambda machine: None)
+    args = SimpleNamespace(bench=bench, machine=None)
+    (pattern,) = commands.on_machine(lambda conf, told: told.bench, None, args)
+    assert bool(re.search(pattern, "serving.Kernels.track_registers('sm_90', 'x')")) == bool(bench)
+    assert bool(re.search(pattern, "codegen.Kernels.track_registers('sm_90', 'x')")) != bool(bench)
+
+
+def test_a_group_that_one_side_alone_has_is_not_compared():
+    record = CaseRecord("measured", figures=dict.fromkeys(METRICS, 1))
+    case = "sm_90/decode_d128_gqa4_causal_page16"
+    has, lacks = (Measured({"serving": records}) for records in ({case: record}, {}))
+    assert compare(lacks, has, exact=True) == compare(has, lacks, exact=True) == []
+    assert {row.group for row in compare(has, has, exact=True)} == {"serving"}
 
 
 # What FA4 is told.
