@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import pytest
 
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.project import Project
 from fa4_asv.compare.policy import BETTER, NEITHER, UNCHANGED, WORSE, overall
 from fa4_asv.compare.rows import Measured, compare
 from fa4_asv.record.schema import CaseRecord
@@ -110,10 +112,39 @@ def test_the_rule_before_loops_is_that_of_whole_kernels(tools):
 
 
 def test_a_release_without_loops_is_named_with_what_to_do(tools):
-    history = tool("history_record").History
-    lacking = SimpleNamespace(sidecar=SimpleNamespace(groups={"codegen": {}}))
-    with pytest.raises(Fa4AsvError, match="no loops of 4.0.0b7 sm_90/x: fa4-asv backfill 4.0.0b7"):
-        history(None, None, None, {"4.0.0b7": lacking}, {}, {}).loops("4.0.0b7", "sm_90/x")
+    record = tool("history_record")
+    chain = SimpleNamespace(flavour="cu12")
+    lacking = SimpleNamespace(release="4.0.0b7", sidecar=SimpleNamespace(groups={}, toolchain=chain))
+    with pytest.raises(Fa4AsvError, match="no loops of 4.0.0b7 sm_90/x under cu12: fa4-asv backfill"):
+        record.loops_of(lacking, "sm_90/x")
+    with pytest.raises(Fa4AsvError, match="no loops of 4.0.0b7"):
+        record.History(None, None, None, {"4.0.0b7": lacking}, {}, {}).loops("4.0.0b7", "sm_90/x")
+
+
+@pytest.mark.slow
+def test_the_page_holds_the_tables_that_the_script_makes(tools):
+    """Where one differs: `python tools/loop_calibration.py --write`, then read the text again."""
+    try:
+        made = tools.tables(Project(ROOT))
+    except Fa4AsvError as error:
+        pytest.skip(str(error))
+    page = (ROOT / tools.PAGE).read_text(encoding="utf-8")
+    found = dict(re.findall(r"<!-- (\w+) -->\n(.*?)\n<!-- end -->", page, re.S))
+    assert found == made
+
+
+def test_the_rule_at_the_policys_threshold_is_in_the_page(tools):
+    """What a rule has to show on the half that chose nothing: 90 % of agreement, 60 % of the large changes."""
+    page = (ROOT / tools.PAGE).read_text(encoding="utf-8")
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in page.splitlines()
+        if line[:8] == "| loops "
+    ]
+    large = [row for row in rows if row[1] in ("even betas, 2 % or more", "odd betas, 2 % or more")]
+    assert len(large) == 2
+    for row in large:
+        assert row[6] == "100 %" and int(row[7].split()[0]) >= 60, row
 
 
 def test_agreement_counts_each_pair_once(tools):
@@ -148,10 +179,10 @@ def test_a_half_is_judged_by_the_threshold_of_the_other(tools):
     odd = [pair(tools, turn(500), turn(495), release="4.0.0b31")]
     lines = [line for line in tools.halves([*even, *odd]) if line.startswith("| loops |")]
     assert [line.split(" | ")[1:6] for line in lines] == [
-        ["even betas", "0.5%", "1", "0", "0"],
-        ["even betas, 2% or more", "0.5%", "1", "0", "0"],
-        ["odd betas", "2.0%", "0", "0", "1"],
-        ["odd betas, 2% or more", "2.0%", "0", "0", "1"],
+        ["even betas", "0.5 %", "1", "0", "0"],
+        ["even betas, 2 % or more", "0.5 %", "1", "0", "0"],
+        ["odd betas", "2 %", "0", "0", "1"],
+        ["odd betas, 2 % or more", "2 %", "0", "0", "1"],
     ]
 
 

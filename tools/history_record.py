@@ -81,16 +81,20 @@ class History:
 
     def loops(self, release: Release, key: str) -> CaseRecord:
         """Of a main kernel ("sm_90/fwd_d128_full"). Raises Fa4AsvError where they are not recorded."""
-        found = self.codegen[release].sidecar.groups.get("loops", {}).get(key)
-        if found is None:
-            raise Fa4AsvError(
-                f"results/ has no loops of {release} {key}: fa4-asv backfill {release} --bench '^codegen.Loops'"
-            )
-        return found
+        return loops_of(self.codegen[release], key)
 
     @staticmethod
     def has_loops(key: str) -> bool:
         return CASES[key.partition("/")[2]].role == "main"
+
+
+def loops_of(record: Record, key: str) -> CaseRecord:
+    """The loops of a main kernel ("sm_90/fwd_d128_full"). Raises Fa4AsvError where they are not recorded."""
+    found = record.sidecar.groups.get("loops", {}).get(key)
+    if found is None:
+        what = f"{record.release} {key} under {record.sidecar.toolchain.flavour}"
+        raise Fa4AsvError(f"results/ has no loops of {what}: fa4-asv backfill --bench '^codegen.Loops'")
+    return found
 
 
 def in_order(call: Call) -> tuple[bool, int, int, str]:

@@ -1,6 +1,7 @@
 """How often what the machine code says agrees with the clock, from the record alone: whole kernels, and the policy's rule on loops.
 
-    python tools/loop_calibration.py    # seconds: the tables of docs/loops.md
+    python tools/loop_calibration.py            # a minute: the tables of docs/loops.md
+    python tools/loop_calibration.py --write    # into that page, between their markers
 
 The clock is `results/h200-sxm`: verdicts on neighbouring releases of one sweep, and the profiler's times of a backward's
 kernels. Thresholds are chosen on the steps to even betas and judged on those to odd ones, and the other way round.
@@ -11,7 +12,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
@@ -21,21 +22,25 @@ from history_codegen import kernels_of
 from history_record import (
     ARCH,
     LARGE,
-    MACHINE,
     SECOND,
     Call,
     History,
     Release,
     Swept,
     load,
+    loops_of,
+    percent,
     shape_of,
     short,
     table,
 )
+from history_tables import filled
 
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.files import write_atomic
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.metrics import METRICS
+from fa4_asv.compare.changes import Record, recorded
 from fa4_asv.compare.policy import (
     BETTER,
     MAIN_TURN,
@@ -47,8 +52,10 @@ from fa4_asv.compare.policy import (
     overall,
 )
 from fa4_asv.compare.rows import Measured, Row, compare
+from fa4_asv.history.manifest import Manifest
 from fa4_asv.record.schema import CaseRecord
 
+PAGE = "docs/loops.md"
 SMALLEST = (0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05)  # thresholds to choose from
 CLOCKED = {"faster": BETTER, "slower": WORSE, "same": NEITHER}
 _NOISE = 3.0  # standard deviations of a kernel's time between neighbours with the same machine code
@@ -239,19 +246,29 @@ def halves(pairs: Sequence[Pair]) -> list[str]:
     return table(_HEAD, rows, 2)
 
 
-def whole(pairs: Sequence[Pair], smallest: float) -> list[str]:
-    """Both rules on all pairs, with a threshold that was chosen elsewhere."""
-    return table(_HEAD, _rows("all", pairs, smallest), 2)
+def elsewhere(history: History, smallest: float) -> list[str]:
+    """Both rules where nothing was chosen: another card, any two kinds of machine code, the kernels of a backward."""
+    found = {
+        SECOND: neighbours(history, history.second),
+        "any two kinds of machine code": all_pairs(history, history.first),
+        **{f"{part} of backwards": profiled(history, history.first, part) for part in PARTS},
+    }
+    rows = [row for name, pairs in found.items() for row in _rows(name, list(pairs), smallest)]
+    return table(_HEAD, rows, 2)
 
 
 def _rows(name: str, half: Sequence[Pair], smallest: float) -> list[tuple[str, ...]]:
     large = [pair for pair in half if not pair.clock or abs(pair.change) >= LARGE]
     found = []
-    for title, pairs in ((name, half), (f"{name}, {LARGE:.0%} or more", large)):
+    for title, pairs in ((name, half), (f"{name}, {share(LARGE)} or more", large)):
         old = agreement((pair.clock, by_whole_kernels(pair)) for pair in pairs)
         found.append(("whole kernels", title, "1 %", *old.cells))
-        found.append(("loops", title, f"{smallest:.1%}", *judged(pairs, smallest).cells))
+        found.append(("loops", title, share(smallest), *judged(pairs, smallest).cells))
     return found
+
+
+def share(value: float) -> str:
+    return f"{value * 100:g} %"
 
 
 def listed(pairs: Sequence[Pair], smallest: float) -> list[str]:
@@ -260,7 +277,7 @@ def listed(pairs: Sequence[Pair], smallest: float) -> list[str]:
         (
             short(pair.release),
             f"{pair.call[0].partition('-')[0]} `{shape_of(pair.call).name}`",
-            f"{pair.change:+.1%}",
+            percent(pair.change),
             by_whole_kernels(pair) or "silent",
             by_policy(pair, smallest) or "silent",
             _words(pair),
@@ -284,41 +301,73 @@ def _words(pair: Pair) -> str:
 
 
 def _moved(row: Row) -> str:
-    return f"{row.base:.0f} -> {row.head:.0f}"
+    return f"{row.base:,.0f} -> {row.head:,.0f}"
+
+
+# What users reported of kernels on a B200: thread, flavour, releases before and after, kernel, what was reported.
+REPORTED = (
+    ("#2869", "cu13", "4.0.0b30", "4.0.0b31", "fwd_d128_full", "4.344 -> 3.433 ms, 1.027 -> 0.813 ms"),
+    ("#2869", "cu13", "4.0.0b30", "4.0.0b31", "fwd_d128_causal", "1.953 -> 1.922 ms, 0.584 -> 0.580 ms"),
+    ("#2461", "cu12", "4.0.0b9", "4.0.0b10", "fwd_d128_full", "about 1,280 -> 1,542 TFLOP/s"),
+)
+
+
+def reported(records: Mapping[str, Mapping[Release, Record]]) -> list[str]:
+    """What loops and spills said of each, by flavour and release; the last but one column is the policy's word."""
+    rows = []
+    for thread, flavour, *releases, kernel, words in REPORTED:
+        key = f"sm_100/{kernel}"
+        sides = [records[flavour][release] for release in releases]
+        groups = [
+            {"codegen": {key: one.sidecar.groups["codegen"][key]}, "loops": {key: loops_of(one, key)}}
+            for one in sides
+        ]
+        found = compare(*map(Measured, groups), exact=True)
+        of = {row.metric: row for row in found}
+        other = ", other exp2 or tile" if of[MAIN_TURN].reason == "other-tile" else ""
+        cells = [_moved(of[name]) for name in ("spills_inside", "spills_outside", "instructions")]
+        step = f"{' -> '.join(map(short, releases))}, {flavour}"
+        turn = _moved(of[MAIN_TURN]) + other
+        rows.append(
+            (thread, step, f"`{kernel}`", turn, *cells, _one(row.effect for row in found) or "silent", words)
+        )
+    head = "thread | step | kernel of sm_100 | turn | spills inside | spills outside | whole kernel | loops say | reported"
+    return table(head, rows)
+
+
+def tables(project: Project) -> dict[str, str]:
+    """Those of the page, by marker. Raises Fa4AsvError where loops of a release are not recorded."""
+    history = load(project)
+    pairs = list(neighbours(history, history.first))
+    smallest = chosen(pairs)
+    manifest = Manifest.load(project.manifest)
+    records = {
+        flavour: {one.release: one for one in recorded(project.results, manifest, flavour)}
+        for flavour in {row[1] for row in REPORTED}
+    }
+    found = {
+        "halves": halves(pairs),
+        "large": listed(pairs, smallest),
+        "elsewhere": elsewhere(history, smallest),
+        "reported": reported(records),
+    }
+    return {name: "\n".join(lines) for name, lines in found.items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
-    parser.parse_args()
+    parser.add_argument("--write", action="store_true", help=f"put them into {PAGE}")
+    write = parser.parse_args().write
+    project = Project.find()
     try:
-        show(load(Project.find()))
+        found = tables(project)
     except Fa4AsvError as error:
         parser.exit(2, f"{error}\n")
-
-
-def show(history: History) -> None:
-    """Print the tables. Raises Fa4AsvError where loops of a release are not recorded."""
-    first = list(neighbours(history, history.first))
-    smallest = chosen(first)
-    _print(
-        f"Neighbouring releases, {MACHINE}: {len(first)} pairs",
-        [*halves(first), "", *listed(first, smallest)],
-    )
-    others = {
-        f"The second machine, {SECOND}": neighbours(history, history.second),
-        f"Any two kinds of machine code, {MACHINE}": all_pairs(history, history.first),
-        **{f"Kernel {part} of backwards": profiled(history, history.first, part) for part in PARTS},
-    }
-    for title, found in others.items():
-        pairs = list(found)
-        _print(
-            f"{title}: {len(pairs)} pairs, threshold {smallest:.1%}, chosen above on all",
-            whole(pairs, smallest),
-        )
-
-
-def _print(title: str, lines: Sequence[str]) -> None:
-    print("\n".join((f"\n{title}\n", *lines)))
+    if not write:
+        print("\n\n".join(f"## {name}\n\n{lines}" for name, lines in found.items()))
+        return
+    page = project.root / PAGE
+    write_atomic(page, filled(page.read_text(encoding="utf-8"), found))
 
 
 if __name__ == "__main__":

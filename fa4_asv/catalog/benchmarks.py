@@ -100,7 +100,7 @@ _STANDARD = {
     "d256": standard(256),
 }
 
-# Of traced memory and of its growth, which are read from the same traces. Measured peaks are held against them as
+# Of traced memory and of its growth, which are read from the same traces. Measured peaks are compared with them as
 # well (`untraced_bytes`): raise the version of `allocated`, too.
 _TRACE_VERSION = "1"
 
@@ -139,7 +139,7 @@ TIMED_CALLS = ("fwd_d128_full", "fwd_d128_causal_varlen", "bwd_d128_causal", "bw
 
 # Processes a turn with which each is timed: the fewest with which asv's Mann-Whitney test can tell anything.
 SAMPLES = 6
-# What a record says where those of a call are children of one process: they share its luck and count as one.
+# What a record says where those of a call are children of one process: they share its random offset and count as one.
 CHILDREN = "children of one that has imported FA4"
 
 SECONDS = {"seconds": ("seconds", "seconds")}

@@ -12,7 +12,8 @@ from functools import partial
 
 from fa4_asv.catalog import calls
 from fa4_asv.catalog.calls import Call
-from fa4_asv.catalog.shapes import shape
+from fa4_asv.catalog.features import Features
+from fa4_asv.catalog.shapes import SdpaShape, shape
 
 ARCHES = ("sm_90", "sm_100")
 ULTRA, CONSUMER = "sm_103", "sm_120"
@@ -112,3 +113,17 @@ KERNEL_GROUPS = {
 }
 BEYOND = tuple(name for name in KERNEL_GROUPS if name != "codegen")  # groups that are measured on request
 CALLS = {case.call.name: case.call for group in KERNEL_GROUPS.values() for case in group.cases.values()}
+
+
+def main_kernel(one: SdpaShape, backward: bool) -> str:
+    """The watched case that is the main kernel of a call at any length and number of heads; "" where none is.
+
+    A window is watched with 128 keys per query; what FA4 compiles does not depend on its width.
+    """
+    dim = next((name for name, dims in HEAD_DIMS.items() if dims == (one.head_dim, one.head_dim_v)), "")
+    grouped = "" if one.kv_heads == one.num_heads else f"_gqa{one.num_heads // one.kv_heads}"
+    mask = "window" if one.window is not None else "causal" if one.causal else "full"
+    variant = f"_{one.variant}" if one.variant else ""
+    name = f"{'bwd' if backward else 'fwd'}_{dim}_{mask}{variant}{grouped}"
+    plain = one.dtype == "bf16" and one.features == Features()
+    return name if plain and name in CASES else ""

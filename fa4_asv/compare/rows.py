@@ -1,4 +1,4 @@
-"""Two sides of the record held against each other: a row a figure, with its verdict and reason code.
+"""Two sides of the record compared with each other: one row per figure, with its verdict and reason code.
 
 Exact figures are compared exactly, times by `verdicts`, one value a process. Pure: records go in, rows
 come out. docs/verdicts.md is the rule as a decision tree; every reason code stands there.

@@ -1,4 +1,4 @@
-"""What comes from outside, such as an artifact of a workflow: it may add to the record, and is held against our own tables.
+"""What comes from outside, such as an artifact of a workflow: it may add to the record, and is compared with our own tables.
 
 Versions are those of `catalog.benchmarks`, toolchains those of the committed locks, commits and dates those of the
 history. What is recorded already stays, whatever arrives says of it (`additions`). `verify` is asked beside all this.

@@ -39,7 +39,7 @@ class Problem:
     what: str
 
     def __post_init__(self) -> None:
-        # A damaged file is other people's words, and they are repeated here.
+        # What a damaged file holds is foreign text, and parts of it are repeated here.
         object.__setattr__(self, "what", one_line(self.what, _LONGEST_LINE))
 
     def place(self, root: Path) -> str:

@@ -143,7 +143,7 @@ def _view(torch: Any, tensor: Any, parts: tuple[Any, ...]) -> Any:
 
 
 def describe(error: BaseException) -> dict[str, Any]:
-    """An exception as words; `refused` when FA4 itself said no (an assertion or NotImplementedError)."""
+    """An exception as text; `refused` when FA4 itself said no (an assertion or NotImplementedError)."""
     frames = traceback.extract_tb(error.__traceback__)
     own = bool(frames) and "flash_attn/cute/" in frames[-1].filename.replace(os.sep, "/")
     refused = isinstance(error, Lacking) or (own and isinstance(error, (AssertionError, NotImplementedError)))

@@ -58,7 +58,7 @@ _IN_FILES = {"notes": "words"}  # fields whose key in a file has another name
 
 @dataclass(frozen=True)
 class CaseRecord:
-    """One case: its state and, in words, why; exact figures, or samples, by metric; and what explains them.
+    """One case: its state and, as text, why; exact figures, or samples, by metric; and what explains them.
 
     `opcodes` and `sha256` are of a kernel's cubin (of `loops`: the digest's first 16 digits); `parts` are bytes by tensor
     (memory) or what a turn does (loops); `notes` say what each broken check answered (route), or why a metric has no figure (loops).

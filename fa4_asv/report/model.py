@@ -45,7 +45,7 @@ class Key:
 class Point:
     """One commit in one series; `date` in ms since 1970; `release` is None for an upstream commit.
 
-    `listed` is what the list of upstream's commits says of it: its subject is other people's words.
+    `listed` is what the list of upstream's commits says of it: its subject is foreign text.
     """
 
     record: Record

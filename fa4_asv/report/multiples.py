@@ -1,4 +1,4 @@
-"""Small multiples: one panel a kernel, a call's memory or its compile time, over the releases."""
+"""Small multiples: one panel per kernel, a call's memory or its compile time, over the releases."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def chart(of: str, title: str, labels: Sequence[str], drawn: Sequence[Line], uni
 def spoken_line(
     line: Line, labels: Sequence[str], form: Callable[[float], str], extremes: bool = True
 ) -> str:
-    """A line in words: where it starts, where it ends, and (`extremes`) between which figures it lies; of marks where."""
+    """A line as text: where it starts, where it ends, and (`extremes`) between which figures it lies; of marks where."""
     known = [(label, value) for label, value in zip(labels, line.values, strict=True) if value is not None]
     if line.marks:
         return f"{line.name} in {', '.join(short(label) for label, _ in known)}"

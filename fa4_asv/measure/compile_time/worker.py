@@ -37,7 +37,7 @@ def counted_without_driver(*args: Any, **kwargs: Any) -> Any:
 
 
 def timed(action: Callable[[], Any]) -> dict[str, Any]:
-    """Seconds of `action`, and in words what it raised."""
+    """Seconds of `action`, and as text what it raised."""
     error = None
     begin = time.perf_counter()
     try:
@@ -69,7 +69,7 @@ def in_a_child(action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     if code < 0:
         os.kill(os.getpid(), -code)
     if code:
-        # Who started this reads the last words on stderr, and how it ended.
+        # Who started this reads the last output on stderr, and how it ended.
         os._exit(code)
     return {**json.loads(answer), "used": _used_by_children() - before}
 

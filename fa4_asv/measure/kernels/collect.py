@@ -24,6 +24,7 @@ from fa4_asv.measure.context import Context
 from fa4_asv.measure.driver_stubs import target_environment
 from fa4_asv.measure.kernels.asked import reached
 from fa4_asv.measure.kernels.cubin import Cubin, read_cubin
+from fa4_asv.measure.kernels.kept_cubins import keep, loops_of_kept
 from fa4_asv.measure.kernels.loop_records import loop_record, with_loops
 from fa4_asv.measure.pool import Job, Outcome, cores
 from fa4_asv.record.schema import CaseRecord, Records, toolchain_digest
@@ -74,6 +75,13 @@ def _measure(context: Context, group: str, wanted: Sequence[tuple[str, ...]], pr
     if missing and context.flavour == PLAIN:
         taken, missing = _as_cu12(context, group, missing, processes)
         records |= taken
+    if missing and group == "loops":
+        for call, found in loops_of_kept(
+            context, [(call, _keys(call[0], call[1], group)) for call in missing]
+        ):
+            write_cache(cache_path(context, group, *call), found)
+            records |= found
+        missing = [call for call in missing if not records.keys() >= set(_keys(call[0], call[1], group))]
     if missing:
         records |= _compile(context, group, missing, processes)
     return {key: records[key] for key in map(key_of, wanted)}
@@ -97,7 +105,7 @@ def _as_cu12(
     cu12 = replace(context, flavour="cu12", packages=packages, digest=toolchain_digest("cu12", packages))
     cases = [(arch, name) for arch, call in same for name in _cases_of(call, group)]
     taken = _measure(cu12, group, cases, processes)
-    for each in OF_A_COMPILE:
+    for each in OF_A_COMPILE if group in OF_A_COMPILE else (group,):
         records = taken if each == group else known(cu12, cases, each)[0]
         _take_over(context, each, same, records)
     return {key: _marked(group, record) for key, record in taken.items()}, [p for p in calls if p in other]
@@ -114,7 +122,7 @@ def _take_over(context: Context, group: str, calls: Sequence[tuple[str, ...]], r
 
 def _marked(group: str, record: CaseRecord) -> CaseRecord:
     """A kernel says whose it is; its loops have its digest."""
-    return replace(record, why=AS_CU12) if (group, record.state) == ("codegen", "measured") else record
+    return replace(record, why=AS_CU12) if group != "loops" and record.state == "measured" else record
 
 
 def _cases_of(call: str, group: str) -> list[str]:
@@ -192,6 +200,7 @@ def _record(context: Context, case: Case, outcome: Outcome, cubins: dict[str, Cu
         return CaseRecord("unsupported", why=_without(case))
     try:
         cubin = read_cubin(Path(kernel["cubin"]), context.cuobjdump, context.nvdisasm, cubins)
+        keep(context, Path(kernel["cubin"]), cubin.sha256)
     except Fa4AsvError as unreadable:
         return CaseRecord("broken", why=str(unreadable))
     return CaseRecord(

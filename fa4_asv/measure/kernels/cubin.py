@@ -33,8 +33,8 @@ _SPLIT = {"MUFU", "HGMMA", "SYNCS"}
 class CubinFigures:
     """Figures of one cubin; summed over its kernels where it holds several, registers the largest.
 
-    Units: spill_bytes (stack frame) bytes a thread; local_loads and local_stores instructions (LDL,
-    STL); instructions SASS lines without NOP, which only pads; text_bytes bytes; registers a thread.
+    Units: spill_bytes (stack frame) bytes per thread; local_loads and local_stores instructions (LDL,
+    STL); instructions SASS lines without NOP, which only pads; text_bytes bytes; registers per thread.
     """
 
     spill_bytes: int
