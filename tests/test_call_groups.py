@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +17,7 @@ from fa4_asv.catalog.kernels import ARCHES, BEYOND, CALLS, CASES, KERNEL_GROUPS,
 from fa4_asv.catalog.metrics import LOOP_METRICS, METRICS
 from fa4_asv.catalog.shapes import shape
 from fa4_asv.compare.rows import Measured, compare
+from fa4_asv.integrity.consistency import checks
 from fa4_asv.integrity.loops import wrong_whole
 from fa4_asv.measure import driver_stubs, flex_functions
 from fa4_asv.measure.fa4_arguments import feature_options, lse_shape, options_of
@@ -23,6 +25,8 @@ from fa4_asv.measure.fake_calls import call_on, function_of
 from fa4_asv.measure.kernels.collect import _kernel_of, _without
 from fa4_asv.measure.kernels.loop_records import with_loops
 from fa4_asv.measure.kernels.loops import KernelLoops
+from fa4_asv.measure.memory.collect import _of_the_workspace
+from fa4_asv.measure.pool import Outcome
 from fa4_asv.record.schema import CaseRecord
 
 # Names are part of asv's series: one may be added here, none may go or be given another call.
@@ -406,3 +410,20 @@ def test_every_call_says_in_its_name_what_it_asks_for():
 def test_calls_of_the_core_ask_for_nothing_new():
     assert all(case.call.shape.features == Features() for case in CASES.values())
     assert isinstance(CASES["fwd_d64_full"].call, Call) and ARCHES == ("sm_90", "sm_100")
+
+
+def test_a_trace_beyond_the_core_keeps_the_parts_that_the_call_does_not_say():
+    answer = {
+        "peak_bytes": 30,
+        "extra_bytes": 10,
+        "parts": {"q bfloat16[4]": 8, "out bfloat16[4]": 12, "workspace float32[2]": 10},
+        "error": None,
+    }
+    case = ("sm_100", "mla_decode")
+    (record,) = _of_the_workspace(case, Outcome("sm_100/mla_decode", answer)).values()
+    assert record.parts == {"workspace float32[2]": 10} and record.figures["peak_bytes"] == 30
+    groups = {"mla-memory": {"sm_100/mla_decode": record}}
+    assert not [wrong for _, wrong in checks(groups) if wrong]
+    edited = replace(record, figures={**record.figures, "extra_bytes": 9})
+    found = [wrong for _, wrong in checks({"mla-memory": {"sm_100/mla_decode": edited}}) if wrong]
+    assert found == ["extra_bytes is 9, the workspaces give 10"]

@@ -92,6 +92,13 @@ def _peak(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterato
     yield _same(record.figures, "extra_bytes", rest, "the workspaces")
 
 
+def _workspaces(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
+    """What is neither input nor output against its parts, and the peak, which holds it."""
+    yield _same(record.figures, "extra_bytes", sum(record.parts.values()), "the workspaces")
+    extra, peak = (record.figures.get(name, 0) for name in ("extra_bytes", "peak_bytes"))
+    yield "" if extra <= peak else f"extra_bytes is {extra}, peak_bytes {peak}"
+
+
 def _growth(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
     """Growth against the peaks of its family, and these against the calls' own records."""
     peaks = record.parts
@@ -185,7 +192,7 @@ _OF_GROUP: dict[str, Callable[[CaseRecord, bool, Groups, str], Iterator[str]]] =
     "route": _route,
     "route-card": _route_of_card,
     **dict.fromkeys(BEYOND, _whole),
-    **{f"{group}-memory": _peak for group in TRACED_GROUPS},
+    **{f"{group}-memory": _workspaces for group in TRACED_GROUPS},
 }
 
 
