@@ -132,7 +132,7 @@ REFUSED: dict[tuple[str, str], str] = {
     ("sm_120", "out_partial, lse_partial"): "SM120 forward only supports num_splits=1",
     ("sm_120", "deterministic"): "deterministic backward not supported on SM 12.0",
     ("sm_120", "score_mod_bwd"): "score_mod backward not supported on SM 12.0",
-    ("sm_120", "block_sparse_tensors_bwd"): "mask_mod backward not supported on SM 12.0",
+    ("sm_120", "block_sparse_tensors_bwd"): "Block sparsity backward not supported on SM 12.0",
     ("sm_120", "page_table"): "Paged KV not supported on SM 12.0 in this PR",
     ("sm_120", "q_descale, k_descale, v_descale"): "FP8 is only supported on SM100",
 }
