@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fa4_asv.catalog.kernels import ARCHES, CASES
+from fa4_asv.catalog.launch import LAUNCH_CALLS, STEPS
 from fa4_asv.catalog.metrics import METRICS
 from fa4_asv.catalog.shapes import (
     HOST_SHAPES,
@@ -37,6 +38,7 @@ class Group:
     groups: what one process measures of a case, see measure/runtime/worker.py. `version` is the only
     version number of its benchmarks: asv is told it, and the caches of measured records and of refused answers have it in their
     key. Raise it when cases, inputs, stand-ins, guard or what is read or timed change meaning; what an older one recorded is missing then.
+    `flavours` are those under which it is recorded, none for all: what the compiler's libraries cannot change is recorded once.
     """
 
     name: str
@@ -48,11 +50,16 @@ class Group:
     backward: bool = False
     what: str = ""
     version: str = "1"
+    flavours: tuple[str, ...] = ()
 
     @property
     def timed(self) -> bool:
         """Whether its seconds are those of attention on a card or a CPU: `turn` is a short round, as a sweep takes it."""
         return self.what in ("seconds", "turn")
+
+    def is_of(self, flavour: str) -> bool:
+        """Whether it is recorded under a CUDA flavour."""
+        return not self.flavours or flavour in self.flavours
 
     def benchmark(self, metric: str) -> str:
         """The name of the benchmark that holds `metric`."""
@@ -273,6 +280,17 @@ _GROUPS = (
         "route.Sdpa.track_",
         {"broken": ("checks", "broken checks")},
         tuple((torch, arch) for torch in TORCHES for arch in ARCHES),
+    ),
+    Group(
+        "launch",
+        "launch.Contract.track_",
+        {
+            "compiles": ("kernels", "kernels compiled anew"),
+            "host_reads": ("reads", "host reads of the card"),
+            "allocations": ("allocations", "allocations on the card"),
+        },
+        tuple((arch, call, step) for arch in ARCHES for call in LAUNCH_CALLS for step in STEPS),
+        flavours=("cu13",),
     ),
     Group(
         "compile",

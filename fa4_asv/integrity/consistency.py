@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fa4_asv.catalog.flavours import AS_CU12, PLAIN
+from fa4_asv.catalog.launch import COUNTED, counts
 from fa4_asv.record.explanation import Culprit, Explanation
 from fa4_asv.record.schema import CaseRecord, Sidecar
 
@@ -89,6 +90,12 @@ def _route(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterat
     yield "" if broken <= made else f"broken is {broken} of {made} checks"
 
 
+def _launch(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
+    """Each figure against the places that say what it counts."""
+    for metric, count in counts(record.parts).items():
+        yield _same(record.figures, metric, count, f"the parts that were {COUNTED[metric]}")
+
+
 def _route_of_card(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
     reasons = len(record.notes.keys() - _NO_CHECK)
     values = record.samples.get("broken", [reasons])
@@ -100,6 +107,7 @@ _OF_GROUP: dict[str, Callable[[CaseRecord, bool, Groups, str], Iterator[str]]] =
     "memory": _peak,
     "growth": _growth,
     "route": _route,
+    "launch": _launch,
     "route-card": _route_of_card,
 }
 

@@ -11,6 +11,7 @@ import sys
 
 from fa4_asv.measure.benchmark_api import Measure
 from fa4_asv.measure.context import current
+from fa4_asv.measure.contract import collect as contract
 from fa4_asv.measure.kernels import collect as kernels
 from fa4_asv.measure.memory import collect as memory
 from fa4_asv.measure.route import collect as route
@@ -21,6 +22,7 @@ MEASURES: dict[str, Measure] = {
     "memory": memory.measure,
     "growth": memory.measure_growth,
     "route": route.measure,
+    "launch": contract.measure,
 }
 
 

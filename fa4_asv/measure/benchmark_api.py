@@ -28,7 +28,7 @@ def collect(name: str, measure: Measure) -> dict[str, Any]:
     if context.machine != NOGPU:
         return {}  # not None: asv would then call the benchmarks without this argument
     # asv tells a setup_cache nothing of its selection; measuring the rest would cost minutes.
-    wanted = group.selected(context.select)
+    wanted = group.selected(context.select) if group.is_of(context.flavour) else []
     if not wanted:
         return {}
     records = {
