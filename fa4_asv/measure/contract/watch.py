@@ -24,7 +24,19 @@ _SIZES = ("aten::nonzero", "aten::masked_select", "aten::_unique2")
 
 
 class UnknownValue(RuntimeError):
-    """A tensor was read whose values only a card would know."""
+    """FA4 asked for what only a card would know; nothing is wrong with it, and nothing can be counted here."""
+
+
+def refuse_pickling(fake_tensor: Any) -> None:
+    """Have pickle raise UnknownValue on tensors of this class: FA4's disk cache pickles its keys, in some releases with a
+    tensor in them, and what a card's tensor gives depends on where it lies."""
+
+    def refuse(*_: Any) -> None:
+        raise UnknownValue(
+            "FA4's disk cache pickles a tensor into its key; what that gives, only a card knows"
+        )
+
+    fake_tensor.__reduce_ex__ = refuse
 
 
 def give_twin(tensor: Any, values: Any) -> Any:

@@ -21,7 +21,7 @@ from typing import Any
 from fa4_asv.catalog.launch import LAUNCH_CALLS, STEPS, LaunchCall
 from fa4_asv.measure.compile_stubs import CompileStub, NeverLaunched
 from fa4_asv.measure.contract.calls import Tape, make_call, record_calls
-from fa4_asv.measure.contract.watch import Watch
+from fa4_asv.measure.contract.watch import UnknownValue, Watch, refuse_pickling
 from fa4_asv.measure.driver_stubs import describe, open_answers, stand_in_for_the_driver
 from fa4_asv.measure.forks import in_a_child, is_one_thread
 
@@ -72,6 +72,8 @@ def _step(
     try:
         for form in STEPS[name]:
             make_call(torch, interface, tape, watch, call, form)
+    except UnknownValue as unknown:
+        error = {**describe(unknown), "refused": True}
     except Exception as caught:
         error = describe(caught)
     return {"parts": dict(watch.parts), "error": error}
@@ -88,7 +90,17 @@ def _import_fa4(watch: Watch) -> tuple[Any, Any]:
     count_kernels(cute, watch)
     from flash_attn.cute import interface
 
+    _prepare_tensors(torch)
     return torch, interface
+
+
+def _prepare_tensors(torch: Any) -> None:
+    """The first fake tensor makes torch import its compiler, for a second: once here instead of in every child."""
+    from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+    refuse_pickling(FakeTensor)
+    with FakeTensorMode():
+        torch.empty(1, device="cuda").detach()
 
 
 def main() -> None:
