@@ -22,7 +22,8 @@ from fa4_asv.record.store import Pair, Value, is_number, sidecar_path
 KERNELS = "codegen"  # the group that takes time: the others of a file are traced and asked in seconds
 EXACT = tuple(group.name for group in GROUPS.values() if group.exact)
 PER_DRAW = 10  # kernels: both architectures' processes take ten seconds to start, a kernel takes a few
-_ROUTE_EVERY = 4  # draws: its two cases take as long as all the memory traces
+_SELDOM = ("route", "launch")  # these take as long as all the memory traces, or longer
+_EVERY = 4  # draws
 WRONG = 0.01  # the share of wrong cases that a sample is judged by
 _WHY_COUNTS = "unsupported"  # in FA4's own words; those of a broken case may name places and times
 
@@ -66,8 +67,8 @@ class Draws:
         left = self.left[pair.path]
         chosen = self._random.sample(left[KERNELS], min(kernels, len(left[KERNELS])))
         drawn = {**left, KERNELS: chosen}
-        if chosen and "route" in self.covered and self._random.randrange(_ROUTE_EVERY):
-            drawn["route"] = []
+        if chosen and "route" in self.covered and self._random.randrange(_EVERY):
+            drawn |= dict.fromkeys(self.covered.intersection(_SELDOM), [])
         self.left[pair.path] = {
             group: [case for case in left[group] if case not in drawn[group]] for group in left
         }

@@ -27,9 +27,13 @@ class UnknownValue(RuntimeError):
     """FA4 asked for what only a card would know; nothing is wrong with it, and nothing can be counted here."""
 
 
-def refuse_pickling(fake_tensor: Any) -> None:
-    """Have pickle raise UnknownValue on tensors of this class: FA4's disk cache pickles its keys, in some releases with a
-    tensor in them, and what a card's tensor gives depends on where it lies."""
+def prepare(fake_tensor: Any) -> None:
+    """Have fake tensors of this class be read without a card, and not be pickled.
+
+    A CPU-only torch looks for the card's driver in int(tensor) and in tensor.contiguous(), not in the operators behind
+    them. FA4's disk cache pickles its keys,
+    in some releases with a tensor in them; what a card's tensor gives then depends on where it lies.
+    """
 
     def refuse(*_: Any) -> None:
         raise UnknownValue(
@@ -37,6 +41,17 @@ def refuse_pickling(fake_tensor: Any) -> None:
         )
 
     fake_tensor.__reduce_ex__ = refuse
+    fake_tensor.__int__ = fake_tensor.__index__ = lambda tensor: int(tensor.item())
+    fake_tensor.__float__ = lambda tensor: float(tensor.item())
+    fake_tensor.contiguous = _contiguous
+
+
+def _contiguous(tensor: Any, memory_format: Any = None) -> Any:
+    """What tensor.contiguous() is: a copy, unless the tensor lies so already."""
+    from torch import contiguous_format
+
+    wanted = memory_format or contiguous_format
+    return tensor if tensor.is_contiguous(memory_format=wanted) else tensor.clone(memory_format=wanted)
 
 
 def give_twin(tensor: Any, values: Any) -> Any:

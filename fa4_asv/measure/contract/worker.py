@@ -21,7 +21,7 @@ from typing import Any
 from fa4_asv.catalog.launch import LAUNCH_CALLS, STEPS, LaunchCall
 from fa4_asv.measure.compile_stubs import CompileStub, NeverLaunched
 from fa4_asv.measure.contract.calls import Tape, make_call, record_calls
-from fa4_asv.measure.contract.watch import UnknownValue, Watch, refuse_pickling
+from fa4_asv.measure.contract.watch import UnknownValue, Watch, prepare
 from fa4_asv.measure.driver_stubs import describe, open_answers, stand_in_for_the_driver
 from fa4_asv.measure.forks import in_a_child, is_one_thread
 
@@ -98,7 +98,7 @@ def _prepare_tensors(torch: Any) -> None:
     """The first fake tensor makes torch import its compiler, for a second: once here instead of in every child."""
     from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-    refuse_pickling(FakeTensor)
+    prepare(FakeTensor)
     with FakeTensorMode():
         torch.empty(1, device="cuda").detach()
 
