@@ -59,7 +59,7 @@ _IN_FILES = {"notes": "words"}  # fields whose key in a file has another name
 class CaseRecord:
     """One case: its state and, in words, why; exact figures, or samples, by metric; and what explains them.
 
-    `opcodes` and `sha256` are of a kernel's cubin; `parts` are bytes by tensor (memory); `notes` say what
+    `opcodes` and `sha256` are of a kernel's cubin; `parts` are bytes by tensor (memory) or counts by place (launch); `notes` say what
     each broken check answered (route).
     """
 
