@@ -141,11 +141,20 @@ def route(broken: int) -> CaseRecord:
     )
 
 
+def launch(compiles: int, host_reads: int = 0, allocations: int = 8) -> CaseRecord:
+    parts = {"compiled K": compiles, "read in f": host_reads, "allocated in f": allocations}
+    figures = {"compiles": compiles, "host_reads": host_reads, "allocations": allocations}
+    return CaseRecord(
+        "measured", figures=figures, parts={name: count for name, count in parts.items() if count}
+    )
+
+
 UNSUPPORTED = CaseRecord("unsupported", "no such head_dim")
 # Words that look like a change of state: states are never read out of them.
 BROKEN = CaseRecord("broken", "measured -> measured: killed")
 TRACED = "sm_90/fwd_b8_s4096_h16_d128_full"
 TORCH = "2.13.0/sm_90"
+LAUNCH = "sm_90/varlen_tensor_d128/again"
 
 CASES: dict[str, tuple[str, str, CaseRecord, CaseRecord, Counts]] = {
     "nothing changed": ("codegen", KERNEL, code(), code(), (0, 0, 0, 0)),
@@ -167,6 +176,10 @@ CASES: dict[str, tuple[str, str, CaseRecord, CaseRecord, Counts]] = {
     "memory beyond the inputs": ("memory", TRACED, memory(1000), memory(1000, 200), (0, 0, 0, 0)),
     "one check more is broken": ("route", TORCH, route(20), route(21), (1, 1, 0, 0)),
     "one check works again": ("route", TORCH, route(1), route(0), (0, 0, 1, 1)),
+    "a call compiles again": ("launch", LAUNCH, launch(0), launch(2), (1, 1, 0, 0)),
+    "a call compiles once less": ("launch", LAUNCH, launch(5), launch(4), (0, 0, 1, 1)),
+    "a call compiles less and reads": ("launch", LAUNCH, launch(2), launch(0, 1), (1, 1, 1, 1)),
+    "a call allocates more": ("launch", LAUNCH, launch(0), launch(0, 0, 80), (0, 0, 0, 0)),
     "measured, then unsupported": ("codegen", KERNEL, code(), UNSUPPORTED, (1, 1, 0, 0)),
     "measured, then broken": ("codegen", KERNEL, code(), BROKEN, (1, 1, 0, 0)),
     "unsupported, then broken": ("codegen", KERNEL, UNSUPPORTED, BROKEN, (1, 1, 0, 0)),
