@@ -199,10 +199,18 @@ def _newest_first(flavour: str) -> tuple[int, str]:
 
 
 def _slim(sidecar: Sidecar) -> Sidecar:
-    """Without what no page shows: histograms and parts are nine tenths of a record, and a compiler's colours."""
+    """Without what no page shows: histograms and parts are nine tenths of a record, and a compiler's colours.
+
+    The parts of a launch stay: they name its kernels.
+    """
     groups = {
         group: {
-            case: replace(record, opcodes={}, parts={}, why=without_colours(record.why))
+            case: replace(
+                record,
+                opcodes={},
+                parts=record.parts if group == "launch" else {},
+                why=without_colours(record.why),
+            )
             for case, record in cases.items()
         }
         for group, cases in sidecar.groups.items()

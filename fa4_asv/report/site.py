@@ -28,10 +28,12 @@ from fa4_asv.report.call_history import call_pages
 from fa4_asv.report.cards import Cards, beside_releases, beside_steps, broken_table, cards_of, clocked
 from fa4_asv.report.compile_times import compile_seconds
 from fa4_asv.report.events import Step, Timeline, timeline
+from fa4_asv.report.launches import tables as launches
 from fa4_asv.report.machines import machines
 from fa4_asv.report.model import Model, Point, load
 from fa4_asv.report.on_the_clock import on_the_clock
 from fa4_asv.report.overview import headline, largest, steps_table
+from fa4_asv.report.parts import Table
 from fa4_asv.report.run_time import swept_page
 from fa4_asv.report.run_time_cells import page_of, place
 from fa4_asv.report.support import STATES, maps, route_tables
@@ -112,7 +114,9 @@ def pages(model: Model, found_timeline: Timeline) -> Iterator[Page]:
     flavours = [each_series.key.title for each_series in series]
     swept = sweeps_of(model)
     cards, first = cards_of(model, swept), first_of(swept)
-    render = _renderer([machine.name for machine in timed], page_of(first.key.machine) if first else "")
+    launch_tables = launches(series)
+    run_time = page_of(first.key.machine) if first else ""
+    render = _renderer([machine.name for machine in timed], run_time, bool(launch_tables))
     yield _STYLE, (files("fa4_asv.report") / "templates" / _STYLE).read_text(encoding="utf-8")
     top = headline(model, found_timeline)
     yield render(
@@ -169,6 +173,7 @@ def pages(model: Model, found_timeline: Timeline) -> Iterator[Page]:
         flavours=flavours,
     )
     yield from _maps(model, cards, render)
+    yield from _launches(launch_tables, render)
     yield from _run_time(swept, found_timeline, render)
     for machine in timed:
         run_time = page_of(machine.name) if machine.name in by_machine(swept) else ""
@@ -226,6 +231,20 @@ def _maps(model: Model, cards: Cards, render: Any) -> Iterator[Page]:
     )
 
 
+def _launches(tables: Sequence[Table], render: Any) -> Iterator[Page]:
+    """The page of launches, where any are recorded."""
+    if tables:
+        yield render(
+            "launch.html",
+            "tables.html",
+            title="Launches",
+            lead="What a call compiles anew and reads back from the card, step by step, counted without a GPU. A release that is in no row of a step "
+            "compiles and reads nothing there.",
+            key=[],
+            parts=[(table.caption, [table]) for table in tables],
+        )
+
+
 def _chronicle(model: Model, found_timeline: Timeline, cards: Cards, render: Any) -> Iterator[Page]:
     commits = chronicle.commits_table(model)
     newest_first = [release.commit for release in reversed(model.releases)]
@@ -280,7 +299,7 @@ def _metrics() -> list[tuple[str, list[tuple[str, str, bool]]]]:
     return [(name, metrics) for name, metrics in result.items() if not GROUPS[name].device]
 
 
-def _renderer(machine_names: Sequence[str], run_time: str) -> Any:
+def _renderer(machine_names: Sequence[str], run_time: str, has_launches: bool) -> Any:
     environment = Environment(
         loader=PackageLoader("fa4_asv.report"),
         autoescape=True,
@@ -296,6 +315,7 @@ def _renderer(machine_names: Sequence[str], run_time: str) -> Any:
         *([("Run time", run_time)] if run_time else []),
         ("Memory", "memory.html"),
         ("Compile time", "compile.html"),
+        *([("Launches", "launch.html")] if has_launches else []),
         ("Support", "support.html"),
         ("PyTorch", "route.html"),
         *((name, f"machines/{name}.html") for name in machine_names),
