@@ -11,7 +11,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 
 import pytest
 
-from fa4_asv.backfill.tasks import Attempt, Task, Wish, commits_of, missing, patterns
+from fa4_asv.backfill.tasks import Attempt, BackfillRequest, Task, commits_of, missing, patterns
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.cli import run
@@ -45,19 +45,21 @@ def test_missing_is_what_has_no_state(history):
     record(history, third, "4.0.0b10", sm_90__fwd_d64_full=CaseRecord("not run", why="not selected"))
     tasks = missing(history, commits(history), CODEGEN)
     assert tasks == [Task(third, "4.0.0b10", "cu13", ("codegen",), ENVIRONMENT)]
-    everything = missing(history, commits(history), Wish(flavours=("cu13",)))
+    everything = missing(history, commits(history), BackfillRequest(flavours=("cu13",)))
     assert [task.name for task in everything] == ["4.0.0b3", "4.0.0b4", "4.0.0b10"]
     assert everything[0].groups == tuple(
         g.name for g in GROUPS.values() if g.exact and g.name not in ("codegen", "route")
     )
-    assert len(missing(history, commits(history), Wish(flavours=("cu12",), bench=("^codegen",)))) == 3
+    assert (
+        len(missing(history, commits(history), BackfillRequest(flavours=("cu12",), bench=("^codegen",)))) == 3
+    )
 
 
 def test_broken_is_recorded_and_measured_again_only_when_asked(history):
     commit = commits(history)[0]
     record(history, commit, "4.0.0b3", sm_90__fwd_d64_full=CaseRecord("broken", why="killed by SIGSEGV"))
     assert missing(history, [commit], CODEGEN) == []
-    again = Wish(flavours=("cu13",), bench=("^codegen",), retry_broken=True)
+    again = BackfillRequest(flavours=("cu13",), bench=("^codegen",), retry_broken=True)
     assert len(missing(history, [commit], again)) == 1
 
 

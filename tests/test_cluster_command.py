@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+from asv.util import UserError
 
 from fa4_asv.backfill.cluster.node import Answer
 from fa4_asv.cli import run
@@ -141,15 +143,19 @@ def test_a_nodes_asv_takes_the_machine_it_was_told(tmp_path, monkeypatch):
     """Its user has no ~/.asv-machine.json, and nobody to ask."""
     from asv.machine import Machine
 
-    from fa4_asv.asv_plugin import hooks, selection
+    from fa4_asv.asv_plugin import commands, selection
 
-    hooks.setup()
+    def load(_conf, args, _machine_file=None):
+        return Machine.load(interactive=True, machine_name=args.machine, _path=_machine_file)
+
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("FA4_ASV_MACHINE_RECORD", '{"machine": "lab-h100", "ram": "any"}')
     try:
-        made = Machine.load(interactive=True, machine_name="lab-h100")
+        made = commands.on_machine(load, None, SimpleNamespace(machine="lab-h100"))
         assert vars(made) == {"machine": "lab-h100", "ram": "any"} and selection.machine() == "lab-h100"
-        assert Machine.load(interactive=True).machine == "nogpu"
+        assert commands.on_machine(load, None, SimpleNamespace(machine=None)).machine == "nogpu"
+        with pytest.raises(UserError, match="Run asv at the console"):
+            commands.on_machine(load, None, SimpleNamespace(machine="other"))
     finally:
         selection._machine.clear()
     assert list(tmp_path.iterdir()) == []

@@ -11,8 +11,8 @@ import pytest
 
 from fa4_asv.backfill.cluster.archive import pack, unpack
 from fa4_asv.backfill.cluster.order import Answer, Order
-from fa4_asv.backfill.cluster.record_gate import Desk, Site, package
-from fa4_asv.backfill.tasks import Task, Wish
+from fa4_asv.backfill.cluster.record_gate import RecordGate, Site, package
+from fa4_asv.backfill.tasks import BackfillRequest, Task
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.project import Project
 from fa4_asv.integrity.verify import verify
@@ -105,8 +105,8 @@ def test_messages_survive_a_round_trip_and_nothing_else_is_taken_for_one():
                 kind.load(text)
 
 
-def desk(site, wish=CODEGEN, where=Site()) -> Desk:  # noqa: B008 - frozen
-    return Desk(site.project, wish, "", where, 60.0)
+def gate(site, request=CODEGEN, where=Site()) -> RecordGate:  # noqa: B008 - frozen
+    return RecordGate(site.project, request, "", where, 60.0)
 
 
 def task(site, number: int = 0, environment: str = "") -> Task:
@@ -119,7 +119,7 @@ def test_an_order_brings_what_is_known_and_what_decides_how_to_measure(site, mon
     record(site.project, site.commits[0], "4.0.0b3")
     monkeypatch.setenv("FA4_ASV_TOOLCHAIN", "day")
     monkeypatch.setenv("FA4_ASV_INDEX_URL", "//user:password@index")
-    order = Order.load(desk(site, where=Site(2, "", "/scratch", "/wheels")).order(task(site, 0, ENVIRONMENT)))
+    order = Order.load(gate(site, where=Site(2, "", "/scratch", "/wheels")).order(task(site, 0, ENVIRONMENT)))
     unpack(order.known, site.template / "known")
     assert len(list(iter_results(site.template / "known"))) == 1
     assert (order.flavour, order.machine, order.work, order.timeout) == ("cu13", "nogpu", "/scratch", 60.0)
@@ -137,20 +137,20 @@ def test_an_order_brings_what_is_known_and_what_decides_how_to_measure(site, mon
 
 
 def test_all_cards_of_a_kind_write_one_machine(site):
-    wish = Wish("lab-h100", flavours=("cu13",))
-    order = Order.load(desk(site, wish, Site(4, "H100")).order(task(site)))
+    request = BackfillRequest("lab-h100", flavours=("cu13",))
+    order = Order.load(gate(site, request, Site(4, "H100")).order(task(site)))
     assert "CUDA_VISIBLE_DEVICES" not in order.variables  # the engine's, which gave the card
     told = json.loads(order.variables["FA4_ASV_MACHINE_RECORD"])
     assert told["machine"] == "lab-h100" and set(told.values()) == {"lab-h100", "any"}
     folder = site.project.results / "lab-h100"
     folder.mkdir()
     (folder / "machine.json").write_text('{"machine": "lab-h100", "ram": "2 TB", "version": 1}')
-    order = Order.load(desk(site, wish, Site(4, "H100")).order(task(site)))
+    order = Order.load(gate(site, request, Site(4, "H100")).order(task(site)))
     assert json.loads(order.variables["FA4_ASV_MACHINE_RECORD"]) == {"machine": "lab-h100", "ram": "2 TB"}
 
 
 def test_a_sound_answer_is_moved_and_its_log_kept(site):
-    one = desk(site)
+    one = gate(site)
     one.order(task(site, 1))
     moved = one.keep(task(site, 1), answer(site, 1))
     assert [path.suffix for path in moved] == [".sidecar", ".json"]
@@ -176,7 +176,7 @@ def test_a_sound_answer_is_moved_and_its_log_kept(site):
     ],
 )
 def test_nothing_else_is_moved(site, spoil, words):
-    one = desk(site)
+    one = gate(site)
     one.order(task(site, 1))
     with pytest.raises(Fa4AsvError, match=words):
         one.keep(task(site, 1), spoil(answer(site, 1), site))
@@ -186,7 +186,7 @@ def test_nothing_else_is_moved(site, spoil, words):
 def test_what_verify_refuses_stays_out(site):
     for path in (site.template / "results" / "nogpu").glob(f"{site.commits[1][:8]}-*.json"):
         path.write_text(path.read_text().replace("[[16,", "[[17,", 1))
-    one = desk(site)
+    one = gate(site)
     one.order(task(site, 1))
     with pytest.raises(
         Fa4AsvError, match="the result file has 17, the sidecar 16.*not moved into results/; log: "

@@ -41,7 +41,7 @@ def by_asv(project, base: str, head: str) -> dict[str, str]:
 def by_us(project, base: str, head: str) -> dict[str, str]:
     """The same of ours; a row of a case's state stands for each of its metrics."""
     commits = (Commit(base, base), Commit(head, head))
-    found = held_against(project, commits, "cu13", "nogpu", Plan(("day",), ""))
+    found = held_against(project.results, commits, "cu13", "nogpu", Plan(("day",), ""))
     marks = {}
     for row in found.rows:
         group = GROUPS[row.group]

@@ -36,7 +36,7 @@ def held(tmp_path_factory) -> Held:
     """The comparison of the two releases, of the benchmarks that are selected."""
     project = Project(tmp_path_factory.mktemp("two"))
     commits = lay(project)
-    return lambda *bench: held_against(project, commits, "cu13", "nogpu", PLAN, bench)
+    return lambda *bench: held_against(project.results, commits, "cu13", "nogpu", PLAN, bench)
 
 
 def shown(found: list[Comparison], limit: int) -> str:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from fa4_asv.backfill import comparison, tasks
-from fa4_asv.backfill.tasks import Attempt, Task, Turns, Wish, asv_words
+from fa4_asv.backfill.tasks import Attempt, BackfillRequest, Interleaving, Task, asv_words
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.cli import run
 from fa4_asv.compare.commits import TOOLCHAIN_VARIABLE
@@ -152,8 +152,8 @@ def test_times_of_both_are_taken_in_turns(checkout, attempts, tmp_path, monkeypa
     assert compare("4.0.0b15", "4.0.0b20", "-m", "box", *narrow) == 2, "the stand-in records nothing"
     both = (B15, B20)
     assert [(task.groups, turns) for task, turns, _ in attempts[0]] == [
-        (("import",), Turns(both, 2)),
-        (("compile", "forward"), Turns(both, 7)),
+        (("import",), Interleaving(both, 2)),
+        (("compile", "forward"), Interleaving(both, 7)),
     ]
     assert "machine 'box' does not hold both sides" in capsys.readouterr().err
 
@@ -173,11 +173,11 @@ def test_times_belong_to_the_machine_that_is_named(checkout, attempts, tmp_path,
 
 
 def test_asv_is_told_to_interleave():
-    task, wish = Task("c" * 40, "a-b", "cu13", ("forward",)), Wish("box", bench=("Core",))
-    words = asv_words(task, wish, "fa4:same", Turns(("a", "b"), 5))
+    task, request = Task("c" * 40, "a-b", "cu13", ("forward",)), BackfillRequest("box", bench=("Core",))
+    words = asv_words(task, request, "fa4:same", Interleaving(("a", "b"), 5))
     assert words[:6] == ["-m", "asv", "run", "HASHFILE:commits", "--interleave-rounds", "--record-samples"]
     assert words[6:8] == ["--attribute", "rounds=5"] and "fa4:same" in words and "box" in words
-    assert asv_words(task, wish)[3] == f"{'c' * 40}^!"
+    assert asv_words(task, request)[3] == f"{'c' * 40}^!"
 
 
 def test_no_two_measure_in_one_checkout(checkout, attempts, monkeypatch, capsys):

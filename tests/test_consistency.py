@@ -167,9 +167,9 @@ def test_a_cubin_that_has_other_figures_elsewhere_is_seen():
 def test_broken_checks_of_a_card_have_their_reasons():
     words = {"torch": "2.11.0", "checks": "9", "layout": "ValueError", "lse": "x"}
     groups = {"route-card": {"bf16": CaseRecord("measured", samples={"broken": [2.0]}, notes=words)}}
-    assert list(checks(groups)) == [("bf16", "")]
+    assert not any(wrong for _, wrong in checks(groups))
     groups["route-card"]["bf16"].samples["broken"][0] = 1.0
-    assert list(checks(groups)) == [("bf16", "broken is 1, 2 checks have a reason")]
+    assert [each for each in checks(groups) if each[1]] == [("bf16", "broken is 1, 2 checks have a reason")]
 
 
 CAUSE = "191486fa-3e361050-cu12.cause"

@@ -36,6 +36,7 @@ ALLOWED = {
     "fa4_asv/base/core_locks.py": KERNEL,
     "fa4_asv/base/launcher.py": OURS,
     "fa4_asv/base/processes.py": KERNEL,
+    "fa4_asv/base/resident.py": KERNEL,
     "fa4_asv/base/scratch.py": "a lock of our own, not blocking; for writing",
     "fa4_asv/backfill/airgap/unpack.py": "stands alone, without the suite: `text_of` and `json_of` have the same limits",
     "fa4_asv/backfill/airgap/parts.py": "packs installed packages as they are, in blocks",

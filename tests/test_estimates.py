@@ -6,7 +6,7 @@ import json
 import shutil
 
 from fa4_asv.backfill.estimates import Estimate, estimate
-from fa4_asv.backfill.tasks import Task, Wish, missing
+from fa4_asv.backfill.tasks import BackfillRequest, Task, missing
 from tests.support import ROOT
 from tests.support.backfills import CODEGEN, commits, record
 
@@ -14,10 +14,10 @@ from tests.support.backfills import CODEGEN, commits, record
 def test_the_estimate_is_the_median_of_what_was_recorded(history):
     first, second, third = commits(history)
     tasks = missing(history, [second, third], CODEGEN)
-    assert estimate(history, tasks, CODEGEN) == Estimate(None, ("codegen",))
+    assert estimate(history.results, tasks, CODEGEN) == Estimate(None, ("codegen",))
     record(history, first, "4.0.0b3")
-    assert estimate(history, tasks, CODEGEN) == Estimate(200.0, ())
-    assert estimate(history, [], CODEGEN) == Estimate(None, ())
+    assert estimate(history.results, tasks, CODEGEN) == Estimate(200.0, ())
+    assert estimate(history.results, [], CODEGEN) == Estimate(None, ())
 
 
 def test_what_is_measured_figure_by_figure_is_estimated_by_its_own_duration(history):
@@ -33,4 +33,6 @@ def test_what_is_measured_figure_by_figure_is_estimated_by_its_own_duration(hist
         data["results"]["compile.Import.track_seconds"][at] = start
         path.write_text(json.dumps(data))
     tasks = [Task(commit, "x", "cu13", ("compile", "import", "forward")) for commit in commits(history)[:2]]
-    assert estimate(history, tasks, Wish(machine="xeon-2c")) == Estimate(2 * (300.0 + 25.0), ("forward",))
+    assert estimate(history.results, tasks, BackfillRequest(machine="xeon-2c")) == Estimate(
+        2 * (300.0 + 25.0), ("forward",)
+    )

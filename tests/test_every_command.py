@@ -122,6 +122,34 @@ def denied(project) -> dict[str, Path]:
     }
 
 
+def readers_of(folder: Path, patched: pytest.MonkeyPatch) -> set[str]:
+    """Filled while files below `folder` are opened: the modules that ask base/files.py for them."""
+    readers: set[str] = set()
+    really_open = os.open
+
+    def noted(path, *words, **more):
+        if Path(path).is_relative_to(folder):
+            frame = sys._getframe(1)
+            while (
+                not frame.f_globals["__name__"].startswith("fa4_asv.")
+                or "base" in frame.f_globals["__name__"]
+            ):
+                frame = frame.f_back
+            readers.add(frame.f_globals["__name__"].removeprefix("fa4_asv."))
+        return really_open(path, *words, **more)
+
+    patched.setattr(os, "open", noted)
+    return readers
+
+
+def test_the_record_is_read_by_three_modules(hostile, monkeypatch, capsys):
+    """Nothing is read but through base/files.py, see test_direct_reads."""
+    readers = readers_of(hostile.results, monkeypatch)
+    for words in READING:
+        ended(words)
+    assert readers == {"record.store", "record.descriptions", "record.explanation"}
+
+
 @pytest.mark.fault(
     kind="a file or folder of the checkout that may not be read, under every command that reads it",
     inputs="mode 000 on `releases.json`, `upstream.json`, `benchmarks.json`, a machine's file and folder, a result file, a "

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fa4_asv.backfill.tasks import Wish, _lacking
+from fa4_asv.backfill.tasks import BackfillRequest, _lacking
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.flavours import (
@@ -25,6 +25,9 @@ from fa4_asv.catalog.flavours import (
     torch_cuda,
     without_torch,
 )
+from fa4_asv.cli import run
+from fa4_asv.explain.packages import differing, mixed
+from fa4_asv.explain.shared import explained, shared
 from fa4_asv.history import toolchain
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.history.toolchain import Lock, Policy, lock_for, read_lock
@@ -34,6 +37,7 @@ from fa4_asv.measure.driver_stubs import target_environment
 from fa4_asv.measure.kernels import asked, collect
 from fa4_asv.measure.kernels.asked_worker import Noting, plain
 from fa4_asv.measure.pool import Outcome
+from fa4_asv.record.explanation import Explanation, Side, read_explanation
 from fa4_asv.record.schema import CaseRecord, Sidecar, Toolchain, toolchain_digest
 from fa4_asv.record.store import read_sidecar
 from tests.support import ROOT
@@ -263,6 +267,86 @@ def test_hashes_of_the_asking_worker_do_not_depend_on_order():
 
 
 def test_backfill_asks_plain_for_kernels_only():
-    wish = Wish(torches=("2.13.0",))
-    assert set(GROUPS_OF_PLAIN) == set(_lacking(None, wish, PLAIN))
-    assert set(_lacking(None, wish, "cu12")) > {"codegen", "memory", "route"}
+    request = BackfillRequest(torches=("2.13.0",))
+    assert set(GROUPS_OF_PLAIN) == set(_lacking(None, request, PLAIN))
+    assert set(_lacking(None, request, "cu12")) > {"codegen", "memory", "route"}
+
+
+# Commands that know the flavour, and those that say why they do not.
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["sweep", "-m", "card"], "a card has no series plain"),
+        (["pack", "there"], "a card has no series plain"),
+        (["check-card"], "a card has no series plain"),
+        (["compare", "a", "b", "-m", "card", "--no-run"], "a card has no series plain"),
+        (["changes", "-m", "card"], "a card has no series plain"),
+        (["backfill", "-m", "card", "--dry-run"], "a card has no series plain"),
+        (["route"], "plain has no route of its own"),
+    ],
+)
+def test_a_command_that_has_no_plain_says_why_in_one_line(words, why, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run([*words, "--flavour", "plain"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2 and line.startswith(f"fa4-asv: --flavour plain: {why}")
+
+
+def a_corner(old: str, new: str) -> tuple[SimpleNamespace, SimpleNamespace]:
+    """Both sides of a step of releases as explain takes them, with plain's committed locks."""
+    known = {each.version: each.commit for each in Manifest.load(ROOT / "history" / "releases.json").releases}
+    corners = []
+    for version in (old, new):
+        path = ROOT / "history" / "toolchains" / "day" / "plain" / f"{version}.txt"
+        lock = read_lock(path, "plain", "day")
+        side = Side(known[version], version, lock.digest, lock.packages)
+        corners.append(SimpleNamespace(source=SimpleNamespace(commit=known[version]), lock=lock, side=side))
+    return corners[0], corners[1]
+
+
+CASES_OF_B16 = [f"sm_100/{name}" for name in ("fwd_d128_causal", "fwd_d128_full", "bwd_d128_full")]
+
+
+def test_explain_takes_what_plain_shares_from_cu12():
+    """b15 to b16: of two kernels that changed, one reads torch's CUDA."""
+    found = shared(Project(ROOT), *a_corner("4.0.0b15", "4.0.0b16"), CASES_OF_B16, [])
+    assert found is not None and (found.flavour, set(found.cases)) == ("plain", {"sm_100/fwd_d128_causal"})
+    cu12 = read_explanation(ROOT / "results" / "nogpu" / found.file_name.replace("plain", "cu12"))
+    assert found.cases["sm_100/fwd_d128_causal"] == cu12.cases["sm_100/fwd_d128_causal"]
+    assert {case for culprit in found.culprits for case in culprit.cases} <= set(found.cases)
+    assert "torch" in found.base.packages
+
+
+def test_of_two_cuda_versions_or_other_packages_nothing_is_shared():
+    old, new = a_corner("4.0.0b15", "4.0.0b16")
+    other = SimpleNamespace(**{**vars(old), "lock": a_corner("4.0.0b5", "4.0.0b16")[0].lock})
+    assert shared(Project(ROOT), other, new, CASES_OF_B16, []) is None
+    packages = {**old.lock.packages, "quack-kernels": "0.0.1"}
+    other = SimpleNamespace(**{**vars(old), "lock": replace(old.lock, packages=packages)})
+    assert shared(Project(ROOT), other, new, CASES_OF_B16, []) is None
+
+
+def test_explain_compiles_only_what_is_plains_own(monkeypatch):
+    asked = []
+
+    def rest(shop, base, head, cases, tell, culprits):
+        asked.extend(cases)
+        return Explanation("plain", base.side, head.side, cases={"sm_100/fwd_d128_full": {}})
+
+    monkeypatch.setattr("fa4_asv.explain.shared.investigate", rest)
+    shop = SimpleNamespace(project=Project(ROOT), flavour="plain")
+    told: list[str] = []
+    cases = [tuple(case.split("/")) for case in CASES_OF_B16]
+    found = explained(shop, *a_corner("4.0.0b15", "4.0.0b16"), cases, told.append, True)
+    assert asked == [("sm_100", "fwd_d128_full"), ("sm_100", "bwd_d128_full")]
+    assert set(found.cases) == {"sm_100/fwd_d128_causal", "sm_100/fwd_d128_full"}
+    assert told == ["1 kernel of plain that changed: as under cu12"]
+
+
+def test_torchs_runtime_is_a_part_of_torch():
+    old = {"torch": "2.10.0", "nvidia-cuda-runtime-cu12": "12.8.90", "quack-kernels": "1"}
+    new = {"torch": "2.11.0", "nvidia-cuda-runtime": "13.0.96", "quack-kernels": "1"}
+    assert differing(old, new) == ["torch"]
+    assert mixed(old, "torch", new) == new

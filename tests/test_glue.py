@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import subprocess
+import sys
 
 import pytest
 from asv import util
@@ -257,6 +259,27 @@ def test_asvs_own_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
         write_json(str(path), {"results": {"new": 1}}, api_version=2)
     assert path.read_bytes() == before
     assert [entry.name for entry in path.parent.iterdir()] == ["x.json"]
+
+
+def test_two_functions_of_asv_are_wrapped():
+    """In a process as asv's: after the plug-in is loaded, these are what asv's modules hold of ours."""
+    code = """
+import inspect, sys
+sys.argv = ["asv", "publish"]
+from asv import commands, plugin_manager
+from fa4_asv.asv_plugin import hooks
+hooks.setup()
+def ours(holder):
+    return {name for name, value in vars(holder).items() if inspect.isfunction(value) and value.__module__.startswith("fa4_asv")}
+for path, module in sorted(sys.modules.items()):
+    if path.partition(".")[0] in ("asv", "asv_runner"):
+        classes = [value for value in vars(module).values() if inspect.isclass(value) and value.__module__ == path]
+        for holder in (module, *classes):
+            for name in ours(holder):
+                print(holder.__name__, name)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["Publish run_from_conf_args", "asv.util write_json"]
 
 
 def test_a_persons_settings_do_not_reach_the_compiler(monkeypatch):

@@ -16,6 +16,7 @@ PACKAGE = ROOT / "fa4_asv"
 
 HEAVY = {"torch", "cutlass", "flash_attn"}
 HEAVY_IN = {
+    "base.card_probe",
     "measure.kernels.asked_worker",
     "measure.kernels.worker",
     "measure.memory.worker",

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from fa4_asv.asv_plugin import environment
 from fa4_asv.base import isolation, scratch
@@ -115,10 +116,10 @@ words = ["sh", "-c", "tr '\\\\0' '\\\\n' < /proc/$PPID/environ | grep GH_TOKEN"]
 bounds = getattr(isolation, sys.argv[1])
 print(subprocess.run(isolation.command(words, bounds), env=isolation.environment(scratch.own())).returncode)
 """
-    for bounds, seen in (("COMPILE", False), ("CARD", True)):
+    for bounds, network, seen in (("COMPILE", "", False), ("CARD", "", False), ("CARD", "yes", True)):
         done = subprocess.run(
             [sys.executable, "-c", code, bounds],
-            env={**os.environ, "GH_TOKEN": "a secret", "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "GH_TOKEN": "a secret", "PYTHONPATH": str(ROOT), "FA4_ASV_NETWORK": network},
             capture_output=True,
             text=True,
         )
@@ -153,15 +154,88 @@ def test_it_has_no_network(commit, listener):
         listener.accept()
 
 
+CUDA_FAILS = "without it CUDA gives no memory: no device"
+
+
 @NO_NAMESPACE
 @pytest.mark.parametrize(
-    ("asked", "environment", "sent"),
-    [("yes", COMPILE, True), ("no", COMPILE, False), ("", (), True), ("yes", (), True), ("no", (), False)],
+    ("asked", "environment", "card", "sent"),
+    [
+        *[("", COMPILE, CUDA_FAILS, False), ("yes", COMPILE, "", True), ("no", COMPILE, "", False)],
+        *[("", (), "", False), ("yes", (), "", True), ("no", (), "", False)],
+        *[("", (), CUDA_FAILS, True), ("no", (), CUDA_FAILS, False)],
+    ],
 )
-def test_the_network_is_refused_as_asked(commit, listener, monkeypatch, asked, environment, sent):
-    """Unset: where no card is used."""
+def test_the_network_is_refused_as_asked(commit, listener, monkeypatch, asked, environment, card, sent):
+    """Unset: where CUDA does not need it."""
     monkeypatch.setenv(isolation.VARIABLE, asked)
+    monkeypatch.setattr(isolation, "why_card_network", lambda _: card)
     assert (commit(connects(listener), environment).answer == "sent") is sent
+
+
+# A python whose torch answers as the words say: "memory" and "profile" are parts that work, "Y|X" is Y in a network namespace
+# of its own and X outside.
+PROBED = """#!/bin/sh
+if [ "$(readlink /proc/self/ns/net)" = "{outside}" ]; then echo "{without}"; else echo "{within}"; fi
+echo "RuntimeError: no \033[2Jdevice" >&2
+"""
+
+
+@NO_NAMESPACE
+@pytest.mark.parametrize(
+    ("within", "without", "lost"),
+    [
+        ("memory profile", "memory profile", ""),
+        ("", "", ""),
+        ("memory", "memory", ""),
+        ("memory", "memory profile", "without it CUDA gives no profile: RuntimeError"),
+        ("", "memory profile", "without it CUDA gives no memory and no profile: RuntimeError"),
+        ("rubbish", "memory", "without it CUDA gives no memory: RuntimeError"),
+    ],
+)
+def test_what_cuda_cannot_do_without_the_network_is_said(monkeypatch, tmp_path, within, without, lost):
+    """What does not work with the network, either, is no reason to keep it."""
+    python = tmp_path / "python"
+    outside = Path("/proc/self/ns/net").readlink()
+    python.write_text(PROBED.format(outside=outside, within=within, without=without))
+    python.chmod(0o755)
+    monkeypatch.setattr(isolation, "_CARDS", ("null",))
+    monkeypatch.delenv(isolation.ANSWER, raising=False)
+    why = isolation.why_card_network(str(python))
+    assert why.startswith(lost) and bool(why) is bool(lost)
+    assert "\x1b" not in why
+    monkeypatch.setenv(isolation.ANSWER, why)
+
+
+@NO_NAMESPACE
+def test_cuda_is_tried_once_and_children_know(monkeypatch, tmp_path):
+    tried = tmp_path / "tried"
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\necho >> {tried}\necho memory profile\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(isolation, "_CARDS", ("null",))
+    monkeypatch.delenv(isolation.ANSWER, raising=False)
+    monkeypatch.delenv(isolation.VARIABLE, raising=False)
+    for _ in range(2):
+        assert not isolation.keeps_network(isolation.CARD, str(python))
+    assert len(tried.read_text().splitlines()) == 1
+    assert isolation.environment(scratch.own())[isolation.ANSWER] == ""
+    monkeypatch.setenv(isolation.ANSWER, "")
+
+
+def test_where_there_is_no_card_cuda_is_not_tried(monkeypatch):
+    monkeypatch.setattr(isolation, "_CARDS", ("no such device*",))
+    monkeypatch.delenv(isolation.ANSWER, raising=False)
+    assert isolation.why_card_network("/nowhere/python") == isolation.why_network()
+
+
+def test_the_probe_sees_that_a_processor_is_no_card():
+    """The real one, with the torch of these tests: it ends in an error, of which the last line is the reason."""
+    parts, reason = isolation._cuda_parts(sys.executable, isolation.Bounds(network=False))
+    if torch.cuda.is_available():
+        assert "memory" in parts
+    else:
+        assert (parts, "\n" in reason, bool(reason)) == (set(), False, True)
 
 
 def test_another_word_for_the_network_is_one_line(commit, monkeypatch):
@@ -208,7 +282,7 @@ def test_what_has_no_end_is_ended_in_one_line(commit, kind):
     assert "\n" not in lost and len(lost) < 400
 
 
-def test_a_card_lane_has_no_limit_of_memory(commit):
+def test_a_card_lane_has_no_limit_of_address_space(commit):
     """CUDA maps memory by the terabyte."""
     code = "import resource\ndef found(): return resource.getrlimit(resource.RLIMIT_DATA)"
     assert commit(code, ()).answer == list(resource.getrlimit(resource.RLIMIT_DATA))
@@ -273,5 +347,5 @@ def test_asvs_benchmark_process_is_bounded_too(monkeypatch):
     assert variables["OWN"] == "1" and "a secret" not in variables.values()
     assert variables["HOME"].startswith(str(scratch.own()))
     assert without[-2:] == with_card[-2:] == [sys.executable, "x"]
-    assert json.loads(with_card[-3])["network"] is True
+    assert json.loads(with_card[-3])["network"] is bool(isolation.why_kept(isolation.CARD, sys.executable))
     assert json.loads(without[-3])["network"] is bool(isolation.why_network())

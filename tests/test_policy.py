@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import math
 import sys
 from dataclasses import dataclass, replace
 from itertools import product
@@ -54,6 +56,32 @@ def test_swapped_states_invert(before, after):
     assert policy.effect_of_states(after, before) == inverse[policy.effect_of_states(before, after)]
 
 
+@pytest.mark.parametrize(
+    ("ratio", "least", "effect"),
+    [
+        (1.004, 0.0, NEITHER),
+        (1.006, 0.0, WORSE),
+        (1.006, 0.01, NEITHER),
+        (1.02, 0.01, WORSE),
+        (2.0, math.nan, NEITHER),
+        (1.0, 0.0, NEITHER),
+    ],
+)
+def test_a_ratio_of_times_has_to_be_seen_and_large(ratio, least, effect):
+    inverse = {WORSE: BETTER, NEITHER: NEITHER}
+    assert policy.effect_of_ratio(math.log(ratio), least) == effect
+    assert policy.effect_of_ratio(-math.log(ratio), least) == inverse[effect]
+
+
+def test_the_report_has_no_threshold_of_its_own():
+    """A number that a figure is held against stands in `policy`."""
+    for path in (ROOT / "fa4_asv" / "report").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            sides = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+            numbers = [side.value for side in sides if isinstance(side, ast.Constant)]
+            assert not any(isinstance(number, float) for number in numbers), (path.name, ast.unparse(node))
+
+
 figures = st.integers(0, 10**12) | st.floats(0, 1e12)
 
 
@@ -92,7 +120,7 @@ def _from(rule: Rule) -> str:
 def held(project: Project, flavour: str, before: Release, after: Release) -> Comparison:
     """What `fa4-asv compare --no-run` prints."""
     commits = [Commit(one.version, one.commit, one.version) for one in (before, after)]
-    return held_against(project, (commits[0], commits[1]), flavour, "nogpu", PLAN)
+    return held_against(project.results, (commits[0], commits[1]), flavour, "nogpu", PLAN)
 
 
 def by_compare(found: Comparison) -> Counts:

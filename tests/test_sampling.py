@@ -11,7 +11,8 @@ import pytest
 
 from fa4_asv.compare.verdicts import MIN_ROUNDS, NOTICED, RELEVANT, Round, student, verdict
 from fa4_asv.measure.runtime import sampling
-from fa4_asv.measure.runtime.sampling import Rule, Sample, collect, drift, standard_error, two_modes
+from fa4_asv.measure.runtime.sampling import Rule, Sample, collect, drift, standard_error
+from fa4_asv.record.modes import two_modes
 from tests.support import ROOT
 
 SEEDS = range(200)

@@ -175,6 +175,7 @@ def phases(log: Sequence[dict[str, Any]]) -> list[str]:
         "first": "guard",
         "load": "start",
         "turn": "turn",
+        "profiler": "profiler",
         "kernels": "kernels",
     }
     found = [kinds[line["what"]] for line in log if line["what"] != "leave"]
@@ -185,7 +186,7 @@ def test_nothing_compiles_or_starts_while_anything_is_timed(runs, monkeypatch):
     monkeypatch.setenv("FA4_ASV_SWEEP_TOOK", "0.004")
     runs.run(cores=4)
     found = phases(runs.log())
-    assert found[found.index("turn") :] == ["turn", "start", "turn", "kernels"]
+    assert found[found.index("turn") :] == ["turn", "start", "turn", "profiler", "kernels"]
 
 
 def test_one_call_at_a_time_is_on_the_card(runs, monkeypatch):
@@ -197,11 +198,13 @@ def test_one_call_at_a_time_is_on_the_card(runs, monkeypatch):
         assert begin["begun"] and not end["begun"] and begin["pid"] == end["pid"], "two at once"
 
 
-@pytest.mark.parametrize("what", ["first", "load"])
-def test_the_guards_and_the_starts_are_side_by_side(runs, what):
-    """One of them waits until another process is asked the same: one after another, it would wait in vain."""
+@pytest.mark.parametrize("what", ["first", "load", "profiler"])
+def test_what_needs_no_turn_is_side_by_side(runs, what):
+    """One process waits until another is asked the same: one after another, it would wait in vain."""
     runs.run(["old", "new"], CALLS[:2], told={f"* * {what}": "once meet"})
     complete(runs, ["old", "new"], CALLS[:2])
+    first, second = [line for line in runs.log() if line["what"] == what][:2]
+    assert first["pid"] != second["pid"] and second.get("begun"), "begun before the first has ended"
 
 
 def orders(runs: Runs, names: Sequence[str] = NAMES) -> list[list[str]]:

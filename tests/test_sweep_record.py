@@ -15,7 +15,7 @@ from fa4_asv.cli import run
 from fa4_asv.compare.noise import percentile
 from fa4_asv.compare.rows import Measured, Row, compare
 from fa4_asv.compare.sweeps import calls_of, pools_of, sidecars_of
-from fa4_asv.integrity.figures import wrong_turns
+from fa4_asv.integrity.rounds import wrong_rounds
 from fa4_asv.record.schema import CaseRecord
 from fa4_asv.record.turns import turns_of
 from tests.support.fake_record import write_pair, write_releases
@@ -42,10 +42,10 @@ def lay(
 ) -> None:
     for number, release in enumerate(write_releases(project, 10)[:count]):
         level = LEVEL + math.log(factor) + (math.log(1.02) if number >= 6 else 0.0)
-        forward = {CALL: swept(noisy(f"{machine}{number}", level), words)}
+        forward = {CALL: swept(noisy(f"{machine}{number}", level), words, order=number)}
         if number < 8:
-            forward[LONG] = swept(noisy(f"long{machine}{number}", LEVEL + 2, 0.02), words)
-        backward = {CALL: swept(noisy(f"back{machine}{number}", LEVEL, 0.005), words)}
+            forward[LONG] = swept(noisy(f"long{machine}{number}", LEVEL + 2, 0.02), words, order=number)
+        backward = {CALL: swept(noisy(f"back{machine}{number}", LEVEL, 0.005), words, order=number)}
         write_pair(project, release, {FORWARD: forward, BACKWARD: backward}, machine=machine)
 
 
@@ -259,7 +259,7 @@ def planted(change: Callable[[dict[str, list[float]]], object]) -> str:
         name: list(values) for name, values in swept(noisy("x", LEVEL), None, {"cudnn": 1e-3}).samples.items()
     }
     change(samples)
-    return wrong_turns(CaseRecord("measured", samples=samples))
+    return wrong_rounds(CaseRecord("measured", samples=samples))
 
 
 @pytest.mark.parametrize(
@@ -291,4 +291,4 @@ def test_verify_names_the_case(card, capsys):
     data["groups"][FORWARD][CALL]["samples"]["centre"][0] *= 1.01
     path.write_text(json.dumps(data))
     code, out, _ = said(capsys, "verify")
-    assert code == 1 and f"{CALL} seconds: the sidecar has centre " in out
+    assert code == 1 and f"{CALL}: the sidecar has centre " in out

@@ -61,7 +61,7 @@ def history(project, registry, monkeypatch) -> Project:
     sync(project, Registry())
     (project.root / "requirements").mkdir()
     shutil.copy(ROOT / "requirements" / "base.txt", project.root / "requirements")
-    monkeypatch.setattr(module, "base_here", lambda *_: Path(sys.executable))
+    monkeypatch.setattr(module, "base_for_a_card", lambda *_: Path(sys.executable))
     return project
 
 

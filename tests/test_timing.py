@@ -14,6 +14,7 @@ from fa4_asv.measure.runtime import clocks
 from fa4_asv.measure.runtime.clocks import NvmlReader, Reading, SmiReader, clock_reader, reasons_in_words
 from fa4_asv.measure.runtime.timing import (
     CONTROL_BURST,
+    FIRST_SPIN,
     FLUSH,
     LONG,
     Counts,
@@ -172,6 +173,21 @@ def test_what_a_launch_costs_the_host_is_not_in_the_figure(launch):
     torch, timer = cuda_timer(launch, 20e-6)
     timing = measure(torch.call, timer, rest=lambda seconds: None)
     assert timing.samples.centre == pytest.approx(20e-6) and "notes" not in timing.notes
+
+
+def test_the_control_spins_only_as_long_as_its_own_launch_needs():
+    torch, timer = cuda_timer(700e-6, 20e-6)
+
+    def gemm() -> None:
+        torch.host += 5e-6
+        torch._queue("gemm", 100e-6)
+
+    timing = measure(
+        torch.call, timer, gemm, beside=timer.beside, warm=timer.quiet(), rest=lambda seconds: None, pace=CALM
+    )
+    assert timing.samples.centre == pytest.approx(20e-6) and timing.control == pytest.approx(100e-6)
+    assert timer.spin > 700e-6 * torch.HERTZ / 2 and timer.beside.spin == FIRST_SPIN
+    assert timer.beside is timer.beside, "what it has learned lasts"
 
 
 def test_a_call_that_waits_for_the_card_is_told():

@@ -16,7 +16,7 @@ from fa4_asv.measure import cached_jobs
 from fa4_asv.measure.context import Context
 from fa4_asv.measure.driver_stubs import target_environment
 from fa4_asv.measure.memory import collect as traced
-from fa4_asv.measure.memory.worker import Ledger, following, trace
+from fa4_asv.measure.memory.worker import Tracker, following, trace
 from fa4_asv.measure.pool import Outcome
 from tests.support.contexts import a_context
 
@@ -24,110 +24,110 @@ KIB = 1024
 
 
 @pytest.fixture
-def ledger():
+def tracker():
     """Follows fake CUDA tensors, as the worker does."""
-    ledger = Ledger()
-    with FakeTensorMode(), following(ledger):
-        yield ledger
+    tracker = Tracker()
+    with FakeTensorMode(), following(tracker):
+        yield tracker
 
 
 def cuda(*size: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     return torch.empty(*size, dtype=dtype, device="cuda")
 
 
-def test_a_view_counts_nothing(ledger):
+def test_a_view_counts_nothing(tracker):
     a = cuda(256)
     views = [a.narrow(0, 0, 128), a.view(16, 16), a.view(16, 16).t(), a.detach(), a.view(torch.int32)]
-    assert (ledger.now, len(views)) == (KIB, 5)
-    assert ledger.parts() == {"workspace float32[256]": KIB}
+    assert (tracker.now, len(views)) == (KIB, 5)
+    assert tracker.parts() == {"workspace float32[256]": KIB}
 
 
-def test_a_view_keeps_its_whole_storage_alive(ledger):
+def test_a_view_keeps_its_whole_storage_alive(tracker):
     a = cuda(256)
     small = a.narrow(0, 0, 1)
     del a
-    assert ledger.now == KIB
+    assert tracker.now == KIB
     del small
-    assert ledger.now == 0
+    assert tracker.now == 0
 
 
-def test_freed_storage_leaves_the_count_and_the_peak_is_the_most_not_the_last(ledger):
+def test_freed_storage_leaves_the_count_and_the_peak_is_the_most_not_the_last(tracker):
     a = cuda(1024)
     b = a + 1
     del a
     c = cuda(256)
-    assert (ledger.now, ledger.peak) == (5 * KIB, 8 * KIB)
-    assert ledger.parts() == {"workspace float32[1024]": 8 * KIB}
+    assert (tracker.now, tracker.peak) == (5 * KIB, 8 * KIB)
+    assert tracker.parts() == {"workspace float32[1024]": 8 * KIB}
     del b, c
-    assert (ledger.now, ledger.peak) == (0, 8 * KIB)
+    assert (tracker.now, tracker.peak) == (0, 8 * KIB)
 
 
-def test_a_temporary_inside_of_an_expression_is_seen(ledger):
+def test_a_temporary_inside_of_an_expression_is_seen(tracker):
     a = cuda(256)
     b = (a * 2).relu() + 1
-    assert (ledger.now, ledger.peak) == (2 * KIB, 3 * KIB)
+    assert (tracker.now, tracker.peak) == (2 * KIB, 3 * KIB)
     del b
 
 
-def test_memory_that_is_used_again_after_it_was_freed_is_new(ledger):
+def test_memory_that_is_used_again_after_it_was_freed_is_new(tracker):
     for _ in range(50):
         a = cuda(256)
         del a
-    assert (ledger.now, ledger.peak) == (0, KIB)
+    assert (tracker.now, tracker.peak) == (0, KIB)
 
 
-def test_in_place_operators_allocate_nothing(ledger):
+def test_in_place_operators_allocate_nothing(tracker):
     a, b = cuda(256), cuda(256)
     a.add_(b).mul_(2)
     a.zero_()
     torch.add(a, b, out=b)
-    assert (ledger.now, ledger.peak) == (2 * KIB, 2 * KIB)
+    assert (tracker.now, tracker.peak) == (2 * KIB, 2 * KIB)
 
 
-def test_an_operator_with_several_outputs_counts_each(ledger):
+def test_an_operator_with_several_outputs_counts_each(tracker):
     a = cuda(16, 16)
     values, indices = a.max(dim=1)
-    assert ledger.now == KIB + 16 * 4 + 16 * 8
+    assert tracker.now == KIB + 16 * 4 + 16 * 8
     parts = a.chunk(4)
-    assert len(parts) == 4 and ledger.now == KIB + 16 * 4 + 16 * 8
+    assert len(parts) == 4 and tracker.now == KIB + 16 * 4 + 16 * 8
     del values, indices
-    assert ledger.now == KIB
+    assert tracker.now == KIB
 
 
-def test_a_resized_storage_counts_at_its_new_size(ledger):
+def test_a_resized_storage_counts_at_its_new_size(tracker):
     a = cuda(256)
     a.resize_(1024)
-    assert (ledger.now, ledger.peak) == (4 * KIB, 4 * KIB)
+    assert (tracker.now, tracker.peak) == (4 * KIB, 4 * KIB)
     a.untyped_storage().resize_(0)
     a.add_(0)
-    assert ledger.now == 0
+    assert tracker.now == 0
 
 
-def test_what_lives_on_the_cpu_is_not_counted(ledger):
+def test_what_lives_on_the_cpu_is_not_counted(tracker):
     kept = torch.empty(256), torch.zeros(4, dtype=torch.int64)
-    assert len(kept) == 2 and ledger.peak == 0
+    assert len(kept) == 2 and tracker.peak == 0
 
 
 def test_real_tensors_are_followed_as_fake_ones_are():
-    ledger = Ledger("cpu")
-    with following(ledger):
+    tracker = Tracker("cpu")
+    with following(tracker):
         a = torch.empty(256)
         b = a.clone()
         a[:16].copy_(b[16:32])
         del a
-        assert (ledger.now, ledger.peak) == (KIB, 2 * KIB)
-    assert torch.empty(10**6).numel() and ledger.peak == 2 * KIB, "nothing is seen after the mode is left"
+        assert (tracker.now, tracker.peak) == (KIB, 2 * KIB)
+    assert torch.empty(10**6).numel() and tracker.peak == 2 * KIB, "nothing is seen after the mode is left"
     del b
-    assert ledger.now == 0
+    assert tracker.now == 0
 
 
-def test_roles_name_the_parts_and_a_first_name_stays(ledger):
+def test_roles_name_the_parts_and_a_first_name_stays(tracker):
     q, k, unused = cuda(256, dtype=torch.bfloat16), cuda(256, dtype=torch.bfloat16), None
-    ledger.name({"q": q, "k": k, "v": unused})
+    tracker.name({"q": q, "k": k, "v": unused})
     out, work = cuda(64), cuda(256)
-    ledger.name({"out": out, "alias": q.view(16, 16)})
-    assert ledger.extra() == work.numel() * 4, "what is still live without a role is extra, too"
-    assert ledger.parts() == {
+    tracker.name({"out": out, "alias": q.view(16, 16)})
+    assert tracker.extra() == work.numel() * 4, "what is still live without a role is extra, too"
+    assert tracker.parts() == {
         "q bfloat16[256]": 512,
         "k bfloat16[256]": 512,
         "out float32[64]": 256,

@@ -21,7 +21,7 @@ from fa4_asv.record.schema import CaseRecord
 from fa4_asv.record.turns import origin_of
 
 MACHINE, SECOND, OLDER = "h200-sxm", "h200-sxm-2", "h100-sxm"
-FLAVOUR, ARCH = "cu13", "sm_90"
+FLAVOUR, PLAIN, ARCH = "cu13", "cu12", "sm_90"  # plain libraries; on a card torch's own CUDA counts
 FIRST, LAST, STALE = "4.0.0b7", "4.0.0b36", "4.0.0b18"
 LARGE = 0.02  # a change that has a row of its own
 FORWARD, BACKWARD = "forward-history", "backward-history"
@@ -64,9 +64,11 @@ class Swept:
 
 @dataclass(frozen=True)
 class History:
-    """All that the page is made from. `codegen`: the exact record by release; `causes`: of two neighbours."""
+    """All that the page is made from. `plain`: the plain libraries in the sweep of `first`, from the oldest release on; `codegen`:
+    the exact record by release; `causes`: of two neighbours."""
 
     first: Swept
+    plain: Swept
     second: Swept
     codegen: Mapping[Release, Record]
     causes: Mapping[tuple[Release, Release], Explanation]
@@ -88,19 +90,24 @@ def shape_of(call: Call) -> SdpaShape:
 def load(project: Project) -> History:
     manifest = Manifest.load(project.manifest)
     order = [release.version for release in manifest.releases]
-    known = set(order[order.index(FIRST) : order.index(LAST) + 1])
+    known = set(order[: order.index(LAST) + 1])
 
-    def of(machine: str) -> dict[Release, Record]:
-        found = recorded(project.results, manifest, FLAVOUR, machine=machine)
+    def of(machine: str, flavour: str = FLAVOUR) -> dict[Release, Record]:
+        found = recorded(project.results, manifest, flavour, machine=machine)
         return {one.release: one for one in found if one.release in known}
 
-    def swept(machine: str) -> Swept:
-        records = {name: one for name, one in of(machine).items() if FORWARD in one.sidecar.groups}
-        return Swept(records, pools_of(one.sidecar for one in records.values()))
+    def swept(machine: str) -> list[Swept]:
+        """Of each flavour, with the noise of all that was timed there."""
+        flavours = [
+            {name: one for name, one in of(machine, flavour).items() if FORWARD in one.sidecar.groups}
+            for flavour in (FLAVOUR, PLAIN)
+        ]
+        pools = pools_of(one.sidecar for records in flavours for one in records.values())
+        return [Swept(records, pools) for records in flavours]
 
     files = map(read_explanation, sorted((project.results / "nogpu").glob(f"*-{FLAVOUR}.cause")))
     causes = {(one.base.release, one.head.release): one for one in files}
-    return History(swept(MACHINE), swept(SECOND), of("nogpu"), causes, of(OLDER))
+    return History(*swept(MACHINE), swept(SECOND)[0], of("nogpu"), causes, of(OLDER))
 
 
 def percent(share: float) -> str:

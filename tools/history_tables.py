@@ -48,6 +48,7 @@ from fa4_asv.base.project import Project
 from fa4_asv.catalog.shapes import class_of
 from fa4_asv.compare.along import CONFIDENCE, visible
 from fa4_asv.compare.false_alarms import rate_interval
+from fa4_asv.compare.neighbours import rows_between
 from fa4_asv.compare.noise import AGREED, agreement_among, classes_of, noise_among, totals
 from fa4_asv.compare.rows import Row
 from fa4_asv.record.schema import CaseRecord
@@ -158,6 +159,25 @@ def profiled(history: History, before: Release, after: Release, call: Call) -> s
 
 
 # What it costs to stay behind
+
+
+def plain(history: History) -> list[str]:
+    """The plain libraries against [cu13] in the same rounds, release by release; those without [cu13] against the oldest that has it."""
+    rows, oldest = [], next(iter(history.first.records))
+    for release, record in history.plain.records.items():
+        beside = release if release in history.first.records else oldest
+        found = rows_between(history.first.records[beside], record, history.plain.pools)
+        counts = Counter(row.verdict for row in found)
+        shown = sorted((row for row in found if told(row)), key=lambda row: -abs(change(row)))[:2]
+        largest = "; ".join(
+            f"{direction((row.group, row.case))} {named((row.group, row.case))} {percent(change(row))}"
+            for row in shown
+        )
+        cells = [str(counts.pop(word, 0)) for word in ("faster", "slower", "same", "unclear")]
+        rows.append((short(release), short(beside), *cells, str(sum(counts.values())), largest or "–"))
+    return table(
+        "plain | against cu13 of | faster | slower | same | unclear | no time | largest two", rows, 2
+    )
 
 
 def by_class(history: History) -> dict[tuple[str, str], list[Call]]:
@@ -329,6 +349,7 @@ TABLES = {
     "steps": steps,
     "behind": behind,
     "stale": stale,
+    "plain": plain,
     "yardsticks": yardsticks,
     "broken": broken,
     "noise": noise,

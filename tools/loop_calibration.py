@@ -10,6 +10,7 @@ kernels. Thresholds are chosen on the steps to even betas and judged on those to
 from __future__ import annotations
 
 import argparse
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ from loop_cubins import Cubins, Kernels, compile_missing
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.metrics import METRICS
-from fa4_asv.compare.policy import BETTER, NEITHER, SMALLEST_TIME, WORSE, effect_of_figures, overall
+from fa4_asv.compare.policy import BETTER, NEITHER, WORSE, effect_of_figures, effect_of_ratio, overall
 from fa4_asv.measure.kernels.flow import NotUnderstood
 from fa4_asv.measure.kernels.loops import KernelLoops
 from fa4_asv.record.schema import CaseRecord
@@ -191,10 +192,10 @@ def profiled(history: History, swept: Swept, cubins: Cubins, part: str) -> Itera
     for call in filter(kernels_of, swept.calls):
         kernels, moves = kernels_of(call)[PARTS[part]], _moves(swept, call, part)
         still = [change for step, change in moves.items() if not _changed(history, step, kernels)]
-        least = max(SMALLEST_TIME, _NOISE * pstdev(still)) if len(still) > 1 else None
+        least = _NOISE * pstdev(still) if len(still) > 1 else None
         for step, change in moves.items():
             if least is not None and _changed(history, step, kernels):
-                clock = NEITHER if abs(change) < least else WORSE if change > 0 else BETTER
+                clock = effect_of_ratio(math.log1p(change), least)
                 yield _pair(history, cubins, step, call, clock, change, part)
 
 

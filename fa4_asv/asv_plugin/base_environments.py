@@ -21,6 +21,7 @@ from fa4_asv.base import isolation, scratch
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import only_one, read_text
 from fa4_asv.base.machine import NOGPU, python_tag
+from fa4_asv.base.output import say
 from fa4_asv.base.project import Project
 from fa4_asv.base.uv_command import uv_command, uv_environment
 from fa4_asv.catalog.benchmarks import GROUPS, TORCHES
@@ -36,13 +37,13 @@ def torches_asked() -> tuple[str, ...]:
     text = os.environ.get(VARIABLE, "").strip()
     if text == "all":
         return TORCHES
-    notes = dict.fromkeys(word for word in re.split(r"[,\s]+", text) if word)
-    unknown = [word for word in notes if word not in TORCHES]
+    torches = dict.fromkeys(word for word in re.split(r"[,\s]+", text) if word)
+    unknown = [word for word in torches if word not in TORCHES]
     if unknown:
         raise util.UserError(
             f"{VARIABLE}={text!r}: no torch {unknown[0]!r}; write `all` or some of {','.join(TORCHES)}"
         )
-    return tuple(notes)
+    return tuple(torches)
 
 
 def torches_selected() -> set[str]:
@@ -216,3 +217,11 @@ def base_here(project: Project, environment: str) -> Path:
     except util.UserError as error:
         raise Fa4AsvError(str(error)) from None
     return bases.python
+
+
+def base_for_a_card(project: Project, environment: str) -> Path:
+    """The same for commands that use a card: a line says so where what runs FA4 keeps the network. Raises Fa4AsvError."""
+    python = base_here(project, environment)
+    if why := isolation.why_kept(isolation.CARD, str(python)):
+        say(isolation.keeps_words(why), err=True)
+    return python

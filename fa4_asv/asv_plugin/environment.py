@@ -32,10 +32,15 @@ from fa4_asv.measure.context import VARIABLE, Context, context_of
 
 
 @functools.cache
-def _tell_of_network() -> None:
-    """Say once where the system cannot refuse the network to what runs foreign code."""
-    if why := isolation.why_network():
-        log.warning(f"processes that run FA4 keep the network: this system cannot refuse it ({why})")
+def _tell_of_network(python: str, bounds: isolation.Bounds) -> None:
+    """Say once where what runs foreign code keeps the network; `python` has torch."""
+    if why := isolation.why_kept(bounds, python):
+        log.warning(isolation.keeps_words(why))
+
+
+def _bounds(machine: str) -> isolation.Bounds:
+    """Of a process that measures for `machine`."""
+    return isolation.COLLECT if machine == NOGPU else isolation.CARD
 
 
 def environment_name(flavour: str, policy: str) -> str:
@@ -122,10 +127,10 @@ class Fa4Environment(environment.Environment):  # type: ignore[misc]
                 torch: str(install(self._project_files, lock, base))
                 for torch, base in self._bases.interpreters().items()
             }
-        except UnsupportedFlavour as message:
-            unsupported = str(message)
+        except UnsupportedFlavour as refusal:
+            unsupported = str(refusal)
         refuse_shadow(python, source.folder)
-        _tell_of_network()
+        _tell_of_network(str(self._bases.python), _bounds(selection.machine()))
         context = self._context(source, lock, unsupported, torches)
         # A killed run of the same process id may have left records here.
         shutil.rmtree(context.spool, ignore_errors=True)
@@ -177,9 +182,8 @@ class Fa4Environment(environment.Environment):  # type: ignore[misc]
             "ASV_PYTHONPATH": path,
             VARIABLE: context.dump(),
         } | self._global_env_vars
-        bounds = isolation.COLLECT if context.machine == NOGPU else isolation.CARD
         try:
-            command = isolation.command([python, *args], bounds)
+            command = isolation.command([python, *args], _bounds(context.machine))
         except Fa4AsvError as error:
             raise util.UserError(str(error)) from None
         return util.check_output(command, env=isolation.environment(scratch.own(), added), **kwargs)

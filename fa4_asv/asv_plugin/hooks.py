@@ -1,156 +1,78 @@
-"""Where asv 0.6.6 has no plug-in point: five of its functions are wrapped, each in a few lines.
+"""Where asv 0.6.6 has no plug-in point: two of its functions are wrapped.
 
 - util.write_json gets every dictionary that asv writes: result files with their sidecars, the list of benchmarks,
   the site's index. They are edited here and written atomically: asv truncates in place.
-- Machine.load: exact figures go to the shared machine `nogpu` unless `--machine` says otherwise.
-- Results.load: a result file of the wrong shape is one clear line, as one that is not JSON already is.
-- Results.rm: the sidecar goes with its result file.
-- Publish.run: asv deletes html/ first; the new site is made beside it and replaces it when it is whole.
+- run_from_conf_args of the command that runs: what is done before and after it stands in `commands`.
 """
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import os
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from asv import util
-from asv.commands.publish import Publish
 from asv.console import log
-from asv.machine import Machine
-from asv.results import Results
+from asv.machine import MachineCollection
 
-from fa4_asv.asv_plugin import selection
+from fa4_asv.asv_plugin import commands, selection
 from fa4_asv.asv_plugin.reconcile import keep_measured, keep_removed, nothing_ran
 from fa4_asv.base import scratch
 from fa4_asv.base.ending import exit_on_signal
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.escape import visible
-from fa4_asv.base.files import parse_json, refuse_odd_json, write_atomic
-from fa4_asv.base.machine import MACHINE_VARIABLE, NOGPU, NOGPU_RECORD
+from fa4_asv.base.files import refuse_odd_json, write_atomic
 from fa4_asv.base.project import Project
-from fa4_asv.base.site import beside_the_site, swap
 from fa4_asv.integrity.staging import results_lock
-from fa4_asv.record.store import sidecar_path
-from fa4_asv.report import REPORT_BESIDE
+from fa4_asv.record.store import iter_results, load_result
 
-_MARK = "_fa4_asv"
 _SETUP_CACHE = "<setup_cache "
 # asv's key of a setup_cache holds its line -> the class of its benchmarks. Known once asv wrote the list of benchmarks.
 _classes: dict[str, str] = {}
 
-# They import the function by its name, perhaps before us.
-_HOLD_LOAD_JSON = {"asv.commands.compare", "asv.commands.show"}
-
 
 def setup() -> None:
-    """Called by asv's plug-in manager; wrapping twice is harmless. Raises asv's UserError."""
+    """Called by asv's plug-in manager before the command runs; twice is harmless. Raises asv's UserError."""
     selection.refuse_existing()
-    if getattr(Machine, _MARK, False):
+    try:
+        refuse_odd_files(Project.find())
+    except Fa4AsvError as error:
+        raise util.UserError(str(error)) from None
+    if util.write_json is write_json:
         return
-    setattr(Machine, _MARK, True)
+    util.write_json = write_json
+    command = selection.command_class()
+    if command is not None:
+        commands.wrap(command)
     if selection.command() not in (
         "",
         "Preview",
-    ):  # this process is asv's; `preview` ends by Ctrl-C as it should
+    ):  # the process is asv's; `preview` ends by Ctrl-C as it should
         exit_on_signal()
         scratch.use_for_everything()
-    Machine.load = classmethod(_load_machine(Machine.load.__func__))
-    Results.load = classmethod(_load_results(Results.load.__func__))
-    Results.rm = _remove_results(Results.rm)
-    Publish.run = classmethod(_publish_beside(Publish.run.__func__))
-    util.write_json = write_json
-    util.load_json = _load_json(util.load_json)
-    for name in _HOLD_LOAD_JSON & sys.modules.keys():
-        sys.modules[name].load_json = util.load_json  # type: ignore[attr-defined]
     # asv's console logs to the root logger: what FA4 or a compiler said stands in the errors of a benchmark.
     logging.getLogger().addFilter(show_what_is_logged)
 
 
-def _load_json(load: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(load)
-    def load_limited(path: str, *args: Any, **kwargs: Any) -> Any:
-        try:
-            if os.path.lexists(path):  # asv has words of its own for what is not there
-                refuse_odd_json(Path(path))
-        except Fa4AsvError as error:
-            raise util.UserError(str(error)) from None
-        return load(path, *args, **kwargs)
+def refuse_odd_files(project: Project) -> None:
+    """Raises Fa4AsvError naming a file that asv would hang or fail on: asv reads without limits, and takes any shape.
 
-    return load_limited
+    0.2 s for the whole record.
+    """
+    machines = Path(MachineCollection.get_machine_file_path())
+    for path in (machines, *sorted(project.results.rglob("*.json"))):
+        if os.path.lexists(path):
+            refuse_odd_json(path)
+    for path in iter_results(project.results):
+        load_result(path)
 
 
 def show_what_is_logged(record: logging.LogRecord) -> bool:
     """Escapes in place of what would steer the terminal, in every line that asv logs."""
     record.msg, record.args = visible(record.getMessage()), None
     return True
-
-
-def _load_machine(load: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(load)
-    def load_machine(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        # `run` and `find` ask interactively for the machine to record under; `asv machine` does not.
-        if not kwargs.get("interactive"):
-            return load(cls, *args, **kwargs)
-        name = kwargs.get("machine_name") or NOGPU
-        given = NOGPU_RECORD if name == NOGPU else parse_json(os.environ.get(MACHINE_VARIABLE, "{}").encode())
-        if given.get("machine") == name:
-            machine = cls()
-            machine.__dict__.update(given)
-        else:
-            machine = load(cls, *args, **kwargs)
-        selection.set_machine(machine.machine)
-        return machine
-
-    return load_machine
-
-
-def _load_results(load: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(load)
-    def load_checked(cls: Any, path: str, machine_name: str | None = None) -> Any:
-        try:
-            return load(cls, path, machine_name)
-        except (TypeError, AttributeError, ValueError) as error:
-            raise util.UserError(
-                f"{path} is not an asv result file ({error}); restore it from git or delete it"
-            ) from None
-
-    return load_checked
-
-
-def _remove_results(remove: Callable[..., None]) -> Callable[..., None]:
-    @functools.wraps(remove)
-    def remove_both(self: Any, result_dir: str) -> None:
-        remove(self, result_dir)
-        sidecar_path(Path(result_dir) / self._filename).unlink(missing_ok=True)
-
-    return remove_both
-
-
-def _publish_beside(run: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(run)
-    def publish_beside(cls: Any, conf: Any, *args: Any, **kwargs: Any) -> Any:
-        # `fa4-asv publish` has a folder for the site already.
-        if os.environ.get(REPORT_BESIDE):
-            return run(cls, conf, *args, **kwargs)
-        html, target = conf.html_dir, Path(conf.html_dir).resolve()
-        try:
-            with beside_the_site(Project.find(), target) as aside:
-                conf.html_dir = str(aside / "html")
-                code = run(cls, conf, *args, **kwargs)
-                swap(aside / "html", target)
-                return code
-        except Fa4AsvError as error:
-            raise util.UserError(str(error)) from None
-        finally:
-            conf.html_dir = html
-
-    return publish_beside
 
 
 def write_json(path: str, data: Any, api_version: int | None = None, compact: bool = False) -> None:

@@ -1,6 +1,6 @@
 """What this asv process was asked: command, machine, benchmarks, terminal; and which contexts it made.
 
-asv gives an environment no way to ask, so the machine is noted where asv loads it (see hooks.py) and
+asv gives an environment no way to ask, so the machine is noted where the command begins (see commands.py) and
 the rest is read from the command line by asv's own parser.
 """
 
@@ -13,6 +13,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from asv import util
 from asv.commands import make_argparser
@@ -77,10 +78,15 @@ def _parsed(arguments: tuple[str, ...]) -> argparse.Namespace:
         return argparse.Namespace()
 
 
+def command_class(arguments: Sequence[str] | None = None) -> type[Any] | None:
+    """asv's command class, None where there is none."""
+    found: type[Any] | None = getattr(getattr(asked(arguments), "func", None), "__self__", None)
+    return found
+
+
 def command(arguments: Sequence[str] | None = None) -> str:
     """The name of asv's command class ("Run", "Find"), "" where there is none."""
-    function = getattr(asked(arguments), "func", None)
-    return getattr(getattr(function, "__self__", None), "__name__", "")
+    return getattr(command_class(arguments), "__name__", "")
 
 
 def benchmarks(arguments: Sequence[str] | None = None) -> list[str]:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,8 +15,8 @@ from pathlib import Path
 from fa4_asv.base import isolation, scratch
 from fa4_asv.base.core_locks import shared
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.escape import one_line
 from fa4_asv.base.machine import NOGPU
+from fa4_asv.base.processes import ask
 from fa4_asv.base.project import Project
 from fa4_asv.history.source import Source, lay_source, refuse_shadow
 from fa4_asv.history.toolchain import Lock, install, read_lock
@@ -27,7 +25,6 @@ from fa4_asv.record.schema import CaseRecord, Sidecar, records_from_json
 
 Records = dict[str, dict[str, CaseRecord]]  # by group and case
 _POLICY = "audit"  # of no series
-_LAST_MOMENT = 5.0  # seconds that the process has to end its compiles and remove its folders
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,7 @@ class Anew:
 def lock_of(project: Project, side: Sidecar) -> Lock:
     """The committed toolchain behind a sidecar. Raises Fa4AsvError where there is none."""
     chain = side.toolchain
-    path = project.locks / chain.policy / chain.flavour / f"{side.release or side.commit}.txt"
+    path = project.lock(chain.policy, chain.flavour, side.release or side.commit)
     return read_lock(path, chain.flavour, chain.policy)
 
 
@@ -78,34 +75,14 @@ def _ask(python: Path, project: Project, context: Context, cases: Mapping[str, S
     """One process for all cases, with a folder of temporary files that goes with it."""
     path = os.pathsep.join([context.source, str(project.root)])
     own = {"PYTHONPATH": path, VARIABLE: context.dump()}
-    process = subprocess.Popen(
-        isolation.command([str(python), "-m", "fa4_asv.measure.anew"], isolation.COLLECT),
-        env=isolation.environment(Path(context.root), own),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # Ctrl-C is for this process, which ends that one
-    )
-    try:
-        asked = {group: [case.split("/") for case in keys] for group, keys in cases.items()}
-        answer, message = process.communicate(json.dumps(asked))
-    finally:
-        _end(process)
-    return _records(answer, message, process.returncode, cases)
+    asked = {group: [case.split("/") for case in keys] for group, keys in cases.items()}
+    command = [str(python), "-m", "fa4_asv.measure.anew"]
+    answer, reason = ask(command, isolation.environment(Path(context.root), own), json.dumps(asked))
+    return _records(answer, reason, cases)
 
 
-def _end(process: subprocess.Popen[str]) -> None:
-    if process.poll() is None:
-        process.send_signal(signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_LAST_MOMENT)
-    process.kill()
-    process.wait()
-
-
-def _records(answer: str, message: str, code: int, cases: Mapping[str, Sequence[str]]) -> Records:
-    """Raises Fa4AsvError where a group has no answer."""
+def _records(answer: str, reason: str, cases: Mapping[str, Sequence[str]]) -> Records:
+    """Raises Fa4AsvError where a group has no answer; `reason` is how the process ended."""
     result: Records = {}
     with suppress(ValueError, KeyError, TypeError):
         for line in answer.splitlines():
@@ -113,6 +90,5 @@ def _records(answer: str, message: str, code: int, cases: Mapping[str, Sequence[
             result[reply["group"]] = records_from_json(reply["records"])
     for group, keys in cases.items():
         if not set(keys) <= result.get(group, {}).keys():
-            last = message.strip().splitlines()[-1:] or [f"exit code {code}"]
-            raise Fa4AsvError(f"the process that compiles has no answer for {group}: {one_line(last[0])}")
+            raise Fa4AsvError(f"the process that compiles has no answer for {group}: {reason}")
     return result

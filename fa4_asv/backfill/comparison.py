@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fa4_asv.asv_plugin.base_environments import torches_here
 from fa4_asv.backfill.estimates import estimate
-from fa4_asv.backfill.tasks import Attempt, Task, Turns, Wish, alone, missing
+from fa4_asv.backfill.tasks import Attempt, BackfillRequest, Interleaving, Task, alone, missing
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import read_json
 from fa4_asv.base.machine import NOGPU
@@ -46,8 +46,8 @@ def run_missing(project: Project, commits: tuple[Commit, Commit], plan: Plan, as
     for flavour in asked.flavours:
         policy = _policy(project, commits, plan, flavour)
         torches = torches_here(project, asked.environment)
-        wish = Wish(asked.machine, policy, (flavour,), asked.bench, torches=torches)
-        tasks = missing(project, list(dict.fromkeys(commit.hash for commit in commits)), wish)
+        request = BackfillRequest(asked.machine, policy, (flavour,), asked.bench, torches=torches)
+        tasks = missing(project, list(dict.fromkeys(commit.hash for commit in commits)), request)
         if asked.machine != NOGPU:
             tasks = _asked_for(tasks, asked)
         if not tasks:
@@ -56,10 +56,10 @@ def run_missing(project: Project, commits: tuple[Commit, Commit], plan: Plan, as
             raise Fa4AsvError(NO_HISTORY)
         with alone(project, "or use --no-run"), _under(policy, commits[1]):
             if asked.machine == NOGPU:
-                _one_by_one(project, tasks, wish, asked)
+                _one_by_one(project, tasks, request, asked)
             else:
                 _known_here(asked.machine)
-                _in_turns(project, commits, tasks, wish, asked)
+                _in_turns(project, commits, tasks, request, asked)
 
 
 def _policy(project: Project, commits: tuple[Commit, Commit], plan: Plan, flavour: str) -> str:
@@ -91,13 +91,13 @@ def _under(policy: str, head: Commit) -> Iterator[None]:
             os.environ.pop(TOOLCHAIN_VARIABLE, None)
 
 
-def _one_by_one(project: Project, tasks: Sequence[Task], wish: Wish, asked: Asked) -> None:
+def _one_by_one(project: Project, tasks: Sequence[Task], request: BackfillRequest, asked: Asked) -> None:
     # It knows whole groups only.
-    about = "" if wish.bench else estimate(project, tasks, wish).describe(wish.machine)
+    about = "" if request.bench else estimate(project.results, tasks, request).describe(request.machine)
     for number, task in enumerate(tasks, 1):
         message = f"measuring {task.label} ({number} of {len(tasks)}{about}): {', '.join(task.groups)}"
         say(message, err=True)
-        Attempt(project, task, wish, asked.environment).run()
+        Attempt(project, task, request, asked.environment).run()
 
 
 def _asked_for(tasks: Sequence[Task], asked: Asked) -> list[Task]:
@@ -127,7 +127,11 @@ def _known_here(machine: str) -> None:
 
 
 def _in_turns(
-    project: Project, commits: tuple[Commit, Commit], tasks: Sequence[Task], wish: Wish, asked: Asked
+    project: Project,
+    commits: tuple[Commit, Commit],
+    tasks: Sequence[Task],
+    request: BackfillRequest,
+    asked: Asked,
 ) -> None:
     """Both commits anew, also where one is recorded: times of different days share nothing."""
     lacking = {group for task in tasks for group in task.groups}
@@ -140,5 +144,5 @@ def _in_turns(
         name = f"{commits[0].name}-{commits[1].name}"
         task = Task(commits[1].hash, name, tasks[0].flavour, groups, environment)
         say(f"measuring {task.label} in turns, {rounds} rounds: {', '.join(groups)}", err=True)
-        turns = Turns(tuple(commit.hash for commit in commits), rounds)
-        Attempt(project, task, wish, asked.environment, turns).run()
+        turns = Interleaving(tuple(commit.hash for commit in commits), rounds)
+        Attempt(project, task, request, asked.environment, turns).run()

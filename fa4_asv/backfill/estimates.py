@@ -6,9 +6,9 @@ import re
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from fa4_asv.backfill.tasks import Task, Wish
-from fa4_asv.base.project import Project
+from fa4_asv.backfill.tasks import BackfillRequest, Task
 from fa4_asv.catalog.benchmarks import GROUPS, Group, group_of
 from fa4_asv.record.store import Result, sound_pairs
 
@@ -29,10 +29,10 @@ class Estimate:
         return about + (f"; not counted, as {machine} has no record of them: {lacking}" if lacking else "")
 
 
-def estimate(project: Project, tasks: Sequence[Task], wish: Wish) -> Estimate:
-    """What `tasks` will take: per group the median of what was recorded for the machine."""
+def estimate(results: Path, tasks: Sequence[Task], request: BackfillRequest) -> Estimate:
+    """What `tasks` will take: per group the median of what is recorded below `results` for the machine."""
     spent: dict[str, list[float]] = {}
-    for pair in sound_pairs(project.results, wish.machine):
+    for pair in sound_pairs(results, request.machine):
         for name, seconds in _recorded(pair.result):
             spent.setdefault(name, []).append(seconds)
     wanted = [group for task in tasks for group in task.groups]

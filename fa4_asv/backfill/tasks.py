@@ -56,7 +56,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Wish:
+class BackfillRequest:
     """What a backfill was asked for. `bench` are asv's regular expressions, none for everything."""
 
     machine: str = NOGPU
@@ -68,7 +68,7 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Ended:
+class TaskOutcome:
     """What became of a task: the files that were moved into `results/`, or `why` there are none."""
 
     task: Task
@@ -85,16 +85,16 @@ def commits_of(project: Project, ranges: Sequence[str], every: int = 1) -> list[
     """
     if not has_history(project):
         raise Fa4AsvError(NO_HISTORY)
-    result: dict[str, None] = {}
+    chosen_hashes: dict[str, None] = {}
     for text in ranges or (BRANCH,):
         hashes = in_hashes(project, text)
         # A single name is that commit, as people expect; asv would take it for its whole ancestry.
         if ".." not in text and text != BRANCH and not _is_branch(project, text):
             hashes = hashes.removesuffix("^!") + "^!"
         chosen = [hashes] if hashes.endswith("^!") else [hashes, "--", CUTE]
-        lines = git(project.repository, "rev-list", "--first-parent", "--reverse", *chosen).decode()
-        result |= dict.fromkeys(lines.split())
-    commits = list(result)
+        listing = git(project.repository, "rev-list", "--first-parent", "--reverse", *chosen).decode()
+        chosen_hashes |= dict.fromkeys(listing.split())
+    commits = list(chosen_hashes)
     return [commit for index, commit in enumerate(reversed(commits)) if index % every == 0][::-1]
 
 
@@ -106,28 +106,28 @@ def _is_branch(project: Project, name: str) -> bool:
     return True
 
 
-def wanted_cases(group: Group, wish: Wish) -> set[str]:
-    """Keys of the cases of `group` that the wish covers; none in another lane."""
-    if group.exact != (wish.machine == NOGPU):
+def wanted_cases(group: Group, request: BackfillRequest) -> set[str]:
+    """Keys of the cases of `group` that the request covers; none in another lane."""
+    if group.exact != (request.machine == NOGPU):
         return set()
-    chosen = group.selected(wish.bench)
-    return {key_of(case) for case in chosen if group.name != "route" or case[0] in wish.torches}
+    chosen = group.selected(request.bench)
+    return {key_of(case) for case in chosen if group.name != "route" or case[0] in request.torches}
 
 
-def missing(project: Project, commits: Sequence[str], wish: Wish) -> list[Task]:
-    """What `results/` lacks of the wish, newest commit last; unsupported and (unless asked) broken are not
+def missing(project: Project, commits: Sequence[str], request: BackfillRequest) -> list[Task]:
+    """What `results/` lacks of the request, newest commit last; unsupported and (unless asked) broken are not
     missing. A file that cannot be read counts as missing, and is measured again."""
     known = {
         (side.commit, side.toolchain.flavour): side
-        for side in current_sidecars(project, wish.machine)
-        if side.toolchain.policy == wish.policy
+        for side in current_sidecars(project, request.machine)
+        if side.toolchain.policy == request.policy
     }
     manifest = Manifest.load(project.manifest)
     tasks = []
-    for flavour in wish.flavours:
+    for flavour in request.flavours:
         for commit in commits:
             side = known.get((commit, flavour))
-            lacking = tuple(_lacking(side, wish, flavour))
+            lacking = tuple(_lacking(side, request, flavour))
             if lacking:
                 release = manifest.by_commit(commit)
                 name = release.version if release else commit[:10]
@@ -153,15 +153,15 @@ def _is_stale(name: str, result: Result) -> bool:
     return any(result.versions.get(name, group.version) != group.version for name in benchmarks if group)
 
 
-def _lacking(sidecar: Sidecar | None, wish: Wish, flavour: str) -> Iterator[str]:
+def _lacking(sidecar: Sidecar | None, request: BackfillRequest, flavour: str) -> Iterator[str]:
     """Names of the groups of which a wanted case has no state yet. Of plain only kernels are recorded, without a GPU."""
-    done = tuple(state for state in DONE if state != "broken" or not wish.retry_broken)
+    done = tuple(state for state in DONE if state != "broken" or not request.retry_broken)
     for group in GROUPS.values():
         if not group.is_of(flavour) or (flavour == PLAIN and group.name not in GROUPS_OF_PLAIN):
             continue
         records = sidecar.groups.get(group.name, {}) if sidecar else {}
         have = {key for key, record in records.items() if record.state in done and _is_whole(record, group)}
-        if wanted_cases(group, wish) - have:
+        if wanted_cases(group, request) - have:
             yield group.name
 
 
@@ -171,7 +171,7 @@ def _is_whole(record: CaseRecord, group: Group) -> bool:
 
 
 @dataclass(frozen=True)
-class Turns:
+class Interleaving:
     """Commits that are measured in turns, round by round, instead of a task's one commit."""
 
     commits: tuple[str, ...]
@@ -182,9 +182,14 @@ class Attempt:
     """One `asv run` of one task in a staged folder; `run` is called once."""
 
     def __init__(
-        self, project: Project, task: Task, wish: Wish, environment: str = "", turns: Turns | None = None
+        self,
+        project: Project,
+        task: Task,
+        request: BackfillRequest,
+        environment: str = "",
+        turns: Interleaving | None = None,
     ) -> None:
-        self.project, self.task, self.wish = project, task, wish
+        self.project, self.task, self.request = project, task, request
         self._environment, self._turns = environment, turns
         folder = project.work / "backfill"
         self.folder = folder / f"{os.getpid()}-{task.commit[:12]}-{task.flavour}"
@@ -203,7 +208,7 @@ class Attempt:
             for commit in self._turns.commits if self._turns else (self.task.commit,):
                 seed(self.project, staged, commit, self.task.environment)
             code = self._asv(staged)
-            if not any(iter_results(staged.results, self.wish.machine)):
+            if not any(iter_results(staged.results, self.request.machine)):
                 raise Fa4AsvError(f"asv recorded nothing (exit code {code}){reason_in(self.log)}")
             return take(staged, self.project)
         except Fa4AsvError as error:
@@ -214,23 +219,25 @@ class Attempt:
 
     def _asv(self, staged: Project) -> int:
         """Exit code of asv; 2 with figures means that a case is broken, which is a record like another."""
-        arguments = asv_words(self.task, self.wish, self._environment, self._turns)
+        arguments = asv_words(self.task, self.request, self._environment, self._turns)
         if self._turns:
             (staged.root / TURNS_FILE).write_text("\n".join(self._turns.commits), encoding="utf-8")
         return run_bounded([sys.executable, *arguments], staged.root, self.log, TASK_TIMEOUT)
 
 
-def asv_words(task: Task, wish: Wish, environment: str = "", turns: Turns | None = None) -> list[str]:
+def asv_words(
+    task: Task, request: BackfillRequest, environment: str = "", turns: Interleaving | None = None
+) -> list[str]:
     """What an interpreter is told to measure `task` in a staged folder; of `turns` the file names the commits."""
     arguments = ["-m", "asv", "run", f"HASHFILE:{TURNS_FILE}" if turns else f"{task.commit}^!"]
     if turns:
         # Samples are recorded in every round: asv itself would leave out the last.
         arguments += ["--interleave-rounds", "--record-samples", "--attribute", f"rounds={turns.rounds}"]
-    if wish.machine != NOGPU:
-        arguments += ["--machine", wish.machine]
+    if request.machine != NOGPU:
+        arguments += ["--machine", request.machine]
     if environment:
         arguments += ["--environment", environment]
-    for pattern in patterns(task.groups, wish.bench):
+    for pattern in patterns(task.groups, request.bench):
         arguments += ["--bench", pattern]
     return arguments
 
@@ -244,7 +251,7 @@ def reason_in(log: Path) -> str:
 def patterns(groups: Sequence[str], bench: Sequence[str]) -> list[str]:
     """Regular expressions for asv: what lacks something, and of that only what was asked for."""
     stems = [f"^{re.escape(GROUPS[name].stem)}" for name in groups]
-    return [f"(?={stem})(?=.*(?:{text}))" for stem in stems for text in bench] if bench else stems
+    return [f"(?={stem})(?=.*(?:{pattern}))" for stem in stems for pattern in bench] if bench else stems
 
 
 def one_flavour(staged: Project, flavour: str) -> None:

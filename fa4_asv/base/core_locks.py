@@ -165,10 +165,10 @@ def read_usage(path: Path = PROC_STAT) -> Reading:
         own += usage.ru_utime + usage.ru_stime
     names = {f"cpu{core}" for core in own_cores()} if is_bound() else {"cpu"}
     try:
-        lines = [line.split() for line in path.read_text().splitlines()]
+        rows = [line.split() for line in path.read_text().splitlines()]
         # user nice system idle iowait irq softirq steal; guests are part of user and nice.
         counted = [
-            [int(field) for field in columns[1:9]] for columns in lines if columns and columns[0] in names
+            [int(field) for field in columns[1:9]] for columns in rows if columns and columns[0] in names
         ]
     except (OSError, ValueError):
         counted = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import time
@@ -10,7 +9,6 @@ from collections.abc import Callable
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_SET_PARENT_DEATH_SIGNAL = 1
 _AT_ONCE = 1.0  # seconds: `timeout` sends its signal twice; the second must not disturb what the first ends
 
 
@@ -56,18 +54,13 @@ def exit_on_signal() -> None:
 def _listen(end: Callable[[int], None]) -> None:
     before = -_AT_ONCE
 
-    def handle(number: int, _frame: FrameType | None) -> None:
+    def handle(signal_number: int, _frame: FrameType | None) -> None:
         nonlocal before
         now = time.monotonic()
         if now - before >= _AT_ONCE:
             before = now
-            end(number)
+            end(signal_number)
 
-    for number in SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, handle)
-
-
-def die_with_parent() -> None:
-    """Be killed when the process ends that started this one (Linux only)."""
-    ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    for signal_number in SIGNALS:
+        if signal.getsignal(signal_number) is not signal.SIG_IGN:
+            signal.signal(signal_number, handle)

@@ -182,12 +182,12 @@ def only_one(path: Path, busy: str = "") -> Iterator[None]:
 
 def link_tree(source: Path, target: Path) -> None:
     """The files of `source` below `target` as hard links, or as copies where the file system makes none."""
-    shutil.copytree(source, target, copy_function=_link, dirs_exist_ok=True)
+    shutil.copytree(source, target, copy_function=link_file, dirs_exist_ok=True)
 
 
-def _link(source: str, target: str) -> str:
+def link_file(source: str | Path, target: str | Path) -> None:
+    """`target` as a hard link of `source`, or as a copy where the file system makes none."""
     try:
         os.link(source, target)
     except OSError:  # another file system, too many links, or links not allowed
         shutil.copy2(source, target)
-    return target

@@ -21,9 +21,9 @@ _SET_PARENT_DEATH_SIGNAL, _SET_NO_NEW_PRIVILEGES = 1, 38
 _NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000
 
 
-def end_with(libc: ctypes.CDLL, parent: int) -> None:
-    """Be killed when `parent` ends; at once where it has ended already."""
-    libc.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+def end_with(parent: int) -> None:
+    """Be killed when the process `parent` ends, which started this one; at once where it has ended already."""
+    ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -80,14 +80,14 @@ def leave_network(libc: ctypes.CDLL) -> None:
 
 
 def main() -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    end_with(libc, int(sys.argv[1]))
+    end_with(int(sys.argv[1]))
     bounds, command = json.loads(sys.argv[2]), sys.argv[3:]
     limit(resource.RLIMIT_CORE, 0)
     for kind, name in ((resource.RLIMIT_DATA, "data"), (resource.RLIMIT_FSIZE, "file")):
         if bounds[name]:
             limit(kind, bounds[name])
     if not bounds["network"]:
+        libc = ctypes.CDLL(None, use_errno=True)
         try:
             leave_network(libc)
         except OSError as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fa4_asv.base import isolation
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.escape import one_line
 
 _LAST_MOMENT = 5.0  # seconds for a command to remove its own temporary files
 _MARK = "session"  # in the working folder: whom to end, should whoever started it be killed
@@ -48,7 +49,29 @@ def run_bounded(
             end(process)
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
+def ask(command: Sequence[str], environment: Mapping[str, str], question: str) -> tuple[str, str]:
+    """What a process of ours answers to one question, and why, in one line, where that is nothing.
+
+    It collects for processes that run foreign code, and gets the bounds of that. Nothing of it is alive afterwards.
+    """
+    process = subprocess.Popen(
+        isolation.command(command, isolation.COLLECT),
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C is for this process, which ends that one
+    )
+    try:
+        answer, message = process.communicate(question)
+    finally:
+        end(process)
+    last = message.strip().splitlines()[-1:] or [f"exit code {process.returncode}"]
+    return answer, one_line(last[0], 300)
+
+
+def end(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
     """End a session's first process in its own way, as far as it has one, and kill what is left of the session."""
     if process.poll() is None:
         process.terminate()

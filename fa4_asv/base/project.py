@@ -51,6 +51,10 @@ class Project:
         """The committed toolchains: locks/<policy>/<flavour>/<release or hash>.txt below this folder."""
         return self.root / "history" / "toolchains"
 
+    def lock(self, policy: str, flavour: str, key: str) -> Path:
+        """Where the toolchain of a release or a commit (`key`: version or hash) is committed."""
+        return self.locks / policy / flavour / f"{key}.txt"
+
     @property
     def results(self) -> Path:
         """What asv recorded, one folder a machine."""

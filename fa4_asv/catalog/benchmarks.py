@@ -219,7 +219,9 @@ def _swept() -> list[Group]:
             device=device,
             backward=direction == "backward",
             what="turn",
-            version="2",  # 1: long calls were timed at the card's power limit, after warm-ups without a rest
+            # 1: long calls were timed at the card's power limit, after warm-ups without a rest. 2: longer rests; the control
+            # spun as long as the call.
+            version="3",
         )
         for direction in ("forward", "backward")
         for title, (suffix, shapes, device) in sets.items()

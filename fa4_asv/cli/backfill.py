@@ -16,14 +16,14 @@ import click
 
 from fa4_asv.asv_plugin.base_environments import torches_here
 from fa4_asv.backfill.cluster.drive import Drive
-from fa4_asv.backfill.cluster.record_gate import Desk, Site, package
+from fa4_asv.backfill.cluster.record_gate import RecordGate, Site, package
 from fa4_asv.backfill.estimates import estimate, minutes
 from fa4_asv.backfill.tasks import (
     TASK_TIMEOUT,
     Attempt,
-    Ended,
+    BackfillRequest,
     Task,
-    Wish,
+    TaskOutcome,
     alone,
     commits_of,
     missing,
@@ -34,6 +34,7 @@ from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.output import say, say_json
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.flavours import FLAVOURS, PLAIN
+from fa4_asv.cli.flavours import refuse_plain_on_card
 from fa4_asv.history.toolchain import Policy
 from fa4_asv.measure.pool import cores
 from fa4_asv.record.store import read_sidecar
@@ -124,7 +125,8 @@ def backfill(
           --bench '^(forward|backward)'
     """
     project = Project.find()
-    wish = Wish(
+    refuse_plain_on_card(machine, flavour)
+    request = BackfillRequest(
         machine,
         Policy.from_environment().name,
         flavour or (("cu13", "cu12", PLAIN) if machine == NOGPU else ("cu13", "cu12")),
@@ -133,66 +135,68 @@ def backfill(
         torches_here(project, environment),
     )
     commits = commits_of(project, ranges, every)
-    tasks = missing(project, commits, wish)
+    tasks = missing(project, commits, request)
     if dry_run:
-        _tell_plan(project, tasks, wish, len(commits), as_json)
+        _tell_plan(project, tasks, request, len(commits), as_json)
         return
     with alone(project):
         if address and tasks:
             site = Site(nodes["cores"], nodes["gpu"], nodes["node_work"], nodes["wheels"])
-            ended = _on_cluster(project, tasks, wish, environment, retries, address, nodes["shared"], site)
+            ended = _on_cluster(project, tasks, request, environment, retries, address, nodes["shared"], site)
         else:
-            ended = _one_by_one(project, tasks, wish, environment, retries)
+            ended = _one_by_one(project, tasks, request, environment, retries)
         with closing(ended):
             failed = _tell(ended, tasks, as_json)
     sys.exit(1 if failed else 0)
 
 
-def _tell_plan(project: Project, tasks: Sequence[Task], wish: Wish, commits: int, as_json: bool) -> None:
-    expected = estimate(project, tasks, wish)
+def _tell_plan(
+    project: Project, tasks: Sequence[Task], request: BackfillRequest, commits: int, as_json: bool
+) -> None:
+    expected = estimate(project.results, tasks, request)
     if as_json:
         say_json({**asdict(expected), "tasks": [asdict(task) for task in tasks]})
         return
     for task in tasks:
         say(f"{task.label}: {', '.join(task.groups)}")
-    about = expected.describe(wish.machine)
+    about = expected.describe(request.machine)
     say(f"{len(tasks)} runs are missing over {commits} commits{about}")
 
 
 def _one_by_one(
-    project: Project, tasks: Sequence[Task], wish: Wish, environment: str, retries: int
-) -> Generator[Ended, None, None]:
+    project: Project, tasks: Sequence[Task], request: BackfillRequest, environment: str, retries: int
+) -> Generator[TaskOutcome, None, None]:
     for task in tasks:
         for attempt in range(retries + 1):
             try:
-                moved = Attempt(project, task, wish, environment).run()
+                moved = Attempt(project, task, request, environment).run()
             except Fa4AsvError as error:
                 reason = str(error)
                 _say(f"attempt {attempt + 1} of {retries + 1}: {reason}")
                 continue
-            yield Ended(task, moved)
+            yield TaskOutcome(task, moved)
             break
         else:
-            yield Ended(task, why=reason)
+            yield TaskOutcome(task, why=reason)
 
 
 def _on_cluster(
     project: Project,
     tasks: Sequence[Task],
-    wish: Wish,
+    request: BackfillRequest,
     environment: str,
     retries: int,
     address: str,
     shared: bool,
     site: Site,
-) -> Generator[Ended, None, None]:
+) -> Generator[TaskOutcome, None, None]:
     """Raises Fa4AsvError where there is no Ray, no such cluster, or a clock would measure on a shared machine."""
-    if wish.machine != NOGPU and not site.gpu:
+    if request.machine != NOGPU and not site.gpu:
         raise Fa4AsvError(
-            f"machine {wish.machine!r} is for times, and runs without a card share their node with others: "
+            f"machine {request.machine!r} is for times, and runs without a card share their node with others: "
             "name the card with --gpu, or run it without --ray on that machine"
         )
-    if site.gpu and wish.machine == NOGPU:
+    if site.gpu and request.machine == NOGPU:
         raise Fa4AsvError(
             "--gpu without --machine: results of a card are recorded under the name of its kind"
         )
@@ -203,7 +207,7 @@ def _on_cluster(
     sent = address != LOCAL and not shared
     if sent and not site.work:
         site = replace(site, work=_NODE_WORK)  # Ray removes a package, and what was installed beside it
-    desk = Desk(project, wish, environment, site, TASK_TIMEOUT)
+    gate = RecordGate(project, request, environment, site, TASK_TIMEOUT)
     # Ray prints what it has to say to stdout, whoever reads that.
     with (
         redirect_stdout(sys.stderr),
@@ -214,14 +218,14 @@ def _on_cluster(
             pool = RayPool(address, site.cores, site.gpu, package=sources)
         else:
             pool = RayPool(address, site.cores, site.gpu, folder=str(project.root), local_cores=cores())
-        yield from Drive(pool, desk.order, desk.keep, retries, TASK_TIMEOUT, _say).run(tasks)
+        yield from Drive(pool, gate.order, gate.keep, retries, TASK_TIMEOUT, _say).run(tasks)
 
 
 def _say(message: str) -> None:
     say(message, err=True)
 
 
-def _tell(results: Iterator[Ended], tasks: Sequence[Task], as_json: bool) -> list[str]:
+def _tell(results: Iterator[TaskOutcome], tasks: Sequence[Task], as_json: bool) -> list[str]:
     """Tell of each task as it ends; the reasons of those that failed at every attempt."""
     failed: list[str] = []
     done, begin = 0, time.monotonic()
@@ -246,7 +250,7 @@ def _tell(results: Iterator[Ended], tasks: Sequence[Task], as_json: bool) -> lis
     return failed
 
 
-def _states(ended: Ended) -> str:
+def _states(ended: TaskOutcome) -> str:
     """How many cases of the groups asked for are measured, unsupported, ...; "failed" without a record."""
     if ended.why:
         return "failed"

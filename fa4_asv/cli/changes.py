@@ -11,6 +11,7 @@ from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.output import new_console, say_json
 from fa4_asv.base.project import Project
+from fa4_asv.cli.flavours import refuse_plain_on_card
 from fa4_asv.compare.changes import (
     Record,
     counts,
@@ -51,6 +52,7 @@ def changes(
       fa4-asv changes --last 33 --json
     """
     project = Project.find()
+    refuse_plain_on_card(machine, [flavour])
     manifest = Manifest.load(project.manifest)
     if machine != NOGPU:
         _on_the_clock(steps_of(project, manifest, machine, flavour, policy, last), limit, as_json)

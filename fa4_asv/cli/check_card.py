@@ -22,7 +22,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from fa4_asv.asv_plugin.base_environments import base_here
+from fa4_asv.asv_plugin.base_environments import base_for_a_card
 from fa4_asv.backfill.sweep import plan as planning
 from fa4_asv.backfill.sweep.engine import Subject
 from fa4_asv.base import scratch
@@ -33,8 +33,8 @@ from fa4_asv.base.files import read_bytes
 from fa4_asv.base.output import new_console, say, say_json
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.shapes import SHAPES, core
+from fa4_asv.cli.flavours import installed_flavour
 from fa4_asv.history.manifest import Manifest
-from fa4_asv.history.toolchain import FLAVOURS
 from fa4_asv.measure.pool import Job, LastingWorker, Outcome
 from fa4_asv.measure.runtime.card import cards, refuse_busy
 from fa4_asv.record.formatting import counted
@@ -167,7 +167,7 @@ def cubins_of(folder: Path, groups: Records, arch: str) -> tuple[list[str], int]
 
 @click.command("check-card")
 @click.option("--release", default=None, metavar="VERSION", help="Such as 4.0.0b36. Default: the newest.")
-@click.option("--flavour", type=click.Choice(FLAVOURS), default="cu13", show_default=True)
+@installed_flavour(default="cu13", show_default=True)
 @click.option("--shapes", default="", metavar="REGEX", help="Select core shapes. Default: all 30.")
 @click.option(
     "--backend", "backends", multiple=True, default=("fa4",), show_default=True, help="Repeat for more."
@@ -235,7 +235,7 @@ def check_card(
 def _laid(project: Project, version: str, flavour: str, environment: str) -> Subject:
     """The release with its toolchain, laid. Raises Fa4AsvError."""
     known = {each.version: each.commit for each in Manifest.load(project.manifest).releases}
-    targets, _ = planning.lay(project, [known[version]], [flavour], base_here(project, environment), 1)
+    targets, _ = planning.lay(project, [known[version]], [flavour], base_for_a_card(project, environment), 1)
     if not targets:
         raise Fa4AsvError(f"{version} has no flavour {flavour}; choose another one")
     return targets[0].subject

@@ -18,6 +18,7 @@ from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.output import new_console, say
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import SWEEP_SETS
+from fa4_asv.cli.flavours import refuse_plain_on_card
 from fa4_asv.compare.commits import Commit, commit_of, plan_of, refuse_without_gpu
 from fa4_asv.compare.commits import Plan as Toolchains
 from fa4_asv.compare.formats import as_json, exit_code, markdown, text
@@ -112,13 +113,14 @@ def compare(
     """
     project = Project.find()
     flavours = tuple(dict.fromkeys(flavour)) or ("cu13",)
+    refuse_plain_on_card(machine, flavours)
     if worktree is not None:
         _refuse_with_worktree(head, no_run, machine)
-        from fa4_asv.cli.worktree import Wish, against_tree  # needs asv and uv, as measuring does
+        from fa4_asv.cli.worktree import TreeRequest, against_tree  # needs asv and uv, as measuring does
 
         plan = Plan(processes or _PROCESSES, rounds or _TREE_ROUNDS)
-        wish = Wish(machine, flavours, bench, environment, set_name or "history", plan)
-        comparisons = against_tree(project, base, worktree, wish)
+        request = TreeRequest(machine, flavours, bench, environment, set_name or "history", plan)
+        comparisons = against_tree(project, base, worktree, request)
     elif head is None or processes or set_name:
         raise Fa4AsvError(
             "name HEAD, or a checkout with --worktree; --processes and --set go with --worktree"
@@ -129,9 +131,11 @@ def compare(
             refuse_without_gpu(project, commit)
         toolchains = plan_of(project, *commits)
         if not no_run:
-            refuse_other_suites(project, commits, machine)
+            refuse_other_suites(project.results, commits, machine)
             _measure(project, commits, toolchains, (flavours, machine, bench, environment, rounds or _ROUNDS))
-        comparisons = [held_against(project, commits, name, machine, toolchains, bench) for name in flavours]
+        comparisons = [
+            held_against(project.results, commits, name, machine, toolchains, bench) for name in flavours
+        ]
     _tell(comparisons, form, output, limit)
     sys.exit(exit_code(comparisons))
 

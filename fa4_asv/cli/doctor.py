@@ -82,7 +82,7 @@ def ask(tool: str, *arguments: str) -> str:
     except OSError as error:
         raise ToolFailed(f"{name} does not start: {error.strerror}") from None
     try:
-        out, err = (text.decode(errors="replace") for text in process.communicate(timeout=TIMEOUT))
+        out, err = (output.decode(errors="replace") for output in process.communicate(timeout=TIMEOUT))
     except subprocess.TimeoutExpired:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -122,8 +122,8 @@ def check_tool(name: str, path: str | None, advice: str) -> Check:
     except ToolFailed as error:
         return Check(name, str(error), False, advice)
     # NVIDIA's tools give "release 13.3, V13.3.73" below years of copyright.
-    version = re.search(r"\bV(\d+(?:\.\d+)+)", answer) or re.search(r"\b(\d+(?:\.\d+)+)", answer)
-    return Check(name, version[1] if version else first_line(answer) or "unknown version", True)
+    match = re.search(r"\bV(\d+(?:\.\d+)+)", answer) or re.search(r"\b(\d+(?:\.\d+)+)", answer)
+    return Check(name, match[1] if match else first_line(answer) or "unknown version", True)
 
 
 def check_tools() -> list[Check]:
@@ -154,8 +154,8 @@ def installed(package: str, folders: list[str] | None = None) -> str | None:
     for distribution in distributions(name=package, path=sys.path if folders is None else folders):
         # Read here: what an interrupted uninstall left has no metadata, and importlib.metadata raises.
         text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
-        if version := re.search(r"^Version: *(\S+)", text, re.MULTILINE):
-            return version[1]
+        if match := re.search(r"^Version: *(\S+)", text, re.MULTILINE):
+            return match[1]
     return None
 
 
@@ -216,12 +216,15 @@ def check_shadow(project: Project) -> Check:
     return Check(name, "nothing hides FA4", True)
 
 
-def check_network() -> Check:
-    """Whether the system can refuse the network to what runs FA4's code; no lane needs it."""
-    why, name = isolation.why_network(), "no network for FA4"
-    if not why:
-        return Check(name, "refused where no card is used", True)
-    return Check(name, f"cannot be refused ({why})", False, "foreign code keeps the network: SECURITY.md")
+def check_network(project: Project) -> Check:
+    """Whether the network can be refused to what runs FA4's code; no lane needs it. CUDA is tried where a card is."""
+    name, kept = "no network for FA4", "foreign code keeps the network: SECURITY.md"
+    if why := isolation.why_network():
+        return Check(name, f"cannot be refused ({why})", False, kept)
+    python = base_folder(project) / "bin" / "python" if base_packages(project) else Path(sys.executable)
+    if why := isolation.why_card_network(str(python)):
+        return Check(name, f"refused, but not where a card is used ({why})", False, kept)
+    return Check(name, "refused", True)
 
 
 def find_gpus() -> tuple[list[Gpu], Check]:
@@ -248,7 +251,7 @@ def examine(project: Project) -> tuple[list[Check], list[Gpu]]:
         synced = has_history(project)
         result = "synced" if synced else "the history is not synced"
         checks.append(Check("history", result, synced, "" if synced else SYNC))
-    checks += [check_base(project), check_torch(project), check_network()]
+    checks += [check_base(project), check_torch(project), check_network(project)]
     for name in ("flash-attn-4", "nvidia-cutlass-dsl"):
         version = installed(name)
         advice = "" if version else "not needed: each release is laid with its own"

@@ -19,14 +19,15 @@ from fa4_asv.base.files import write_atomic
 from fa4_asv.base.output import json_text, new_console, say
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import Case
+from fa4_asv.catalog.flavours import FLAVOURS, INSTALLED, PLAIN
 from fa4_asv.catalog.kernels import ARCHES
 from fa4_asv.compare.commits import commit_of
-from fa4_asv.explain.attribution import investigate
 from fa4_asv.explain.corners import corner, name_of, selected
 from fa4_asv.explain.formats import markdown, render
 from fa4_asv.explain.pairs import Workshop
+from fa4_asv.explain.shared import explained, is_recorded
 from fa4_asv.history.source import lay_source
-from fa4_asv.history.toolchain import FLAVOURS, UnsupportedFlavour
+from fa4_asv.history.toolchain import UnsupportedFlavour
 from fa4_asv.integrity.explanations import keep as keep_cause
 from fa4_asv.record.explanation import Explanation, to_text
 from fa4_asv.record.formatting import counted
@@ -36,7 +37,10 @@ from fa4_asv.record.formatting import counted
 @click.argument("base")
 @click.argument("head")
 @click.option(
-    "--flavour", type=click.Choice(FLAVOURS), multiple=True, help="Default: all that both commits have."
+    "--flavour",
+    type=click.Choice(tuple(FLAVOURS)),
+    multiple=True,
+    help="Default: cu13 and cu12 where both commits have them, and plain where it is recorded of both.",
 )
 @click.option("--bench", "-b", multiple=True, metavar="REGEX", help="Kernels, as asv's --bench selects them.")
 @click.option("--arch", type=click.Choice(ARCHES), multiple=True, help="Default: all.")
@@ -103,18 +107,19 @@ def _explain(
 ) -> list[Explanation]:
     sources = [lay_source(project, commit_of(project, ref).hash) for ref in (base, head)]
     python = base_here(project, environment)
-    explanations = []
-    for flavour in flavours or reversed(FLAVOURS):
+    explanations: list[Explanation] = []
+    recorded = all(is_recorded(project, source.commit) for source in sources)
+    for flavour in flavours or (*INSTALLED[::-1], *([PLAIN] if recorded else [])):
         try:
-            corners = [corner(project, source, flavour) for source in sources]
-        except UnsupportedFlavour as message:
+            base_corner, head_corner = (corner(project, source, flavour) for source in sources)
+        except UnsupportedFlavour as refusal:
             if flavours:
                 raise
-            _tell(f"{flavour} is left out: {message}")
+            _tell(f"{flavour} is left out: {refusal}")
             continue
         shop = Workshop(project, python, flavour, _terminal())
         _tell(f"{flavour}: {name_of(sources[0])} -> {name_of(sources[1])}, {counted(len(cases), 'kernel')}")
-        explanations.append(investigate(shop, corners[0], corners[1], cases, _tell, culprits))
+        explanations.append(explained(shop, base_corner, head_corner, cases, _tell, culprits, explanations))
     return explanations
 
 

@@ -68,16 +68,16 @@ def sync(source: str | None, wanted: tuple[str, ...], every: bool, as_json: bool
     if every and wanted:
         raise Fa4AsvError("--all takes every branch already; leave out --branch")
     try:
-        told: dict[str, Any] = {}
+        answer: dict[str, Any] = {}
         if source is None or not has_history(project):
-            told |= _sync_releases(project, quiet or as_json)
+            answer |= _sync_releases(project, quiet or as_json)
         if source is not None:
-            told |= _sync_branches(project, source, wanted, every, quiet or as_json)
+            answer |= _sync_branches(project, source, wanted, every, quiet or as_json)
     except KeyboardInterrupt as interrupt:
         say("fa4-asv: interrupted; the history is as it was, sync again to continue", err=True)
         sys.exit(code_of(interrupt))
     if as_json:
-        say_json(told)
+        say_json(answer)
 
 
 def _sync_releases(project: Project, quiet: bool) -> dict[str, Any]:
@@ -99,8 +99,8 @@ def _sync_releases(project: Project, quiet: bool) -> dict[str, Any]:
     if done.damage:
         say(f"the history was damaged ({done.damage}) and is built anew", err=True)
     if done.lost:
-        names = ", ".join(done.lost)
-        say(f"branches that were not whole in it; sync them again: {names}", err=True)
+        branches = ", ".join(done.lost)
+        say(f"branches that were not whole in it; sync them again: {branches}", err=True)
     return {"releases": done.total, "fetched": done.fetched, "yanked": done.yanked}
 
 
@@ -121,10 +121,10 @@ def _sync_branches(
 def _words(branch: Branch) -> str:
     if branch.old == branch.new:
         return f"nothing new at {branch.new[:8]}"
-    counts = f"{branch.commits} commits, {branch.touching} of them touch FA4"
+    summary = f"{branch.commits} commits, {branch.touching} of them touch FA4"
     if branch.rewritten:
-        return f"rewritten, {branch.old[:8]} is no longer in it; now at {branch.new[:8]}, {counts}"
-    return f"{counts if branch.old == '' else f'{counts} since {branch.old[:8]}'}, now at {branch.new[:8]}"
+        return f"rewritten, {branch.old[:8]} is no longer in it; now at {branch.new[:8]}, {summary}"
+    return f"{summary if branch.old == '' else f'{summary} since {branch.old[:8]}'}, now at {branch.new[:8]}"
 
 
 @history.command(short_help="Resolve the toolchain of every release without a lock.")
@@ -200,7 +200,7 @@ def _toolchains(project: Project, release: Release) -> dict[str, dict[str, str]]
     """Locked packages by flavour, of the policy "day"; a flavour never resolved here is absent."""
     result = {}
     for flavour in INSTALLED:
-        path = project.locks / "day" / flavour / f"{release.version}.txt"
+        path = project.lock("day", flavour, release.version)
         if path.is_file():
             result[flavour] = read_lock(path, flavour, "day").packages
     return result

@@ -9,14 +9,14 @@ import click
 from fa4_asv.backfill.airgap.contents import Order, write_pack, write_project
 from fa4_asv.base.output import say
 from fa4_asv.base.project import Project
-from fa4_asv.history.toolchain import FLAVOURS
+from fa4_asv.cli.flavours import installed_flavour
 
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--release", multiple=True, metavar="VERSION", help="Such as 4.0.0b36, or `all`.")
 @click.option("--commits", multiple=True, metavar="RANGE", help="Upstream's commits that touch FA4.")
-@click.option("--flavour", type=click.Choice(FLAVOURS), multiple=True, help="Default: cu13.")
+@installed_flavour(multiple=True, help="Default: cu13.")
 @click.option("--policy", multiple=True, help="A folder of history/toolchains. Default: day.")
 @click.option("--python", default="3.12", show_default=True, help="Python version of the other machine.")
 @click.option(

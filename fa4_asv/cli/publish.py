@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.files import read_json
+from fa4_asv.base.files import link_file, read_json
 from fa4_asv.base.output import say, say_json
 from fa4_asv.base.project import Project
 from fa4_asv.base.site import beside_the_site, swap
@@ -137,14 +137,14 @@ def link_results(project: Project, staged: Project, good: Sequence[Path]) -> Non
     benchmarks = project.results / BENCHMARKS
     read_benchmarks(benchmarks)
     try:
-        _link(benchmarks, staged.results / benchmarks.name)
+        link_file(benchmarks.resolve(), staged.results / benchmarks.name)
         for path in good:
-            machine = staged.results / path.parent.name
-            if not machine.is_dir():
-                machine.mkdir()
-                _link(path.parent / MACHINE_FILE, machine / MACHINE_FILE)
+            folder = staged.results / path.parent.name
+            if not folder.is_dir():
+                folder.mkdir()
+                link_file((path.parent / MACHINE_FILE).resolve(), folder / MACHINE_FILE)
             for each in (path, sidecar_path(path)):
-                _link(each, machine / each.name)
+                link_file(each.resolve(), folder / each.name)
     except OSError as error:
         raise Fa4AsvError(f"cannot link the results into {staged.root}: {error}") from None
 
@@ -156,16 +156,9 @@ def link_causes(project: Project, staged: Project, problems: Sequence[Problem]) 
         folder = staged.results / path.parent.name
         if path not in bad and folder.is_dir():
             try:
-                _link(path, folder / path.name)
+                link_file(path.resolve(), folder / path.name)
             except OSError as error:
                 raise Fa4AsvError(f"cannot link {path} into {staged.root}: {error}") from None
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source.resolve(), target)
-    except OSError:  # another file system, or one without hard links
-        shutil.copyfile(source, target)
 
 
 def _make_site(staged: Project, record: Project) -> None:

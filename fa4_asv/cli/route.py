@@ -7,12 +7,13 @@ import click
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.output import new_console, say, say_json
 from fa4_asv.base.project import Project
+from fa4_asv.cli.flavours import ROUTE, installed_flavour
 from fa4_asv.history.toolchain import FLAVOURS
 from fa4_asv.report.route_table import grids, page, pairs_of, render
 
 
 @click.command()
-@click.option("--flavour", type=click.Choice(FLAVOURS), help="Only this CUDA flavour; default: both.")
+@installed_flavour(ROUTE, help="Only this CUDA flavour; default: both.")
 @click.option("--toolchain", "policy", default="day", show_default=True, help="Toolchain policy.")
 @click.option("--json", "as_json", is_flag=True, help="Every pair, machine-readable.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="As a page of the docs.")

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from fa4_asv.asv_plugin.base_environments import base_here
+from fa4_asv.asv_plugin.base_environments import base_for_a_card
 from fa4_asv.backfill.estimates import minutes
 from fa4_asv.backfill.sweep import plan as planning
 from fa4_asv.backfill.sweep import sight
@@ -34,7 +34,7 @@ from fa4_asv.base.output import say, say_again, say_json
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import SWEEP_SETS
 from fa4_asv.catalog.metrics import SHORT_CALL
-from fa4_asv.history.toolchain import FLAVOURS
+from fa4_asv.cli.flavours import installed_flavour
 from fa4_asv.measure.pool import cores as cores_here
 from fa4_asv.measure.runtime.card import Card, cards, cpu_card, loaders, refuse_busy, refuse_full
 from fa4_asv.measure.runtime.journal import Plan
@@ -51,7 +51,7 @@ _EVERY = 15.0  # seconds between two lines of progress where there is no termina
 @click.option(
     "--bench", "-b", multiple=True, metavar="REGEX", help="Select calls of the set, as asv's --bench."
 )
-@click.option("--flavour", type=click.Choice(FLAVOURS), multiple=True, help="Default: cu13; repeat for both.")
+@installed_flavour(multiple=True, help="Default: cu13; repeat for both.")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Rounds per process.")
 @click.option(
     "--processes", type=click.IntRange(1), default=2, show_default=True, help="Processes per release."
@@ -181,7 +181,7 @@ def _run(asked: Asked, progress: Progress) -> tuple[list[str], dict[str, float]]
     project, options = asked.project, asked.options
     chosen = asked.cards()
     _refuse_full_disk(project)
-    base = base_here(project, options["environment"])
+    base = base_for_a_card(project, options["environment"])
     begin = time.monotonic()
     targets, lacking = planning.lay(project, asked.commits, asked.flavours, base, asked.cores)
     planning.refuse_lacking(project, asked.ranges, options["flavour"], lacking)

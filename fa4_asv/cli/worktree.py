@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fa4_asv.asv_plugin.base_environments import base_here
+from fa4_asv.asv_plugin.base_environments import base_for_a_card
 from fa4_asv.backfill.estimates import minutes
 from fa4_asv.backfill.sweep.plan import refuse_other_kind
 from fa4_asv.backfill.sweep.worktree import Asked, chosen_calls, compare_tree, estimate
@@ -38,7 +38,7 @@ _ENVIRONMENT = "fa4:same"
 
 
 @dataclass(frozen=True)
-class Wish:
+class TreeRequest:
     """What was asked for on the command line; `set_name` is a set of a sweep."""
 
     machine: str
@@ -49,21 +49,21 @@ class Wish:
     plan: Plan
 
 
-def against_tree(project: Project, ref: str, checkout: Path, wish: Wish) -> list[Comparison]:
+def against_tree(project: Project, ref: str, checkout: Path, request: TreeRequest) -> list[Comparison]:
     """A comparison per flavour. Raises Fa4AsvError; on Ctrl-C nothing is kept, exit code 130."""
     base = commit_of(project, ref)
-    calls = chosen_calls(wish.set_name, wish.bench)
+    calls = chosen_calls(request.set_name, request.bench)
     progress = Progress(sys.stderr.isatty())
     try:
         with alone(project), _scratch(project) as folder:
             tree = copy_tree(checkout, folder / "tree")
-            card = _card(project, wish.machine, GROUPS[calls[0].group].device)
-            python = base_here(project, wish.environment or _ENVIRONMENT)
-            asked = Asked(wish.machine, calls, wish.plan, cores(), card, python)
-            _tell_plan(asked, tree, wish.flavours)
+            card = _card(project, request.machine, GROUPS[calls[0].group].device)
+            python = base_for_a_card(project, request.environment or _ENVIRONMENT)
+            asked = Asked(request.machine, calls, request.plan, cores(), card, python)
+            _tell_plan(asked, tree, request.flavours)
             comparisons = []
             with exclusive(progress.note, whole=True):
-                for flavour in wish.flavours:
+                for flavour in request.flavours:
                     comparison, took = compare_tree(project, base, tree, flavour, asked, progress.tell)
                     progress.note(", ".join(f"{name} {minutes(s)}" for name, s in took.items() if s >= 1))
                     comparisons.append(comparison)

@@ -122,5 +122,5 @@ def pins_in(text: str, name: str) -> dict[str, Any]:
 
     Raises Fa4AsvError, which calls whose it is by `name`.
     """
-    result = project_table(text, name)
-    return {name: result.get(name) for name in ("requires-python", "dependencies", "optional-dependencies")}
+    table = project_table(text, name)
+    return {name: table.get(name) for name in ("requires-python", "dependencies", "optional-dependencies")}

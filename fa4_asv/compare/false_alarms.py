@@ -6,10 +6,9 @@ Standard library only.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 from fa4_asv.compare.along import CONFIDENCE, Pool, sum_of_squares
-from fa4_asv.compare.verdicts import Verdict, critical, decided
+from fa4_asv.compare.verdicts import Verdict, bisected, critical, decided
 
 ALARMS = ("faster", "slower")
 
@@ -35,17 +34,9 @@ def same_release(pool: Pool) -> dict[str, Verdict]:
 def rate_interval(alarms: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
     """The exact interval of a rate of which `alarms` of `count` were seen (Clopper and Pearson)."""
     tail = (1 - confidence) / 2
-    low = _bisected(lambda rate: 1 - _at_most(alarms - 1, count, rate) < tail) if alarms else 0.0
-    high = _bisected(lambda rate: _at_most(alarms, count, rate) > tail) if alarms < count else 1.0
+    low = bisected(1.0, lambda rate: 1 - _at_most(alarms - 1, count, rate) < tail) if alarms else 0.0
+    high = bisected(1.0, lambda rate: _at_most(alarms, count, rate) > tail) if alarms < count else 1.0
     return low, high
-
-
-def _bisected(too_low: Callable[[float], bool]) -> float:
-    low, high = 0.0, 1.0
-    for _ in range(50):
-        middle = (low + high) / 2
-        low, high = (middle, high) if too_low(middle) else (low, middle)
-    return (low + high) / 2
 
 
 def _at_most(successes: int, count: int, rate: float) -> float:

@@ -64,9 +64,9 @@ def rows_between(before: Record, after: Record, pools: Pools) -> tuple[Row, ...]
 def render_steps(steps: Sequence[Step], console: Console, limit: int) -> None:
     """Each step in a line, then tables of what is slower, faster and unclear, `limit` rows each."""
     for step in steps:
-        counts = ", ".join(f"{count} {name}" for name, count in step.counts.most_common())
-        names = f"{one_line(step.before.release)} -> {one_line(step.after.release)}"
-        console.print(Text(f"{names}: {counts}", style="bold"))
+        verdicts = ", ".join(f"{count} {name}" for name, count in step.counts.most_common())
+        step_name = f"{one_line(step.before.release)} -> {one_line(step.after.release)}"
+        console.print(Text(f"{step_name}: {verdicts}", style="bold"))
         packages = toolchain_changes(step.before, step.after)
         console.print(Text(f"  toolchain: {', '.join(packages) or 'the same'}"))
         table("Worse", of_effect(step.rows, WORSE), console, limit)

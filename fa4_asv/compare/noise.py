@@ -140,11 +140,11 @@ def classes_of(calls: Sequence[CallNoise]) -> list[ClassNoise]:
     ]
 
 
-def _by_class(items: Sequence[T], seconds: Callable[[T], float]) -> list[tuple[str, list[T]]]:
+def _by_class(items: Sequence[T], seconds_of: Callable[[T], float]) -> list[tuple[str, list[T]]]:
     limit = f"{SHORT_CALL * 1e3:g} ms"
     parts = (
-        (f"below {limit}", [item for item in items if seconds(item) < SHORT_CALL]),
-        (f"{limit} and longer", [item for item in items if seconds(item) >= SHORT_CALL]),
+        (f"below {limit}", [item for item in items if seconds_of(item) < SHORT_CALL]),
+        (f"{limit} and longer", [item for item in items if seconds_of(item) >= SHORT_CALL]),
     )
     return [(title, part) for title, part in parts if part]
 

@@ -6,6 +6,7 @@ Pure, standard library only. The tables here are those of docs/verdicts.md ("Wha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
@@ -97,6 +98,16 @@ def reason_without_effect(metric: str) -> str:
 def effect_of_verdict(name: str) -> str:
     """Of a verdict on times, which has weighed the size of the change already (`verdicts.decided`)."""
     return {"slower": WORSE, "faster": BETTER}.get(name, NEITHER)
+
+
+def effect_of_ratio(logarithm: float, least: float = SMALLEST_TIME) -> str:
+    """Of a time over another's, as a natural logarithm, where no verdict weighs it: of yardsticks and of means.
+
+    `least` is the smallest relative change that is seen; NaN where that is not known: NEITHER.
+    """
+    if math.isnan(least) or abs(logarithm) <= math.log1p(max(least, SMALLEST_TIME)):
+        return NEITHER
+    return WORSE if logarithm > 0 else BETTER
 
 
 def effect_of_states(before: str, after: str) -> str:

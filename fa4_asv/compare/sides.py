@@ -9,7 +9,6 @@ from pathlib import Path
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.machine import NOGPU
-from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.compare.commits import Commit, Plan
 from fa4_asv.compare.policy import BETTER, WORSE
@@ -64,25 +63,25 @@ class Comparison:
 
 
 def held_against(
-    project: Project,
+    results: Path,
     commits: tuple[Commit, Commit],
     flavour: str,
     machine: str,
     plan: Plan,
     bench: Sequence[str] = (),
 ) -> Comparison:
-    """Compare what is recorded, under the first of the plan's policies that both sides have.
+    """Compare what is recorded below `results`, under the first of the plan's policies that both sides have.
 
     Raises Fa4AsvError, one line, where the record does not allow a comparison.
     """
-    results = [_recorded(project, commit, flavour, machine) for commit in commits]
-    sides = _pair(results, plan)
+    recorded = [_recorded(results, commit, flavour, machine) for commit in commits]
+    sides = _pair(recorded, plan)
     if sides is None:
-        raise Fa4AsvError(_nothing_common(project, commits, results, flavour, machine, plan))
+        raise Fa4AsvError(_nothing_common(results, commits, recorded, flavour, machine, plan))
     base, head = sides
     for side in sides:
         refuse_unusable(side, bench)
-    pools = _pools(project, machine, sides)
+    pools = _pools(results, machine, sides)
     measured = [replace(side.measured, pools=pools) for side in sides]
     rows = compare(measured[0], measured[1], machine == NOGPU, bench)
     if not rows:
@@ -92,12 +91,12 @@ def held_against(
     return Comparison(base, head, flavour, machine, plan.why, tuple(rows))
 
 
-def _pools(project: Project, machine: str, sides: Sequence[Side]) -> Pools:
+def _pools(results: Path, machine: str, sides: Sequence[Side]) -> Pools:
     """The noise of each call from all that is recorded of the machine; nothing where no sweep timed the sides."""
     groups = [group for side in sides for group in side.measured.groups.values()]
     if not any(is_of_a_sweep(record) for group in groups for record in group.values()):
         return {}
-    return pools_of(sidecars_of(project.results, machine))
+    return pools_of(sidecars_of(results, machine))
 
 
 def _pair(sides: Sequence[Sequence[Side]], plan: Plan) -> tuple[Side, Side] | None:
@@ -114,10 +113,10 @@ def _pair(sides: Sequence[Sequence[Side]], plan: Plan) -> tuple[Side, Side] | No
     return None
 
 
-def _recorded(project: Project, commit: Commit, flavour: str, machine: str) -> list[Side]:
+def _recorded(results: Path, commit: Commit, flavour: str, machine: str) -> list[Side]:
     """Everything recorded of a commit under a flavour on a machine, one entry a policy and Python."""
     sides = []
-    for pair in all_pairs(project.results, machine, lambda path: path.name.startswith(commit.hash[:8])):
+    for pair in all_pairs(results, machine, lambda path: path.name.startswith(commit.hash[:8])):
         path, result, sidecar = pair.path, pair.result, pair.sidecar
         if sidecar.commit != commit.hash or sidecar.toolchain.flavour != flavour:
             continue
@@ -127,11 +126,11 @@ def _recorded(project: Project, commit: Commit, flavour: str, machine: str) -> l
     return sides
 
 
-def refuse_other_suites(project: Project, commits: tuple[Commit, Commit], machine: str) -> None:
+def refuse_other_suites(results: Path, commits: tuple[Commit, Commit], machine: str) -> None:
     """Raises Fa4AsvError before anything is measured that could not be compared. Damaged files are no matter:
     they are measured again."""
     names = tuple(commit.hash[:8] for commit in commits)
-    for pair in sound_pairs(project.results, machine, lambda path: path.name.startswith(names)):
+    for pair in sound_pairs(results, machine, lambda path: path.name.startswith(names)):
         _same_suite(pair.path, pair.sidecar)
 
 
@@ -168,24 +167,24 @@ def refuse_unusable(side: Side, bench: Sequence[str]) -> None:
 
 
 def _nothing_common(
-    project: Project,
+    results: Path,
     commits: tuple[Commit, Commit],
-    results: Sequence[Sequence[Side]],
+    recorded: Sequence[Sequence[Side]],
     flavour: str,
     machine: str,
     plan: Plan,
 ) -> str:
     """Why no pair was found, in one line."""
-    if all(results):
+    if all(recorded):
         held = [
             f"{commit.ref!r} under {', '.join(sorted({s.sidecar.toolchain.policy for s in sides}))}"
-            for commit, sides in zip(commits, results, strict=True)
+            for commit, sides in zip(commits, recorded, strict=True)
         ]
         return (
             f"no toolchain and Python common to both on {machine} ({flavour}): {'; '.join(held)}; "
             f"asked for {' or '.join(plan.policies)}; run without --no-run"
         )
-    homes = [_machines(project, commit, flavour) for commit in commits]
+    homes = [_machines(results, commit, flavour) for commit in commits]
     held = [
         f"{commit.ref!r} is on {', '.join(names) or 'none'}"
         for commit, names in zip(commits, homes, strict=True)
@@ -196,10 +195,10 @@ def _nothing_common(
     return f"machine {machine!r} does not hold both sides ({flavour}): {'; '.join(held)}; {advice}"
 
 
-def _machines(project: Project, commit: Commit, flavour: str) -> list[str]:
+def _machines(results: Path, commit: Commit, flavour: str) -> list[str]:
     names = {
         path.parent.name
-        for path in iter_results(project.results)
+        for path in iter_results(results)
         if path.name.startswith(commit.hash[:8]) and f"flavour{flavour}" in path.name
     }
     return sorted(names)

@@ -7,7 +7,7 @@ tests/proofs/sampler_power.py computes how often it is wrong. Standard library o
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import fmean
@@ -131,10 +131,15 @@ def welch(mine: float, freedom: float, theirs: float, others: float) -> float:
 @lru_cache(maxsize=4096)
 def student(confidence: float, freedom: int) -> float:
     """Two-sided quantile of Student's t: within it lies `confidence`. By bisection of the closed form."""
-    low, high = 0.0, 1e4
+    return bisected(1e4, lambda t: _within(t, freedom) < confidence)
+
+
+def bisected(high: float, is_too_low: Callable[[float], bool]) -> float:
+    """Between 0 and `high`, the number above those that are too low: 2**-60 of `high` too large at most."""
+    low = 0.0
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if _within(middle, freedom) < confidence else (low, middle)
+        low, high = (middle, high) if is_too_low(middle) else (low, middle)
     return high
 
 

@@ -71,7 +71,7 @@ def _culprit(culprit: Culprit) -> str:
 def rows(explanation: Explanation) -> list[tuple[str, ...]]:
     """A row a figure that changed, states first, then the largest change first."""
     ordered: list[tuple[float, str, str, Verdict[int] | Verdict[str]]] = [
-        (float("inf"), case, "state", state) for case, state in explanation.states.items()
+        (float("inf"), case, "state", verdict) for case, verdict in explanation.states.items()
     ]
     for case, metrics in explanation.cases.items():
         ordered += [(weight(v.base, v.head, m), case, METRICS[m][1], v) for m, v in metrics.items()]
@@ -94,9 +94,9 @@ def reasons(explanation: Explanation) -> dict[str, list[str]]:
     for case, metrics in explanation.cases.items():
         for message in dict.fromkeys(v.why for v in metrics.values() if v.why):
             messages.setdefault(message, []).append(case)
-    for case, state in explanation.states.items():
-        if state.why:
-            messages.setdefault(state.why, []).append(case)
+    for case, verdict in explanation.states.items():
+        if verdict.why:
+            messages.setdefault(verdict.why, []).append(case)
     return messages
 
 
@@ -137,6 +137,6 @@ def _markdown_table(
 ) -> list[str]:
     if not rows or not limit:
         return []
-    text = markdown_head(heads, numbers)
-    text += [markdown_row([plain(row[0]), code(row[1]), *map(plain, row[2:])]) for row in rows[:limit]]
-    return text + ([f"\nand {len(rows) - limit} more rows (--limit)"] if len(rows) > limit else [])
+    lines = markdown_head(heads, numbers)
+    lines += [markdown_row([plain(row[0]), code(row[1]), *map(plain, row[2:])]) for row in rows[:limit]]
+    return lines + ([f"\nand {len(rows) - limit} more rows (--limit)"] if len(rows) > limit else [])

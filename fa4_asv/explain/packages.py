@@ -13,6 +13,7 @@ from functools import partial
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.catalog.benchmarks import Case, key_of
+from fa4_asv.catalog.flavours import PLAIN, RUNTIMES
 from fa4_asv.explain.corners import Corner, Tell
 from fa4_asv.explain.pairs import Workshop
 from fa4_asv.history.registry import versions_between
@@ -49,7 +50,12 @@ class Answer:
 
 
 def family(name: str, names: set[str]) -> str:
-    """The package that `name` is a part of: the shortest of `names` that it starts with."""
+    """The package that `name` is a part of: the shortest of `names` that it starts with.
+
+    The CUDA runtime is torch's: torch pins its exact version, and nothing else asks for it.
+    """
+    if name in RUNTIMES and "torch" in names:
+        return "torch"
     return min((n for n in names if name == n or name.startswith(n + "-")), key=len)
 
 
@@ -171,8 +177,8 @@ class Walk:
         ]
 
     def _versions(self, name: str, old: str, new: str) -> list[str]:
-        if not old or not new:
-            return []
+        if not old or not new or name == "torch":
+            return []  # of torch only its CUDA counts, which changes once in many versions
         try:
             return versions_between(name, old, new, self._day)
         except Fa4AsvError as error:
@@ -196,7 +202,7 @@ class Walk:
             f"{name}-{version}",
             pyproject,
             self._day,
-            self._shop.flavour,
+            self._shop.flavour if self._shop.flavour != PLAIN else "cu12",  # the same packages but for torch
             Policy("day"),
             False,
         )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 from fa4_asv.base import isolation, scratch
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.machine import NOGPU
+from fa4_asv.base.processes import ask
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import Case, key_of
 from fa4_asv.history.source import Source, refuse_shadow
@@ -68,22 +68,10 @@ class Workshop:
 def _ask(python: Path, context: Context, cases: Sequence[Case]) -> Records:
     """One process for all `cases`; it bounds each compile itself, and dies with this one."""
     path = os.pathsep.join([context.source, context.root])
-    command = isolation.command([str(python), "-m", "fa4_asv.explain.pair_worker"], isolation.COLLECT)
-    process = subprocess.Popen(
-        command,
-        env=isolation.environment(scratch.own(), {"PYTHONPATH": path, VARIABLE: context.dump()}),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    environment = isolation.environment(scratch.own(), {"PYTHONPATH": path, VARIABLE: context.dump()})
+    command = [str(python), "-m", "fa4_asv.explain.pair_worker"]
+    answer, reason = ask(command, environment, json.dumps(cases))
     try:
-        answer, message = process.communicate(json.dumps(cases))
         return records_from_json(json.loads(answer))
     except ValueError:
-        last = message.strip().splitlines()[-1:] or [f"exit code {process.returncode}"]
-        raise Fa4AsvError(f"the process that compiles gave no answer: {last[0][:300]}") from None
-    finally:
-        process.kill()
-        process.wait()
+        raise Fa4AsvError(f"the process that compiles gave no answer: {reason}") from None

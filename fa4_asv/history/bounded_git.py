@@ -49,8 +49,8 @@ def call_bounded(
             _end(process)
         out.seek(0)
         errors.seek(0)
-        text = errors.read(1 << 16)
-        return subprocess.CompletedProcess(process.args, process.returncode, out.read(limits.output), text)
+        chunk = errors.read(1 << 16)
+        return subprocess.CompletedProcess(process.args, process.returncode, out.read(limits.output), chunk)
 
 
 def _watch(process: subprocess.Popen[bytes], out: BinaryIO, into: Path | None, limits: GitLimits) -> None:

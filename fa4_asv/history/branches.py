@@ -108,9 +108,9 @@ def _choose(
             else:
                 chosen[name] = (ref, refs[ref])
     elif f"{_HEADS}{default}" in refs and _wants_default(project, default, wanted):
-        wanted = [default, *(message for message in wanted if message != default)]
-    for message in wanted:
-        name, _, ours = message.partition(":")
+        wanted = [default, *(wish for wish in wanted if wish != default)]
+    for wish in wanted:
+        name, _, ours = wish.partition(":")
         ref = name if name.startswith("refs/") else _HEADS + name
         tip = refs.get(ref + "^{}") or refs.get(ref) or (theirs.commit_in(remote, name) if ours else "")
         if not tip:

@@ -45,8 +45,8 @@ class Demands:
 
     def of_flavour(self, flavour: str) -> str:
         """The text of a requirements file, of the plain package or with its cu13 extra."""
-        lines = self.plain + (self.cu13 or () if flavour == "cu13" else ())
-        return "".join(f"{line}\n" for line in lines)
+        demands = self.plain + (self.cu13 or () if flavour == "cu13" else ())
+        return "".join(f"{line}\n" for line in demands)
 
 
 def project_table(pyproject: str, name: str) -> dict[str, Any]:

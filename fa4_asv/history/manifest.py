@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.base.escape import one_line
-from fa4_asv.base.files import read_json, write_atomic
+from fa4_asv.history.lists import read_list, time_of, write_list
 
 PROJECT = "flash-attn-4"
-FORMAT = 1
-RESTORE = "restore it from git"
 
 
 @dataclass(frozen=True)
@@ -32,21 +26,11 @@ class Release:
 
     @property
     def time(self) -> datetime:
-        return datetime.fromisoformat(self.uploaded.replace("Z", "+00:00"))
+        return time_of(self.uploaded)
 
     @property
     def tag(self) -> str:
         return f"fa4-v{self.version}"
-
-
-def _release(entry: Any) -> Release:
-    """Raises ValueError, TypeError or OverflowError where a field is not what Release says."""
-    release = Release(**entry)
-    for name, value in asdict(release).items():
-        if not isinstance(value, str):
-            raise TypeError(f"{name} of a release is {value!r:.60}, expected text")
-    release.time.timestamp()
-    return release
 
 
 @dataclass(frozen=True)
@@ -58,21 +42,11 @@ class Manifest:
     @classmethod
     def load(cls, path: Path) -> Manifest:
         """Empty where there is no file. Raises Fa4AsvError when it cannot be read."""
-        if not os.path.lexists(path):  # what is there and is not a file is told below
-            return cls()
-        data = read_json(path, advice=RESTORE)
-        try:
-            if data["format"] != FORMAT:
-                raise ValueError(f"format {data['format']!r}, this suite reads {FORMAT}")
-            return cls(tuple(_release(entry) for entry in data["releases"]))
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-            raise Fa4AsvError(f"{path} is damaged ({one_line(str(error))}); {RESTORE}") from None
+        return cls(tuple(read_list(path, "releases", Release)))
 
     def save(self, path: Path) -> None:
         """Atomic. A line a release, so that a diff shows what was appended."""
-        rows = ",\n".join("  " + json.dumps(asdict(release)) for release in self.releases)
-        head = f'{{\n "format": {FORMAT},\n "project": "{PROJECT}",\n "releases": [\n'
-        write_atomic(path, head + rows + "\n ]\n}\n")
+        write_list(path, "releases", self.releases, project=PROJECT)
 
     def by_commit(self, commit: str) -> Release | None:
         """The release recorded under a full commit hash, None where it is not a release."""

@@ -16,8 +16,8 @@ def borrow(repository: Path, *others: Path) -> None:
 
 def missing_objects(repository: Path, tips: Sequence[str]) -> int:
     """How many objects of flash_attn/cute are not there, over the whole history of `tips`. Raises Fa4AsvError."""
-    text = "\n".join([*tips, "--", CUTE, ""]).encode()
-    listed = git(repository, "rev-list", "--objects", "--missing=print", "--stdin", stdin=text)
+    request = "\n".join([*tips, "--", CUTE, ""]).encode()
+    listed = git(repository, "rev-list", "--objects", "--missing=print", "--stdin", stdin=request)
     return sum(line.startswith(b"?") for line in listed.splitlines())
 
 

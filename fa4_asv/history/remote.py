@@ -70,7 +70,7 @@ def _without_password(text: str) -> str:
 def _git_directory(path: Path, shown: str) -> Path:
     """Raises Fa4AsvError where there is none that can serve, in git's own judgement of whom to trust."""
     try:
-        result = _in_clone(path, "rev-parse", "--git-common-dir", ceiling=path.parent)
+        output = _in_clone(path, "rev-parse", "--git-common-dir", ceiling=path.parent)
     except Fa4AsvError as error:
         if "not installed" in str(error):
             raise
@@ -80,7 +80,7 @@ def _git_directory(path: Path, shown: str) -> Path:
                 f"if you do: git config --global --add safe.directory {path}"
             ) from None
         raise Fa4AsvError(f"{shown} is not a git repository") from None
-    folder = (path / result.decode().rstrip("\n")).resolve()
+    folder = (path / output.decode().rstrip("\n")).resolve()
     if (folder / "shallow").is_file():
         raise Fa4AsvError(_shallow(shown))
     if git(folder, "rev-parse", "--show-object-format").decode().strip() != "sha1":
@@ -150,10 +150,10 @@ def commit_in(remote: Remote, text: str) -> str:
     if not remote.folder:
         return ""
     try:
-        result = _in_clone(remote.address, "rev-parse", "--verify", "--end-of-options", f"{text}^{{commit}}")
+        output = _in_clone(remote.address, "rev-parse", "--verify", "--end-of-options", f"{text}^{{commit}}")
     except Fa4AsvError:
         return ""
-    return result.decode().strip()
+    return output.decode().strip()
 
 
 def lend_objects(remote: Remote, aside: Path, refs: Sequence[str]) -> None:

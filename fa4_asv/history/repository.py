@@ -143,10 +143,10 @@ def in_hashes(project: Project, text: str) -> str:
 
     Raises Fa4AsvError for an unknown name.
     """
-    names = text.removesuffix("^!")
-    parts = re.split(r"(\.\.\.?)", names)
+    commits = text.removesuffix("^!")
+    parts = re.split(r"(\.\.\.?)", commits)
     hashes = "".join(resolve(project, part) if part.strip(".") else part for part in parts)
-    return hashes + text[len(names) :]
+    return hashes + text[len(commits) :]
 
 
 def tree_of(project: Project, commit: str) -> str:
@@ -184,10 +184,10 @@ def changed_files(project: Project, base: str, head: str) -> list[str]:
     What the build of an sdist leaves there (PKG-INFO, setup.cfg) is not a source, and left out.
     """
     trees = [tree_of(project, commit) for commit in (base, head)]
-    names = git(project.repository, "diff", "--name-only", "-z", "--no-renames", *trees).decode(
+    listing = git(project.repository, "diff", "--name-only", "-z", "--no-renames", *trees).decode(
         errors="replace"
     )
-    return [f"{CUTE}/{name}" for name in names.split("\0") if name not in ("", "PKG-INFO", "setup.cfg")]
+    return [f"{CUTE}/{name}" for name in listing.split("\0") if name not in ("", "PKG-INFO", "setup.cfg")]
 
 
 def archive_cute(project: Project, commit: str, folder: Path) -> None:

@@ -143,14 +143,14 @@ def _plain_files(archive: tarfile.TarFile, release: Release) -> list[tuple[str, 
     for number, member in enumerate(archive):
         if number >= MOST_FILES:
             raise Fa4AsvError(f"{release.sdist} holds more than {MOST_FILES} files; refused")
-        name = PurePosixPath(member.name)
-        if name.is_absolute() or ".." in name.parts or name.parts[:1] != (top,):
+        path = PurePosixPath(member.name)
+        if path.is_absolute() or ".." in path.parts or path.parts[:1] != (top,):
             raise Fa4AsvError(f"{release.sdist} holds {member.name[:80]!a}, outside of {top}/; refused")
-        if not str(name).isprintable():  # no UTF-8, or a control character
+        if not str(path).isprintable():  # no UTF-8, or a control character
             raise Fa4AsvError(
                 f"{release.sdist} holds {member.name[:80]!a}, which is not a name of text; refused"
             )
-        if ".git" in (part.lower() for part in name.parts):
+        if ".git" in (part.lower() for part in path.parts):
             raise Fa4AsvError(f"{release.sdist} holds {member.name[:80]!a}, a folder of git's own; refused")
         if member.isdir():
             continue
@@ -158,7 +158,7 @@ def _plain_files(archive: tarfile.TarFile, release: Release) -> list[tuple[str, 
             raise Fa4AsvError(
                 f"{release.sdist} holds {member.name[:80]!a}, which is not a plain file; refused"
             )
-        inner = "/".join(name.parts[1:])
+        inner = "/".join(path.parts[1:])
         # The build's leavings; the sources are upstream's.
         if inner and ".egg-info/" not in inner:
             content = archive.extractfile(member)

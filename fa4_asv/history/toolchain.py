@@ -173,11 +173,16 @@ def lock_for(
     """
     if flavour == PLAIN:
         return _lock_with_torch(project, key, pyproject, day, policy, committed)
-    path = project.locks / policy.name / flavour / f"{key}.txt"
-    if not committed and not path.is_file():
-        path = project.work / _CACHED / policy.name / flavour / f"{key}.txt"
+    path = _path_of(project, policy, flavour, key, committed)
     of_the_day = partial(lock_for, project, key, pyproject, day, flavour, Policy("day"), committed)
     return _lock_at(path, key, pyproject, day, flavour, policy, of_the_day)
+
+
+def _path_of(project: Project, policy: Policy, flavour: str, key: str, committed: bool) -> Path:
+    path = project.lock(policy.name, flavour, key)
+    if committed or path.is_file():
+        return path
+    return project.work / _CACHED / policy.name / flavour / path.name
 
 
 def _lock_with_torch(
@@ -191,9 +196,7 @@ def _lock_with_torch(
     if policy.name != "day":
         raise Fa4AsvError(f"flavour {PLAIN} is the torch of the day: it has no toolchain {policy.name}")
     libraries = lock_for(project, key, pyproject, day, "cu12", policy, committed)
-    path = project.locks / policy.name / PLAIN / f"{key}.txt"
-    if not committed and not path.is_file():
-        path = project.work / _CACHED / policy.name / PLAIN / f"{key}.txt"
+    path = _path_of(project, policy, PLAIN, key, committed)
     if not path.is_file():
         result = _packages(_resolve(key, demands_of(pyproject, key), day, PLAIN, policy, ""))
         for name, version in libraries.packages.items():
@@ -202,9 +205,9 @@ def _lock_with_torch(
         named = {name: version for name, version in result.items() if name in OF_TORCH}
         if len(named) != 2:
             raise Fa4AsvError(f"no torch with a CUDA runtime resolves for {key}, only {named or 'nothing'}")
-        lines = sorted({**libraries.packages, **named}.items())
+        pins = sorted({**libraries.packages, **named}.items())
         head = f"# {key}, flavour {PLAIN}, policy day, as of {day:%Y-%m-%dT%H:%M:%SZ}, with the torch of the day\n"
-        write_atomic(path, head + "".join(f"{name}=={version}\n" for name, version in lines))
+        write_atomic(path, head + "".join(f"{name}=={version}\n" for name, version in pins))
     return read_lock(path, PLAIN, policy.name)
 
 
@@ -233,9 +236,9 @@ def _lock_at(
         raise UnsupportedFlavour(f"{key} has no cu13 extra: its toolchain is CUDA 12 only")
     if not path.is_file():
         pins = _constraints(of_the_day(), policy) if policy.overrides else ""
-        lines = _resolve(key, demands, day, flavour, policy, pins)
+        resolved = _resolve(key, demands, day, flavour, policy, pins)
         head = f"# {key}, flavour {flavour}, policy {policy.name}, as of {day:%Y-%m-%dT%H:%M:%SZ}, without torch and numpy\n"
-        write_atomic(path, head + lines)
+        write_atomic(path, head + resolved)
     lock = read_lock(path, flavour, policy.name)
     for pin in policy.overrides:
         # uv passes over an override of what is not a dependency: the series would carry a false name.
@@ -249,7 +252,7 @@ def _lock_at(
 
 def keep_lock(project: Project, key: str, flavour: str, policy: str, packages: dict[str, str]) -> None:
     """Commit the toolchain that a commit was recorded with, where no lock of it is committed yet."""
-    path = project.locks / policy / flavour / f"{key}.txt"
+    path = project.lock(policy, flavour, key)
     if not path.is_file():
         lines = "".join(f"{name}=={version}\n" for name, version in sorted(packages.items()))
         write_atomic(

@@ -26,8 +26,8 @@ def commit_of(project: Project, source: Source) -> str:
         raise Fa4AsvError(_NONE) from None
     wanted = _python_files(project, source.commit)
     before = f"--before={source.day.isoformat()}"
-    lines = git(project.repository, "rev-list", "--first-parent", before, f"-n{_LOOK_BACK}", BRANCH)
-    for commit in lines.decode().split():
+    hashes = git(project.repository, "rev-list", "--first-parent", before, f"-n{_LOOK_BACK}", BRANCH)
+    for commit in hashes.decode().split():
         if _python_files(project, commit) == wanted:
             return commit
     raise Fa4AsvError(
@@ -39,11 +39,11 @@ def commit_of(project: Project, source: Source) -> str:
 def _python_files(project: Project, commit: str) -> dict[str, str]:
     """Path below flash_attn/cute -> blob, of the Python files; {} where a commit has no FA4."""
     try:
-        lines = git(project.repository, "ls-tree", "-r", "-z", f"{commit}:{CUTE}").decode(errors="replace")
+        listing = git(project.repository, "ls-tree", "-r", "-z", f"{commit}:{CUTE}").decode(errors="replace")
     except Fa4AsvError:
         return {}
     files = {}
-    for line in lines.split("\0"):
+    for line in listing.split("\0"):
         head, _, path = line.partition("\t")
         if path.endswith(".py"):
             files[path] = head.split()[2]
@@ -61,8 +61,8 @@ def commits_between(project: Project, base: str, head: str) -> list[str]:
         raise Fa4AsvError(
             f"{base[:10]} is not an ancestor of {head[:10]}, so there is no line of commits to bisect"
         ) from None
-    lines = git(project.repository, "rev-list", "--first-parent", "--reverse", f"{base}..{head}", "--", CUTE)
-    commits = lines.decode().split()
+    hashes = git(project.repository, "rev-list", "--first-parent", "--reverse", f"{base}..{head}", "--", CUTE)
+    commits = hashes.decode().split()
     if not commits:
         raise Fa4AsvError(f"no commit between {base[:10]} and {head[:10]} touches FA4")
     return commits

@@ -15,7 +15,6 @@ from typing import Any
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.escape import one_line
-from fa4_asv.base.files import read_json
 from fa4_asv.base.machine import ANY_PYTHON, NOGPU, NOGPU_RECORD
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import GROUPS, group_of, key_of
@@ -28,7 +27,16 @@ from fa4_asv.integrity.additions import changes, is_kept
 from fa4_asv.integrity.staging import take
 from fa4_asv.record.descriptions import MACHINE_FILE
 from fa4_asv.record.schema import CaseRecord
-from fa4_asv.record.store import Pair, Result, entries, is_number, load_result, read_sidecar, sidecar_path
+from fa4_asv.record.store import (
+    Pair,
+    Result,
+    entries,
+    is_number,
+    load_result,
+    read_sidecar,
+    result_data,
+    sidecar_path,
+)
 
 # What asv writes into a result file of exact figures, and nothing else. `profile` would be executed by `asv profile`.
 _KEYS = {
@@ -47,10 +55,10 @@ def accept(staged: Project, project: Project) -> list[Path]:
     Pairs that add nothing are left where they are. Raises Fa4AsvError, with nothing moved, on the first thing that is
     not ours to take.
     """
-    machine = project.results / NOGPU / MACHINE_FILE
-    if not machine.is_file():
+    machine_file = project.results / NOGPU / MACHINE_FILE
+    if not machine_file.is_file():
         raise Fa4AsvError(f"results/{NOGPU} has no {MACHINE_FILE}; commit the record so far first")
-    shutil.copyfile(machine, staged.results / NOGPU / MACHINE_FILE)  # ours, so that `verify` finds one
+    shutil.copyfile(machine_file, staged.results / NOGPU / MACHINE_FILE)  # ours, so that `verify` finds one
     for pair in list(_pairs(staged)):
         old = _recorded(pair, project)
         for wrong in refusals(pair, old, project):
@@ -110,7 +118,7 @@ def refusals(pair: Pair, old: Pair | None, project: Project) -> Iterator[str]:
 
 def _names(pair: Pair) -> Iterator[str]:
     """Machine, environment and series: one name for each, or the same release would stand there twice."""
-    result, chain = pair.result, pair.sidecar.toolchain
+    result, chain, data = pair.result, pair.sidecar.toolchain, result_data(pair.path)
     if not can_name_locks(chain.flavour, chain.policy):
         yield f"is of flavour {chain.flavour!r} and policy {chain.policy!r}, which name no toolchain"
         return
@@ -120,21 +128,17 @@ def _names(pair: Pair) -> Iterator[str]:
         "environment": (result.environment, environment_name(chain.flavour, chain.policy)),
         "python": (result.python, ANY_PYTHON),
         "requirements": (result.requirements, series),
-        "params": (_raw(pair)["params"], {**NOGPU_RECORD, "python": ANY_PYTHON, **series}),
-        "env_vars": (_raw(pair).get("env_vars", {}), {}),
+        "params": (data["params"], {**NOGPU_RECORD, "python": ANY_PYTHON, **series}),
+        "env_vars": (data.get("env_vars", {}), {}),
     }
-    for name, (answer, ours) in expected.items():
-        if answer != ours:
-            yield f"has {name} {answer!r:.200}, expected {ours!r}"
+    for name, (value, ours) in expected.items():
+        if value != ours:
+            yield f"has {name} {value!r:.200}, expected {ours!r}"
 
 
 def environment_name(flavour: str, policy: str) -> str:
     """What asv calls the environment of exact figures."""
     return f"fa4-py{ANY_PYTHON}-flavour{flavour}-toolchain{policy}"
-
-
-def _raw(pair: Pair) -> Any:
-    return read_json(pair.path)
 
 
 def _commit(result: Result, project: Project) -> Iterator[str]:
@@ -155,14 +159,14 @@ def _benchmarks(pair: Pair, old: Pair | None) -> Iterator[str]:
     """Names and versions of our own table; another version only where it is recorded so, and then nothing changes."""
     measured = {name for (name, _), value in pair.result.figures.items() if value is None or is_number(value)}
     for name in dict.fromkeys(name for name, _ in pair.result.figures):
-        results = group_of(name)
-        if results is None:
+        group_and_metric = group_of(name)
+        if group_and_metric is None:
             yield f"has benchmark {name!r:.100}, which this suite does not know"
             continue
-        message, ours = pair.result.versions.get(name), results[0].version
-        if message != ours and not (old and message == old.result.versions.get(name)):
-            yield f"has version {message!r:.60} of {name}, this suite's is {ours!r}"
-        if name in measured and not results[0].exact:
+        version, ours = pair.result.versions.get(name), group_and_metric[0].version
+        if version != ours and not (old and version == old.result.versions.get(name)):
+            yield f"has version {version!r:.60} of {name}, this suite's is {ours!r}"
+        if name in measured and not group_and_metric[0].exact:
             yield f"has figures of {name}, which a clock measures"
 
 
@@ -210,7 +214,7 @@ def _lock(pair: Pair, project: Project) -> Path:
     side = pair.sidecar
     release = Manifest.load(project.manifest).by_commit(side.commit)
     key = release.version if release else side.commit
-    return project.locks / side.toolchain.policy / side.toolchain.flavour / f"{key}.txt"
+    return project.lock(side.toolchain.policy, side.toolchain.flavour, key)
 
 
 def without_packages(pair: Pair, project: Project) -> Iterator[str]:
@@ -232,7 +236,7 @@ def without_packages(pair: Pair, project: Project) -> Iterator[str]:
 
 def _rows(pair: Pair, old: Pair | None) -> Iterator[str]:
     """The file as asv lays it out: no key or column that nothing of ours reads, and no recorded benchmark left out."""
-    data = _raw(pair)
+    data = result_data(pair.path)
     for name in sorted(data.keys() - _KEYS):
         yield f"has {name!r:.60}, which asv does not write"
     columns = tuple(data["result_columns"])
@@ -246,7 +250,7 @@ def _rows(pair: Pair, old: Pair | None) -> Iterator[str]:
             if cell is not None and not is_number(cell):
                 yield f"has {cell!r:.60} as a time of {name:.100}, expected a number"
     if old:
-        yield from _recorded_rows(data["results"], _raw(old)["results"], _gaining(pair, old))
+        yield from _recorded_rows(data["results"], result_data(old.path)["results"], _gaining(pair, old))
 
 
 def _recorded_rows(rows: dict[str, Any], recorded: dict[str, Any], gaining: set[str]) -> Iterator[str]:

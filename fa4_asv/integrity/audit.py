@@ -151,12 +151,12 @@ def record_differs(recorded: CaseRecord, anew: CaseRecord) -> Iterator[str]:
     if recorded.state != "measured":
         return
     for name in ("figures", "opcodes", "parts", "notes"):
-        answer, made = getattr(recorded, name), getattr(anew, name)
-        different = sorted(key for key in answer | made if answer.get(key) != made.get(key))
-        different = [key for key in different if name != "figures" or key in answer]  # `asv rm` took it
+        old, made = getattr(recorded, name), getattr(anew, name)
+        different = sorted(key for key in old | made if old.get(key) != made.get(key))
+        different = [key for key in different if name != "figures" or key in old]  # `asv rm` took it
         for key in different[:3]:
             label = key if name == "figures" else f"{name} {key}"
-            yield f"{one_line(label)}: recorded {_shown(answer.get(key))}, anew {_shown(made.get(key))}"
+            yield f"{one_line(label)}: recorded {_shown(old.get(key))}, anew {_shown(made.get(key))}"
         if len(different) > 3:
             yield f"{name}: {len(different) - 3} more"
     for name in ("sha256", "kernel"):
@@ -170,12 +170,12 @@ def _shown(value: object) -> str:
 
 def _result_differs(pair: Pair, group: str, case: str, anew: CaseRecord) -> Iterator[str]:
     for (name, params), value in pair.result.figures.items():
-        results = group_of(name)
-        if results and results[0].name == group and key_of(params) == case:
-            expected = anew.figures.get(results[1])
+        group_and_metric = group_of(name)
+        if group_and_metric and group_and_metric[0].name == group and key_of(params) == case:
+            expected = anew.figures.get(group_and_metric[1])
             if not _agrees(value, anew.state, expected):
                 shown = expected if anew.state == "measured" else anew.state
-                yield f"{results[1]}: recorded {_in_words(value)}, anew {shown}"
+                yield f"{group_and_metric[1]}: recorded {_in_words(value)}, anew {shown}"
 
 
 def _agrees(value: Value, state: str, expected: int | None) -> bool:
@@ -198,9 +198,9 @@ def _cause_differs(pair: Pair, explanation: Explanation, case: str, anew: CaseRe
         if of.commit != side.commit:
             continue
         for metric, verdict in explanation.cases.get(case, {}).items():
-            answer, made = getattr(verdict, name), anew.figures.get(metric)
-            if answer != made:
-                yield f"{metric} at {name}: recorded {answer}, anew {_shown(made)}"
+            figure, made = getattr(verdict, name), anew.figures.get(metric)
+            if figure != made:
+                yield f"{metric} at {name}: recorded {figure}, anew {_shown(made)}"
         counted = sum(pair[index] for pair in explanation.opcodes.get(case, {}).values())
         if case in explanation.opcodes and anew.opcodes and counted != sum(anew.opcodes.values()):
             yield f"opcodes at {name}: recorded {counted}, anew {sum(anew.opcodes.values())}"

@@ -5,13 +5,16 @@ Each function gives one entry per check: "" where it holds, else what is wrong, 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 from fa4_asv.catalog.flavours import AS_CU12, PLAIN
 from fa4_asv.catalog.launch import COUNTED, counts
+from fa4_asv.integrity.rounds import usual_control, wrong_rounds
 from fa4_asv.record.explanation import Culprit, Explanation
 from fa4_asv.record.schema import CaseRecord, Sidecar
 
@@ -21,11 +24,18 @@ Groups = Mapping[str, Cases]
 _BYTES_PER_INSTRUCTION = 16  # of every architecture since sm_70
 _PADDING = "NOP"  # no instruction that is counted
 _WORKSPACE = "workspace"  # the role of what is neither an input nor an output
+_LONGEST_SPAN = 100  # characters of a note that is read as numbers
 _NO_CHECK = {"torch", "checks"}  # words of a card's route that are not what a broken check answered
 
 
 def checks(groups: Groups) -> Iterator[tuple[str, str]]:
     """Every check of a sidecar by itself: the case, and "" or what is wrong."""
+    usual = usual_control(groups)
+    for cases in groups.values():
+        for case, record in cases.items():
+            if record.state == "measured" and record.samples:
+                yield case, wrong_rounds(record, usual)
+                yield case, _spans(record.notes)
     for group, of_case in _OF_GROUP.items():
         cases = groups.get(group, {})
         whole = any(record.opcodes or record.parts for record in cases.values())
@@ -84,6 +94,61 @@ def _growth(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Itera
             yield "" if known == peak else f"the peak of {name} is {peak}, its own record says {known}"
 
 
+_NUMBER = r"(-?\d+(?:\.\d+)?)"
+_SPAN = re.compile(rf"{_NUMBER} to {_NUMBER} \w+, median {_NUMBER}")
+_SHARE = re.compile(r"reported for (\d+) of (\d+) samples")
+
+
+def _spans(notes: Mapping[str, str]) -> str:
+    """Clock, power and temperature: a median between two ends, and no more samples than there are."""
+    for name, text in notes.items():
+        if span := _SPAN.fullmatch(text[:_LONGEST_SPAN]):
+            least, most, middle = map(float, span.groups())
+            if not least <= middle <= most:
+                return f"{name} is {text}"
+        if (share := _SHARE.fullmatch(text[:_LONGEST_SPAN])) and int(share[1]) > int(share[2]):
+            return f"{name} is {text}"
+    return ""
+
+
+def _allocated(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
+    """What the trace did not see against the peak on the card and the traced one."""
+    traced, samples = record.notes.get("traced", ""), record.samples
+    if traced.isascii() and traced.isdigit() and {"peak_bytes", "untraced_bytes"} <= samples.keys():
+        expected = [abs(peak - int(traced[:_LONGEST_SPAN])) for peak in samples["peak_bytes"]]
+        untraced = samples["untraced_bytes"]
+        yield (
+            ""
+            if untraced == expected
+            else f"untraced_bytes is {untraced[0]:g}, peak and trace give {expected[0]:g}"
+        )
+    else:
+        yield "the sidecar has no traced peak"
+
+
+_MICROSECONDS = re.compile(rf"{_NUMBER} us")
+_HOST_ROUNDING = (
+    0.25  # of the longer way; a difference of medians is not the median of differences: up to 0.04 recorded
+)
+
+
+def _host(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
+    """What SDPA adds per call against the two ways that it is the difference of."""
+    ways = [
+        _MICROSECONDS.fullmatch(record.notes.get(name, "")[:_LONGEST_SPAN])
+        for name in ("direct", "through SDPA")
+    ]
+    if ways[0] and ways[1] and "centre" in record.samples:
+        direct, through = (float(way[1]) * 1e-6 for way in ways if way)
+        added = median(record.samples["centre"])
+        near = abs(through - direct - added) <= _HOST_ROUNDING * max(through, direct)
+        yield (
+            ""
+            if near
+            else f"the sidecar's centre is {added:.4g} s, the two ways are {through - direct:.4g} apart"
+        )
+
+
 def _route(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
     yield _same(record.figures, "broken", len(record.notes), "the checks that have a reason")
     broken, made = record.figures.get("broken", 0), record.figures.get("checks", len(record.notes))
@@ -97,15 +162,17 @@ def _launch(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Itera
 
 
 def _route_of_card(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
-    reasons = len(record.notes.keys() - _NO_CHECK)
-    values = record.samples.get("broken", [reasons])
-    yield "" if set(values) == {reasons} else f"broken is {values[0]:g}, {reasons} checks have a reason"
+    checks = len(record.notes.keys() - _NO_CHECK)
+    values = record.samples.get("broken", [checks])
+    yield "" if set(values) == {checks} else f"broken is {values[0]:g}, {checks} checks have a reason"
 
 
 _OF_GROUP: dict[str, Callable[[CaseRecord, bool, Groups, str], Iterator[str]]] = {
     "codegen": _kernel,
     "memory": _peak,
     "growth": _growth,
+    "allocated": _allocated,
+    "route-host": _host,
     "route": _route,
     "launch": _launch,
     "route-card": _route_of_card,
@@ -182,9 +249,9 @@ def cause_checks(explanation: Explanation) -> Iterator[tuple[str, str]]:
                 ("local_stores", counts.get("local stores", 0), "the role local stores"),
             ):
                 if metric in verdicts:
-                    answer = getattr(verdicts[metric], name)
-                    wrong = f"{metric} at {name} is {answer}, {what} give {count}"
-                    yield case, "" if answer == count else wrong
+                    figure = getattr(verdicts[metric], name)
+                    wrong = f"{metric} at {name} is {figure}, {what} give {count}"
+                    yield case, "" if figure == count else wrong
     for culprit in explanation.culprits:
         for case in culprit.cases:
             causes = {verdict.cause for verdict in explanation.cases.get(case, {}).values()}

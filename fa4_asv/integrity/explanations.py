@@ -138,9 +138,9 @@ def _against(explanation: Explanation, name: str, side: Side, sidecar: Sidecar) 
     for case, metrics in explanation.cases.items():
         record = records.get(case, CaseRecord("not run"))
         for metric, verdict in metrics.items():
-            answer, known = getattr(verdict, name), record.figures.get(metric)
-            if record.state != "not run" and answer != known:
-                yield f"{case} {metric}: {name} is {answer}, the record says {known}; explain again"
+            figure, known = getattr(verdict, name), record.figures.get(metric)
+            if record.state != "not run" and figure != known:
+                yield f"{case} {metric}: {name} is {figure}, the record says {known}; explain again"
     for case, roles in explanation.opcodes.items():
         record = records.get(case, CaseRecord("not run"))
         if record.opcodes:
@@ -148,7 +148,7 @@ def _against(explanation: Explanation, name: str, side: Side, sidecar: Sidecar) 
             total = sum(record.opcodes.values())
             if counted != total:
                 yield f"{case}: {name} has {counted} opcodes, the record {total}; explain again"
-    for case, state in explanation.states.items():
+    for case, change in explanation.states.items():
         known_state = records.get(case, CaseRecord("not run")).state
-        if known_state not in ("not run", getattr(state, name)):
-            yield f"{case}: {name} is {getattr(state, name)}, the record says {known_state}; explain again"
+        if known_state not in ("not run", getattr(change, name)):
+            yield f"{case}: {name} is {getattr(change, name)}, the record says {known_state}; explain again"

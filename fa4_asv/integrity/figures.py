@@ -11,7 +11,6 @@ from asv_runner.statistics import compute_stats
 from fa4_asv.catalog.benchmarks import GROUPS, Group, group_of, key_of
 from fa4_asv.record.schema import CaseRecord
 from fa4_asv.record.store import Key, Result, Value, is_number
-from fa4_asv.record.turns import NEEDED, PER_TURN, WHOLE
 
 AGAIN = "restore both files from git or measure again"
 POOLED = "samples that repeat one block: rounds pooled twice"
@@ -33,7 +32,6 @@ def wrong_figures(result: Result, groups: dict[str, dict[str, CaseRecord]]) -> I
         record = groups.get(group.name, {}).get(case)
         wrong = disagreement(value, record, metric)
         counts = record.samples.get(metric, []) if record else []
-        wrong = wrong or (wrong_turns(record) if record else "")
         wrong = wrong or _other_samples(result, (name, params), counts)
         if wrong:
             yield f"{case} {metric}: {wrong}; {AGAIN}"
@@ -95,39 +93,6 @@ def _other_samples(result: Result, key: Key, counts: list[float]) -> str:
         return f"the sidecar has {len(counts)} {POOLED}"
     recorded = result.statistics.get(key)
     return other_statistics(recorded, counts) if recorded and counts else ""
-
-
-def wrong_turns(record: CaseRecord) -> str:
-    """What is wrong with the rounds of a sweep that a case keeps beside its seconds, "" for nothing or no sweep."""
-    samples = record.samples
-    if "process" not in samples:
-        return ""
-    lengths = {name: len(samples[name]) for name in PER_TURN if name in samples}
-    missing = [name for name in (*NEEDED, "kept", "order", "seconds") if name not in samples]
-    if missing:
-        return f"the sidecar says processes, but has no samples {missing[0]!r}"
-    if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{name} {length}" for name, length in lengths.items())
-        return f"the sidecar's samples are of different numbers of rounds: {told}"
-    for name in WHOLE:
-        for value in samples[name]:
-            if value != int(value) or value < 0:
-                return f"the sidecar has {name} {value}, expected a whole number"
-    return _other_centres(samples)
-
-
-def _other_centres(samples: dict[str, list[float]]) -> str:
-    """Whether each round's centre is the median of its own samples, "" where all are."""
-    counts, seconds = [int(value) for value in samples["kept"]], samples["seconds"]
-    if sum(counts) != len(seconds):
-        return f"the sidecar has {len(seconds)} samples, its rounds kept {sum(counts)}"
-    begin = 0
-    for number, (count, centre) in enumerate(zip(counts, samples["centre"], strict=True)):
-        own, begin = seconds[begin : begin + count], begin + count
-        if not own or not math.isclose(statistics.median(own), centre):
-            expected = f"{statistics.median(own):.6g}" if own else "none"
-            return f"the sidecar has centre {centre} of its round {number + 1}, the samples {expected}"
-    return ""
 
 
 def other_statistics(recorded: dict[str, float], samples: list[float]) -> str:

@@ -41,10 +41,10 @@ def _described(project: Project, commit: str) -> Commit:
 def _branch_of(project: Project, commit: str) -> str:
     """A branch that holds the commit, main before others; "" when none does."""
     try:
-        result = git(
+        output = git(
             project.repository, "for-each-ref", "--format=%(refname)", "--contains", commit, "refs/heads"
         )
     except Fa4AsvError:
         return ""
-    names = [name.removeprefix("refs/heads/") for name in result.decode().split() if name != BRANCH]
+    names = [name.removeprefix("refs/heads/") for name in output.decode().split() if name != BRANCH]
     return min(names, key=lambda name: (name != "main", name), default="")

@@ -68,12 +68,12 @@ def seed(project: Project, staged: Project, commit: str, environment: str) -> No
         write_atomic(staged.results / BENCHMARKS, _as_asv(known))
     for path in iter_results(project.results) if environment else ():
         if path.name.startswith(commit[:8]) and path.name.endswith(f"-{environment}.json"):
-            machine = staged.results / path.parent.name
-            machine.mkdir(exist_ok=True)
+            folder = staged.results / path.parent.name
+            folder.mkdir(exist_ok=True)
             names = [path.name, sidecar_path(path).name, *_DESCRIPTIONS]
             for name in names:
                 if (path.parent / name).is_file():
-                    shutil.copyfile(path.parent / name, machine / name)
+                    shutil.copyfile(path.parent / name, folder / name)
     for problem in verify(staged, arriving=True):
         if problem.path.name in (*_DESCRIPTIONS, BENCHMARKS):
             problem.path.unlink(missing_ok=True)  # asv writes it anew

@@ -19,6 +19,7 @@ from fa4_asv.history.toolchain import can_name_locks, read_lock
 from fa4_asv.integrity import explanations
 from fa4_asv.integrity.consistency import AsCu12, Cubins, checks
 from fa4_asv.integrity.figures import AGAIN, POOLED, is_repeated, wrong_figures
+from fa4_asv.integrity.rounds import Peaks, Sweeps
 from fa4_asv.record.descriptions import BENCHMARKS, MACHINE_FILE, read_benchmarks, read_machine
 from fa4_asv.record.formatting import counted
 from fa4_asv.record.schema import SUITE, Sidecar, toolchain_digest
@@ -97,6 +98,7 @@ def verify(project: Project, arriving: bool = False) -> list[Problem]:
     known = Known.of(project, arriving)
     problems = [*_left_behind(root), *_locks(known), *_benchmarks(root, arriving)]
     causes, cubins, shared, unreleased = explanations.Explanations.of(root), Cubins(), AsCu12(), 0
+    sweeps, peaks = Sweeps(), Peaks()
     for entry in entries(root):
         problems += [Problem(path, what) for path, what in entry.damaged]
         problems += _of_pair(entry, known)
@@ -105,7 +107,15 @@ def verify(project: Project, arriving: bool = False) -> list[Problem]:
             causes.note(entry.sidecar, entry.path.parent)
             cubins.add(sidecar_path(entry.path), entry.sidecar.groups.get("codegen", {}))
             shared.add(sidecar_path(entry.path), entry.sidecar)
-    pairs = (*causes.problems(known.manifest), *cubins.wrong(), *shared.wrong())
+            sweeps.add(sidecar_path(entry.path), entry.sidecar)
+            peaks.add(sidecar_path(entry.path), entry.sidecar)
+    pairs = (
+        *causes.problems(known.manifest),
+        *cubins.wrong(),
+        *shared.wrong(),
+        *sweeps.wrong(),
+        *peaks.wrong(),
+    )
     problems += [Problem(path, what) for path, what in pairs]
     problems += _machines(root)
     if unreleased and not arriving and not project.upstream.is_file():
@@ -258,8 +268,8 @@ def _toolchain(sidecar: Sidecar, known: Known) -> Iterator[str]:
         names = sorted(
             n for n in locked.keys() | chain.packages.keys() if locked.get(n) != chain.packages.get(n)
         )
-        message, held = (versions.get(names[0], "none") for versions in (chain.packages, locked))
-        yield f"says {names[0]} {message}, its lock {held}; {AGAIN}"
+        ours, held = (versions.get(names[0], "none") for versions in (chain.packages, locked))
+        yield f"says {names[0]} {ours}, its lock {held}; {AGAIN}"
     # The toolchain of another commit is locked under that one's name.
     elif path not in known.packages and known.packages and not known.arriving and chain.policy[:3] != "as-":
         where = path.relative_to(known.locks.parent.parent)
@@ -272,11 +282,11 @@ def _same_origin(result: Result, sidecar: Sidecar) -> Iterator[str]:
         "commit": (sidecar.commit, result.commit),
         "environment": (sidecar.environment, result.environment),
     }
-    for name, message in (("flavour", sidecar.toolchain.flavour), ("toolchain", sidecar.toolchain.policy)):
-        pairs[name] = (message, result.requirements.get(name, message))
-    for name, (message, recorded) in pairs.items():
-        if message != recorded:
-            yield f"says {name} {message!r}, the result file {recorded!r}; {AGAIN}"
+    for name, ours in (("flavour", sidecar.toolchain.flavour), ("toolchain", sidecar.toolchain.policy)):
+        pairs[name] = (ours, result.requirements.get(name, ours))
+    for name, (ours, recorded) in pairs.items():
+        if ours != recorded:
+            yield f"says {name} {ours!r}, the result file {recorded!r}; {AGAIN}"
 
 
 def _named(name: str, params: tuple[str, ...]) -> str:

@@ -26,8 +26,8 @@ def cache_path(context: Context, group: str, *parts: str) -> Path:
 
     The version is the one that its benchmarks tell asv, so that none of the two can be raised alone.
     """
-    results = (GROUPS[group].version, context.tree, context.flavour, context.digest, *parts)
-    key = hashlib.sha256("\0".join(results).encode()).hexdigest()
+    identity = (GROUPS[group].version, context.tree, context.flavour, context.digest, *parts)
+    key = hashlib.sha256("\0".join(identity).encode()).hexdigest()
     return Path(context.root) / ".asv" / "cache" / group / key[:2] / f"{key}.json"
 
 

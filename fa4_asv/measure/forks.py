@@ -10,18 +10,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fa4_asv.base.ending import die_with_parent
+from fa4_asv.base.launcher import end_with
 
 
 def in_a_child(action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What `action` answers in a forked child, with the processor seconds it used. Where that dies, this process does likewise."""
-    before = _used_by_children()
+    before, parent = _used_by_children(), os.getpid()
     source, target = os.pipe()
     child = os.fork()
     if not child:
         code = 1
         try:
-            die_with_parent()
+            end_with(parent)
             os.write(target, json.dumps(action()).encode())
             code = 0
         except BaseException:
@@ -30,14 +30,14 @@ def in_a_child(action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
             os._exit(code)
     os.close(target)
     with open(source, "rb") as stream:  # noqa: PTH123 - a pipe, not a file
-        text = stream.read()
+        answer = stream.read()
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code < 0:
         os.kill(os.getpid(), -code)
     if code:
         # Who started this reads the last words on stderr, and how it ended.
         os._exit(code)
-    return {**json.loads(text), "used": _used_by_children() - before}
+    return {**json.loads(answer), "used": _used_by_children() - before}
 
 
 def _used_by_children() -> float:

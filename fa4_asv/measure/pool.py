@@ -23,7 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
-from fa4_asv.base import isolation, scratch
+from fa4_asv.base import isolation, resident, scratch
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.escape import without_places
 from fa4_asv.base.files import LARGEST, parse_json
@@ -116,7 +116,7 @@ class Worker:
     def __init__(self, job: Job) -> None:
         self.kind = _kind(job)
         bounds = isolation.COMPILE if NO_CARD in dict(job.environment) else isolation.CARD
-        command = isolation.command(job.command, bounds)
+        command, memory = isolation.command(job.command, bounds), resident.limit()
         self._folder = scratch.make("worker")
         self._process = subprocess.Popen(
             command,
@@ -128,6 +128,7 @@ class Worker:
         )
         assert self._process.stderr is not None
         self._printed = _Printed(self._process.stderr, self._kill_session)
+        self._memory = resident.Watch(self._process.pid, memory)
         self._buffer = bytearray()
         self.asked = 0  # jobs so far
         self.started = self._line(START_TIMEOUT)
@@ -142,8 +143,13 @@ class Worker:
             seen = 0
             while self._buffer.find(b"\n", seen) < 0:
                 seen = len(self._buffer)
-                if not selector.select(max(0.0, until - time.monotonic())):
-                    return self._given_up(f"timed out after {timeout:g} s and was killed")
+                left = max(0.0, until - time.monotonic())
+                came = selector.select(min(left, self._memory.pause))
+                late = "" if came or time.monotonic() < until else f"timed out after {timeout:g} s"
+                if why := self._memory.excess() or late:
+                    return self._given_up(f"{why} and was killed")
+                if not came:
+                    continue
                 chunk = os.read(stdout.fileno(), 1 << 16)
                 if not chunk:
                     return Outcome("", lost=self._death())

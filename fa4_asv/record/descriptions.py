@@ -83,10 +83,10 @@ def _check(name: str, entry: dict[str, Any]) -> None:
         _words(name, "params", axis)
 
 
-def _words(name: str, field: str, text: Any) -> list[str]:
-    if not isinstance(text, list) or not all(isinstance(word, str) for word in text):
-        raise TypeError(f"{field} of {name:.60} are {text!r:.60}, expected text")
-    return text
+def _words(name: str, field: str, axis: Any) -> list[str]:
+    if not isinstance(axis, list) or not all(isinstance(word, str) for word in axis):
+        raise TypeError(f"{field} of {name:.60} are {axis!r:.60}, expected text")
+    return axis
 
 
 def _told(error: Exception) -> str:

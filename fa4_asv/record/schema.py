@@ -31,11 +31,11 @@ def _counts(data: Any, name: str) -> dict[str, int]:
 
 
 def _words(data: Any, name: str) -> dict[str, str]:
-    text = _typed(data, name, dict)
-    for key, value in text.items():
+    entries = _typed(data, name, dict)
+    for key, value in entries.items():
         if not isinstance(value, str):
             raise Fa4AsvError(f"{name}[{key!r}] is {value!r}, expected text")
-    return dict(text)
+    return dict(entries)
 
 
 def _is_finite(value: Any) -> bool:
@@ -95,8 +95,8 @@ class CaseRecord:
             notes=_words(data, "words"),
         )
         if (state == "measured") != bool(record.figures or record.samples):
-            result = record.figures or record.samples
-            raise Fa4AsvError(f"state is {state!r} with figures {result!r}: one of them is wrong")
+            values = record.figures or record.samples
+            raise Fa4AsvError(f"state is {state!r} with figures {values!r}: one of them is wrong")
         return record
 
 

@@ -1,8 +1,9 @@
-"""asv's result files and their sidecars, read: the only way from `results/` into the program. Sidecars, written.
+"""asv's result files and their sidecars, read here and nowhere else. Sidecars, written.
 
 asv owns the result files. A sidecar stands beside each (`….sidecar`, which asv ignores) and holds what
 asv cannot. Who reads many files takes `sound_pairs` (what cannot be read is passed over), `all_pairs` (it raises),
-or `entries` (everything, with what is wrong). Nothing here imports asv or torch.
+or `entries` (everything, with what is wrong). Of the other files in `results/`, `descriptions` reads asv's lists and
+`explanation` the causes; a test lists the readers. Nothing here imports asv or torch.
 """
 
 from __future__ import annotations
@@ -306,11 +307,11 @@ def _result(path: Path, data: Any) -> Result:
         raise Fa4AsvError(f"{path} is not an asv result file ({reason}); {RESTORE}") from None
 
 
-def _check_words(name: str, text: Any) -> None:
+def _check_words(name: str, values: Any) -> None:
     """asv makes pages of these; anything but words and numbers would stop it."""
-    if not isinstance(text, dict):
-        raise ValueError(f"{name} is {text!r:.60}, expected texts by name")
-    for key, value in text.items():
+    if not isinstance(values, dict):
+        raise ValueError(f"{name} is {values!r:.60}, expected texts by name")
+    for key, value in values.items():
         if not isinstance(value, _SCALARS):
             raise ValueError(f"{name}[{key!r}] is {value!r:.60}, expected a word or a number")
         if steers_pages(key) or steers_pages(str(value)):

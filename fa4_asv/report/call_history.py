@@ -16,7 +16,7 @@ from fa4_asv.report.model import Point
 from fa4_asv.report.multiples import short, spoken_line
 from fa4_asv.report.parts import Cell, Chart, Table
 from fa4_asv.report.parts import Row as TableRow
-from fa4_asv.report.run_time_cells import NAMES, NONE, named, origins_of, place, state_of, times
+from fa4_asv.report.run_time_cells import NAMES, NONE, named, origins_of, place, state_cell, state_of, times
 from fa4_asv.report.swept import (
     BACKWARD,
     FASTER,
@@ -233,7 +233,7 @@ def _history(swept: Swept, call: Call, timeline: Timeline) -> Table:
             [
                 named(point),
                 wording.day(point.date),
-                wording.seconds(seconds) if seconds else Cell(state_of(point, call), css="worse"),
+                wording.seconds(seconds) if seconds else state_cell(state_of(point, call)),
                 wording.rate(rate),
                 *_verdict_cells(swept, step, row, timeline),
                 *(times(beside(point, call, name)) for name in YARDSTICKS),

@@ -124,7 +124,7 @@ def _card_report(key: Key, point: Point) -> CardReport:
     }
     names = (record.notes.get("card name", "") for record in records.values())
     arch = arch_of_card(next(filter(None, names), "")) or arch_of_card(key.machine)
-    broken = {name: reason_of(record) for name, record in records.items() if record.state == "broken"}
+    broken = {call: reason_of(record) for call, record in records.items() if record.state == "broken"}
     return CardReport(key, point, arch, len(records), broken)
 
 
@@ -140,11 +140,11 @@ def beside_steps(table: Table, steps: Sequence[Step], cards: Cards) -> Table:
     pages = {
         f"events/{step.page}": "; ".join(report.short for report in cards.of_step(step)) for step in steps
     }
-    told = [pages.get(row[0].href, "") if isinstance(row[0], Cell) else "" for row in table.rows]
-    if not any(told):
+    texts = [pages.get(row[0].href, "") if isinstance(row[0], Cell) else "" for row in table.rows]
+    if not any(texts):
         return table
     rows = [
-        [*row, Cell(text, css="worse" if text else "")] for row, text in zip(table.rows, told, strict=True)
+        [*row, Cell(text, css="worse" if text else "")] for row, text in zip(table.rows, texts, strict=True)
     ]
     return replace(table, head=[*table.head, _TITLE], rows=rows)
 
@@ -180,11 +180,11 @@ def broken_table(cards: Cards) -> Table | None:
     rows: list[TableRow] = []
     for key, group in groupby(cards.reports, key=lambda report: report.key):
         reports = list(group)
-        for name in dict.fromkeys(name for report in reports for name in report.broken):
-            for why, group in groupby(reports, key=lambda report: report.broken.get(name, "")):
+        for call in dict.fromkeys(call for report in reports for call in report.broken):
+            for why, group in groupby(reports, key=lambda report: report.broken.get(call, "")):
                 if why:
                     span = wording.span([short(report.point.label) for report in group])
-                    rows.append([_named(*name), f"broken, {key.machine}, {key.title}", span, why])
+                    rows.append([_named(*call), f"broken, {key.machine}, {key.title}", span, why])
     return Table("What is broken on a card", ["call", "state", "releases", "message"], rows) if rows else None
 
 
@@ -200,9 +200,9 @@ def clocked(cards: Cards, commit: str) -> list[Clocked]:
 def _clocked(swept: Swept, step: ClockStep) -> Clocked:
     told = step.told()
     rest = Counter(row.verdict for row in step.rows.values() if not row.effect)
-    counts = ", ".join(f"{count} {name}" for name, count in rest.most_common())
+    others = ", ".join(f"{count} {name}" for name, count in rest.most_common())
     sentence = f"{len(told) or 'No'} of {counted(len(step.rows), 'call')} changed by the rule" + (
-        f"; the others: {counts}." if told and counts else f": {counts}." if counts else "."
+        f"; the others: {others}." if told and others else f": {others}." if others else "."
     )
     title = f"{swept.key.machine}, {swept.key.title}, against {step.before.label}"
     rows: list[TableRow] = [

@@ -89,8 +89,8 @@ def _figures(series: Series, point: Point) -> list[Table]:
             shown = [
                 wording.figure(record.figures.get(metric), unit) for metric, (unit, _) in metrics.items()
             ]
-            told = record.why if record.state != "measured" else ""
-            rows.append([case, *shown, record.state + (f": {told}" if told else "")])
+            reason = record.why if record.state != "measured" else ""
+            rows.append([case, *shown, record.state + (f": {reason}" if reason else "")])
         if rows:
             head = ["case", *(title for _, title in metrics.values()), "state"]
             others = f"; {counted(len(cases) - len(own), 'other')} as cu12" if len(own) < len(cases) else ""
@@ -131,9 +131,9 @@ def _event_row(event: Event) -> Row:
         cells: list[Cell | str] = [was, now + (f": {why}" if why else ""), "–"]
     else:
         cells = [wording.figure(change.base, unit), wording.figure(change.head, unit), told(change)]
-    name = Cell(event.kernel, spoken=wording.case_title(event.kernel) if change.group == "codegen" else "")
+    kernel = Cell(event.kernel, spoken=wording.case_title(event.kernel) if change.group == "codegen" else "")
     return [
-        name,
+        kernel,
         wording.metric_title(change.group, change.metric),
         *cells[:2],
         Cell(str(cells[2]), css=event.effect),

@@ -67,8 +67,8 @@ class Step:
     @property
     def page(self) -> str:
         """File name of its page, without folder."""
-        policy = "" if self.key.policy == "day" else f"-{_safe(self.key.policy)}"
-        return f"{_safe(self.after.label)}-{self.key.flavour}-{self.arch}{policy}.html"
+        policy = "" if self.key.policy == "day" else f"-{wording.file_name(self.key.policy)}"
+        return f"{wording.file_name(self.after.label)}-{self.key.flavour}-{self.arch}{policy}.html"
 
     @property
     def kernels(self) -> int:
@@ -138,11 +138,9 @@ def timeline(model: Model, explanations: Sequence[Explanation]) -> Timeline:
             pair = before.commit, after.commit
             if series.key.flavour == "cu12":
                 told.setdefault(pair, set()).update(map(_bare, exact_changes(before.record, after.record)))
-            if series.key.flavour == PLAIN:
-                steps += steps_between(series.key, before, after, None, told.get(pair, ()))
-                continue
             explanation = causes.get((series.key.flavour, series.key.policy, before.commit, after.commit))
-            steps += steps_between(series.key, before, after, explanation)
+            of_cu12 = told.get(pair, ()) if series.key.flavour == PLAIN else ()
+            steps += steps_between(series.key, before, after, explanation, of_cu12)
     order = {release.version: index for index, release in enumerate(model.releases)}
 
     def turn(step: Step) -> tuple[int, int, int, str]:
@@ -199,7 +197,3 @@ def _compiled_with(point: Point) -> tuple[dict[str, str], str]:
     """Packages, and of torch no more than FA4 reads of it: its CUDA."""
     packages = point.record.sidecar.toolchain.packages
     return without_torch(packages), torch_cuda(packages)
-
-
-def _safe(text: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "._" else "_" for letter in text)

@@ -134,8 +134,8 @@ def _others(group: Group, point: Point) -> Table:
             shown = [
                 wording.figure(median(s) if s else None, unit) for s, unit in zip(samples, units, strict=True)
             ]
-            told = "; ".join(f"{name}: {text}" for name, text in record.notes.items())
-            rows.append([case, *shown, record.why or record.state, told])
+            notes = "; ".join(f"{name}: {text}" for name, text in record.notes.items())
+            rows.append([case, *shown, record.why or record.state, notes])
     left = len(cases) - len(rows)
     title = f"{group.name}, {len(rows)} cases" + (f"; {left} more unsupported or not run" if left else "")
     head = ["case", *(f"{title}, {unit}" for unit, title in group.metrics.values()), "state", "message"]
@@ -171,10 +171,10 @@ def _worst(record: CaseRecord) -> str:
     The record has multiples of MATH's own error; what the guard allows for rounding is not recorded. So the share is an
     upper bound, and of a case that passed with more than 1 it is known that it is at most 1.
     """
-    result = {
+    errors = {
         key.removeprefix("error "): text for key, text in record.notes.items() if key.startswith("error ")
     }
-    numbers = {key: float(text) for key, text in result.items() if _NUMBER.fullmatch(text)}
+    numbers = {key: float(text) for key, text in errors.items() if _NUMBER.fullmatch(text)}
     if not numbers:
         return ""
     worst = max(numbers, key=lambda key: (numbers[key], key))

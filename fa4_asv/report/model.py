@@ -148,12 +148,12 @@ def load(project: Project, files: Iterable[Path]) -> Model:
         release = known.get(sidecar.commit)
         history = RELEASES if release else UPSTREAM
         chain = sidecar.toolchain
-        note = None if release else listed.get(sidecar.commit)
-        branch = note.branch if note and note.branch != _MAIN else ""
+        commit = None if release else listed.get(sidecar.commit)
+        branch = commit.branch if commit and commit.branch != _MAIN else ""
         key = Key(sidecar.machine, history, chain.flavour, chain.policy, sidecar.environment, branch)
         label = release.version if release else sidecar.commit[:8]
         date, versions = _date_and_versions(path, release, sidecar)
-        result.setdefault(key, []).append(Point(Record(label, sidecar, versions), date, release, note))
+        result.setdefault(key, []).append(Point(Record(label, sidecar, versions), date, release, commit))
     series = [
         Series(key, tuple(sorted(points, key=lambda p: (order.get(p.commit, -1), *p.turn))))
         for key, points in result.items()

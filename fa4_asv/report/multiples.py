@@ -129,8 +129,8 @@ def memory(series: Sequence[Series]) -> list[Section]:
     panels: dict[str, list[Panel]] = {"Forward": [], "Backward": []}
     for rows, cases in same.items():
         drawn = [
-            Line(each_series.key.title, colour(each_series.key.flavour), list(line))
-            for each_series, line in zip(series, rows, strict=True)
+            Line(each_series.key.title, colour(each_series.key.flavour), list(figures))
+            for each_series, figures in zip(series, rows, strict=True)
         ]
         kind = "Backward" if wording.kernel_of("memory", cases[0]).startswith("bwd") else "Forward"
         panels[kind].append(_memory_panel(cases, labels, drawn))

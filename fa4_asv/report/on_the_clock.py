@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from fa4_asv.compare.policy import BETTER, WORSE
+from fa4_asv.compare.policy import BETTER, WORSE, effect_of_ratio
 from fa4_asv.compare.rows import Row
 from fa4_asv.record.formatting import counted
 from fa4_asv.record.turns import YARDSTICKS
@@ -62,8 +62,8 @@ def _against_before(step: ClockStep | None) -> list[str]:
     if step is None:
         return ["No release before it was timed here."]
     counts = Counter(row.verdict for row in step.rows.values())
-    told = ", ".join(f"{count} {name}" for name, count in counts.most_common())
-    return [f"Against {short(step.before.label)}, {counted(len(step.rows), 'call')}: {told}."]
+    parts = ", ".join(f"{count} {name}" for name, count in counts.most_common())
+    return [f"Against {short(step.before.label)}, {counted(len(step.rows), 'call')}: {parts}."]
 
 
 def _sentence(step: ClockStep) -> str:
@@ -88,7 +88,7 @@ def _yardsticks(swept: Swept) -> list[str]:
             values = [ratio for call in swept.of(direction) if (ratio := beside(swept.newest, call, name))]
             if values:
                 mean = math.exp(fmean(map(math.log, values)))
-                faster = sum(ratio >= 1.005 for ratio in values)
+                faster = sum(effect_of_ratio(-math.log(ratio)) == BETTER for ratio in values)
                 parts.append(
                     f"{mean:.2f} times as fast as {NAMES[name]} ({min(values):.2f} to {max(values):.2f}; faster in {faster} of "
                     f"{counted(len(values), 'call')})"

@@ -88,10 +88,8 @@ def _counts(events: Sequence[tuple[Step, Event]]) -> str:
         by_title.setdefault(step.key.title, []).append(event)
     told = []
     for title, found_events in by_title.items():
-        number = count_of(
-            ((event.change.key, event.effect) for event in found_events), found_events[0].effect
-        )
-        told.append(f"{counted(number.figures, 'figure')} of {counted(number.cases, 'case')} ({title})")
+        count = count_of(((event.change.key, event.effect) for event in found_events), found_events[0].effect)
+        told.append(f"{counted(count.figures, 'figure')} of {counted(count.cases, 'case')} ({title})")
     return ", ".join(told)
 
 
@@ -101,8 +99,8 @@ def why(steps: Sequence[Step]) -> str:
     for step in steps:
         for cause, count in step.causes:
             counts[cause] = counts.get(cause, 0) + count
-    told = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
-    return ", ".join(f"{cause} ({count} figures)" for cause, count in told) or "nothing changed"
+    causes = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    return ", ".join(f"{cause} ({count} figures)" for cause, count in causes) or "nothing changed"
 
 
 def _table(series: Sequence[Series], steps: Sequence[Step]) -> Table:

@@ -150,15 +150,15 @@ def _reasons(pairs: Iterable[Pair], releases: Sequence[str]) -> list[tuple[str, 
         for message, names in pair.reasons.items():
             reasons.setdefault(message, {}).setdefault(pair.torch, set()).add(pair.release)
             checks.setdefault(message, {}).update(dict.fromkeys(names))
-    results = []
+    rows = []
     for message, torches in sorted(reasons.items()):
         places = []
         for torch, where in sorted(torches.items()):
             hit = [release for release in releases if release in where]
             places.append(f"torch {torch}: {hit[0]}" + (f" to {hit[-1]} ({len(hit)})" if hit[1:] else ""))
         tail = f" [{', '.join(checks[message])}]" if checks[message] else ""
-        results.append((message, "; ".join(places) + tail))
-    return results
+        rows.append((message, "; ".join(places) + tail))
+    return rows
 
 
 def render(grid: Grid, console: Console) -> None:

@@ -12,7 +12,7 @@ from statistics import fmean
 from fa4_asv.compare.along import CONFIDENCE, SEEN
 from fa4_asv.compare.false_alarms import rate_interval
 from fa4_asv.compare.noise import AGREED, agreement_among, classes_of, totals
-from fa4_asv.compare.policy import UNCHANGED, overall
+from fa4_asv.compare.policy import UNCHANGED, effect_of_ratio, overall
 from fa4_asv.compare.verdicts import RELEVANT
 from fa4_asv.record.formatting import counted
 from fa4_asv.record.schema import package_changes
@@ -24,7 +24,7 @@ from fa4_asv.report.model import RELEASES, Point
 from fa4_asv.report.multiples import short
 from fa4_asv.report.parts import Cell, Table
 from fa4_asv.report.parts import Row as TableRow
-from fa4_asv.report.run_time_cells import NAMES, NONE, named, origins_of, state_of, times
+from fa4_asv.report.run_time_cells import NAMES, NONE, named, origins_of, state_cell, state_of, times
 from fa4_asv.report.swept import (
     BACKWARD,
     DIRECTIONS,
@@ -87,14 +87,14 @@ def _lead(swept: Swept) -> str:
     points = swept.points
     span = points[0].label if len(points) == 1 else f"{points[0].label} to {points[-1].label}"
     cards = len({origin.card for origin in swept.origins})
-    names = ", ".join(swept.values_of("card name")) or "of unknown name"
+    card_names = ", ".join(swept.values_of("card name")) or "of unknown name"
     torch = ", ".join(swept.values_of("torch"))
     what = "releases" if swept.key.history == RELEASES else "commits"
     several = (
         f" Each call was timed on one of them, for all {what}." if cards > 1 and _each_on_one(swept) else ""
     )
     return (
-        f"{len(points)} {what}, {span}, {len(swept.calls)} calls; {counted(cards, 'card')} ({names}).{several} "
+        f"{len(points)} {what}, {span}, {len(swept.calls)} calls; {counted(cards, 'card')} ({card_names}).{several} "
         f"{f'cuDNN and FA2 are those of torch {torch}. ' if torch else ''}Each against the one before that was timed here, by the rule for "
         f"releases of one sweep: faster or slower where the {CONFIDENCE * 100:g}\xa0% interval excludes no change and "
         f"the change is {RELEVANT * 100:g}\xa0% or more."
@@ -252,9 +252,9 @@ def _ratio(swept: Swept, span: Sequence[Point], calls: Sequence[Call], least: fl
     known = [values for values in logs.values() if values]
     if not known:
         states = {record.state for point in span for call in calls if (record := case_of(point, call))}
-        return Cell("broken", css="worse") if "broken" in states else Cell(NONE, spoken="no time")
+        return state_cell("broken") if "broken" in states else Cell(NONE, spoken="no time")
     mean = fmean(value for values in known for value in values)
-    css = "same" if math.isnan(least) or abs(mean) <= math.log1p(least) else "worse" if mean > 0 else "better"
+    css = effect_of_ratio(mean, least) or "same"
     missing = len(known) < len(calls)
     return Cell(f"{math.exp(mean):.3f}" + (f" ({len(known)} of {len(calls)})" if missing else ""), css=css)
 
@@ -305,17 +305,17 @@ def _broken(swept: Swept) -> Part:
     rows: list[TableRow] = []
     for call in swept.calls:
         states = [(point, case_of(point, call)) for point in swept.points]
-        told = [
+        reasons = [
             (point, (record.state, reason_of(record)) if record else ("", "")) for point, record in states
         ]
-        for (state, why), group in groupby(told, key=lambda each: each[1]):
+        for (state, why), group in groupby(reasons, key=lambda each: each[1]):
             if state in ("broken", "unsupported"):
                 span = [point for point, _ in group]
                 rows.append(
                     [
                         Cell(call.title, call.page(swept.key.machine)),
                         _span(span),
-                        Cell(state, css="worse"),
+                        state_cell(state),
                         why,
                     ]
                 )

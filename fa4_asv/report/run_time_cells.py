@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+from fa4_asv.compare.policy import effect_of_ratio, effect_of_states
 from fa4_asv.record.turns import Origin, origin_of
 from fa4_asv.report import wording
 from fa4_asv.report.model import Point
@@ -45,7 +48,13 @@ def state_of(point: Point, call: Call) -> str:
     return record.state if record else "not run"
 
 
+def state_cell(state: str) -> Cell:
+    """Coloured as the change from a call that runs."""
+    return Cell(state, css=effect_of_states("measured", state) or "same")
+
+
 def times(ratio: float | None) -> Cell:
+    """A yardstick's time over FA4's."""
     if ratio is None:
         return Cell(NONE, spoken="not timed")
-    return Cell(f"{ratio:.2f}", css="better" if ratio >= 1.005 else "worse" if ratio < 0.995 else "same")
+    return Cell(f"{ratio:.2f}", css=effect_of_ratio(-math.log(ratio)) or "same")

@@ -214,7 +214,7 @@ def _maps(model: Model, cards: Cards, render: Any) -> Iterator[Page]:
         key=key,
         parts=[
             *(
-                (support.arch, [support.table, *([support.reasons] if support.reasons else [])])
+                (support.arch, [support.table, *([support.messages] if support.messages else [])])
                 for support in maps(series)
             ),
             *([("It compiles, but is broken on a card", [broken])] if broken else []),

@@ -29,7 +29,7 @@ class Map:
 
     arch: str
     table: Table
-    reasons: Table | None
+    messages: Table | None
 
 
 def maps(series: Sequence[Series]) -> list[Map]:
@@ -118,7 +118,7 @@ def routes(series: Sequence[Series]) -> list[Grid]:
 
 def route_tables(series: Sequence[Series]) -> list[tuple[Table, Table | None]]:
     """Each grid as a table, and the reasons below it."""
-    results = []
+    tables = []
     for grid in routes(series):
         rows: list[Row] = [
             [short(release), *(_verdict(pair) for pair in pairs)] for release, pairs in grid.rows
@@ -127,8 +127,8 @@ def route_tables(series: Sequence[Series]) -> list[tuple[Table, Table | None]]:
             f"FA4 through SDPA, {grid.title}", ["FA4", *(f"torch {name}" for name in grid.torches)], rows
         )
         reasons = Table("Messages", ["message", "where"], grid.reasons) if grid.reasons else None
-        results.append((table, reasons))
-    return results
+        tables.append((table, reasons))
+    return tables
 
 
 def _verdict(pair: Pair | None) -> Cell:

@@ -171,8 +171,8 @@ class Swept:
     @property
     def arch(self) -> str:
         """What its cards are, by their own name or the machine's."""
-        messages = (record.notes.get("card name", "") for record in self._records())
-        return arch_of_card(next(filter(None, messages), "")) or arch_of_card(self.key.machine)
+        names = (record.notes.get("card name", "") for record in self._records())
+        return arch_of_card(next(filter(None, names), "")) or arch_of_card(self.key.machine)
 
     def values_of(self, word: str) -> list[str]:
         """The values of one of a record's words, sorted."""

@@ -42,8 +42,8 @@ def figure(value: float | None, unit: str = "") -> str:
 def seconds(value: float) -> str:
     if not value:
         return "0\N{NO-BREAK SPACE}s"
-    told = in_seconds(value, ("s", "ms", "µs")) or f"{value * 1e6:.3g} µs"
-    return told.replace(" ", "\N{NO-BREAK SPACE}")
+    text = in_seconds(value, ("s", "ms", "µs")) or f"{value * 1e6:.3g} µs"
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def percent(before: float, after: float) -> str:
@@ -161,8 +161,8 @@ def packages(moved: dict[str, tuple[str, str]], limit: int = 3) -> list[str]:
     names = sorted(moved, key=lambda name: (_rank(name), name))
     if COMPILER in moved:
         names = [name for name in names if name == COMPILER or not name.startswith(COMPILER)]
-    told = [f"{name} {moved[name][0] or 'absent'} → {moved[name][1] or 'absent'}" for name in names[:limit]]
-    return told + ([f"{len(names) - limit} more"] if len(names) > limit else [])
+    moves = [f"{name} {moved[name][0] or 'absent'} → {moved[name][1] or 'absent'}" for name in names[:limit]]
+    return moves + ([f"{len(names) - limit} more"] if len(names) > limit else [])
 
 
 def _rank(name: str) -> int:

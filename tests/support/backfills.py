@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fa4_asv.backfill.tasks import Attempt, Wish
+from fa4_asv.backfill.tasks import Attempt, BackfillRequest
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import GROUPS, key_of
 from fa4_asv.history.commits import load_commits
@@ -24,7 +24,7 @@ from tests.support import ROOT
 from tests.support.results import BENCHMARKS_TEXT, FIGURES, make, result
 
 ENVIRONMENT = "fa4-pyany-flavourcu13-toolchainday"
-CODEGEN = Wish(flavours=("cu13",), bench=("^codegen",))
+CODEGEN = BackfillRequest(flavours=("cu13",), bench=("^codegen",))
 MEASURED = CaseRecord("measured", figures=FIGURES)
 PACKAGES = {"nvidia-cutlass-dsl": "4.8.1"}  # of `record`
 

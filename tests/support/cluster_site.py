@@ -36,7 +36,7 @@ def stand_in(template: Path) -> dict[tuple[object, str], object]:
     )
     source = SimpleNamespace(lock=lambda *_: lock)
     return {
-        (record_gate, "asv_words"): lambda task, wish, environment: [
+        (record_gate, "asv_words"): lambda task, request, environment: [
             str(STAND_IN),
             str(template),
             task.commit,

@@ -41,8 +41,12 @@ def swept(
     taken: Sequence[Turn],
     words: Mapping[str, str] | None = None,
     yardsticks: Mapping[str, float] | None = None,
+    order: int = 0,
 ) -> CaseRecord:
-    """The record of a case: three samples a round around its centre; each yardstick takes so long in every round."""
+    """The record of a case: three samples a round around its centre; each yardstick takes so long in every round.
+
+    `order`: which commit of the sweep it was, in every round.
+    """
     seconds = [
         value for turn in taken for value in (turn.seconds * 0.999, turn.seconds, turn.seconds * 1.002)
     ]
@@ -53,7 +57,7 @@ def swept(
         "two modes": [float(turn.two_modes) for turn in taken],
         "process": [turn.process for turn in taken],
         "round": [turn.round for turn in taken],
-        "order": [0] * len(taken),
+        "order": [order] * len(taken),
         **{name: [value] * len(taken) for name, value in (yardsticks or {}).items()},
     }
     return CaseRecord(

@@ -19,8 +19,6 @@ from tests.support.compare_checkout import PYPROJECT, add_commit
 
 WORKER = """
 import json, os, random, re, sys, time
-from fa4_asv.base.ending import die_with_parent
-die_with_parent()
 folder = os.environ["PYTHONPATH"].split(os.pathsep)[0]
 text = open(os.path.join(folder, "flash_attn", "cute", "interface.py")).read()
 told = dict(re.findall(r"# (takes|wrong|hangs)(?: (.*))?", text))
@@ -80,7 +78,7 @@ def use_fakes(patch: pytest.MonkeyPatch, project: Project) -> None:
     path.write_text(WORKER, encoding="utf-8")
     patch.setattr(engine, "_WORKER", (str(path),))
     patch.setattr(worktree, "install", lambda *_: Path(sys.executable))
-    patch.setattr(command, "base_here", lambda *_: Path(sys.executable))
+    patch.setattr(command, "base_for_a_card", lambda *_: Path(sys.executable))
 
 
 if __name__ == "__main__":  # a run of its own, to be killed: the arguments are those of fa4-asv

@@ -4,6 +4,7 @@
     python -m tools.suite_benchmarks publish    # the site of 500 synthetic commits against plain asv
     python -m tools.suite_benchmarks ray        # backfill on two local Ray workers against plain backfill
     python -m tools.suite_benchmarks record     # files, bytes and hours of the record
+    python -m tools.suite_benchmarks isolation  # the start of a compile worker within its bounds and without
 
 `-h` after a name says what is measured. Exit code 1 where an aim is missed; meant for an idle machine of two cores.
 """
@@ -14,9 +15,15 @@ import argparse
 import sys
 from types import ModuleType
 
-from tools.suite_benchmarks import publish, ray, record, run
+from tools.suite_benchmarks import isolation, publish, ray, record, run
 
-BENCHMARKS: dict[str, ModuleType] = {"run": run, "publish": publish, "ray": ray, "record": record}
+BENCHMARKS: dict[str, ModuleType] = {
+    "run": run,
+    "publish": publish,
+    "ray": ray,
+    "record": record,
+    "isolation": isolation,
+}
 
 
 def main(words: list[str]) -> int:

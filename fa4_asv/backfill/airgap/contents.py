@@ -129,7 +129,7 @@ def release_locks(
     """Committed toolchains of the releases; the oldest releases have one flavour."""
     locks = []
     for release, policy, flavour in itertools.product(releases, policies, flavours):
-        path = project.locks / policy / flavour / f"{release}.txt"
+        path = project.lock(policy, flavour, release)
         if path.is_file():
             locks.append(read_lock(path, flavour, policy))
     return locks

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from fa4_asv.backfill.airgap.unpack import digest_of
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import write_atomic
 
@@ -125,16 +126,16 @@ def _describe(
 ) -> None:
     """A file, or a link to the `first` of that content and mode."""
     try:
-        state = path.stat()
-        inode = (state.st_dev, state.st_ino)
-        digest = digests.get(inode) or _digest(path)
+        status = path.stat()
+        inode = (status.st_dev, status.st_ino)
+        digest = digests.get(inode) or digest_of(path)
     except OSError as error:
         raise Fa4AsvError(f"cannot read {path}: {error.strerror}") from None
     digests[inode] = digest
-    member.mode = 0o755 if state.st_mode & 0o100 else 0o644
+    member.mode = 0o755 if status.st_mode & 0o100 else 0o644
     before = first.setdefault((digest, member.mode), member.name)
     if before == member.name:
-        member.type, member.size = tarfile.REGTYPE, state.st_size
+        member.type, member.size = tarfile.REGTYPE, status.st_size
     else:
         member.type, member.linkname = tarfile.LNKTYPE, before
 
@@ -142,14 +143,6 @@ def _describe(
 def _likeness(entry: Entry) -> str:
     """Order in the pack: versions of one file one after another, whatever folder each is in."""
     return entry.name.rpartition("/")[2].replace(".cu12.", ".").replace(".cu13.", ".")
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def write_index(folder: Path, facts: dict[str, Any]) -> None:

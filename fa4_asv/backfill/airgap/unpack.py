@@ -93,10 +93,10 @@ def refuse_odd(index: Any) -> None:
         if index["format"] != 1:
             raise Failure(f"the pack has format {index['format']!r:.40}; use the airgap.py that came with it")
         parts = [(part["name"], part["sha256"], part["bytes"]) for part in index["parts"]]
-        results = [index["sha256"], index["python"], *index["beside"], *index["beside"].values()]
-        results += [word for name, digest, _ in parts for word in (name, digest)]
-        counts = [index["unpacked"], *(size for _, _, size in parts)]
-        fine = all(isinstance(word, str) for word in results) and all(type(count) is int for count in counts)
+        texts = [index["sha256"], index["python"], *index["beside"], *index["beside"].values()]
+        texts += [word for name, digest, _ in parts for word in (name, digest)]
+        sizes = [index["unpacked"], *(size for _, _, size in parts)]
+        fine = all(isinstance(word, str) for word in texts) and all(type(count) is int for count in sizes)
     except (LookupError, TypeError, AttributeError, ValueError):
         fine = False
     if not fine:

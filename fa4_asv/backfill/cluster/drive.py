@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fa4_asv.backfill.cluster.order import Answer
 from fa4_asv.backfill.cluster.pool import News, Pool
-from fa4_asv.backfill.tasks import Ended, Task
+from fa4_asv.backfill.tasks import Task, TaskOutcome
 from fa4_asv.base.errors import Fa4AsvError
 
 # Orders that wait in the engine beyond those that run: an autoscaler sees them, a node that joins finds them.
@@ -65,7 +65,7 @@ class Drive:
         self._strikes: dict[str, int] = {}
         self._quiet_since, self._told = clock(), False
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Ended]:
+    def run(self, tasks: Sequence[Task]) -> Iterator[TaskOutcome]:
         """Each task as it ends. However the caller stops, nothing is left running."""
         self._queue.extend(_Item(task) for task in tasks)
         try:
@@ -80,14 +80,14 @@ class Drive:
         finally:
             self._pool.close()
 
-    def _submit(self) -> Iterator[Ended]:
+    def _submit(self) -> Iterator[TaskOutcome]:
         most = self._pool.slots() + AHEAD
         while self._queue and len(self._out) < most:
             item = self._queue.popleft()
             try:
                 order = self._order(item.task)
             except Fa4AsvError as error:
-                yield Ended(item.task, why=f"{item.task.label}: {error}")
+                yield TaskOutcome(item.task, why=f"{item.task.label}: {error}")
                 continue
             item.avoid = self._avoid(item)
             item.node, item.started = "", None
@@ -101,7 +101,7 @@ class Drive:
         wanted = banned | item.nodes
         return wanted if set(self._pool.nodes()) - wanted else banned
 
-    def _hear(self, news: News) -> Iterator[Ended]:
+    def _hear(self, news: News) -> Iterator[TaskOutcome]:
         item = self._out.get(news.ticket)
         if item is None:
             return  # of an order that was given up
@@ -124,9 +124,9 @@ class Drive:
             yield from self._failed(item, str(error))
             return
         self._strikes.pop(item.node, None)
-        yield Ended(item.task, moved, host=answer.host)
+        yield TaskOutcome(item.task, moved, host=answer.host)
 
-    def _failed(self, item: _Item, why: str) -> Iterator[Ended]:
+    def _failed(self, item: _Item, why: str) -> Iterator[TaskOutcome]:
         item.failures += 1
         item.nodes.add(item.node)
         message = f"{item.task.label}: {why}" + (f" (on {self._host(item.node)})" if item.node else "")
@@ -139,7 +139,7 @@ class Drive:
         ):
             self._ban(item.node, f"{STRIKES} tasks in a row failed there, the last with: {why}")
         if item.failures > self._retries:
-            yield Ended(item.task, why=message)
+            yield TaskOutcome(item.task, why=message)
         else:
             self._queue.appendleft(item)
 
@@ -161,7 +161,7 @@ class Drive:
         host = self._pool.nodes().get(node, "a node that is gone")
         return f"{host} ({node[:8]})" if node else host
 
-    def _late(self) -> Iterator[Ended]:
+    def _late(self) -> Iterator[TaskOutcome]:
         """Give up orders whose node has not even ended them itself."""
         bound = self._timeout + GRACE
         for ticket, item in list(self._out.items()):
@@ -170,7 +170,7 @@ class Drive:
                 del self._out[ticket]
                 yield from self._failed(item, f"no answer within {bound:.0f} s; given up")
 
-    def _stranded(self) -> Iterator[Ended]:
+    def _stranded(self) -> Iterator[TaskOutcome]:
         """Orders that no node may take: asked anew of the others, or, where all are unfit, given up."""
         if any(item.started is not None for item in self._out.values()):
             self._quiet_since, self._told = self._clock(), False
@@ -185,7 +185,7 @@ class Drive:
             self._out.clear()
             self._queue.clear()
             for item in left:
-                yield Ended(item.task, why=f"{item.task.label}: no node is left that can do it: {why}")
+                yield TaskOutcome(item.task, why=f"{item.task.label}: no node is left that can do it: {why}")
             return
         self._ask_anew(lambda item: bool(fit) and not fit - item.avoid)
         if not self._told and self._clock() - self._quiet_since > TELL_AFTER:

@@ -36,10 +36,10 @@ class Order:
         return _dump(asdict(self))
 
     @classmethod
-    def load(cls, text: bytes) -> Order:
+    def load(cls, content: bytes) -> Order:
         """Raises Fa4AsvError on anything that `dump` does not write."""
         try:
-            return cls(**_load(text, "known"))
+            return cls(**_load(content, "known"))
         except TypeError as error:
             raise Fa4AsvError(f"this order is not from this version of the suite ({error})") from None
 
@@ -59,10 +59,10 @@ class Answer:
         return _dump(asdict(self))
 
     @classmethod
-    def load(cls, text: bytes) -> Answer:
+    def load(cls, content: bytes) -> Answer:
         """Raises Fa4AsvError on anything that `dump` does not write."""
         try:
-            answer = cls(**_load(text, "results"))
+            answer = cls(**_load(content, "results"))
         except TypeError as error:
             raise Fa4AsvError(f"the node's answer is of another version of the suite ({error})") from None
         if answer.fault not in FAULTS or not all(
@@ -80,10 +80,10 @@ def _dump(data: dict[str, Any]) -> bytes:
     return json.dumps(coded).encode()
 
 
-def _load(text: bytes, parcel: str) -> dict[str, Any]:
+def _load(content: bytes, parcel: str) -> dict[str, Any]:
     try:
-        data = parse_json(text)
+        data = parse_json(content)
         data[parcel] = base64.b64decode(data.get(parcel, ""), validate=True)
     except (ValueError, TypeError, AttributeError) as error:
-        raise Fa4AsvError(f"a message of {len(text)} bytes is none of the suite's ({error})") from None
+        raise Fa4AsvError(f"a message of {len(content)} bytes is none of the suite's ({error})") from None
     return dict(data)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fa4_asv.backfill.cluster.archive import pack, unpack
 from fa4_asv.backfill.cluster.order import Answer, Order
-from fa4_asv.backfill.tasks import Task, Wish, asv_words, machine_record
+from fa4_asv.backfill.tasks import BackfillRequest, Task, asv_words, machine_record
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import read_text
 from fa4_asv.base.machine import MACHINE_VARIABLE, NOGPU
@@ -28,7 +28,7 @@ from fa4_asv.measure.pool import VARIABLE as CORES
 from fa4_asv.record.store import all_pairs
 
 # Of the driver's environment, what decides how a task is measured. Indices and passwords stay here.
-_CARRIED = ("FA4_ASV_TOOLCHAIN", "FA4_ASV_TORCHES", "FA4_ASV_OTHERS")
+_CARRIED = ("FA4_ASV_TOOLCHAIN", "FA4_ASV_TORCHES", "FA4_ASV_OTHERS", "FA4_ASV_NETWORK", "FA4_ASV_MEMORY")
 _SOURCES = ("benchmarks", "fa4_asv", "requirements", "history", "asv.conf.json", ".asv/history.git")
 
 
@@ -42,11 +42,13 @@ class Site:
     wheels: str = ""
 
 
-class Desk:
+class RecordGate:
     """Orders out, records in, for one backfill of one project."""
 
-    def __init__(self, project: Project, wish: Wish, environment: str, site: Site, timeout: float) -> None:
-        self._project, self._wish, self._environment = project, wish, environment
+    def __init__(
+        self, project: Project, request: BackfillRequest, environment: str, site: Site, timeout: float
+    ) -> None:
+        self._project, self._request, self._environment = project, request, environment
         self._site, self._timeout = site, timeout
         self._policy = Policy.from_environment()
         self._digests: dict[Task, str] = {}
@@ -67,12 +69,12 @@ class Desk:
         with self._aside(task) as staged:
             seed(self._project, staged, task.commit, task.environment)
             known = pack(staged.results)
-        arguments = asv_words(task, self._wish, self._environment)
+        arguments = asv_words(task, self._request, self._environment)
         variables = self._variables()
         order = Order(
             arguments,
             task.flavour,
-            self._wish.machine,
+            self._request.machine,
             self._site.work,
             self._timeout,
             known,
@@ -94,8 +96,8 @@ class Desk:
                 "PIP_NO_INDEX": "1",
                 "PIP_FIND_LINKS": links,
             }
-        if self._wish.machine != NOGPU:
-            result[MACHINE_VARIABLE] = json.dumps(machine_record(self._project, self._wish.machine))
+        if self._request.machine != NOGPU:
+            result[MACHINE_VARIABLE] = json.dumps(machine_record(self._project, self._request.machine))
         return result
 
     def keep(self, task: Task, answer: Answer) -> list[Path]:
@@ -131,7 +133,13 @@ class Desk:
                 side.toolchain.policy,
                 side.toolchain.digest,
             )
-            asked = (self._wish.machine, task.commit, task.flavour, self._wish.policy, self._digests[task])
+            asked = (
+                self._request.machine,
+                task.commit,
+                task.flavour,
+                self._request.policy,
+                self._digests[task],
+            )
             if fields != asked:
                 raise Fa4AsvError(
                     f"{pair.path.name} is of {' '.join(fields)}, expected {' '.join(asked)}; refused"

@@ -271,11 +271,14 @@ class Engine:
     # Processes and their rounds.
 
     def _start(self, slot: int) -> list[Seat]:
-        """A process for each subject that lacks rounds in `slot`, with every call of it loaded."""
+        """A process for each subject that lacks rounds in `slot`, with every call of it loaded.
+
+        First the yardsticks', which loads longest.
+        """
         seats = [
             self._seat(station, subject)
             for station in self._stations
-            for subject in self._subjects
+            for subject in sorted(self._subjects, key=lambda subject: subject.file not in self._yardsticks)
             if self._owed(station, subject, slot)
         ]
         done = itertools.count(1)
@@ -371,12 +374,19 @@ class Engine:
     def _kernels(self, seats: Sequence[Seat]) -> None:
         """The profiler's view of each backward of FA4, once; a card at a time, as the rounds are."""
         alive = {(seat.station.folder, seat.subject.file): seat for seat in seats}
+        owed = [
+            # None is alive where an earlier run ended between the rounds and the profiler.
+            (alive.get((station.folder, subject.file)) or self._seat(station, subject), calls)
+            for station in self._stations
+            for subject in self._subjects
+            if (calls := self._unprofiled(station, subject))
+        ]
+        # Its first start takes seconds in each process and needs no card: side by side.
+        self._side_by_side([partial(seat.ask, calls[0].payload("profiler"), LOAD) for seat, calls in owed])
 
         def at(station: Station) -> None:
-            for subject in self._subjects:
-                if calls := self._unprofiled(station, subject):
-                    # None is alive where an earlier run ended between the rounds and the profiler.
-                    seat = alive.get((station.folder, subject.file)) or self._seat(station, subject)
+            for seat, calls in owed:
+                if seat.station is station:
                     self._profile(seat, calls)
 
         self._side_by_side([partial(at, station) for station in self._stations])
@@ -406,9 +416,9 @@ class Engine:
         self._seats.append(seat)
         return seat
 
-    def _side_by_side(self, steps: Sequence[Callable[[], None]]) -> None:
+    def _side_by_side(self, steps: Sequence[Callable[[], object]]) -> None:
         """Run all steps, at most as many at once as there are cores; the first that raises ends the others."""
-        futures: list[Future[None]] = [self._threads.submit(step) for step in steps]
+        futures: list[Future[object]] = [self._threads.submit(step) for step in steps]
         try:
             for future in wait(futures, return_when=FIRST_EXCEPTION).done:
                 future.result()

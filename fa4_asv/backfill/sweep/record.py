@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from fa4_asv.backfill.sweep.engine import Call
 from fa4_asv.backfill.sweep.plan import Target
-from fa4_asv.backfill.tasks import Attempt, Task, Wish, current_sidecars, machine_record
+from fa4_asv.backfill.tasks import Attempt, BackfillRequest, Task, current_sidecars, machine_record
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.machine import MACHINE_VARIABLE
 from fa4_asv.base.project import Project
@@ -67,10 +67,10 @@ def record(
 
 def _one(project: Project, machine: str, environment: str, target: Target, calls: Sequence[Call]) -> str:
     groups = tuple(dict.fromkeys(call.group for call in calls))
-    wish = Wish(machine, flavours=(target.flavour,))
+    request = BackfillRequest(machine, flavours=(target.flavour,))
     task = Task(target.commit, target.name, target.flavour, groups, target.environment)
     try:
-        Attempt(project, task, wish, environment).run()
+        Attempt(project, task, request, environment).run()
     except Fa4AsvError as error:
         return str(error)
     return ""

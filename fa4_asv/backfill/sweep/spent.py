@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from fa4_asv.measure.runtime.journal import Plan
 
-# Measured on H200 machines of 16 and 64 virtual cores, 5 and 31 subjects, 2026-11-28.
-GUARD = 3.5  # seconds of a core: guard and cold compile of one call of one commit, among as many others as there are cores
+# Measured on an H200 machine of 16 virtual cores, 63 subjects, 2026-11-29.
+GUARD = 3.0  # seconds of a core: guard and cold compile of one call of one commit, among as many others as there are cores
 IMPORT = 10.0  # of a core: torch, FA4 and its compiler, per process
-LOAD = 0.25  # of a core: one call, its kernels read from FA4's disk cache
-TURN = 0.1  # of the card: one round of one call, its share of the yardsticks included
-PROFILE = 0.14  # of the card: one backward under the profiler
-RECORD = 11.0  # of a core: asv reads a commit's calls and writes them
+LOAD = 0.2  # of a core: one call, its kernels read from FA4's disk cache
+TURN = 0.061  # of the card: one round of one call, its share of the yardsticks included
+PROFILE = 0.042  # of the card: one backward under the profiler, its first start included
+RECORD = 7.0  # of a core: asv reads a commit's calls and writes them
 _GUARD_CALLS = 14  # of one process
 
 

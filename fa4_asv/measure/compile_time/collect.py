@@ -166,8 +166,8 @@ def _alone(used: list[float | None], disturbed: int, bound: float) -> str:
     known = [cores for cores in used if cores is not None]
     if not known:
         return "unknown: this system does not tell what others use"
-    message = f"others used at most {max(known):.2f} cores, {bound:g} allowed"
-    return f"{message}; {disturbed} disturbed samples were repeated" if disturbed else message
+    sentence = f"others used at most {max(known):.2f} cores, {bound:g} allowed"
+    return f"{sentence}; {disturbed} disturbed samples were repeated" if disturbed else sentence
 
 
 def _import_seconds(job: Job) -> tuple[float, float]:

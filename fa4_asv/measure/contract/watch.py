@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from fa4_asv.catalog.launch import ALLOCATED, COMPILED, READ
-from fa4_asv.measure.memory.tracker import Ledger
+from fa4_asv.measure.memory.tracker import Tracker
 
 _FOUND = "found on disk"
 _FA4 = "flash_attn/cute/"
@@ -76,7 +76,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.parts: Counter[str] = Counter()
-        self._ledger = Ledger()
+        self._tracker = Tracker()
 
     def start(self) -> None:
         """Forget what was counted."""
@@ -96,13 +96,13 @@ class Watch:
     def known(self, *tensors: Any) -> None:
         """Inputs: what shares their storage is no allocation."""
         for tensor in tensors:
-            self._ledger.see(tensor)
+            self._tracker.see(tensor)
 
     def allocated(self, tensor: Any) -> None:
         """Note the storage of what an operator returned, where it is new."""
-        before = self._ledger.made
-        self._ledger.see(tensor)
-        if self._ledger.made > before:
+        before = self._tracker.made
+        self._tracker.see(tensor)
+        if self._tracker.made > before:
             self.parts[f"{ALLOCATED} in {place()}"] += 1
 
 

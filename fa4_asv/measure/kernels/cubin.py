@@ -63,8 +63,8 @@ def _output(command: list[str]) -> str:
     except subprocess.TimeoutExpired:
         raise Fa4AsvError(f"{Path(command[0]).name} took more than 120 s on {command[-1]}") from None
     except subprocess.CalledProcessError as error:
-        text = (error.stderr or error.stdout).strip().splitlines()
-        last = text[-1] if text else "no message"
+        lines = (error.stderr or error.stdout).strip().splitlines()
+        last = lines[-1] if lines else "no message"
         raise Fa4AsvError(f"{Path(command[0]).name} cannot read {command[-1]}: {last}") from None
     return done.stdout
 
@@ -103,15 +103,15 @@ def _read(path: Path, content: bytes, digest: str, cuobjdump: str, nvdisasm: str
     ]
     opcodes = opcode_histogram(_output([nvdisasm, "-c", str(path)]))
     sections = ELFFile(io.BytesIO(content)).iter_sections()
-    text = sum(section["sh_size"] for section in sections if section.name.startswith(".text."))
-    if not usage or not opcodes or not text:
+    nbytes = sum(section["sh_size"] for section in sections if section.name.startswith(".text."))
+    if not usage or not opcodes or not nbytes:
         raise Fa4AsvError(f"{path} holds no kernel")
     figures = CubinFigures(
         spill_bytes=sum(stack for _, stack in usage),
         local_loads=opcodes.get("LDL", 0),
         local_stores=opcodes.get("STL", 0),
         instructions=sum(count for opcode, count in opcodes.items() if opcode != "NOP"),
-        text_bytes=text,
+        text_bytes=nbytes,
         registers=max(registers for registers, _ in usage),
     )
     return Cubin(figures, opcodes, digest)

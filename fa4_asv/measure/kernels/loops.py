@@ -112,8 +112,8 @@ def read_loops(sass: str) -> KernelLoops:
             inside, left = _loops_of(function)
             loops += inside
             outside += left
-    except NotUnderstood as message:
-        return KernelLoops(why=str(message))
+    except NotUnderstood as refusal:
+        return KernelLoops(why=str(refusal))
     if not loops:
         return KernelLoops(why="no loop holds matrix instructions, exp2 or tensor memory")
     return KernelLoops(tuple(loops), outside)

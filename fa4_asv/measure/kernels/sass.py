@@ -71,8 +71,8 @@ def functions(sass: str) -> list[Function]:
     for line in sass.splitlines():
         if opened := _SECTION.match(line):
             found_functions.append(Function(opened[1]))
-        elif found_functions and (label := _LABEL.match(line)):
-            found_functions[-1].labels[label[1]] = len(found_functions[-1].instructions)
+        elif found_functions and (label_match := _LABEL.match(line)):
+            found_functions[-1].labels[label_match[1]] = len(found_functions[-1].instructions)
         elif found_functions and (match := _INSTRUCTION.match(line)):
             found_functions[-1].instructions.append(_instruction(*match.groups()))
     for function in found_functions:
@@ -84,11 +84,11 @@ def functions(sass: str) -> list[Function]:
 
 
 def _instruction(guard: str | None, opcode: str, modifiers: str, operands: str) -> Instruction:
-    message = " ".join(operands.rstrip("}").split())
-    targets = _TARGET.findall(message)
-    if table := _TABLE.search(message):
+    words = " ".join(operands.rstrip("}").split())
+    targets = _TARGET.findall(words)
+    if table := _TABLE.search(words):
         targets += table[1].replace(" ", "").split(",")
-    return Instruction(opcode, tuple(modifiers.split(".")[1:]), guard or "", message, tuple(targets))
+    return Instruction(opcode, tuple(modifiers.split(".")[1:]), guard or "", words, tuple(targets))
 
 
 def graph_of(function: Function) -> Graph:

@@ -21,7 +21,7 @@ class Allocation:
     role: str = _WORKSPACE
 
 
-class Ledger:
+class Tracker:
     """Live storages of one device type, each counted once however many tensors share it.
 
     `peak` is the most that was ever live at once, `at_peak` what that was. Nothing is kept alive.
@@ -42,10 +42,10 @@ class Ledger:
         key, nbytes = storage._cdata, storage.nbytes()
         known = self._live.get(key)
         if known is None:
-            message = f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
+            shape = f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
             # torch keeps the Python object of a storage for as long as the storage lives
             ref = weakref.ref(storage, lambda _: self._forget(key))
-            known = self._live[key] = Allocation(0, message, ref)
+            known = self._live[key] = Allocation(0, shape, ref)
             self.made += 1
         self.now += nbytes - known.nbytes
         known.nbytes = nbytes
@@ -80,8 +80,8 @@ class Ledger:
         return dict(counts)
 
 
-def following(ledger: Ledger) -> AbstractContextManager[Any]:
-    """While entered, `ledger` sees every tensor that an operator of torch returns.
+def following(tracker: Tracker) -> AbstractContextManager[Any]:
+    """While entered, `tracker` sees every tensor that an operator of torch returns.
 
     Enter it inside of FakeTensorMode: the mode entered last is asked first, and gets fake tensors back.
     """
@@ -95,7 +95,7 @@ def following(ledger: Ledger) -> AbstractContextManager[Any]:
             # All of an operator's results are live at once, and resize_() returns what it resized.
             for leaf in tree_iter(result):
                 if isinstance(leaf, Tensor):
-                    ledger.see(leaf)
+                    tracker.see(leaf)
             return result
 
     return Following()

@@ -16,7 +16,7 @@ from fa4_asv.catalog.shapes import SdpaShape
 from fa4_asv.measure.compile_stubs import CompileStub, compile_nothing
 from fa4_asv.measure.driver_stubs import describe, open_answers, serve, stand_in_for_the_driver
 from fa4_asv.measure.fake_calls import call_on, fake_inputs
-from fa4_asv.measure.memory.tracker import Ledger, following
+from fa4_asv.measure.memory.tracker import Tracker, following
 
 
 def trace(torch: Any, interface: Any, backward: bool, shape: SdpaShape) -> dict[str, Any]:
@@ -24,13 +24,13 @@ def trace(torch: Any, interface: Any, backward: bool, shape: SdpaShape) -> dict[
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     names = ("dq", "dk", "dv") if backward else ("out", "lse")
-    ledger = Ledger()
-    with FakeTensorMode(), following(ledger):
+    tracker = Tracker()
+    with FakeTensorMode(), following(tracker):
         inputs = fake_inputs(torch, shape, backward)
-        ledger.name(inputs)
+        tracker.name(inputs)
         returned = call_on(torch, interface, inputs, shape, backward)
-        ledger.name(dict(zip(names, returned, strict=False)))
-        return {"peak_bytes": ledger.peak, "extra_bytes": ledger.extra(), "parts": ledger.parts()}
+        tracker.name(dict(zip(names, returned, strict=False)))
+        return {"peak_bytes": tracker.peak, "extra_bytes": tracker.extra(), "parts": tracker.parts()}
 
 
 def _import_fa4() -> tuple[Any, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from fa4_asv.catalog.shapes import SdpaShape
-from fa4_asv.measure.memory.tracker import Ledger, following
+from fa4_asv.measure.memory.tracker import Tracker, following
 from fa4_asv.measure.runtime.backends import Backend
 from fa4_asv.measure.runtime.inputs import make
 
@@ -47,9 +47,9 @@ def _allocated(torch: Any, backend: Backend, shape: SdpaShape, device: str, back
 
 
 def _traced(torch: Any, backend: Backend, shape: SdpaShape, device: str, backward: bool) -> int:
-    ledger = Ledger(device)
-    with following(ledger):
+    tracker = Tracker(device)
+    with following(tracker):
         call = make_call(torch, backend, shape, device, backward)
-        ledger.restart()
+        tracker.restart()
         call()
-    return ledger.peak
+    return tracker.peak

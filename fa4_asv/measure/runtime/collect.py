@@ -29,7 +29,7 @@ from fa4_asv.measure.progress import progress
 from fa4_asv.measure.runtime import journal, kernel_cache
 from fa4_asv.measure.runtime.fatal import is_out_of_memory
 from fa4_asv.measure.runtime.journal import sweeps_folder
-from fa4_asv.measure.runtime.sampling import two_modes
+from fa4_asv.record.modes import two_modes
 from fa4_asv.record.schema import CaseRecord, Records
 from fa4_asv.record.spool import read_records, write_records
 

@@ -1,6 +1,7 @@
-"""FA4's disk cache of compiled kernels: where it lies, and the variables that switch it on.
+"""The disk caches of compiled kernels, FA4's and CUDA's: where they lie, and the variables that switch them on.
 
 FA4's key knows its sources and the compiler's version, but not the CUDA flavour: each toolchain has a folder of its own.
+CUDA's lies in the home by default, which each process has for itself; cuDNN's kernels then compile for 20 s in each.
 """
 
 from __future__ import annotations
@@ -18,4 +19,5 @@ def variables(folder: Path | str) -> tuple[tuple[str, str], ...]:
     return (
         ("FLASH_ATTENTION_CUTE_DSL_CACHE_ENABLED", "1"),
         ("FLASH_ATTENTION_CUTE_DSL_CACHE_DIR", str(folder)),
+        ("CUDA_CACHE_PATH", str(Path(folder) / "cuda")),
     )

@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import fmean, median, pstdev
+from statistics import median
+
+from fa4_asv.record.modes import FEWEST, TOLD, two_modes
 
 # nvbench's standard-error rule and its bounds.
 MIN_SAMPLES = 20
@@ -18,16 +20,10 @@ MAX_BUSY = 5.0
 PRECISION = 0.005  # relative standard error of the centre
 CLOCK_FLOOR = 0.95  # of the run's median SM clock; boost steps are 15 MHz, below 1 %
 MAX_REJECTED = 0.5  # share of the samples beyond which a point has no centre to believe
-FEWEST = 5  # kept samples, for kernels so long that the cap comes first
 
 # The median of normal noise wanders sqrt(pi/2) times as far as its mean; MAD times 1.4826 is its sigma.
 _MEDIAN_ERROR, _MAD_SIGMA = math.sqrt(math.pi / 2), 1.4826
-# Words only where they matter: a drift or a gap below half a percent changes no verdict.
-TOLD = 0.005
 _DRIFT_ERRORS = 4.0
-# Distance of two halves' means in their spread. The best cut of normal noise gives 2.7, of uniform noise 3.5.
-_MODES_APART = 5.0
-_MODE_SHARE = 0.15
 
 
 @dataclass(frozen=True)
@@ -160,42 +156,6 @@ def drift(seconds: Sequence[float]) -> str:
     return (
         f"drifts: the last third is {abs(change):.1%} {'slower' if change > 0 else 'faster'} than the first"
     )
-
-
-def two_modes(seconds: Sequence[float]) -> str:
-    """Words where the samples fall into two groups, between which a median means nothing; else "".
-
-    The cut is the one that leaves the least spread inside the groups. A few outliers are no mode.
-    """
-    ordered = sorted(seconds)
-    smallest = max(FEWEST, math.ceil(_MODE_SHARE * len(ordered)))
-    if len(ordered) < 2 * smallest:
-        return ""
-    cut = _best_cut(ordered, smallest)
-    low, high = ordered[:cut], ordered[cut:]
-    apart = fmean(high) - fmean(low)
-    inside = len(low) * pstdev(low) ** 2 + len(high) * pstdev(high) ** 2
-    spread = math.sqrt(inside / len(ordered))
-    if apart <= max(TOLD * median(ordered), _MODES_APART * spread):
-        return ""
-    share = len(high) / len(ordered)
-    return f"two modes: {share:.0%} of the samples are {median(high) / median(low) - 1:.1%} slower"
-
-
-def _best_cut(ordered: Sequence[float], smallest: int) -> int:
-    """The cut with the largest variance between its sides (Otsu's criterion), from running sums."""
-    # Sums around the first value keep their digits.
-    origin = ordered[0]
-    total = math.fsum(value - origin for value in ordered)
-    count, running, best, result = len(ordered), 0.0, -1.0, smallest
-    for index in range(1, count - smallest + 1):
-        running += ordered[index - 1] - origin
-        if index < smallest:
-            continue
-        between = (running / index - (total - running) / (count - index)) ** 2 * index * (count - index)
-        if between > best:
-            best, result = between, index
-    return result
 
 
 def _unsettled(seconds: Sequence[float], rule: Rule) -> str:

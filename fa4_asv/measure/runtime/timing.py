@@ -16,6 +16,7 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from statistics import median
 from typing import Any, Protocol
 
@@ -105,19 +106,20 @@ def measure(
     rest: Callable[[float], object] = time.sleep,
     pace: Pace | None = None,
     beside: Timer | None = None,
+    warm: Timer | None = None,
     counts: Counts | None = None,
 ) -> Timing:
     """Time `call`, with `control` (a fixed GEMM, say) in turns beside it.
 
-    `beside` is the timer of warm-ups and control, where it is another. `counts` are those of an earlier timing in this
-    process: then nothing is left to learn. `compiles` counts the kernels compiled so far. Raises Fa4AsvError where it moves after the
-    warm-up: such seconds are a compiler's. What `call` raises passes through.
+    `warm` is the timer of warm-ups and `beside` that of the control, where they are others. `counts` are those of an earlier timing in
+    this process: then nothing is left to learn. `compiles` counts the kernels compiled so far. Raises Fa4AsvError where it moves after
+    the warm-up: such seconds are a compiler's. What `call` raises passes through.
     """
-    pace, quiet = pace or Pace(), beside or timer
+    pace, warm, beside = pace or Pace(), warm or timer, beside or timer
     wake = control if pace.control_wakes else None
-    counts = counts or _counts(call, quiet, control, pace, rest)
+    counts = counts or _counts(call, warm, control, beside, pace, rest)
     if pace.control_wakes:
-        first = quiet.burst(call, 1, wake)
+        first = warm.burst(call, 1, wake)
         rest(pace.rest_of(first, first.busy))
     compiled = compiles()
     bursts: list[Burst] = []
@@ -128,7 +130,7 @@ def measure(
         bursts.append(burst)
         busy = burst.busy
         if control:
-            controls.append(quiet.burst(control, counts.control))
+            controls.append(beside.burst(control, counts.control))
             busy += controls[-1].busy
         if compiles() != compiled:
             new = compiles() - compiled
@@ -145,14 +147,19 @@ def measure(
 
 
 def _counts(
-    call: Call, timer: Timer, control: Call | None, pace: Pace, rest: Callable[[float], object]
+    call: Call,
+    timer: Timer,
+    control: Call | None,
+    beside: Timer,
+    pace: Pace,
+    rest: Callable[[float], object],
 ) -> Counts:
     """How many of each fill a burst. Where the control wakes, the card rests after every burst of this, too."""
     wake = control if pace.control_wakes else None
     calm = rest if pace.control_wakes else _no_rest
     return Counts(
         _warm(call, timer, pace.burst, pace, wake, calm),
-        _warm(control, timer, pace.control_burst, pace, wake, calm) if control else 0,
+        _warm(control, beside, pace.control_burst, pace, wake, calm) if control else 0,
     )
 
 
@@ -262,9 +269,16 @@ class CudaTimer:
         self._spins[0] = cycles
 
     def quiet(self) -> CudaTimer:
-        """The same timer without a look at the clocks, which takes milliseconds: for warm-ups and the control."""
+        """The same timer without a look at the clocks, which takes milliseconds: for warm-ups."""
         twin = copy.copy(self)
         twin._read = no_clocks
+        return twin
+
+    @cached_property
+    def beside(self) -> CudaTimer:
+        """`quiet` with a spin of its own, which lasts: the control is launched faster than most calls."""
+        twin = self.quiet()
+        twin._spins = [FIRST_SPIN]
         return twin
 
     def burst(self, call: Call, calls: int, wake: Call | None = None) -> Burst:

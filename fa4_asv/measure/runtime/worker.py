@@ -17,7 +17,6 @@ import sys
 import time
 from typing import Any
 
-from fa4_asv.base.ending import die_with_parent
 from fa4_asv.measure.compile_stubs import compile_counter, count_compiles
 from fa4_asv.measure.driver_stubs import describe
 from fa4_asv.measure.runtime.accuracy import errors_of
@@ -212,7 +211,6 @@ def answer_line(torch: Any, job: dict[str, Any], made: dict[str, Any]) -> Answer
 
 
 def main() -> None:
-    die_with_parent()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     count_compiles()
