@@ -259,7 +259,7 @@ def test_a_sound_record_is_equal(audit):
     assert code == 0, text
     lines = text.splitlines()
     assert lines[0] == "seed 5"
-    assert lines[1].startswith("4.0.0b36 cu13 day: 10 kernels, 144 calls, 16 families, 2 routes (")
+    assert lines[1].startswith("4.0.0b36 cu13 day: 10 kernels, 144 calls, 16 families, 2 routes, 140 steps (")
     assert (
         "codegen: 94 of 94 kernels made anew; 1 % of wrong ones would be found with a chance of 100 %" in text
     )

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from fa4_asv.backfill.tasks import Wish, _lacking
+from fa4_asv.backfill.tasks import BackfillRequest, _lacking
 from fa4_asv.base import core_locks
 from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.catalog.launch import LAUNCH_CALLS, STEPS, Form, counts
@@ -355,8 +355,8 @@ def test_states_follow_the_answers_and_broken_ones_are_asked_again(context, proc
 
 def test_it_is_recorded_under_one_flavour(context, monkeypatch):
     """What a call compiles does not depend on the compiler's libraries."""
-    assert "launch" in set(_lacking(None, Wish(), "cu13"))
-    assert "launch" not in set(_lacking(None, Wish(), "cu12"))
+    assert "launch" in set(_lacking(None, BackfillRequest(), "cu13"))
+    assert "launch" not in set(_lacking(None, BackfillRequest(), "cu12"))
     other = replace(context, machine="nogpu", flavour="cu12")
     monkeypatch.setattr(benchmark_api, "current", lambda: other)
     assert benchmark_api.collect("launch", lambda *_: pytest.fail("it was measured")) == {}
