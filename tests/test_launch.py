@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from asv_runner.benchmarks.mark import SkipNotImplemented
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from fa4_asv.backfill.tasks import BackfillRequest, _lacking
@@ -360,6 +361,8 @@ def test_it_is_recorded_under_one_flavour(context, monkeypatch):
     other = replace(context, machine="nogpu", flavour="cu12")
     monkeypatch.setattr(benchmark_api, "current", lambda: other)
     assert benchmark_api.collect("launch", lambda *_: pytest.fail("it was measured")) == {}
+    with pytest.raises(SkipNotImplemented, match="recorded under cu13, not under cu12"):
+        benchmark_api.figure({}, "launch", "compiles", "sm_90", "direct_d128", "first")
 
 
 def test_a_figure_that_is_not_what_its_parts_add_up_to_is_seen():
