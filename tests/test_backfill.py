@@ -51,7 +51,12 @@ def test_missing_is_what_has_no_state(history):
         g.name for g in GROUPS.values() if g.exact and g.name not in ("codegen", "route")
     )
     assert (
-        len(missing(history, commits(history), BackfillRequest(flavours=("cu12",), bench=("^codegen",)))) == 3
+        len(
+            missing(
+                history, commits(history), BackfillRequest(flavours=("cu12",), bench=("^codegen.Kernels",))
+            )
+        )
+        == 3
     )
 
 
@@ -59,7 +64,7 @@ def test_broken_is_recorded_and_measured_again_only_when_asked(history):
     commit = commits(history)[0]
     record(history, commit, "4.0.0b3", sm_90__fwd_d64_full=CaseRecord("broken", why="killed by SIGSEGV"))
     assert missing(history, [commit], CODEGEN) == []
-    again = BackfillRequest(flavours=("cu13",), bench=("^codegen",), retry_broken=True)
+    again = BackfillRequest(flavours=("cu13",), bench=("^codegen.Kernels",), retry_broken=True)
     assert len(missing(history, [commit], again)) == 1
 
 
@@ -141,7 +146,7 @@ def test_the_command_retries_reports_and_goes_on(history, monkeypatch, capsys):
 
     asv_that(flaky, monkeypatch, code=2)
     with pytest.raises(SystemExit) as ended:
-        run(["backfill", "--flavour", "cu13", "-b", "^codegen", "--retries", "1"])
+        run(["backfill", "--flavour", "cu13", "-b", "^codegen.Kernels", "--retries", "1"])
     assert ended.value.code == 1
     assert calls == ["4.0.0b3", "4.0.0b3", "4.0.0b4", "4.0.0b4", "4.0.0b10", "4.0.0b10"]
     out, err = capsys.readouterr()
@@ -151,7 +156,7 @@ def test_the_command_retries_reports_and_goes_on(history, monkeypatch, capsys):
     calls.clear()
     asv_that(good, monkeypatch)
     with pytest.raises(SystemExit) as ended:
-        run(["backfill", "--flavour", "cu13", "-b", "^codegen"])
+        run(["backfill", "--flavour", "cu13", "-b", "^codegen.Kernels"])
     assert ended.value.code == 0
     assert "[1/1] 4.0.0b4 cu13: 94 measured" in capsys.readouterr().out
 
@@ -167,13 +172,13 @@ def test_what_is_recorded_is_not_measured_again_whatever_bench_says():
 def test_a_dry_run_tells_and_touches_nothing(history, capsys):
     record(history, commits(history)[0], "4.0.0b3")
     with pytest.raises(SystemExit) as ended:
-        run(["backfill", "--dry-run", "--flavour", "cu13", "-b", "^codegen"])
+        run(["backfill", "--dry-run", "--flavour", "cu13", "-b", "^codegen.Kernels"])
     assert ended.value.code == 0
     out = capsys.readouterr().out
     assert "4.0.0b10 cu13: codegen" in out
     assert "2 runs are missing over 3 commits, about 3 min by what was recorded so far" in out
     with pytest.raises(SystemExit):
-        run(["backfill", "--dry-run", "--json", "--flavour", "cu13", "-b", "^codegen"])
+        run(["backfill", "--dry-run", "--json", "--flavour", "cu13", "-b", "^codegen.Kernels"])
     plan = json.loads(capsys.readouterr().out)
     assert (plan["seconds"], plan["unknown"]) == (200.0, [])
     assert [task["name"] for task in plan["tasks"]] == ["4.0.0b4", "4.0.0b10"]
@@ -190,7 +195,7 @@ def test_an_interrupt_keeps_what_finished(history, monkeypatch, capsys):
 
     asv_that(interrupted, monkeypatch)
     with pytest.raises(SystemExit) as ended:
-        run(["backfill", "--flavour", "cu13", "-b", "^codegen"])
+        run(["backfill", "--flavour", "cu13", "-b", "^codegen.Kernels"])
     assert ended.value.code == 130
     assert "interrupted: 1 of 3 runs are in results/; run it again to go on" in capsys.readouterr().err
     assert len(list(iter_results(history.results))) == 1

@@ -68,6 +68,31 @@ def test_a_pull_request_that_adds_a_spilled_register_is_exit_1(checkout, capsys,
     ] * bool(more)
 
 
+def test_a_spill_outside_of_loops_is_exit_0_and_one_inside_is_exit_1(checkout, capsys):
+    """Of a kernel whose loops are known on both sides."""
+    add_release(checkout, "4.0.0b99", NEW)
+    for group, metric, code in (("codegen", "spill_bytes", 0), ("loops", "spills_inside", 1)):
+        edit(copy_record(checkout, B20, NEW), one_more(group, metric))
+        copy_record(checkout, B20, B15)
+        found, out, _ = asked(capsys, "4.0.0b15", "4.0.0b99", "--format", "json")
+        changed = [
+            row for row in json.loads(out)["comparisons"][0]["rows"] if row["verdict"] in ("more", "less")
+        ]
+        assert found == code
+        assert [(row["metric"], row["effect"]) for row in changed] == [(metric, "worse" * code)]
+
+
+def one_more(group: str, metric: str):
+    """8 more of one figure of one kernel."""
+
+    def change(of: str, key: str, record: CaseRecord) -> CaseRecord:
+        if (of, key) != (group, "sm_100/fwd_d128_causal"):
+            return record
+        return replace(record, figures={**record.figures, metric: record.figures[metric] + 8})
+
+    return change
+
+
 def test_swapping_the_sides_of_two_releases_inverts_the_counts(checkout, capsys):
     there, back = (
         json.loads(asked(capsys, *sides, "--format", "json")[1])["comparisons"][0]
@@ -149,7 +174,9 @@ def test_a_commit_that_does_not_import(checkout, capsys):
         "ModuleNotFoundError: No module named 'quack'"
     )
     assert refused(capsys, "4.0.0b15", "4.0.0b20") == expected
-    assert refused(capsys, "4.0.0b15", "4.0.0b20", "--bench", "spill.*'sm_90', 'fwd_d64_full'") == expected
+    assert (
+        refused(capsys, "4.0.0b15", "4.0.0b20", "--bench", "spill_bytes.*'sm_90', 'fwd_d64_full'") == expected
+    )
 
 
 def test_a_commit_of_which_nothing_compiles(checkout, capsys):
@@ -162,7 +189,7 @@ def test_a_commit_of_which_nothing_compiles(checkout, capsys):
 
 def test_one_broken_case_is_a_verdict(checkout, capsys):
     edit(pair(checkout, B20), break_all("the process was killed by SIGSEGV"))
-    narrow = "spill.*'sm_90', 'fwd_d64_full'"
+    narrow = "spill_bytes.*'sm_90', 'fwd_d64_full'"
     code, out, _ = asked(capsys, "4.0.0b15", "4.0.0b20", "--bench", narrow)
     assert code == 1 and "newly broken" in out and "SIGSEGV" in out
 

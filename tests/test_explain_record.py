@@ -11,7 +11,8 @@ from tests.support import ROOT
 
 RECORD = ROOT / "results" / "nogpu"
 ROW = re.compile(
-    r"\| (cu1[23]) \| `(\w+)` \| (4\S+) -> (4\S+) \| (\d+) -> (\d+) \| ([a-z ]+) \| (.*?) \|$", re.MULTILINE
+    r"\| (cu1[23]|plain) \| `(\w+)` \| (4\S+) -> (4\S+) \| (\d+) -> (\d+) \| ([a-z ]+) \| (.*?) \|$",
+    re.MULTILINE,
 )
 
 
@@ -26,7 +27,7 @@ def test_the_pages_table_is_what_the_files_say():
     found = [read_explanation(path) for path in RECORD.glob("*.cause")]
     pairs = {(one.flavour, one.base.release, one.head.release): one for one in found}
     rows = ROW.findall((ROOT / "docs" / "explain.md").read_text(encoding="utf-8"))
-    assert {flavour for flavour, *_ in rows} == {"cu12", "cu13"}
+    assert {flavour for flavour, *_ in rows} == {"cu12", "cu13", "plain"}
     for flavour, kernel, base, head, before, after, cause, by in rows:
         explained = pairs[flavour, base, head]
         verdict = explained.cases[f"sm_100/{kernel}"]["spill_bytes"]

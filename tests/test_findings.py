@@ -107,13 +107,13 @@ def test_the_largest_are_those_that_the_script_ranks_first():
 
 
 def test_shares_of_causes_are_those_of_the_record():
-    """Of neighbours only: one file explains b15 to b20."""
+    """Of neighbours only: one file explains b15 to b20. Most of plain's changes are cu12's and would count twice."""
     count: Counter[str] = Counter()
     known = order()
     for path in (ROOT / "results" / "nogpu").glob("*.cause"):
         one = read_explanation(path)
         sides = [known.index(side.release) for side in (one.base, one.head) if side.release in known]
-        if len(sides) < 2 or sides[1] - sides[0] > 1:
+        if len(sides) < 2 or sides[1] - sides[0] > 1 or one.flavour == "plain":
             continue
         count.update(verdict.cause for metrics in one.cases.values() for verdict in metrics.values())
         count.update(verdict.cause for verdict in one.states.values())

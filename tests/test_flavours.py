@@ -193,12 +193,12 @@ def test_only_what_is_reached_is_compiled_the_rest_is_cu12s_and_says_so(tmp_path
 
     compiled = []
 
-    def compile_calls(context, calls, processes):
+    def compile_calls(context, group, calls, processes):
         compiled.append((context.flavour, context.digest, context.torch_cuda, list(calls)))
         return {
             f"{arch}/{name}": CaseRecord("measured", figures={"instructions": 1}, sha256=context.flavour)
             for arch, call in calls
-            for name in collect._cases_of(call)
+            for name in collect._cases_of(call, group)
         }
 
     monkeypatch.setattr(collect, "_compile", compile_calls)

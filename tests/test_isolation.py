@@ -158,6 +158,11 @@ CUDA_FAILS = "without it CUDA gives no memory: no device"
 
 
 @NO_NAMESPACE
+@pytest.mark.fault(
+    kind="a commit that opens a connection",
+    inputs="in a compile worker, beside a card, where CUDA fails without a network; `FA4_ASV_NETWORK` yes, no, unset",
+    happens="unreachable, unless asked for, or CUDA needs it: then a line says so",
+)
 @pytest.mark.parametrize(
     ("asked", "environment", "card", "sent"),
     [

@@ -14,6 +14,9 @@ from tests.support.leaves import Bench, Edit, Kind, edits, kinds
 _RAW = "measured once; nothing is derived from it but what moves with it"
 _SAMPLE = "a raw sample: only one that moves its round's median, or asv's quartiles or interval, contradicts something"
 _ROUGH = "the profiler's, by another clock: only the sum of all kernels is held to the whole call, within 1.5 times"
+_PART = (
+    "at most the kernel's opcodes, which do not stand beside it here; loops of the same cubin say it again"
+)
 # By protocol and leaf: a small edit, or any, can stay unseen.
 ALONE = {
     "rounds": {
@@ -32,6 +35,11 @@ ALONE = {
         "samples process": "a process may have been replaced between any two rounds",
         "samples round": "the last one: rounds that failed leave gaps",
     },
+    "loops": {
+        "parts exp2": _PART,
+        "parts registers": "what the warps asked for: only loops of the same cubin say it again",
+        "parts UTCHMMA": _PART,
+    },
     "route": {"figures checks": "how many checks the suite made that day; never fewer than are broken"},
 }
 # What a small edit leaves unseen, but ten times the value does not.
@@ -47,6 +55,7 @@ PROTOCOLS = (
     "compile",
     "import",
     "codegen",
+    "loops",
     "memory",
     "growth",
     "route",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from fa4_asv.measure.kernels.flow import NotUnderstood, dominators, natural_loops
 from fa4_asv.measure.kernels.loops import EXP2, MATRIX, TENSOR_MEMORY, KernelLoops, read_loops
 from fa4_asv.measure.kernels.sass import functions, graph_of
-from tests.support.loops import BLACKWELL, IN_LINE, OUT_OF_LINE, PRODUCT, WAIT, sass
+from tests.support.loops import BLACKWELL, IN_LINE, OUT_OF_LINE, PRODUCT, WAIT, loops, sass, turn
 
 
 def only(*lines: str):
@@ -359,3 +361,13 @@ def test_loops_nest_and_those_with_one_header_are_one():
 def test_what_no_root_reaches_is_in_no_loop():
     assert natural_loops([(), (1,)], (0,)) == []
     assert [loop.header for loop in natural_loops([(), (1,)], (0, 1))] == [1]
+
+
+def test_a_loop_that_rescales_with_one_exp2_does_not_stand_for_the_kernel():
+    """FA4's forward at head dim 256 on sm_100: the mask is in the only loop of the softmax, and another rescales."""
+    softmax, rescale = replace(turn(1267, masked=True), exp2=129), replace(turn(196), exp2=1)
+    found = loops(softmax, rescale)
+    assert (found.main().instructions, found.main(masked=True).instructions) == (1267, 1267)
+    assert loops(softmax, replace(rescale, exp2=65)).main().instructions == 196
+    other = loops(softmax, replace(rescale, kernel="another kernel of the cubin"))
+    assert other.main().instructions == 196, "each kernel by itself"

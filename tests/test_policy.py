@@ -177,6 +177,36 @@ def launch(compiles: int, host_reads: int = 0, allocations: int = 8) -> CaseReco
     )
 
 
+@dataclass(frozen=True)
+class Compiled:
+    """A kernel and its loops, of one compile."""
+
+    kernel: CaseRecord
+    loops: CaseRecord
+
+
+def looped(
+    turn: int, masked: int = 600, inside: int = 0, products: int = 16, exp2: int = 66, **whole: int
+) -> Compiled:
+    """A kernel whose loops are understood; `whole` are figures of all of it."""
+    figures = {"turn_instructions": turn, "masked_instructions": masked, "spills_inside": inside}
+    figures |= {"spills_outside": 0, "slots_per_100_products": 100 * turn // products}
+    parts = {"exp2": exp2, "HGMMA.64x128x16": products}
+    return Compiled(code(**whole), CaseRecord("measured", figures=figures, parts=parts))
+
+
+def unread(**whole: int) -> Compiled:
+    return Compiled(code(**whole), CaseRecord("unsupported", why="loops: an indirect branch"))
+
+
+def without_turn(inside: int, **whole: int) -> Compiled:
+    """Spills inside loops are known, the turn is not."""
+    metrics = ("turn_instructions", "masked_instructions", "slots_per_100_products")
+    notes = dict.fromkeys(metrics, "an inner loop")
+    figures = {"spills_inside": inside, "spills_outside": 0}
+    return Compiled(code(**whole), CaseRecord("measured", figures=figures, notes=notes))
+
+
 UNSUPPORTED = CaseRecord("unsupported", "no such head_dim")
 # Words that look like a change of state: states are never read out of them.
 BROKEN = CaseRecord("broken", "measured -> measured: killed")
@@ -184,7 +214,10 @@ TRACED = "sm_90/fwd_b8_s4096_h16_d128_full"
 TORCH = "2.13.0/sm_90"
 LAUNCH = "sm_90/varlen_tensor_d128/again"
 
-CASES: dict[str, tuple[str, str, CaseRecord, CaseRecord, Counts]] = {
+WINDOW, PRE = "sm_90/bwd_d128_window", "sm_90/bwd_pre_d128"
+LONGER = {"instructions": 2000, "spill_bytes": 2000, "local_loads": 2000, "local_stores": 2000}
+
+CASES: dict[str, tuple[str, str, CaseRecord | Compiled, CaseRecord | Compiled, Counts]] = {
     "nothing changed": ("codegen", KERNEL, code(), code(), (0, 0, 0, 0)),
     "0.9 % more instructions": ("codegen", KERNEL, code(), code(instructions=1009), (0, 0, 0, 0)),
     "1 % more instructions": ("codegen", KERNEL, code(), code(instructions=1010), (1, 1, 0, 0)),
@@ -199,6 +232,23 @@ CASES: dict[str, tuple[str, str, CaseRecord, CaseRecord, Counts]] = {
     "three figures": (
         "codegen", KERNEL, code(), code(spill_bytes=2000, instructions=2000, local_loads=1), (2, 1, 1, 1),
     ),
+    "2 % more in a turn": ("codegen", KERNEL, looped(500), looped(510), (1, 1, 0, 0)),
+    "1.8 % more in a turn": ("codegen", KERNEL, looped(500), looped(509), (0, 0, 0, 0)),
+    "a longer kernel, the same turn": ("codegen", KERNEL, looped(500), looped(500, **LONGER), (0, 0, 0, 0)),
+    "a longer kernel, a shorter turn": ("codegen", KERNEL, looped(500), looped(450, **LONGER), (0, 0, 1, 1)),
+    "a longer kernel, loops not read": ("codegen", KERNEL, unread(), unread(**LONGER), (4, 1, 0, 0)),
+    "loops read before only": ("codegen", KERNEL, looped(500), unread(**LONGER), (4, 1, 0, 0)),
+    "loops read, and not recorded before": ("codegen", KERNEL, code(), looped(500, **LONGER), (4, 1, 0, 0)),
+    "one spill in a turn": ("codegen", KERNEL, looped(500), looped(500, inside=1), (1, 1, 0, 0)),
+    "spills known, the turn not": ("codegen", KERNEL, without_turn(5), without_turn(4, **LONGER), (1, 1, 1, 1)),
+    "another tile": (
+        "codegen", KERNEL, looped(389), looped(420, products=18, instructions=2000), (0, 0, 0, 0),
+    ),
+    "exp2 by other units": ("codegen", KERNEL, looped(1267, exp2=129), looped(1412, exp2=93), (0, 0, 0, 0)),
+    "a masked turn": ("codegen", KERNEL, looped(500), looped(500, masked=900), (0, 0, 0, 0)),
+    "a masked turn of a window": ("codegen", WINDOW, looped(500), looped(400, masked=900), (1, 1, 0, 0)),
+    "a longer preprocess": ("codegen", PRE, code(), code(instructions=2000), (0, 0, 0, 0)),
+    "a preprocess that spills": ("codegen", PRE, code(), code(spill_bytes=2000), (1, 1, 0, 0)),
     "the peak grows": ("memory", TRACED, memory(1000), memory(1010), (1, 1, 0, 0)),
     "the peak grows a little": ("memory", TRACED, memory(1000), memory(1009), (0, 0, 0, 0)),
     "memory beyond the inputs": ("memory", TRACED, memory(1000), memory(1000, 200), (0, 0, 0, 0)),
@@ -222,7 +272,7 @@ CASES: dict[str, tuple[str, str, CaseRecord, CaseRecord, Counts]] = {
 }  # fmt: skip
 
 
-def lay(project: Project, group: str, case: str, *records: CaseRecord) -> list[Release]:
+def lay(project: Project, group: str, case: str, *records: CaseRecord | Compiled) -> list[Release]:
     """Two releases with one case that may differ, and one that does not."""
     releases = write_releases(project, 2)
     for release, record in zip(releases, records, strict=True):
@@ -230,7 +280,9 @@ def lay(project: Project, group: str, case: str, *records: CaseRecord) -> list[R
     return releases
 
 
-def _with(group: str, case: str, record: CaseRecord) -> dict[str, dict[str, CaseRecord]]:
+def _with(group: str, case: str, record: CaseRecord | Compiled) -> dict[str, dict[str, CaseRecord]]:
+    if isinstance(record, Compiled):
+        return {**_with(group, case, record.kernel), "loops": {case: record.loops}}
     beside = {"sm_90/fwd_d64_full": code()} if group == "codegen" else {}
     return {group: {**beside, case: record}}
 
@@ -321,6 +373,12 @@ def _states(**pairs: str) -> dict[tuple[str, str], StateChange]:
     return {**policy.STATES, **changed}
 
 
+def _but(code: str) -> object:
+    """The policy without one of its reasons."""
+    of = policy.why_unjudged
+    return lambda metric, kernel: "" if of(metric, kernel) == code else of(metric, kernel)
+
+
 MUTANTS: dict[str, tuple[str, object]] = {
     "every change counts": ("RULES", {name: replace(rule, smallest=0.0) for name, rule in policy.RULES.items()}),
     "nothing is judged": ("RULES", {name: replace(rule, smallest=None) for name, rule in policy.RULES.items()}),
@@ -337,6 +395,19 @@ MUTANTS: dict[str, tuple[str, object]] = {
     "of the larger side": ("is_large", lambda metric, before, after: abs(after - before) >= 0.01 * max(before, after)),
     "of the side before": ("is_large", lambda metric, before, after: abs(after - before) >= 0.01 * max(before, 1)),
     "more is better": ("effect_of_figures", lambda metric, before, after: BETTER if after > before else NEITHER),
+    "whole kernels beside loops": ("why_unjudged", _but("loops-judged")),
+    "turns of other tiles": ("why_unjudged", _but("other-tile")),
+    "every turn is judged": ("why_unjudged", _but("other-turn")),
+    "a preprocess is judged by its length": ("why_unjudged", _but("no-loop")),
+    "windows by their main turn": (
+        "why_unjudged", lambda metric, kernel, of=policy.why_unjudged: of(metric, replace(kernel, windowed=False)),
+    ),
+    "only loops are judged": (
+        "why_unjudged", lambda metric, kernel, of=policy.why_unjudged: of(metric, kernel) or "x" * ("loc" in metric),
+    ),
+    "a turn from 1.8 % on": ("RULES", {**policy.RULES, "turn_instructions": Rule(0.018, "")}),
+    "a turn from 2.1 % on": ("RULES", {**policy.RULES, "turn_instructions": Rule(0.021, "")}),
+    "a spill in a turn is nothing": ("RULES", {**policy.RULES, "spills_inside": Rule(None, "")}),
     "a refusal that fails is no change": ("STATES", _states(unsupported_broken=NEITHER)),
     "a failure that is refused is worse": ("STATES", _states(broken_unsupported=WORSE)),
     "a loss of support is better": ("STATES", _states(measured_unsupported=BETTER)),

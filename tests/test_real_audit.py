@@ -32,7 +32,9 @@ def test_b36_is_what_compiling_gives_and_an_edit_of_all_places_is_not(real, tmp_
     done = command(staged.root, "fa4_asv", *words)
     assert done.returncode == 0, done.stderr + done.stdout
     found = json.loads(done.stdout)
-    assert {group: entry["checked"] for group, entry in found["cases"].items()} == {
+    checked = {group: entry["checked"] for group, entry in found["cases"].items()}
+    assert checked.pop("loops") in (0, 1), "those of the kernel, where it is a main one"
+    assert checked == {
         "codegen": 1,
         "memory": 144,
         "growth": 16,

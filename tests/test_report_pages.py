@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import GROUPS, SAMPLES, key_of
 from fa4_asv.catalog.flavours import AS_CU12
-from fa4_asv.compare.rows import weight
+from fa4_asv.compare.rows import Row, weight
 from fa4_asv.history.commits import Commit, add_commits
 from fa4_asv.record.schema import CaseRecord
 from fa4_asv.record.store import iter_results
 from fa4_asv.report.compile_times import compile_seconds
-from fa4_asv.report.events import timeline
+from fa4_asv.report.events import _cause, timeline
 from fa4_asv.report.model import Model, load
 from fa4_asv.report.overview import headline, largest
 from fa4_asv.report.site import pages
@@ -228,3 +229,56 @@ def test_what_plain_shares_with_cu12_is_told_once(project):
         re.search(r'id="(\w+)"', chart)[1] for chart in charts if "plain (torch of the day)" in chart
     ]
     assert with_plain == ["fwd_d128_full"]
+
+
+def looped(turn: int, inside: int, masked: int = 600) -> CaseRecord:
+    figures = {"turn_instructions": turn, "masked_instructions": masked, "spills_inside": inside}
+    figures |= {"spills_outside": 0, "slots_per_100_products": 1000}
+    return CaseRecord("measured", figures=figures, parts={"UTCHMMA": 32, "exp2": 105})
+
+
+def test_kernel_pages_show_turns_and_the_spills_in_them_and_that_no_time_is_predicted_on_blackwell(project):
+    one, two = write_releases(project, 2)
+    names = ("fwd_d128_full", "fwd_d128_causal", "fwd_d128_window")
+    kernels_of = {f"sm_100/{name}": MEASURED for name in names}
+    for release, spills in ((one, 38), (two, 0)):
+        loops = {f"sm_100/{name}": looped(582, spills * (name == names[0])) for name in names}
+        write_pair(project, release, {"codegen": kernels_of, "loops": loops})
+    site = site_of(project)
+    panels = re.split(r'<section class="panel" id="', site["kernels-sm_100.html"])[1:]
+    full, causal, window = ({panel.partition('"')[0]: panel for panel in panels}[name] for name in names)
+    assert "instructions per turn" in full and "spilled accesses inside loops" in full
+    assert "instructions per turn" in causal and "spilled accesses inside loops" not in causal
+    assert "instructions per masked turn" in window and "instructions per masked turn" not in causal
+    assert "No time is predicted for Blackwell" in site["kernels-sm_100.html"]
+    assert "No time is predicted" not in site["kernels-sm_90.html"]
+
+
+def test_a_page_without_loops_has_no_chart_of_them(project):
+    (one,) = write_releases(project, 1)
+    write_pair(project, one, kernels(sm_100__fwd_d128_full=MEASURED))
+    assert "instructions per turn" not in site_of(project)["kernels-sm_100.html"].partition("<section")[2]
+
+
+@pytest.mark.parametrize(
+    ("causes", "files", "expected"),
+    [
+        (("source", "source"), ("a.py",), "source"),
+        (("toolchain", "toolchain"), ("a.py",), "toolchain"),
+        (("source", "toolchain"), ("a.py",), "not yet explained"),
+        (("unknown",), ("a.py",), "not yet explained"),
+        ((), ("a.py",), "not yet explained"),
+        ((), (), "toolchain"),
+    ],
+)
+def test_loops_have_the_cause_of_their_kernel_where_one_explains_all_of_it(causes, files, expected):
+    verdicts = {str(number): SimpleNamespace(cause=cause) for number, cause in enumerate(causes)}
+    explanation = SimpleNamespace(cases={FIRST: verdicts}, files=files, states={})
+    change = Row("loops", FIRST, "turn_instructions", "more", "exact")
+    old, new = (
+        SimpleNamespace(
+            record=SimpleNamespace(sidecar=SimpleNamespace(toolchain=SimpleNamespace(packages=p)))
+        )
+        for p in ({"a": "1"}, {"a": "2"})
+    )
+    assert _cause(old, new, change, explanation) == expected

@@ -48,6 +48,11 @@ def limit(monkeypatch):
     monkeypatch.setattr(resident, "_EVERY", 0.2)
 
 
+@pytest.mark.fault(
+    kind="a worker that takes memory without end",
+    inputs="by itself, by a child",
+    happens="killed with its children; one line names use and limit; the next case has another process",
+)
 @pytest.mark.parametrize("child", [False, True], ids=["itself", "a child"])
 def test_a_worker_that_takes_too_much_is_ended(child):
     begin = time.monotonic()

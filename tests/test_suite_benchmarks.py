@@ -16,7 +16,7 @@ from fa4_asv.record.schema import CaseRecord
 from fa4_asv.record.store import read_sidecar, sidecar_path
 from tests.support import ROOT
 from tests.support.fake_record import write_pair, write_releases
-from tools.suite_benchmarks import publish, record, run
+from tools.suite_benchmarks import isolation, publish, record, run
 from tools.suite_benchmarks.__main__ import BENCHMARKS, main
 
 
@@ -83,3 +83,20 @@ def test_a_cold_checkout_shares_everything_but_what_was_measured(project, tmp_pa
     shutil.copy(ROOT / "asv.conf.json", project.root)
     staged = run.cold(Project(project.root), tmp_path / "cold")
     assert [path.name for path in staged.work.iterdir()] == ["toolchains"]
+
+
+def test_what_bounds_cost_is_the_median_of_pairs():
+    """One slow pair does not decide; a pair's two starts are compared with each other."""
+    pairs = [(1.02, 1.0), (2.04, 2.0), (9.0, 1.0), (1.02, 1.0), (1.0, 1.0)]
+    found = isolation.summary(pairs)
+    assert (found["within"], found["without"]) == (1.02, 1.0)
+    assert found["more"] == pytest.approx(0.02) and found["share"] == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2])
+def test_the_aim_of_isolation_is_five_percent(monkeypatch, capsys, share):
+    row = {"within": 1.0 + share, "without": 1.0, "more": share, "share": share}
+    monkeypatch.setattr(isolation, "asked", lambda *_: None)
+    monkeypatch.setattr(isolation, "compared", lambda *_: {"start": row, "start and compile": row})
+    assert main(["isolation"]) == int(share > isolation.MORE)
+    assert f"{share:+.1%}" in capsys.readouterr().out

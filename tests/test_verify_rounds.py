@@ -51,6 +51,11 @@ def test_rounds_that_were_pooled_are_found_again(sizes, seed):
             assert "which no run of its samples gives" in wrong, (at, factor)
 
 
+@pytest.mark.fault(
+    kind="rounds that contradict their samples",
+    inputs="centres, modes, controls, samples and lengths of the older protocol",
+    happens="`verify` names it, exit code 1",
+)
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -77,6 +82,11 @@ def test_a_case_with_very_many_samples_ends_soon(monkeypatch):
     assert "centre 0.002, its samples 0.001 to 0.001" in wrong_rounds(CaseRecord("measured", samples=samples))
 
 
+@pytest.mark.fault(
+    kind="rounds of a sweep that contradict themselves",
+    inputs="order of rounds and processes, modes of three samples, kernels' seconds, a first call of no time, less than no memory",
+    happens="`verify` names it, exit code 1",
+)
 @pytest.mark.parametrize(
     ("name", "values", "words"),
     [
@@ -143,6 +153,11 @@ def commits(change: Callable[[int, dict[str, list[float]]], object]) -> list[tup
     return files
 
 
+@pytest.mark.fault(
+    kind="commits of a sweep that contradict each other",
+    inputs="a yardstick's time, a turn",
+    happens="`verify` names the file that says something else than most, exit code 1",
+)
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
@@ -188,6 +203,11 @@ def with_peak(peak: float) -> dict[str, dict[str, CaseRecord]]:
     return {FORWARD: {CALL: replace(record, samples={**record.samples, "peak_bytes": [peak]})}}
 
 
+@pytest.mark.fault(
+    kind="a peak of a card that is nobody else's",
+    inputs="a byte more, a sixteenth, sixteen times; against the trace and another card",
+    happens="`verify` names it, exit code 1",
+)
 @pytest.mark.parametrize(
     ("peak", "words"),
     [

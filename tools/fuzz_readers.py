@@ -68,22 +68,22 @@ def place(error: BaseException) -> str:
 def fuzz(names: list[str], until: float, number: int) -> tuple[dict[str, Counter[str]], dict[str, str]]:
     """Counts by reader, and what was found by reader and place; rounds until `until`."""
     counts: dict[str, Counter[str]] = {name: Counter() for name in names}
-    found: dict[str, str] = {}
+    failures: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="fa4-fuzz-") as folder:
         while True:
             for name in names:
                 for way in range(len(ways(name))):
                     if time.monotonic() > until:
-                        return counts, found
-                    one = Round(name, way, Path(folder))
+                        return counts, failures
+                    fuzz_round = Round(name, way, Path(folder))
                     try:
-                        one.run(number)
+                        fuzz_round.run(number)
                     except Exception as error:
                         key = f"{name}: {place(error)}"
-                        if key not in found:
-                            found[key] = f"{str(error)[:300]!a}, of {one.content[-1500:]!r}"
-                            print(f"{key} (seed {number}): {found[key]}", flush=True)
-                    counts[name] += one.counts
+                        if key not in failures:
+                            failures[key] = f"{str(error)[:300]!a}, of {fuzz_round.content[-1500:]!r}"
+                            print(f"{key} (seed {number}): {failures[key]}", flush=True)
+                    counts[name] += fuzz_round.counts
             number += 1
 
 
@@ -96,14 +96,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--reader", action="append", choices=list(READERS), help="default: all")
     asked = parser.parse_args(arguments)
     logging.disable()
-    counts, found = fuzz(asked.reader or list(READERS), time.monotonic() + 60 * asked.minutes, asked.seed)
+    counts, failures = fuzz(asked.reader or list(READERS), time.monotonic() + 60 * asked.minutes, asked.seed)
     print(
         f"\nseed {asked.seed}, {asked.minutes:g} minutes\n\n| reader | files | taken | refused | found |\n|---|---:|---:|---:|---:|"
     )
     for name, count in counts.items():
-        faults = sum(key.startswith(f"{name}: ") for key in found)
+        faults = sum(key.startswith(f"{name}: ") for key in failures)
         print(f"| {name} | {count.total():,} | {count['taken']:,} | {count['refused']:,} | {faults} |")
-    return 1 if found else 0
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections import Counter
 
 from history_record import (
     ARCH,
-    FORWARD,
+    BACKWARD,
     LARGE,
     Call,
     History,
@@ -18,23 +18,21 @@ from history_record import (
     told,
 )
 
+from fa4_asv.catalog.kernels import main_kernel
 from fa4_asv.compare.rows import Row
 
 
 def kernels_of(call: Call) -> list[str]:
     """The watched kernels that a call runs, the main one first; none where its main kernel is not watched."""
-    one = shape_of(call)
+    one, backward = shape_of(call), call[0] == BACKWARD
+    main = main_kernel(one, backward)
+    if not main or not backward:
+        return [main] if main else []
     dim = "d192_128" if one.head_dim != one.head_dim_v else f"d{one.head_dim}"
-    grouped = one.kv_heads != one.num_heads
-    if (one.window is not None or one.packed or grouped) and dim != "d128":
-        return []
-    mask = "window" if one.window is not None else "causal" if one.causal else "full"
     packed = "_varlen" if one.packed else ""
-    stem = "fwd" if call[0] == FORWARD else "bwd"
-    found = [f"{stem}_{dim}_{mask}{packed}{'_gqa4' if grouped else ''}"]
-    if stem == "bwd":
-        found += [f"bwd_pre_{dim}{packed}", f"bwd_post_dq_{dim}{packed}"]
-        found += ["bwd_post_dkv_d128_gqa4"] if grouped else []
+    found = [main, f"bwd_pre_{dim}{packed}", f"bwd_post_dq_{dim}{packed}"]
+    if one.kv_heads != one.num_heads:
+        found.append("bwd_post_dkv_d128_gqa4")
     return found
 
 

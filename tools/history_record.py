@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
 
+from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.project import Project
+from fa4_asv.catalog.kernels import CASES
 from fa4_asv.catalog.shapes import CLASSES, SHAPES, SdpaShape, class_of
 from fa4_asv.compare.along import Pool
 from fa4_asv.compare.changes import Record, recorded
@@ -76,6 +78,23 @@ class History:
 
     def code(self, release: Release, kernel: str) -> CaseRecord:
         return self.codegen[release].sidecar.groups["codegen"][f"{ARCH}/{kernel}"]
+
+    def loops(self, release: Release, key: str) -> CaseRecord:
+        """Of a main kernel ("sm_90/fwd_d128_full"). Raises Fa4AsvError where they are not recorded."""
+        return loops_of(self.codegen[release], key)
+
+    @staticmethod
+    def has_loops(key: str) -> bool:
+        return CASES[key.partition("/")[2]].role == "main"
+
+
+def loops_of(record: Record, key: str) -> CaseRecord:
+    """The loops of a main kernel ("sm_90/fwd_d128_full"). Raises Fa4AsvError where they are not recorded."""
+    found = record.sidecar.groups.get("loops", {}).get(key)
+    if found is None:
+        what = f"{record.release} {key} under {record.sidecar.toolchain.flavour}"
+        raise Fa4AsvError(f"results/ has no loops of {what}: fa4-asv backfill --bench '^codegen.Loops'")
+    return found
 
 
 def in_order(call: Call) -> tuple[bool, int, int, str]:

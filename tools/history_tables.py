@@ -93,22 +93,22 @@ def again(history: History, before: Release, after: Release, call: Call) -> str:
     names, second = list(history.first.records), list(history.second.records)
     old = [name for name in second if names.index(name) <= names.index(before)][-1]
     new = next(name for name in second if names.index(name) >= names.index(after))
-    found = [swept.rows(old, new)[call] for swept in (history.first, history.second)]
-    if any(row.ratio is None for row in found):
+    rows = [swept.rows(old, new)[call] for swept in (history.first, history.second)]
+    if any(row.ratio is None for row in rows):
         return "–"
-    return f"{short(old)} to {short(new)}: {' and '.join(percent(change(row)) for row in found)}"
+    return f"{short(old)} to {short(new)}: {' and '.join(percent(change(row)) for row in rows)}"
 
 
 def steps(history: History) -> list[str]:
     rows, quiet = [], Counter[str]()
     for pair in history.first.steps:
-        found = history.first.rows(*pair).values()
-        count = Counter(row.verdict for row in found)
-        if not any(map(told, found)):
+        judged = history.first.rows(*pair).values()
+        count = Counter(row.verdict for row in judged)
+        if not any(map(told, judged)):
             quiet += count
             quiet["steps"] += 1
             continue
-        small = sum(told(row) and abs(change(row)) < LARGE for row in found)
+        small = sum(told(row) and abs(change(row)) < LARGE for row in judged)
         states = [f"{count[name]} {name}" for name in ("newly broken", "newly working") if count[name]]
         cells = [str(count[name]) for name in ("faster", "slower")] + [str(small)]
         cells += [str(count[name]) for name in ("same", "unclear")]
@@ -134,14 +134,14 @@ def compiler(history: History, before: Release, after: Release) -> str:
 
 def broken(history: History) -> list[str]:
     """Calls without a time, by the releases that share a reason."""
-    found: dict[tuple[str, str, str], list[str]] = {}
+    calls_by_reason: dict[tuple[str, str, str], list[str]] = {}
     for call in history.first.calls:
         states = [(name, _reason(history.first.case(name, call))) for name in history.first.records]
         for why, group in groupby(states, key=lambda entry: entry[1]):
             names = [name for name, _ in group]
             if why:
-                found.setdefault((span(names), direction(call), why), []).append(named(call))
-    rows = [(*key[:2], ", ".join(calls), key[2]) for key, calls in found.items()]
+                calls_by_reason.setdefault((span(names), direction(call), why), []).append(named(call))
+    rows = [(*key[:2], ", ".join(calls), key[2]) for key, calls in calls_by_reason.items()]
     return table("releases | direction | calls | reason, as recorded", rows)
 
 
@@ -166,9 +166,9 @@ def plain(history: History) -> list[str]:
     rows, oldest = [], next(iter(history.first.records))
     for release, record in history.plain.records.items():
         beside = release if release in history.first.records else oldest
-        found = rows_between(history.first.records[beside], record, history.plain.pools)
-        counts = Counter(row.verdict for row in found)
-        shown = sorted((row for row in found if told(row)), key=lambda row: -abs(change(row)))[:2]
+        beside_rows = rows_between(history.first.records[beside], record, history.plain.pools)
+        counts = Counter(row.verdict for row in beside_rows)
+        shown = sorted((row for row in beside_rows if told(row)), key=lambda row: -abs(change(row)))[:2]
         largest = "; ".join(
             f"{direction((row.group, row.case))} {named((row.group, row.case))} {percent(change(row))}"
             for row in shown
@@ -181,21 +181,21 @@ def plain(history: History) -> list[str]:
 
 
 def by_class(history: History) -> dict[tuple[str, str], list[Call]]:
-    found: dict[tuple[str, str], list[Call]] = {}
+    calls: dict[tuple[str, str], list[Call]] = {}
     for call in history.first.calls:
-        found.setdefault((call[0], class_of(shape_of(call))), []).append(call)
-    return found
+        calls.setdefault((call[0], class_of(shape_of(call))), []).append(call)
+    return calls
 
 
 def spans(history: History) -> list[list[Release]]:
     """Neighbours between which no call is faster, slower or in another state, together."""
-    found: list[list[Release]] = []
+    runs: list[list[Release]] = []
     for pair in [("", FIRST), *history.first.steps]:
         rows = history.first.rows(*pair).values() if pair[0] else ()
-        if not found or any(row.effect for row in rows):
-            found.append([])
-        found[-1].append(pair[1])
-    return found
+        if not runs or any(row.effect for row in rows):
+            runs.append([])
+        runs[-1].append(pair[1])
+    return runs
 
 
 def behind(history: History) -> list[str]:
@@ -236,9 +236,9 @@ def _ratio(swept: Swept, releases: Sequence[Release], calls: Sequence[Call]) -> 
 
 def stale(history: History) -> list[str]:
     rows = []
-    found = history.first.rows(STALE, LAST)
+    compared = history.first.rows(STALE, LAST)
     for call in history.first.calls:
-        row = found[call]
+        row = compared[call]
         if row.base is None or row.head is None:
             continue
         seconds = [f"{value * 1e3:.3g}" for value in (row.base, row.head)]
@@ -294,10 +294,10 @@ def _yardsticks_of(history: History, group: str) -> list[str]:
 
 
 def _over(record: CaseRecord, yardstick: str) -> str:
-    found = [
+    ratios = [
         turn.yardsticks[yardstick] / turn.seconds for turn in turns_of(record) if yardstick in turn.yardsticks
     ]
-    return f"{median(found):.2f}" if found else "–"
+    return f"{median(ratios):.2f}" if ratios else "–"
 
 
 # Noise
@@ -368,9 +368,9 @@ def tables(project: Project) -> Iterator[tuple[str, str]]:
         yield name, "\n".join(made(history))
 
 
-def filled(text: str, found: Mapping[str, str]) -> str:
+def filled(text: str, contents: Mapping[str, str]) -> str:
     """The page with each table between its markers, `<!-- name -->` and `<!-- end -->`."""
-    for name, lines in found.items():
+    for name, lines in contents.items():
         safe = lines.replace("\\", r"\\")
         text = re.sub(rf"(<!-- {name} -->\n).*?(<!-- end -->)", rf"\g<1>{safe}\n\g<2>", text, flags=re.S)
     return text
@@ -383,12 +383,12 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help=f"put them into {' and '.join(PAGES)}")
     write = parser.parse_args().write
     project = Project.find()
-    found = dict(tables(project))
+    contents = dict(tables(project))
     if not write:
-        print("\n".join(f"## {name}\n\n{lines}\n" for name, lines in found.items()))
+        print("\n".join(f"## {name}\n\n{lines}\n" for name, lines in contents.items()))
         return
     for page in (project.root / name for name in PAGES):
-        write_atomic(page, filled(page.read_text(encoding="utf-8"), found))
+        write_atomic(page, filled(page.read_text(encoding="utf-8"), contents))
 
 
 if __name__ == "__main__":

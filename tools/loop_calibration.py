@@ -1,7 +1,7 @@
-"""How often what the machine code says agrees with the clock: today's rule on whole kernels, and one on loops.
+"""How often what the machine code says agrees with the clock, from the record alone: whole kernels, and the policy's rule on loops.
 
-    python tools/loop_calibration.py FOLDER --compile    # an hour of one core, once; FOLDER stays outside of the checkout
-    python tools/loop_calibration.py FOLDER              # seconds: the tables
+    python tools/loop_calibration.py            # a minute: the tables of docs/loops.md
+    python tools/loop_calibration.py --write    # into that page, between their markers
 
 The clock is `results/h200-sxm`: verdicts on neighbouring releases of one sweep, and the profiler's times of a backward's
 kernels. Thresholds are chosen on the steps to even betas and judged on those to odd ones, and the other way round.
@@ -12,47 +12,60 @@ from __future__ import annotations
 import argparse
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
-from pathlib import Path
 from statistics import pstdev
 
 from history_codegen import kernels_of
 from history_record import (
     ARCH,
-    FLAVOUR,
     LARGE,
-    MACHINE,
     SECOND,
     Call,
     History,
     Release,
     Swept,
     load,
+    loops_of,
+    percent,
     shape_of,
     short,
     table,
 )
-from loop_cubins import Cubins, Kernels, compile_missing
+from history_tables import filled
 
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.files import write_atomic
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.metrics import METRICS
-from fa4_asv.compare.policy import BETTER, NEITHER, WORSE, effect_of_figures, effect_of_ratio, overall
-from fa4_asv.measure.kernels.flow import NotUnderstood
-from fa4_asv.measure.kernels.loops import KernelLoops
+from fa4_asv.compare.changes import Record, recorded
+from fa4_asv.compare.policy import (
+    BETTER,
+    MAIN_TURN,
+    MASKED_TURN,
+    NEITHER,
+    WORSE,
+    effect_of_figures,
+    effect_of_ratio,
+    overall,
+)
+from fa4_asv.compare.rows import Measured, Row, compare
+from fa4_asv.history.manifest import Manifest
 from fa4_asv.record.schema import CaseRecord
 
+PAGE = "docs/loops.md"
 SMALLEST = (0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05)  # thresholds to choose from
 CLOCKED = {"faster": BETTER, "slower": WORSE, "same": NEITHER}
 _NOISE = 3.0  # standard deviations of a kernel's time between neighbours with the same machine code
+_TURNS = (MAIN_TURN, MASKED_TURN)
+_OF_NO_SIZE = {"other-turn", "other-tile"}  # reasons why no size of a turn's change counts
 
 
 @dataclass(frozen=True)
 class Pair:
-    """What a call runs in two releases: `records` of its kernels and `loops` of the main one, the older release first.
+    """What a call runs in two releases: `records` of its kernels, the older release first, and `rows` of their comparison.
 
     `clock` is BETTER, WORSE or NEITHER (the same); `change` is that of time.
     """
@@ -60,7 +73,7 @@ class Pair:
     release: Release
     call: Call
     records: tuple[tuple[CaseRecord, CaseRecord], ...]
-    loops: tuple[KernelLoops, KernelLoops]
+    rows: tuple[Row, ...]
     clock: str
     change: float
 
@@ -68,14 +81,10 @@ class Pair:
     def even(self) -> bool:
         return int(short(self.release).lstrip("b")) % 2 == 0
 
-    @property
-    def masked(self) -> bool:
-        """Whether the mask cuts all blocks of keys, so that the loop without it never runs: a window of one block."""
-        return shape_of(self.call).window is not None
 
-
-def by_policy(pair: Pair) -> str:
-    """Today's rule: every judged figure of every kernel of the call; NEITHER where they differ."""
+def by_whole_kernels(pair: Pair) -> str:
+    """The rule before loops were recorded: spills, loads, stores and instructions of every kernel of the call, from 1 %;
+    NEITHER where they differ."""
     return _one(
         effect_of_figures(name, old.figures[name], new.figures[name])
         for old, new in pair.records
@@ -83,28 +92,18 @@ def by_policy(pair: Pair) -> str:
     )
 
 
-def by_loops(pair: Pair, smallest: float) -> str:
-    """Accesses to spilled values inside loops, and the instructions of a turn; NEITHER where they differ or are not known."""
-    old, new = (side.spills_inside for side in pair.loops)
-    spills = _effect(old, new, 0)
-    return _one((spills, _turns(pair, smallest)))
+def by_policy(pair: Pair, smallest: float) -> str:
+    """What `compare` says of the call's kernels, were `smallest` the threshold of turns; NEITHER where figures differ."""
+    return _one(_effect(row, smallest) for row in pair.rows)
 
 
-def _turns(pair: Pair, smallest: float) -> str:
-    try:
-        old, new = (side.main(pair.masked) for side in pair.loops)
-    except NotUnderstood:
-        return NEITHER
-    if old.products != new.products:
-        return NEITHER  # a turn does other work: its instructions say nothing
-    return _effect(old.instructions, new.instructions, smallest)
-
-
-def _effect(old: int, new: int, smallest: float) -> str:
-    low, high = sorted((old, new))
+def _effect(row: Row, smallest: float) -> str:
+    if row.metric not in _TURNS or row.base is None or row.head is None or row.reason in _OF_NO_SIZE:
+        return row.effect
+    low, high = sorted((row.base, row.head))
     if low == high or (low and high / low - 1 < smallest):
         return NEITHER
-    return WORSE if new > old else BETTER
+    return WORSE if row.head > row.base else BETTER
 
 
 def _one(effects: Iterable[str]) -> str:
@@ -157,7 +156,7 @@ def _kind(clock: str, rule: str) -> str:
 
 
 def judged(pairs: Iterable[Pair], smallest: float) -> Agreement:
-    return agreement((pair.clock, by_loops(pair, smallest)) for pair in pairs)
+    return agreement((pair.clock, by_policy(pair, smallest)) for pair in pairs)
 
 
 def chosen(pairs: Sequence[Pair]) -> float:
@@ -165,15 +164,15 @@ def chosen(pairs: Sequence[Pair]) -> float:
     return max(SMALLEST, key=lambda smallest: (judged(pairs, smallest).score, -smallest))
 
 
-def neighbours(history: History, swept: Swept, cubins: Cubins) -> Iterator[Pair]:
+def neighbours(history: History, swept: Swept) -> Iterator[Pair]:
     """Neighbouring releases of which the clock tells anything, and whose machine code is not the same."""
     for step in swept.steps:
         for call, row in swept.rows(*step).items():
             if row.verdict in CLOCKED and row.ratio is not None and _changed(history, step, kernels_of(call)):
-                yield _pair(history, cubins, step, call, CLOCKED[row.verdict], row.ratio - 1)
+                yield _pair(history, step, call, CLOCKED[row.verdict], row.ratio - 1)
 
 
-def all_pairs(history: History, swept: Swept, cubins: Cubins) -> Iterator[Pair]:
+def all_pairs(history: History, swept: Swept) -> Iterator[Pair]:
     """Any two kinds of machine code of a main kernel, each by the newest release that has it; no two pairs are independent."""
     rows = cache(swept.rows)
     for call in filter(kernels_of, swept.calls):
@@ -181,13 +180,13 @@ def all_pairs(history: History, swept: Swept, cubins: Cubins) -> Iterator[Pair]:
         for step in combinations(sorted(newest.values(), key=list(swept.records).index), 2):
             row = rows(*step).get(call)
             if row and row.verdict in CLOCKED and row.ratio is not None:
-                yield _pair(history, cubins, step, call, CLOCKED[row.verdict], row.ratio - 1)
+                yield _pair(history, step, call, CLOCKED[row.verdict], row.ratio - 1)
 
 
 PARTS = {"main": slice(0, 1), "pre": slice(1, 2), "post": slice(2, None)}  # of kernels_of a backward
 
 
-def profiled(history: History, swept: Swept, cubins: Cubins, part: str) -> Iterator[Pair]:
+def profiled(history: History, swept: Swept, part: str) -> Iterator[Pair]:
     """Neighbouring releases by the profiler's time of a part of a backward, where its noise is known."""
     for call in filter(kernels_of, swept.calls):
         kernels, moves = kernels_of(call)[PARTS[part]], _moves(swept, call, part)
@@ -196,7 +195,7 @@ def profiled(history: History, swept: Swept, cubins: Cubins, part: str) -> Itera
         for step, change in moves.items():
             if least is not None and _changed(history, step, kernels):
                 clock = effect_of_ratio(math.log1p(change), least)
-                yield _pair(history, cubins, step, call, clock, change, part)
+                yield _pair(history, step, call, clock, change, part)
 
 
 def _moves(swept: Swept, call: Call, part: str) -> dict[tuple[Release, Release], float]:
@@ -215,24 +214,22 @@ def _changed(history: History, step: tuple[Release, Release], kernels: Sequence[
 
 
 def _pair(
-    history: History,
-    cubins: Cubins,
-    step: tuple[Release, Release],
-    call: Call,
-    clock: str,
-    change: float,
-    part: str = "",
+    history: History, step: tuple[Release, Release], call: Call, clock: str, change: float, part: str = ""
 ) -> Pair:
     """`part` of a backward alone, or ("") all kernels of a call."""
     kernels = kernels_of(call)[PARTS[part]] if part else kernels_of(call)
     records = tuple((history.code(step[0], name), history.code(step[1], name)) for name in kernels)
-    old, new = (
-        cubins.loops(one.sha256) if part in ("", "main") else KernelLoops(why=NO_LOOP) for one in records[0]
-    )
-    return Pair(step[1], call, records, (old, new), clock, change)
+    old, new = (_measured(history, release, kernels) for release in step)
+    return Pair(step[1], call, records, tuple(compare(old, new, exact=True)), clock, change)
 
 
-NO_LOOP = "pre- and postprocess have no iteration loop"
+def _measured(history: History, release: Release, kernels: Sequence[str]) -> Measured:
+    """What is recorded of `kernels` and of their loops."""
+    codegen = {f"{ARCH}/{name}": history.code(release, name) for name in kernels}
+    loops = {key: history.loops(release, key) for key in codegen if history.has_loops(key)}
+    return Measured({"codegen": codegen, "loops": loops})
+
+
 _HEAD = "rule | judged on | threshold | agree | disagree | silent | agrees | speaks | speaks of what stayed the same"
 
 
@@ -249,19 +246,29 @@ def halves(pairs: Sequence[Pair]) -> list[str]:
     return table(_HEAD, rows, 2)
 
 
-def whole(pairs: Sequence[Pair], smallest: float) -> list[str]:
-    """Both rules on all pairs, with a threshold that was chosen elsewhere."""
-    return table(_HEAD, _rows("all", pairs, smallest), 2)
+def elsewhere(history: History, smallest: float) -> list[str]:
+    """Both rules where nothing was chosen: another card, any two kinds of machine code, the kernels of a backward."""
+    found = {
+        SECOND: neighbours(history, history.second),
+        "any two kinds of machine code": all_pairs(history, history.first),
+        **{f"{part} of backwards": profiled(history, history.first, part) for part in PARTS},
+    }
+    rows = [row for name, pairs in found.items() for row in _rows(name, list(pairs), smallest)]
+    return table(_HEAD, rows, 2)
 
 
 def _rows(name: str, half: Sequence[Pair], smallest: float) -> list[tuple[str, ...]]:
     large = [pair for pair in half if not pair.clock or abs(pair.change) >= LARGE]
     found = []
-    for title, pairs in ((name, half), (f"{name}, {LARGE:.0%} or more", large)):
-        old = agreement((pair.clock, by_policy(pair)) for pair in pairs)
+    for title, pairs in ((name, half), (f"{name}, {share(LARGE)} or more", large)):
+        old = agreement((pair.clock, by_whole_kernels(pair)) for pair in pairs)
         found.append(("whole kernels", title, "1 %", *old.cells))
-        found.append(("loops", title, f"{smallest:.1%}", *judged(pairs, smallest).cells))
+        found.append(("loops", title, share(smallest), *judged(pairs, smallest).cells))
     return found
+
+
+def share(value: float) -> str:
+    return f"{value * 100:g} %"
 
 
 def listed(pairs: Sequence[Pair], smallest: float) -> list[str]:
@@ -270,78 +277,97 @@ def listed(pairs: Sequence[Pair], smallest: float) -> list[str]:
         (
             short(pair.release),
             f"{pair.call[0].partition('-')[0]} `{shape_of(pair.call).name}`",
-            f"{pair.change:+.1%}",
-            by_policy(pair) or "silent",
-            by_loops(pair, smallest) or "silent",
+            percent(pair.change),
+            by_whole_kernels(pair) or "silent",
+            by_policy(pair, smallest) or "silent",
             _words(pair),
         )
         for pair in pairs
-        if pair.clock and (abs(pair.change) >= LARGE or by_loops(pair, smallest) not in (NEITHER, pair.clock))
+        if pair.clock
+        and (abs(pair.change) >= LARGE or by_policy(pair, smallest) not in (NEITHER, pair.clock))
     ]
     return table("release | call | clock | whole kernels | loops | instructions of a turn", rows)
 
 
 def _words(pair: Pair) -> str:
-    try:
-        old, new = (side.main(pair.masked) for side in pair.loops)
-    except NotUnderstood as why:
-        return str(why)
-    spills = [side.spills_inside for side in pair.loops]
-    more = f", spills {spills[0]} -> {spills[1]}" if spills[0] != spills[1] else ""
-    other = ", another tile" if old.products != new.products else ""
-    return f"{old.instructions} -> {new.instructions}{more}{other}"
+    """The turn and the spills of the main kernel, before and after."""
+    rows = {row.metric: row for row in pair.rows if row.group == "loops"}
+    turn = next((rows[name] for name in _TURNS if name in rows and rows[name].reason != "other-turn"), None)
+    if turn is None:
+        return "loops are not known"
+    spills = rows.get("spills_inside")
+    more = f", spills {_moved(spills)}" if spills and spills.base != spills.head else ""
+    return _moved(turn) + more + (", another tile" if turn.reason == "other-tile" else "")
 
 
-def wanted(history: History) -> list[tuple[Release, Kernels]]:
-    """The main kernels of all watched calls, the newest release first."""
-    names = {kernels_of(call)[0] for call in history.first.calls if kernels_of(call)}
-    return [
-        (release, {name: history.code(release, name).sha256 for name in sorted(names)})
-        for release in reversed(history.first.records)
-    ]
+def _moved(row: Row) -> str:
+    return f"{row.base:,.0f} -> {row.head:,.0f}"
+
+
+# What users reported of kernels on a B200: thread, flavour, releases before and after, kernel, what was reported.
+REPORTED = (
+    ("#2869", "cu13", "4.0.0b30", "4.0.0b31", "fwd_d128_full", "4.344 -> 3.433 ms, 1.027 -> 0.813 ms"),
+    ("#2869", "cu13", "4.0.0b30", "4.0.0b31", "fwd_d128_causal", "1.953 -> 1.922 ms, 0.584 -> 0.580 ms"),
+    ("#2461", "cu12", "4.0.0b9", "4.0.0b10", "fwd_d128_full", "about 1,280 -> 1,542 TFLOP/s"),
+)
+
+
+def reported(records: Mapping[str, Mapping[Release, Record]]) -> list[str]:
+    """What loops and spills said of each, by flavour and release; the last but one column is the policy's word."""
+    rows = []
+    for thread, flavour, *releases, kernel, words in REPORTED:
+        key = f"sm_100/{kernel}"
+        sides = [records[flavour][release] for release in releases]
+        groups = [
+            {"codegen": {key: one.sidecar.groups["codegen"][key]}, "loops": {key: loops_of(one, key)}}
+            for one in sides
+        ]
+        found = compare(*map(Measured, groups), exact=True)
+        of = {row.metric: row for row in found}
+        other = ", other exp2 or tile" if of[MAIN_TURN].reason == "other-tile" else ""
+        cells = [_moved(of[name]) for name in ("spills_inside", "spills_outside", "instructions")]
+        step = f"{' -> '.join(map(short, releases))}, {flavour}"
+        turn = _moved(of[MAIN_TURN]) + other
+        rows.append(
+            (thread, step, f"`{kernel}`", turn, *cells, _one(row.effect for row in found) or "silent", words)
+        )
+    head = "thread | step | kernel of sm_100 | turn | spills inside | spills outside | whole kernel | loops say | reported"
+    return table(head, rows)
+
+
+def tables(project: Project) -> dict[str, str]:
+    """Those of the page, by marker. Raises Fa4AsvError where loops of a release are not recorded."""
+    history = load(project)
+    pairs = list(neighbours(history, history.first))
+    smallest = chosen(pairs)
+    manifest = Manifest.load(project.manifest)
+    records = {
+        flavour: {one.release: one for one in recorded(project.results, manifest, flavour)}
+        for flavour in {row[1] for row in REPORTED}
+    }
+    found = {
+        "halves": halves(pairs),
+        "large": listed(pairs, smallest),
+        "elsewhere": elsewhere(history, smallest),
+        "reported": reported(records),
+    }
+    return {name: "\n".join(lines) for name, lines in found.items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
-    parser.add_argument("folder", type=Path, help="where disassembled kernels are kept")
-    parser.add_argument("--compile", action="store_true", help="compile what the folder lacks first")
-    options = parser.parse_args()
+    parser.add_argument("--write", action="store_true", help=f"put them into {PAGE}")
+    write = parser.parse_args().write
+    project = Project.find()
     try:
-        run(options.folder, options.compile)
+        found = tables(project)
     except Fa4AsvError as error:
         parser.exit(2, f"{error}\n")
-
-
-def run(folder: Path, compile_first: bool) -> None:
-    """Print the tables. Raises Fa4AsvError where the folder lacks a kernel, or one cannot be compiled."""
-    project = Project.find()
-    history, cubins = load(project), Cubins(folder)
-    if compile_first:
-        compile_missing(
-            project, cubins, wanted(history), (FLAVOUR, ARCH), lambda words: print(words, flush=True)
-        )
-    show(history, cubins)
-
-
-def show(history: History, cubins: Cubins) -> None:
-    first = list(neighbours(history, history.first, cubins))
-    smallest = chosen(first)
-    _print(
-        f"Neighbouring releases, {MACHINE}: {len(first)} pairs",
-        [*halves(first), "", *listed(first, smallest)],
-    )
-    others = {
-        f"The second machine, {SECOND}": neighbours(history, history.second, cubins),
-        f"Any two kinds of machine code, {MACHINE}": all_pairs(history, history.first, cubins),
-        **{f"Kernel {part} of backwards": profiled(history, history.first, cubins, part) for part in PARTS},
-    }
-    for title, found in others.items():
-        pairs = list(found)
-        _print(f"{title}: {len(pairs)} pairs, threshold chosen above on all", whole(pairs, smallest))
-
-
-def _print(title: str, lines: Sequence[str]) -> None:
-    print("\n".join((f"\n{title}\n", *lines)))
+    if not write:
+        print("\n\n".join(f"## {name}\n\n{lines}" for name, lines in found.items()))
+        return
+    page = project.root / PAGE
+    write_atomic(page, filled(page.read_text(encoding="utf-8"), found))
 
 
 if __name__ == "__main__":

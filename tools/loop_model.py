@@ -1,30 +1,27 @@
-"""A time of Hopper's forwards from their loops: fitted on one release of one card, tested on all others.
+"""How well machine code foretells Hopper's times: the tables and the plot of docs/model.md, from the record alone.
 
-    python tools/loop_model.py FOLDER       # seconds; FOLDER as tools/loop_calibration.py --compile fills it
+    python tools/loop_model.py                   # every table; seconds
+    python tools/loop_model.py --write           # into docs/model.md and docs/model.svg
+    python tools/loop_model.py --kept FOLDER     # loops from SASS that tools/loop_cubins.py kept there, in place of the record's
 
-    time = a * tensor cycles + b * issue slots + c * tiles
-
-over the SMs and the clock. Tensor cycles: N / 2 for each 64xNx16 of a turn, times turns. Issue slots: instructions of a turn, times turns,
-those of masked blocks by the masked loop. A turn of a warp group handles 64 rows and as many keys as its exp2 say; a tile has 128 rows. What
-the model cannot tell (order of instructions, memory, power) it takes as unchanged. A step's time is predicted as the last release's
-times the model's ratio.
+The model is fa4_asv/compare/model.py. It is judged on neighbouring releases of which the clock tells a change or that there is none.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from history_codegen import kernels_of
 from history_record import (
-    FORWARD,
     LARGE,
     LAST,
+    MACHINE,
+    OLDER,
     SECOND,
+    STALE,
     Call,
     History,
     Release,
@@ -34,184 +31,327 @@ from history_record import (
     short,
     table,
 )
-from loop_calibration import CLOCKED
+from history_tables import filled
 from loop_cubins import Cubins
+from loop_plot import scatter
 
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.files import write_atomic
 from fa4_asv.base.project import Project
-from fa4_asv.catalog.shapes import SdpaShape
-from fa4_asv.measure.kernels.flow import NotUnderstood
-from fa4_asv.measure.kernels.loops import KernelLoops, LoopFigures
+from fa4_asv.catalog.shapes import CLASSES, SHAPES, class_of
+from fa4_asv.compare.model import ARCH, Model, Silent, terms_of
+from fa4_asv.compare.prediction import (
+    GROUPS,
+    Groups,
+    Sample,
+    code_of,
+    is_backward,
+    kernel_of,
+    models_of,
+    samples_between,
+)
+from fa4_asv.compare.rows import Measured, compare
+from fa4_asv.measure.kernels.loop_records import loop_record
+from fa4_asv.record.schema import CaseRecord
 
-_SMS, _HERTZ = 132, 1.7e9  # of an H100 or H200; what they are in truth is in the coefficients
-_ROWS, _THREADS = 64, 128  # of a warp group
-_TILE = 128  # rows of queries that a block of threads handles, in most kernels
-_OTHER_EXP2 = 2  # per turn: the rescaling of the rows
-Terms = tuple[float, float, float]
-
-
-def terms(loops: KernelLoops, one: SdpaShape) -> Terms:
-    """Seconds of tensor cycles and issue slots, and tiles, each per SM. Raises NotUnderstood."""
-    main = loops.main(one.window is not None)
-    keys = (main.exp2 - _OTHER_EXP2) * _THREADS // _ROWS
-    tiles = one.tokens * one.num_heads / _TILE
-    turns = one.pairs * one.num_heads / (_ROWS * keys)
-    masked = (
-        min(turns, tiles * _TILE / _ROWS * max(1.0, _TILE / keys))
-        if one.causal or one.window is not None
-        else 0.0
-    )
-    slots = (turns - masked) * main.instructions + masked * _masked(loops, main)
-    return turns * _tensor_cycles(main) / (_SMS * _HERTZ), slots / (_SMS * _HERTZ), tiles / (_SMS * _HERTZ)
-
-
-def _masked(loops: KernelLoops, main: LoopFigures) -> int:
-    try:
-        return loops.main(masked=True).instructions
-    except NotUnderstood:
-        return main.instructions
-
-
-def _tensor_cycles(turn: LoopFigures) -> float:
-    """Of 64xNx16 in 16 bits: 4,096 floating point operations per cycle and SM."""
-    return sum(int(name.split(".")[1].split("x")[1]) * count / 2 for name, count in turn.products.items())
+PAGE, PLOT = "docs/model.md", "docs/model.svg"
+CLOCKED = ("faster", "slower", "same")
+DIRECTIONS = {False: "forward", True: "backward"}
+ALONE = ("4.0.0b10", LAST)  # releases that a fit sees alone
+Fit = Callable[[Release], Mapping[bool, Model]]  # the release that is to be predicted -> models
+_UNITS = {"tiles": "cycles per tile", "spills": "cycles per access and tile", "loads": "cycles per byte"}
+# What docs/model.md says of each.
+_MEANING = {
+    "turns": "tensor and slots as below, 1.4 cycles per slot, the root of the sum of their squares",
+    "tensor": "N / 2 cycles per 64xNx16, or 16 + N / 4 where shared memory takes longer",
+    "slots": "one cycle per instruction of a turn and warp, masked turns apart",
+    "tiles": "start, first loads and end of a tile, which no other tile hides",
+    "shared": "Q and dO written, dQ written and read: 128 bytes per cycle",
+    "loads": "Q and dO of a turn, where one stage holds each: nothing hides them",
+    "spills": "accesses to local memory outside of loops",
+    "memory": "bytes of the kernels before and after the main one, at 4.8 TB/s",
+}
 
 
-def fitted(rows: Sequence[tuple[Terms, float]]) -> Terms:
-    """Coefficients with the least relative squares; rows of terms and seconds. Raises ValueError where they do not suffice."""
-    scaled = [[term / seconds for term in found] for found, seconds in rows]
-    matrix = [[sum(row[i] * row[j] for row in scaled) for j in range(3)] for i in range(3)]
-    a, b, c = _solved(matrix, [sum(row[i] for row in scaled) for i in range(3)])
-    return a, b, c
+def percent(share: float, digits: int) -> str:
+    return f"{100 * share:.{digits}f} %"
 
 
-def _solved(matrix: list[list[float]], right: list[float]) -> list[float]:
-    """Cramer's rule. Raises ValueError on a matrix without an inverse."""
-    whole = _determinant(matrix)
-    if not whole:
-        raise ValueError("too few different rows to fit three coefficients")
-    parts = []
-    for column in range(3):
-        swapped = [
-            [*row[:column], value, *row[column + 1 :]] for row, value in zip(matrix, right, strict=True)
-        ]
-        parts.append(_determinant(swapped) / whole)
-    return parts
-
-
-def _determinant(m: list[list[float]]) -> float:
-    return sum(
-        m[0][i] * (m[1][(i + 1) % 3] * m[2][(i + 2) % 3] - m[1][(i + 2) % 3] * m[2][(i + 1) % 3])
-        for i in range(3)
-    )
-
-
-def predicted(coefficients: Terms, found: Terms) -> float:
-    """Seconds."""
-    return sum(one * term for one, term in zip(coefficients, found, strict=True))
+def signed(change: float) -> str:
+    return f"{100 * change:+.1f} %"
 
 
 @dataclass(frozen=True)
 class Step:
-    """A call from one release to the next: the clock's change of time, and the model's."""
+    """A call from one release to the next: the clock's change, the model's (None: silent), whether the clock tells 2 % or more."""
 
     release: Release
     call: Call
     clock: float
-    model: float
-    told: bool
+    model: float | None
+    large: bool
 
 
-class Forwards:
-    """The watched forwards of a machine's sweeps, and their loops."""
+class Judge:
+    """The samples of a machine's sweeps, and the steps that its clock tells of."""
 
-    def __init__(self, history: History, swept: Swept, cubins: Cubins) -> None:
-        self.history, self.swept, self.cubins = history, swept, cubins
-        self.calls = [call for call in swept.calls if call[0] == FORWARD and kernels_of(call)]
+    def __init__(self, history: History, swept: Swept, cubins: Cubins | None) -> None:
+        self.history, self.swept = history, swept
+        self.kernels: dict[Release, Groups] = {}
+        self.samples: list[Sample] = []
+        for release, record in swept.records.items():
+            groups = history.codegen[release].sidecar.groups
+            self.kernels[release] = {**groups, "loops": kept_loops(groups, cubins)} if cubins else groups
+            self.samples += samples_between(record.sidecar, self.kernels[release])
+        lacking = [name for name in swept.records if not self.of(name.__eq__)]
+        if lacking:
+            raise Fa4AsvError(
+                f"no loops of {', '.join(map(short, lacking))} are recorded: measure them, or name kept SASS with --kept"
+            )
+        self.held = {(sample.release, sample.call): sample for sample in self.samples}
 
-    def terms(self, release: Release, call: Call) -> Terms:
-        digest = self.history.code(release, kernels_of(call)[0]).sha256
-        return terms(self.cubins.loops(digest), shape_of(call))
+    def of(self, chosen: Callable[[Release], bool]) -> list[Sample]:
+        return [sample for sample in self.samples if chosen(sample.release)]
 
-    def rows(self, releases: Sequence[Release]) -> list[tuple[Terms, float]]:
-        """Terms and seconds of every call that was timed."""
-        found = []
-        for release in releases:
-            for call in self.calls:
-                level = self.swept.level(release, call)
-                if not math.isnan(level):
-                    found.append((self.terms(release, call), math.exp(level)))
-        return found
-
-    def steps(self, coefficients: Callable[[Release], Terms]) -> Iterator[Step]:
-        """Neighbours of which the clock says anything; `coefficients` for a prediction of a release."""
+    def steps(self, fit: Fit) -> Iterator[Step]:
+        """Every step of which the clock says something; `fit` gives the models for a release."""
         for before, after in self.swept.steps:
+            models = fit(after)
             for call, row in self.swept.rows(before, after).items():
-                if call in self.calls and row.verdict in CLOCKED and row.ratio is not None:
-                    used = coefficients(after)
-                    old, new = (predicted(used, self.terms(name, call)) for name in (before, after))
-                    told = row.verdict != "same" and abs(row.ratio - 1) >= LARGE
-                    yield Step(after, call, row.ratio - 1, new / old - 1, told)
+                if row.verdict in CLOCKED and row.ratio is not None:
+                    old, new = (self.held.get((name, call)) for name in (before, after))
+                    change = predicted(models, old, new)
+                    large = row.verdict != "same" and abs(row.ratio - 1) >= LARGE
+                    yield Step(after, call, row.ratio - 1, change, large)
+
+    def other_shapes(self) -> Iterator[Step]:
+        """From STALE to LAST on OLDER, at sizes of which the fit saw few, by models of all samples."""
+        models, releases = models_of(self.samples), (STALE, LAST)
+        records = [self.history.older[name] for name in releases]
+        base, head = (Measured(record.sidecar.groups, record.versions) for record in records)
+        for row in compare(base, head, exact=False):
+            if row.metric == "seconds" and row.verdict in CLOCKED and row.ratio is not None:
+                change = self.between(models, row.key, releases)
+                yield Step(
+                    LAST,
+                    row.key,
+                    row.ratio - 1,
+                    change,
+                    row.verdict != "same" and abs(row.ratio - 1) >= LARGE,
+                )
+
+    def between(self, models: Mapping[bool, Model], call: Call, releases: Sequence[Release]) -> float | None:
+        """What is predicted of a call by the kernels of two releases; None where the model is silent."""
+        one, kernel = SHAPES[call[1].partition("/")[2]], kernel_of(call)
+        try:
+            old, new = (code_of(self.kernels[name], kernel) for name in releases)
+            return models[is_backward(call)].change(old, new, one)
+        except Silent:
+            return None
 
 
-def errors(steps: Sequence[Step]) -> tuple[float, float, int]:
-    """Mean absolute error of the model and of "no change", and how often the sign is right."""
-    model = fmean(abs(one.model - one.clock) for one in steps)
-    return model, fmean(abs(one.clock) for one in steps), sum(one.model * one.clock > 0 for one in steps)
+def kept_loops(groups: Groups, cubins: Cubins) -> dict[str, CaseRecord]:
+    """The group `loops` of a release, of the kernels that the model needs, from kept SASS."""
+    cases = {f"{ARCH}/{kernel_of((group, f'fa4/{name}'))}" for group in GROUPS for name in _names(group)}
+    found = groups["codegen"]
+    return {case: loop_record(found[case], cubins.loops(found[case].sha256)) for case in cases & found.keys()}
 
 
-def judged(title: str, steps: Sequence[Step]) -> list[tuple[str, ...]]:
+def _names(group: str) -> list[str]:
+    from fa4_asv.catalog.benchmarks import GROUPS as benchmarks
+
+    return [case[1] for case in benchmarks[group].cases]
+
+
+def predicted(models: Mapping[bool, Model], old: Sample | None, new: Sample | None) -> float | None:
+    """The change of time; None where the model is silent."""
+    if not old or not new or is_backward(new.call) not in models:
+        return None
+    try:
+        return models[is_backward(new.call)].change(old.timed.code, new.timed.code, new.timed.shape)
+    except Silent:
+        return None
+
+
+def fits(judge: Judge) -> dict[str, Fit]:
+    """By title. A pull request has all earlier releases."""
+    order = list(judge.swept.records)
+    return {
+        "all releases but the one": lambda after: models_of(judge.of(lambda one: one != after)),
+        "all earlier releases": lambda after: models_of(
+            judge.of(lambda one: order.index(one) < order.index(after))
+        ),
+        **{f"{short(name)} alone": always(models_of(judge.of(name.__eq__))) for name in ALONE},
+    }
+
+
+def always(models: Mapping[bool, Model]) -> Fit:
+    """The same models for every release."""
+    return lambda _: models
+
+
+@dataclass(frozen=True)
+class Score:
+    """Of the steps on which the model speaks: mean absolute errors of it and of "no change", and signs that are right."""
+
+    steps: int
+    silent: int
+    model: float
+    still: float
+    right: int
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        share = percent(self.model / self.still, 0) if self.still else "–"
+        errors = percent(self.model, 2), percent(self.still, 2)
+        return str(self.steps), str(self.silent), *errors, share, f"{self.right} of {self.steps}"
+
+
+def score(steps: Sequence[Step]) -> Score | None:
+    """None where the model speaks on none."""
+    told = [(step.model, step.clock) for step in steps if step.model is not None]
+    if not told:
+        return None
+    model, still = fmean(abs(one - clock) for one, clock in told), fmean(abs(clock) for _, clock in told)
+    right = sum(one * clock > 0 for one, clock in told)
+    return Score(len(told), len(steps) - len(told), model, still, right)
+
+
+def errors(first: Judge, second: Judge) -> list[str]:
     rows = []
-    for words, chosen in (("2 % or more", [one for one in steps if one.told]), ("all", steps)):
-        if chosen:
-            model, still, right = errors(chosen)
-            sign = f"{right} of {len(chosen)}" if words != "all" else "–"
-            rows.append((title, words, str(len(chosen)), f"{model:.2%}", f"{still:.2%}", sign))
+    for backward, direction in DIRECTIONS.items():
+        for title, fit in fits(first).items():
+            rows += _rows(direction, title, first.steps(fit), backward)
+        steps = second.steps(always(models_of(first.samples)))
+        rows += _rows(direction, f"{MACHINE}, judged on {SECOND}", steps, backward)
+        title = f"{MACHINE}, judged on {OLDER}, {short(STALE)} to {short(LAST)}"
+        rows += _rows(direction, title, first.other_shapes(), backward)
+    head = "direction | fitted on | steps | number | silent | model's error | no change's error | share | sign right"
+    return table(head, rows, 3)
+
+
+def _rows(direction: str, title: str, steps: Iterator[Step], backward: bool) -> list[tuple[str, ...]]:
+    chosen = [step for step in steps if is_backward(step.call) == backward]
+    rows = []
+    for words, part in (("2 % or more", [step for step in chosen if step.large]), ("all", chosen)):
+        if found := score(part):
+            cells = found.cells if words != "all" else (*found.cells[:-1], "–")
+            rows.append((direction, title, words, *cells))
     return rows
 
 
-def show(history: History, cubins: Cubins) -> None:
-    first, second = (Forwards(history, swept, cubins) for swept in (history.first, history.second))
-    releases = list(history.first.records)
-    last = fitted(first.rows([LAST]))
-    print(f"Coefficients of {short(LAST)}: {', '.join(f'{one:.3g}' for one in last)}")
-    for title, names in ((short(LAST), [LAST]), ("all other releases", releases[:-1])):
-        off = [abs(predicted(last, found) / seconds - 1) for found, seconds in first.rows(names)]
-        print(f"Time of {title}, {len(off)} calls: mean error {fmean(off):.1%}, largest {max(off):.1%}")
-    without = {name: fitted(first.rows([one for one in releases if one != name])) for name in releases}
-    earlier = {name: fitted(first.rows(releases[:place])) for place, name in enumerate(releases) if place}
-    steps = {
-        short(LAST): list(first.steps(lambda _: last)),
-        "all releases but the one": list(first.steps(without.__getitem__)),
-        "all earlier releases": list(first.steps(earlier.__getitem__)),
-        f"{short(LAST)}, judged on {SECOND}": list(second.steps(lambda _: last)),
-    }
-    head = "fitted on | steps | number | model's error | no change's error | sign right"
-    _print(table(head, [row for title, found in steps.items() for row in judged(title, found)], 2))
+def large(first: Judge) -> list[str]:
+    """Every step of LARGE and more."""
+    found = fits(first)
+    both = zip(*(first.steps(found[name]) for name in list(found)[:2]), strict=True)
     rows = [
         (
             short(one.release),
-            f"`{shape_of(one.call).name}`",
-            *(f"{change:+.1%}" for change in (one.clock, one.model, other.model)),
+            f"{DIRECTIONS[is_backward(one.call)]} `{shape_of(one.call).name}`",
+            signed(one.clock),
+            *(_told(step.model) for step in (one, other)),
         )
-        for one, other in zip(steps[short(LAST)], steps["all earlier releases"], strict=True)
-        if one.told
+        for one, other in both
+        if one.large
     ]
-    _print(table(f"release | forward | clock | fitted on {short(LAST)} | fitted on all earlier", rows, 2))
+    return table("release | call | clock | all releases but the one | all earlier releases", rows, 2)
 
 
-def _print(lines: Sequence[str]) -> None:
-    print("", *lines, sep="\n")
+def _told(change: float | None) -> str:
+    return "silent" if change is None else signed(change)
+
+
+def coefficients(first: Judge) -> list[str]:
+    """Of all releases together, with the share of the newest release's time that each term has."""
+    rows = []
+    for backward, model in models_of(first.samples).items():
+        for at, (name, value) in enumerate(model.named.items()):
+            if value is not None:
+                shares = [_share(model, sample, at) for sample in _newest(first, backward)]
+                told = f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+                told += f" {_UNITS[name]}" if name in _UNITS else ""
+                span = f"{100 * min(shares):.0f} to {percent(max(shares), 0)}"
+                rows.append((DIRECTIONS[backward], name, told, span, _MEANING[name]))
+    return table(
+        f"direction | term | coefficient | share of {short(LAST)}'s times | what it stands for", rows
+    )
+
+
+def _newest(judge: Judge, backward: bool) -> list[Sample]:
+    return [sample for sample in judge.of(lambda one: one == LAST) if is_backward(sample.call) == backward]
+
+
+def _share(model: Model, sample: Sample, at: int) -> float:
+    terms = terms_of(sample.timed.code, sample.timed.shape, model.backward)
+    return (model.coefficients[at] or 0.0) * terms[at] / model.seconds(sample.timed.code, sample.timed.shape)
+
+
+def times(first: Judge) -> list[str]:
+    """How far a call's time itself is off, by class, for models fitted without the release."""
+    off: dict[tuple[bool, str], list[float]] = {}
+    for release in first.swept.records:
+        models = models_of(first.of(lambda one, release=release: one != release))
+        for sample in first.of(lambda one, release=release: one == release):
+            model = models[is_backward(sample.call)]
+            error = model.seconds(sample.timed.code, sample.timed.shape) / sample.timed.seconds - 1
+            off.setdefault((model.backward, class_of(sample.timed.shape)), []).append(error)
+    rows = [
+        (name, *(cell for backward in DIRECTIONS for cell in _spread(off.get((backward, name), []))))
+        for name in CLASSES
+    ]
+    return table("class | forward: mean error | largest | backward: mean error | largest", rows, 1)
+
+
+def _spread(found: Sequence[float]) -> tuple[str, str]:
+    if not found:
+        return "–", "–"
+    return percent(fmean(map(abs, found)), 1), signed(max(found, key=abs))
+
+
+def spoken(first: Judge) -> list[str]:
+    """The set on which the model speaks."""
+    calls = first.swept.calls
+    watched = [call for call in calls if kernel_of(call)]
+    steps = list(first.steps(fits(first)["all releases but the one"]))
+    told = [step for step in steps if step.model is not None]
+    rows = [
+        ("calls of the history set", str(len(watched)), str(len(calls))),
+        ("steps that the clock tells", str(len(told)), str(len(steps))),
+        ("of 2 % or more", str(sum(s.large for s in told)), str(sum(s.large for s in steps))),
+    ]
+    return table("what | it speaks on | of", rows, 1)
+
+
+TABLES = {"coefficients": coefficients, "large": large, "times": times, "spoken": spoken}
+
+
+def made(history: History, cubins: Cubins | None) -> tuple[dict[str, str], str]:
+    """The tables by name, and the plot."""
+    first, second = (Judge(history, swept, cubins) for swept in (history.first, history.second))
+    found = {name: make(first) for name, make in TABLES.items()} | {"errors": errors(first, second)}
+    steps = list(first.steps(fits(first)["all earlier releases"]))
+    return {name: "\n".join(lines) for name, lines in found.items()}, scatter(steps)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
-    parser.add_argument("folder", type=Path, help="where disassembled kernels are kept")
+    parser.add_argument("--kept", type=Path, metavar="FOLDER", help="where disassembled kernels are kept")
+    parser.add_argument("--write", action="store_true", help=f"into {PAGE} and {PLOT}")
     options = parser.parse_args()
     try:
-        show(load(Project.find()), Cubins(options.folder))
+        run(Project.find(), Cubins(options.kept) if options.kept else None, options.write)
     except Fa4AsvError as error:
         parser.exit(2, f"{error}\n")
+
+
+def run(project: Project, cubins: Cubins | None, write: bool) -> None:
+    found, plot = made(load(project), cubins)
+    if write:
+        page = project.root / PAGE
+        write_atomic(page, filled(page.read_text(encoding="utf-8"), found))
+        write_atomic(project.root / PLOT, plot)
+    else:
+        print("\n\n".join(f"{name}\n\n{text}" for name, text in found.items()))
 
 
 if __name__ == "__main__":

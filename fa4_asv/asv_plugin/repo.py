@@ -1,4 +1,4 @@
-"""The `fa4` repository type of asv ("dvcs": "fa4"): git, with clear words where there is no history yet."""
+"""The `fa4` repository type of asv ("dvcs": "fa4"): git, with a clear message where there is no history yet."""
 
 from __future__ import annotations
 

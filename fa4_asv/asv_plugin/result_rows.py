@@ -21,7 +21,7 @@ _CLOCK = ("started_at", "duration")
 class ResultRows:
     """The benchmarks of a result file, to be edited before it is written.
 
-    `rows` maps a benchmark to its columns ("result", "params", "version", "samples", ...), each a list with a value a
+    `rows` maps a benchmark to its columns ("result", "params", "version", "samples", ...), each a list with one value per
     combination of parameters, or None where no combination has one.
     """
 

@@ -28,7 +28,7 @@ from fa4_asv.history.repository import BRANCH, CUTE, NO_HISTORY, git, has_histor
 from fa4_asv.integrity.staging import seed, stage, take
 from fa4_asv.record.descriptions import MACHINE_FILE, read_machine
 from fa4_asv.record.schema import CaseRecord, Sidecar
-from fa4_asv.record.store import Result, iter_results, sound_pairs
+from fa4_asv.record.store import current_groups, iter_results, sound_pairs
 
 # A full set takes minutes; every call in it is bounded, so this ends only what hangs elsewhere.
 TASK_TIMEOUT = 2 * 3600.0
@@ -141,16 +141,7 @@ def current_sidecars(project: Project, machine: str) -> Iterator[Sidecar]:
     A damaged file is left out: `verify` names it, and what it held counts as missing.
     """
     for pair in sound_pairs(project.results, machine):
-        groups = pair.sidecar.groups.items()
-        result = {name: cases for name, cases in groups if not _is_stale(name, pair.result)}
-        yield replace(pair.sidecar, groups=result)
-
-
-def _is_stale(name: str, result: Result) -> bool:
-    """Whether a group was recorded by another version of its benchmarks; where asv says nothing, it was not."""
-    group = GROUPS.get(name)
-    benchmarks = map(group.benchmark, group.metrics) if group else ()
-    return any(result.versions.get(name, group.version) != group.version for name in benchmarks if group)
+        yield replace(pair.sidecar, groups=current_groups(pair))
 
 
 def _lacking(sidecar: Sidecar | None, request: BackfillRequest, flavour: str) -> Iterator[str]:
@@ -166,8 +157,9 @@ def _lacking(sidecar: Sidecar | None, request: BackfillRequest, flavour: str) ->
 
 
 def _is_whole(record: CaseRecord, group: Group) -> bool:
-    """Whether a measured case has every metric: `asv rm benchmark=...` takes single ones."""
-    return record.state != "measured" or group.metrics.keys() <= {*record.figures, *record.samples}
+    """Whether a measured case has every metric or says why not: `asv rm benchmark=...` takes single ones."""
+    told = {*record.figures, *record.samples, *record.notes}
+    return record.state != "measured" or group.metrics.keys() <= told
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ def _all(held: ExitStack, kinds: dict[Path, int], say: Say, patience: float) -> 
 
 
 def _open(path: Path) -> int:
-    """The lock file. The folder is everybody's: a link or another's file there is refused, with words."""
+    """The lock file. The folder is everybody's: a link or another's file there is refused, with a message."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         handle = os.open(path, flags, 0o600)

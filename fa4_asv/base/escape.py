@@ -1,4 +1,4 @@
-"""Other people's words (commit subjects, branch names, what FA4 raised), made harmless for where they are shown."""
+"""Foreign text (commit subjects, branch names, what FA4 raised), made harmless for where they are shown."""
 
 from __future__ import annotations
 

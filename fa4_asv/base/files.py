@@ -134,8 +134,8 @@ def names_in(folder: Path) -> list[str]:
         ) from None
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Write `text` (UTF-8) to `path` through a synced temporary file beside it.
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write `content` (text as UTF-8) to `path` through a synced temporary file beside it.
 
     Creates the parent folder. Raises Fa4AsvError when the file cannot be written (disk full, no
     permission); what stood at `path` before is untouched then.
@@ -145,8 +145,8 @@ def write_atomic(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         # The name ends in neither .json nor anything asv reads, should a kill leave it behind.
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content.encode() if isinstance(content, str) else content)
             stream.flush()
             os.fsync(stream.fileno())
         Path(temporary).chmod(0o644)  # mkstemp's 0600 would hide results from a web server

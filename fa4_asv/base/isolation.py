@@ -189,7 +189,7 @@ def why_card_network(python: str) -> str:
 
 
 def _lost_without_network(python: str) -> str:
-    """What CUDA cannot do in a namespace without network and can outside of one, in words; "" for nothing."""
+    """What CUDA cannot do in a namespace without network and can outside of one, as text; "" for nothing."""
     within, reason = _cuda_parts(python, Bounds(network=False))
     if within == _ALL_PARTS:
         return ""

@@ -57,7 +57,7 @@ class Project:
 
     @property
     def results(self) -> Path:
-        """What asv recorded, one folder a machine."""
+        """What asv recorded, one folder per machine."""
         return self.root / "results"
 
     @property

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from fa4_asv.catalog.kernels import ARCHES, CASES
 from fa4_asv.catalog.launch import LAUNCH_CALLS, STEPS
-from fa4_asv.catalog.metrics import METRICS
+from fa4_asv.catalog.metrics import LOOP_METRICS, METRICS
 from fa4_asv.catalog.shapes import (
     HOST_SHAPES,
     SdpaShape,
@@ -39,6 +39,8 @@ class Group:
     version number of its benchmarks: asv is told it, and the caches of measured records and of refused answers have it in their
     key. Raise it when cases, inputs, stand-ins, guard or what is read or timed change meaning; what an older one recorded is missing then.
     `flavours` are those under which it is recorded, none for all: what the compiler's libraries cannot change is recorded once.
+    `read_from` names the group of the kernels that these figures are read from, "" for none: the states of such a group
+    say whether there was something to read, and nothing new of FA4. A measured case may lack a metric; its `notes` say why.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Group:
     what: str = ""
     version: str = "1"
     flavours: tuple[str, ...] = ()
+    read_from: str = ""
 
     @property
     def timed(self) -> bool:
@@ -99,7 +102,7 @@ _STANDARD = {
     "d256": standard(256),
 }
 
-# Of traced memory and of its growth, which are read from the same traces. Measured peaks are held against them as
+# Of traced memory and of its growth, which are read from the same traces. Measured peaks are compared with them as
 # well (`untraced_bytes`): raise the version of `allocated`, too.
 _TRACE_VERSION = "1"
 
@@ -138,7 +141,7 @@ TIMED_CALLS = ("fwd_d128_full", "fwd_d128_causal_varlen", "bwd_d128_causal", "bw
 
 # Processes a turn with which each is timed: the fewest with which asv's Mann-Whitney test can tell anything.
 SAMPLES = 6
-# What a record says where those of a call are children of one process: they share its luck and count as one.
+# What a record says where those of a call are children of one process: they share its random offset and count as one.
 CHILDREN = "children of one that has imported FA4"
 
 SECONDS = {"seconds": ("seconds", "seconds")}
@@ -259,6 +262,14 @@ _GROUPS = (
         "codegen.Kernels.track_",
         METRICS,
         tuple((arch, case) for arch in ARCHES for case in CASES),
+    ),
+    # Kernels around a backward have no iteration loop.
+    Group(
+        "loops",
+        "codegen.Loops.track_",
+        LOOP_METRICS,
+        tuple((arch, name) for arch in ARCHES for name, case in CASES.items() if case.role == "main"),
+        read_from="codegen",
     ),
     Group(
         "memory",

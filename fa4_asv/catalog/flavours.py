@@ -49,7 +49,7 @@ INSTALLED = ("cu12", "cu13")
 # Plain libraries as cu12, and the torch that pip resolved with them on the day. Without a GPU only, and only kernels:
 # nothing else that is exact depends on torch's CUDA.
 PLAIN = "plain"
-GROUPS_OF_PLAIN = ("codegen",)
+GROUPS_OF_PLAIN = ("codegen", "loops")
 # What a lock of `plain` holds beside cu12's packages: torch, and the CUDA runtime that this build of torch requires.
 # torch pins the runtime's exact version, so its first two numbers are torch.version.cuda.
 RUNTIMES = ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu12")

@@ -84,3 +84,16 @@ def _cases() -> list[Case]:
 
 
 CASES = {case.name: case for case in _cases()}
+
+
+def main_kernel(one: SdpaShape, backward: bool) -> str:
+    """The watched case that is the main kernel of a call at any length and number of heads; "" where none is.
+
+    A window is watched with 128 keys per query; what FA4 compiles does not depend on its width.
+    """
+    dim = next((name for name, dims in HEAD_DIMS.items() if dims == (one.head_dim, one.head_dim_v)), "")
+    grouped = "" if one.kv_heads == one.num_heads else f"_gqa{one.num_heads // one.kv_heads}"
+    mask = "window" if one.window is not None else "causal" if one.causal else "full"
+    variant = f"_{one.variant}" if one.variant else ""
+    name = f"{'bwd' if backward else 'fwd'}_{dim}_{mask}{variant}{grouped}"
+    return name if one.dtype == "bf16" and name in CASES else ""

@@ -12,6 +12,19 @@ METRICS = {
     "registers": ("registers", "registers"),
 }
 
+# Of the iteration loops of a main kernel (measure/kernels/loops.py). A kernel may lack some: its `notes` say why.
+LOOP_METRICS = {
+    "turn_instructions": ("instructions", "instructions per turn"),
+    "masked_instructions": ("instructions", "instructions per masked turn"),
+    "spills_inside": ("instructions", "spilled accesses inside loops"),
+    "spills_outside": ("instructions", "spilled accesses outside loops"),
+    "slots_per_100_products": ("issue slots", "issue slots per 100 matrix instructions"),
+}
+LOOP_DIGITS = 16  # of a cubin's digest, kept beside its loops
+NO_KERNEL = "no kernel: codegen has the reason"  # why there are no loops
+# Figures of a turn: comparable only where a turn does the same work.
+TURN_METRICS = frozenset({"turn_instructions", "masked_instructions", "slots_per_100_products"})
+
 # Seconds. Longer calls bring a Hopper card to its power limit: they rest longer, and their noise is told apart.
 SHORT_CALL = 2.5e-3
 

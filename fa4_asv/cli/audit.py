@@ -24,7 +24,14 @@ from fa4_asv.integrity.audit import EXACT, KERNELS, Draw, Finding, chance
 from fa4_asv.record.formatting import counted
 
 _SAMPLE = 20
-_NOUNS = {KERNELS: "kernel", "memory": "call", "growth": "family", "route": "route", "launch": "step"}
+_NOUNS = {
+    KERNELS: "kernel",
+    "loops": "main kernel",
+    "memory": "call",
+    "growth": "family",
+    "route": "route",
+    "launch": "step",
+}
 
 
 @click.command()

@@ -141,7 +141,7 @@ def judged(call: Call, answers: Mapping[str, Mapping[str, list[float]]], traced:
 
 
 def differences(seconds: float, profiler: float, peak: float | None, traced: float | None) -> list[str]:
-    """What does not agree, in words. `profiler` 0, `peak` None, `traced` None: not known."""
+    """What does not agree, as text. `profiler` 0, `peak` None, `traced` None: not known."""
     names = []
     apart = seconds / profiler - 1 if profiler else 0.0
     if seconds >= SHORTEST and abs(apart) > APART:
@@ -271,7 +271,7 @@ def findings_of(
 
 
 def _show(findings: Sequence[Finding], title: str) -> None:
-    """The table. Reasons are foreign words: never markup."""
+    """The table. Reasons are foreign text: never markup."""
     table = Table("call", "state", "ms", "profiler", "TFLOP/s", "peak bytes", "traced", "reason", title=title)
     for each_finding in findings:
         times = [

@@ -96,7 +96,8 @@ def compare(
 
     BASE and HEAD are releases (fa4-v4.0.0b15 or 4.0.0b15), branches or commits. On machine nogpu figures are
     exact: the verdict is less, more or equal. On another machine they are times, measured in turns: the
-    verdict is faster, slower, same or unclear. docs/verdicts.md has the rule.
+    verdict is faster, slower, same or unclear. docs/verdicts.md has the rule. Where kernels of sm_90 differ,
+    predicted changes of time follow, which no exit code depends on (docs/model.md).
 
     With --worktree the other side is a checkout with uncommitted changes. It times six calls in turns on one
     card, or the calls of the history set that --bench selects. Nothing is recorded.

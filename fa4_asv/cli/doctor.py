@@ -275,7 +275,7 @@ def judge(checks: list[Check], gpus: list[Gpu]) -> dict[str, list[str]]:
 
 
 def render(checks: list[Check], lanes: dict[str, list[str]], console: Console) -> None:
-    """The table, then a line a lane. Tools' words are data: never markup, and a lane's line never wraps."""
+    """The table, then one line per lane. Tools' words are data: never markup, and the line of a lane never wraps."""
     rows: list[list[str | Text]] = []
     for check in checks:
         colour = "green" if check.ok else "red" if check.name in NOGPU_NEEDS else "yellow"

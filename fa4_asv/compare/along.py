@@ -1,7 +1,7 @@
 """Whether two releases differ in one call that a sweep timed: effects of rounds removed, processes counted once.
 
 A sweep times many releases on one card in turns. A release usually has two processes of three rounds. The rounds
-of a process share its luck, so the process counts once, and two processes alone would leave one degree of
+of a process share its random offset, so the process counts once, and two processes alone would leave one degree of
 freedom: the spread between the processes of a release is therefore pooled over all releases of the sweep, call by
 call. docs/verdicts.md has the rule, tests/proofs/sweep_power.py computes how often it is wrong. Standard library only.
 """
@@ -95,7 +95,7 @@ def process_levels(
 ) -> tuple[float, ...]:
     """Log seconds of each process, in the order of their numbers: the median of its rounds, effects removed.
 
-    Not the mean: one round in fifty that is 3 % off would cost a mean most of its sight (docs/verdicts.md).
+    Not the mean: one round in fifty that is 3 % off would cost a mean most of its power to see a change (docs/verdicts.md).
     """
     values: dict[int, list[float]] = {}
     for turn in turns:
@@ -153,7 +153,7 @@ def between(pool: Pool, base: Sequence[Turn], head: Sequence[Turn]) -> Verdict:
 def across(pools: tuple[Pool, Pool], base: Sequence[Turn], head: Sequence[Turn], yardstick: str) -> Verdict:
     """The same of two sweeps or cards, each with its pool: the sides are ratios to `yardstick` in the same round.
 
-    Its noise is in the interval twice: how far its rounds scatter is measured; the luck of its process is not,
+    Its noise is in the interval twice: how far its rounds scatter is measured; the offset of its process is not,
     since it has one a sweep, and is taken to be as large as that of this call's own processes. Where one sweep cannot
     tell its spread (a single release), that of the other stands for it.
     """

@@ -24,7 +24,7 @@ _HEADS = ("case", "metric", "before", "after", "change", "effect")
 
 
 def told(row: Row) -> str:
-    """A change in words: of states with the reason of the later one, else in percent."""
+    """A change as text: of states with the reason of the later one, else in percent."""
     if row.states:
         return " -> ".join(row.states) + (f": {row.whys[1]}" if row.whys[1] else "")
     return relative(row.base or 0.0, row.head or 0.0)

@@ -1,6 +1,6 @@
 """A comparison as text for a terminal, Markdown for a pull request, JSON for a script.
 
-Refs, subjects and what FA4 said are other people's words: inert in all three. Nothing is measured here.
+Refs, subjects and what FA4 said are foreign text: escaped in all three. Nothing is measured here.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from fa4_asv.base.escape import code, one_line
 from fa4_asv.base.machine import NOGPU
 from fa4_asv.catalog.flavours import label
 from fa4_asv.compare import policy
+from fa4_asv.compare.prediction import Prediction, Predictions
 from fa4_asv.compare.rows import Row
 from fa4_asv.compare.sides import Comparison, Side
 from fa4_asv.compare.wording import (
@@ -27,17 +28,20 @@ from fa4_asv.compare.wording import (
     origin,
     others,
     packages,
+    predicted_headline,
+    predicted_line,
     toolchain,
     without_effect,
 )
 from fa4_asv.record.formatting import counted
 from fa4_asv.record.schema import SUITE
-from fa4_asv.record.tables import markdown_row, print_table
+from fa4_asv.record.tables import markdown_head, markdown_row, print_table
 
 FORMAT = 1  # of the JSON form
 # GitHub takes 65,536 characters a comment; the rest is for what a workflow puts around it.
 MOST_BYTES = 60_000
 _COLUMNS = ("case", "figure", "base", "head", "change", "verdict", "reason")
+_PREDICTED = ("call", "predicted time", "error of the model", "measured on that machine")
 _WORDS = 160  # of a reason in a table
 
 
@@ -66,6 +70,22 @@ def text(comparisons: Sequence[Comparison], console: Console, limit: int) -> Non
         console.print(Text(headline(each), style="bold red" if each.worse else "bold green"))
         for heading, rows in _parts(each):
             table(heading, rows, console, limit)
+        if each.predicted:
+            _predicted_table(each.predicted, console, limit)
+
+
+def _predicted_table(predicted: Predictions, console: Console, limit: int) -> None:
+    console.print(Text(predicted_headline(predicted)))
+    rows = [tuple(map(one_line, predicted_line(one))) for one in predicted.calls]
+    print_table(
+        console,
+        _PREDICTED,
+        rows,
+        limit,
+        whole=0,
+        more="more (--limit, or --format json)",
+        show_edge=False,
+    )
 
 
 def _parts(comparison: Comparison) -> list[tuple[str, list[Row]]]:
@@ -94,7 +114,7 @@ def table(heading: str, rows: Sequence[Row], console: Console, limit: int) -> No
 
 
 def _line_cells(line: Line, inert: Callable[..., str]) -> tuple[str, ...]:
-    """A row's cells; `inert` makes other people's words harmless in the format."""
+    """A row's cells; `inert` makes foreign text harmless in the format."""
     why = f"{line.reason}: {inert(line.message, _WORDS)}" if line.message else line.reason
     return inert(line.case), line.what, line.base, line.head, line.change, line.verdict, why
 
@@ -136,7 +156,21 @@ def _summary(comparison: Comparison) -> list[str]:
     lines += ["| figure | worse | better | neither |", "|---|---:|---:|---:|"]
     lines += [markdown_row(map(str, cells)) for cells in by_metric(comparison)]
     lines += ["", f"- base {_origin(comparison.base)}", f"- head {_origin(comparison.head)}"]
-    return [*lines, f"- toolchains: {comparison.rule}; differs: {code(packages(comparison), 2000)}", ""]
+    lines += [f"- toolchains: {comparison.rule}; differs: {code(packages(comparison), 2000)}", ""]
+    return [*lines, *(_predicted_markdown(comparison.predicted) if comparison.predicted else [])]
+
+
+def _predicted_markdown(predicted: Predictions) -> list[str]:
+    """Folded; of few rows: a set has 26 calls."""
+    rows = [markdown_row(_inert(predicted_line(one), one.change is None)) for one in predicted.calls]
+    head = ["<details>", f"<summary>{predicted_headline(predicted)}</summary>", ""]
+    return [*head, *markdown_head(_PREDICTED), *rows, "", "</details>", ""]
+
+
+def _inert(cells: Sequence[str], silent: bool) -> list[str]:
+    """The call is a name; why the model is silent may be in other people's words."""
+    call, told, *rest = cells
+    return [code(call), code(told, _WORDS) if silent else told, *rest]
 
 
 def _origin(side: Side) -> str:
@@ -194,7 +228,27 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         "worse": len(comparison.worse),
         "better": len(comparison.better),
         "rows": [row_json(row) for row in comparison.rows],
+        **({"predicted": _predicted_json(comparison.predicted)} if comparison.predicted else {}),
     }
+
+
+def _predicted_json(predicted: Predictions) -> dict[str, Any]:
+    calls = [_prediction_json(one) for one in predicted.calls]
+    known = {"machine": predicted.machine, "releases": predicted.releases, "same_kernel": predicted.same}
+    return {**known, "calls": calls}
+
+
+def _prediction_json(one: Prediction) -> dict[str, Any]:
+    """`change`, `low`, `high` are ratios less 1; a call that the model is silent on has `silent` instead."""
+    group, case = one.call
+    found: dict[str, Any] = {"group": group, "case": case, "kernel": one.kernel}
+    if one.change is None or one.error is None or one.interval is None:
+        found["silent"] = one.why or "its error is not known"
+    else:
+        low, high = one.interval
+        found |= {"change": one.change, "low": low, "high": high, "error": one.error.mean}
+        found |= {"largest_error": one.error.largest, "steps": one.error.steps}
+    return found | ({"measured": row_json(one.measured)} if one.measured else {})
 
 
 def _side(side: Side) -> dict[str, Any]:

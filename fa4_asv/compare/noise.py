@@ -61,7 +61,7 @@ class ClassNoise:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Ratios to the newest release common to two machines, held against each other, of one class of calls.
+    """Ratios to the newest release common to two machines, compared with each other, of one class of calls.
 
     `median` and `bound` (of AGREED of them) are shares by which the two machines' ratios differ; `beyond` are the
     calls of which more than 1 - AGREED of the ratios differ by more than NOTICED.

@@ -32,6 +32,7 @@ class StateChange:
 
 
 _CODE = 0.01
+_LOOP = 0.02
 SMALLEST_TIME = 0.005
 _ERROR = Rule(0.1, "another order of rounding moves an error that far")
 
@@ -43,6 +44,11 @@ RULES = {
     "instructions": Rule(_CODE, "a toolchain moves kernels by less without any effect on a clock"),
     "text_bytes": Rule(None, "follows the instructions"),
     "registers": Rule(None, "kernels redistribute them while they run"),
+    "turn_instructions": Rule(_LOOP, "what a kernel repeats; a card shows no effect of less"),
+    "masked_instructions": Rule(_LOOP, "the same, where the mask is applied"),
+    "spills_inside": Rule(0.0, "an access in each turn"),
+    "spills_outside": Rule(None, "once per tile"),
+    "slots_per_100_products": Rule(None, "follows the instructions of the turn"),
     "peak_bytes": Rule(_CODE, "decides which sizes fit on a card"),
     "extra_bytes": Rule(None, "the peak without inputs and outputs, and so judged with the peak"),
     "growth_bytes": Rule(_CODE, "memory that grows with the sequence"),
@@ -68,6 +74,45 @@ STATES = {
     # FA4 refuses the call and says why, instead of failing.
     ("broken", "unsupported"): StateChange("newly unsupported", BETTER),
 }
+
+
+# What is judged of a kernel's loops, and in the place of which figures of the whole kernel.
+MAIN_TURN, MASKED_TURN = "turn_instructions", "masked_instructions"
+_SPILLS = ("spill_bytes", "local_loads", "local_stores")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What the rule asks of a kernel beside the two figures.
+
+    `main`: not one that prepares or completes a backward. `windowed`: its mask cuts every block, so that the turn without
+    a mask never runs. `known`: metrics of loops that both sides have; `same_work`: a turn has the same products and exp2 on both.
+    """
+
+    main: bool = True
+    windowed: bool = False
+    known: frozenset[str] = frozenset()
+    same_work: bool = True
+
+    @property
+    def turn(self) -> str:
+        """The metric of the turn that stands for the kernel."""
+        return MASKED_TURN if self.windowed and MASKED_TURN in self.known else MAIN_TURN
+
+
+def why_unjudged(metric: str, kernel: Kernel) -> str:
+    """The reason code why a change of this metric has no effect in this kernel, whatever its size; "" where it has.
+
+    Loops first: what a kernel does once per tile says little of its time. The whole kernel is judged where a loop is not
+    understood or not recorded.
+    """
+    if metric in (MAIN_TURN, MASKED_TURN):
+        return "other-turn" if metric != kernel.turn else "" if kernel.same_work else "other-tile"
+    if metric in _SPILLS:
+        return "loops-judged" if "spills_inside" in kernel.known else ""
+    if metric == "instructions":
+        return "loops-judged" if kernel.turn in kernel.known else "" if kernel.main else "no-loop"
+    return ""
 
 
 def is_judged(metric: str) -> bool:

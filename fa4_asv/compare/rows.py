@@ -1,4 +1,4 @@
-"""Two sides of the record held against each other: a row a figure, with its verdict and reason code.
+"""Two sides of the record compared with each other: one row per figure, with its verdict and reason code.
 
 Exact figures are compared exactly, times by `verdicts`, one value a process. Pure: records go in, rows
 come out. docs/verdicts.md is the rule as a decision tree; every reason code stands there.
@@ -12,17 +12,26 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from fa4_asv.catalog.benchmarks import CHILDREN, GROUPS, SAMPLES, Group
+from fa4_asv.catalog.kernels import CASES
 from fa4_asv.compare import policy
 from fa4_asv.compare.policy import NEITHER
 from fa4_asv.compare.sweeps import Pools, judged
 from fa4_asv.compare.verdicts import NOT_COMPARABLE, Round, Verdict, verdict
+from fa4_asv.record.loops import work_of
 from fa4_asv.record.schema import CaseRecord
 from fa4_asv.record.turns import is_of_a_sweep
 
 Groups = Mapping[str, Mapping[str, CaseRecord]]
+LOOPS = GROUPS["loops"]
 CHANGED = ("more", "less")  # verdicts on exact figures that differ
 # Of what is often nothing, a ratio says little below this: 0 to 8 bytes is less than 8 to 480.
-_LITTLE = {"spill_bytes": 64.0, "local_loads": 16.0, "local_stores": 16.0}
+_LITTLE = {
+    "spill_bytes": 64.0,
+    "local_loads": 16.0,
+    "local_stores": 16.0,
+    "spills_inside": 16.0,
+    "spills_outside": 16.0,
+}
 
 
 def weight(before: float | None, after: float | None, metric: str = "") -> float:
@@ -103,8 +112,8 @@ def compare(base: Measured, head: Measured, exact: bool, bench: Sequence[str] = 
     rows: list[Row] = []
     for group in GROUPS.values():
         old, new = base.groups.get(group.name, {}), head.groups.get(group.name, {})
-        if group.exact != exact:
-            continue
+        if group.exact != exact or (group.read_from and not (old and new)):
+            continue  # nothing was read of a side that was recorded before such figures
         for case in _in_order(group, old.keys() | new.keys()):
             metrics = group.selected_metrics(tuple(case.split("/")), bench)
             if metrics:
@@ -143,6 +152,19 @@ def _case(
     states = tuple(record.state if record else "absent" for record in (old, new))
     if set(states) <= {"absent", "not run"}:
         return
+    if old and new and states == ("measured", "measured"):
+        for metric in metrics:
+            if not (old.says_why_not(metric) and new.says_why_not(metric)):
+                yield _figure(group, case, metric, (old, new), sides)
+    elif group.read_from:
+        yield from _unread(group, case, old, new)
+    else:
+        yield from _of_states(group, case, old, new)
+
+
+def _of_states(group: Group, case: str, old: CaseRecord | None, new: CaseRecord | None) -> Iterator[Row]:
+    """The row of a case that has no figure on one side or both."""
+    states = [record.state if record else "absent" for record in (old, new)]
     if "not run" in states:
         side, record = ("base", old) if states[0] == "not run" else ("head", new)
         yield Row(
@@ -152,9 +174,6 @@ def _case(
         yield Row(group.name, case, "", "new", "base-lacks-it", message=_state_words(new))
     elif new is None and old:
         yield Row(group.name, case, "", "gone", "head-lacks-it", message=_state_words(old))
-    elif old and new and states == ("measured", "measured"):
-        for metric in metrics:
-            yield _figure(group, case, metric, (old, new), sides)
     elif old and new and old.state != new.state:
         change = policy.STATES[old.state, new.state]
         why = new.why or (f"was: {old.why}" if old.why else "")
@@ -171,6 +190,14 @@ def _case(
         )
     elif new:
         yield Row(group.name, case, "", NOT_COMPARABLE, f"both-{new.state}", message=new.why)
+
+
+def _unread(group: Group, case: str, old: CaseRecord | None, new: CaseRecord | None) -> Iterator[Row]:
+    """Figures that are read from a kernel of another group: its row tells of states, here only what cannot be compared."""
+    for side, record, other in (("base", old, new), ("head", new, old)):
+        if other and other.state == "measured":
+            why = record.why if record else "this suite did not read them"
+            yield Row(group.name, case, "", NOT_COMPARABLE, f"{side}-not-read", message=why)
 
 
 def _absence(group: Group, side: Measured) -> CaseRecord | None:
@@ -207,7 +234,27 @@ def _figure(
         return _lacking(group, case, metric, base, head)
     text = "equal" if base == head else "more" if head > base else "less"
     same = records[0].sha256 and records[0].sha256 == records[1].sha256
-    return _exact(group, case, metric, (text, "same-cubin" if same else "exact"), base, head, records)
+    pair = text, "same-cubin" if same else "exact"
+    unjudged = policy.why_unjudged(metric, _kernel(case, sides)) if _is_of_a_kernel(group) else ""
+    return _exact(group, case, metric, pair, base, head, records, unjudged)
+
+
+def _is_of_a_kernel(group: Group) -> bool:
+    return LOOPS.read_from in (group.name, group.read_from)
+
+
+def _kernel(case: str, sides: tuple[Measured, Measured]) -> policy.Kernel:
+    """What both sides' loops of a kernel let the policy judge."""
+    named = CASES.get(case.partition("/")[2])
+    old, new = (side.groups.get(LOOPS.name, {}).get(case) for side in sides)
+    known = old.figures.keys() & new.figures.keys() if old and new else set()
+    before, after = (side.versions for side in sides)
+    return policy.Kernel(
+        main=named is None or named.role == "main",
+        windowed=named is not None and named.call.shape.window is not None,
+        known=frozenset(name for name in known if is_comparable(before, after, LOOPS.benchmark(name))),
+        same_work=old is None or new is None or work_of(old) == work_of(new),
+    )
 
 
 def _exact(
@@ -218,12 +265,17 @@ def _exact(
     base: float,
     head: float,
     records: tuple[CaseRecord, CaseRecord],
+    unjudged: str = "",
 ) -> Row:
-    """The row of two figures that no clock measured, with a verdict and its reason; the policy says what it means."""
+    """The row of two figures that no clock measured, with a verdict and its reason; the policy says what it means.
+
+    `unjudged`: why it has no effect here, whatever its size.
+    """
     message, reason = pair
-    effect = policy.effect_of_figures(metric, base, head) if message in CHANGED else NEITHER
+    judged = message in CHANGED and not unjudged
+    effect = policy.effect_of_figures(metric, base, head) if judged else NEITHER
     if message in CHANGED and not effect:
-        reason = policy.reason_without_effect(metric)
+        reason = unjudged or policy.reason_without_effect(metric)
     text = _checks(group, *records)
     return Row(group.name, case, metric, message, reason, effect, base, head, ratio(base, head), message=text)
 

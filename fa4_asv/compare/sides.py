@@ -12,11 +12,12 @@ from fa4_asv.base.machine import NOGPU
 from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.compare.commits import Commit, Plan
 from fa4_asv.compare.policy import BETTER, WORSE
+from fa4_asv.compare.prediction import CARD, Predictions, can_predict, predictions_of
 from fa4_asv.compare.rows import Measured, Row, compare, of_effect
 from fa4_asv.compare.sweeps import Pools, pools_of, sidecars_of
 from fa4_asv.record.schema import SUITE, Sidecar, package_changes
 from fa4_asv.record.store import all_pairs, iter_results, sidecar_path, sound_pairs
-from fa4_asv.record.turns import is_of_a_sweep
+from fa4_asv.record.turns import is_history, is_of_a_sweep
 
 # What a worker says when its process did not even start: FA4 could not be imported.
 _NO_START = "the process ended with exit code"
@@ -34,7 +35,10 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two sides under one flavour on one machine, and the rows between them; `rule` of their toolchains."""
+    """Two sides under one flavour on one machine, and the rows between them; `rule` of their toolchains.
+
+    `predicted` are times where no card is at hand: shown, never judged.
+    """
 
     base: Side
     head: Side
@@ -42,6 +46,7 @@ class Comparison:
     machine: str
     rule: str
     rows: tuple[Row, ...]
+    predicted: Predictions | None = None
 
     @property
     def worse(self) -> list[Row]:
@@ -88,7 +93,32 @@ def held_against(
         raise Fa4AsvError(
             f"no figure of {base.commit.ref!r} or {head.commit.ref!r} is selected; try another --bench"
         )
-    return Comparison(base, head, flavour, machine, plan.why, tuple(rows))
+    predicted = _predicted(results, commits, flavour, plan, sides) if _shows_kernels(rows) else None
+    return Comparison(base, head, flavour, machine, plan.why, tuple(rows), predicted)
+
+
+def _shows_kernels(rows: Sequence[Row]) -> bool:
+    return any(row.group in ("codegen", "loops") for row in rows)
+
+
+def _predicted(
+    results: Path,
+    commits: tuple[Commit, Commit],
+    flavour: str,
+    plan: Plan,
+    sides: tuple[Side, Side],
+) -> Predictions | None:
+    """What a model says of their times; what the card itself says, where it timed both, stands beside it."""
+    base, head = (side.measured.groups for side in sides)
+    if not can_predict(flavour, base, head):
+        return None
+    clocked = _pair([_recorded(results, commit, flavour, CARD) for commit in commits], plan)
+    rows: list[Row] = []
+    if clocked:
+        pools = _pools(results, CARD, clocked)
+        old, new = (replace(side.measured, pools=pools) for side in clocked)
+        rows = [row for row in compare(old, new, exact=False) if is_history(row.group)]
+    return predictions_of(results, base, head, {row.key: row for row in rows if row.metric == "seconds"})
 
 
 def _pools(results: Path, machine: str, sides: Sequence[Side]) -> Pools:
@@ -114,7 +144,7 @@ def _pair(sides: Sequence[Sequence[Side]], plan: Plan) -> tuple[Side, Side] | No
 
 
 def _recorded(results: Path, commit: Commit, flavour: str, machine: str) -> list[Side]:
-    """Everything recorded of a commit under a flavour on a machine, one entry a policy and Python."""
+    """Everything recorded of a commit under a flavour on a machine, one entry per policy and Python."""
     sides = []
     for pair in all_pairs(results, machine, lambda path: path.name.startswith(commit.hash[:8])):
         path, result, sidecar = pair.path, pair.result, pair.sidecar

@@ -35,7 +35,7 @@ class Round:
 class Verdict:
     """`name` is faster, slower, same, unclear or not comparable; `change` is head over base minus 1, between low and high.
 
-    `code` is the branch of the decision tree that was taken (docs/verdicts.md), `why` the same in words.
+    `code` is the branch of the decision tree that was taken (docs/verdicts.md), `why` the same as text.
     """
 
     name: str
@@ -49,8 +49,8 @@ class Verdict:
 def verdict(base: Sequence[Round], head: Sequence[Round]) -> Verdict:
     """Whether `head` differs from `base`, from one figure a process: Welch's interval of log(kernel / control).
 
-    A process counts once however many samples it took: samples of one process share its luck, and pooling
-    them takes that luck for a change. Swapping the sides inverts the answer.
+    A process counts once however many samples it took: samples of one process share its random offset, and pooling
+    them takes that offset for a change. Swapping the sides inverts the answer.
     """
     for side, rounds in (("base", base), ("head", head)):
         if len(rounds) < MIN_ROUNDS:

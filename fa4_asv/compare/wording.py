@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.compare.policy import BETTER, NEITHER, WORSE, count_of
+from fa4_asv.compare.prediction import LARGE, Prediction, Predictions
 from fa4_asv.compare.rows import CHANGED, Row
 from fa4_asv.compare.sides import Comparison, Side
 from fa4_asv.compare.verdicts import NOT_COMPARABLE
@@ -17,7 +18,7 @@ NEWS = ("newly broken", "newly unsupported", "newly working", "newly supported",
 
 @dataclass(frozen=True)
 class Line:
-    """One row of a table in words."""
+    """One row of a table as text."""
 
     case: str
     what: str
@@ -123,3 +124,35 @@ def without_effect(comparison: Comparison) -> list[Row]:
     """The changes that are neither worse nor better, the furthest apart first."""
     rows = [row for row in comparison.rows if not row.effect and row.verdict in CHANGED]
     return sorted(rows, key=lambda row: -row.weight)
+
+
+def predicted_headline(predicted: Predictions) -> str:
+    """Whose model it is, and of how many calls it says nothing."""
+    silent = sum(one.change is None for one in predicted.calls)
+    rest = [f"{counted(predicted.same, 'call')} with the same main kernel", f"silent on {silent}"]
+    return (
+        f"Predicted on Hopper from machine code, no clock (model of {counted(predicted.releases, 'release')} on "
+        f"{predicted.machine}, docs/model.md); {', '.join(rest)}"
+    )
+
+
+def predicted_line(one: Prediction) -> tuple[str, str, str, str]:
+    """Call, what is predicted, the error of the model, and what the card measured."""
+    group, case = one.call
+    call = f"{group.partition('-')[0]} {case.partition('/')[2]}"
+    clock = f"{change(one.measured)} {one.measured.verdict}".strip() if one.measured else ""
+    if one.change is None or one.error is None:
+        return call, f"silent: {one.why or 'its error is not known'}", "", clock
+    error = f"{one.error.mean:.1%}, at most {one.error.largest:.1%} in {counted(one.error.steps, 'step')}"
+    return call, _predicted(one.change, one.error.mean), error, clock
+
+
+def _predicted(change: float, error: float) -> str:
+    """ "4 to 6 % faster" of a change with its error on both sides."""
+    if abs(change) < LARGE:
+        return f"no change of {LARGE:.0%} or more ({change:+.1%})"
+    low, high = sorted((100 * (change - error), 100 * (change + error)), key=abs)
+    names = ["faster" if edge < 0 else "slower" for edge in (low, high)]
+    if names[0] != names[1]:
+        return f"{abs(high):.1f} % {names[1]} to {abs(low):.1f} % {names[0]}"
+    return f"{abs(low):.1f} to {abs(high):.1f} % {names[1]}"

@@ -30,7 +30,7 @@ class Hunt:
         self.answer = Answer()
 
     def run(self, moves: Sequence[Move]) -> Answer:
-        """A culprit for each of `moves`, or words."""
+        """A culprit for each of `moves`, or a note why not."""
         if not moves:
             return self.answer
         try:

@@ -1,4 +1,4 @@
-"""Explanations for people: a terminal's text, or Markdown. Subjects and words of others stay inert."""
+"""Explanations for people: a terminal's text, or Markdown. Subjects and foreign text are escaped."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def summary(explanation: Explanation) -> str:
 
 
 def lines(explanation: Explanation) -> Iterator[tuple[str, str, str]]:
-    """What differs, who did it, what could not be named: a label, words of others in one line, and kernels."""
+    """What differs, who did it, what could not be named: a label, foreign text in one line, and kernels."""
     shown = [one_line(name.removeprefix("flash_attn/cute/")) for name in explanation.files]
     yield "source:", shortened(shown, _FILES) or "the same", ""
     # The parts of a package (-libs-...) move with it.
@@ -69,7 +69,7 @@ def _culprit(culprit: Culprit) -> str:
 
 
 def rows(explanation: Explanation) -> list[tuple[str, ...]]:
-    """A row a figure that changed, states first, then the largest change first."""
+    """One row per figure that changed, states first, then the largest change first."""
     ordered: list[tuple[float, str, str, Verdict[int] | Verdict[str]]] = [
         (float("inf"), case, "state", verdict) for case, verdict in explanation.states.items()
     ]

@@ -43,7 +43,7 @@ class Move:
 
 @dataclass
 class Answer:
-    """What was named, and in words what could not be."""
+    """What was named, and as text what could not be."""
 
     culprits: list[Culprit] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -88,7 +88,7 @@ class Walk:
         self.answer = Answer()
 
     def run(self, moves: Sequence[Move]) -> Answer:
-        """A culprit for each of `moves`, or words."""
+        """A culprit for each of `moves`, or a note why not."""
         left = list(moves)
         names = differing(self._old, self._new)
         likely = [name for name in names if name in _LIKELY]

@@ -15,7 +15,7 @@ class Commit:
     """A commit of flash-attention; `date` is the committer's, UTC as ISO 8601, `branch` one that held it.
 
     `position` counts it and its first parents: commits that were rebased together share a second, and only their
-    positions say which came first. `subject` and `branch` are other people's words: escape them on output.
+    positions say which came first. `subject` and `branch` are foreign text: escape them on output.
     """
 
     commit: str
@@ -37,7 +37,7 @@ def load_commits(path: Path) -> dict[str, Commit]:
 def add_commits(path: Path, commits: Iterable[Commit]) -> None:
     """Add what is not listed; nothing goes or changes. Atomic, and untouched when all are there.
 
-    A line a commit, in the order of their dates: two people's additions merge.
+    One line per commit, in the order of their dates: two people's additions merge.
     """
     known = load_commits(path)
     new = {commit.commit: commit for commit in commits if commit.commit not in known}

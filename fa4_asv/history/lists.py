@@ -1,4 +1,4 @@
-"""The committed lists of the history, of releases and of commits: JSON with a line an entry, so that additions merge."""
+"""The committed lists of the history, of releases and of commits: JSON with one line per entry, so that additions merge."""
 
 from __future__ import annotations
 

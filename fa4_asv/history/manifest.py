@@ -45,7 +45,7 @@ class Manifest:
         return cls(tuple(read_list(path, "releases", Release)))
 
     def save(self, path: Path) -> None:
-        """Atomic. A line a release, so that a diff shows what was appended."""
+        """Atomic. One line per release, so that a diff shows what was appended."""
         write_list(path, "releases", self.releases, project=PROJECT)
 
     def by_commit(self, commit: str) -> Release | None:

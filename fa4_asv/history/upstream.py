@@ -69,6 +69,6 @@ def commits_between(project: Project, base: str, head: str) -> list[str]:
 
 
 def subject(project: Project, commit: str) -> str:
-    """The first line of a commit's message: other people's words."""
+    """The first line of a commit's message: foreign text."""
     line = git(project.repository, "show", "-s", "--format=%s", commit).decode(errors="replace")
     return " ".join(line.split())

@@ -1,4 +1,4 @@
-"""What comes from outside, such as an artifact of a workflow: it may add to the record, and is held against our own tables.
+"""What comes from outside, such as an artifact of a workflow: it may add to the record, and is compared with our own tables.
 
 Versions are those of `catalog.benchmarks`, toolchains those of the committed locks, commits and dates those of the
 history. What is recorded already stays, whatever arrives says of it (`additions`). `verify` is asked beside all this.
@@ -18,6 +18,7 @@ from fa4_asv.base.escape import one_line
 from fa4_asv.base.machine import ANY_PYTHON, NOGPU, NOGPU_RECORD
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import GROUPS, group_of, key_of
+from fa4_asv.catalog.metrics import LOOP_DIGITS
 from fa4_asv.history.commits import load_commits
 from fa4_asv.history.demands import demands_of
 from fa4_asv.history.manifest import Manifest
@@ -47,6 +48,7 @@ _COLUMNS = ("result", "params", "version", "started_at", "duration")
 _CLOCK = slice(3, 5)  # of these: when it ran, and how long
 _FURTHER = {"route": {"checks"}}  # figures that no benchmark shows
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_LOOP_DIGEST = re.compile(f"[0-9a-f]{{{LOOP_DIGITS}}}")
 
 
 def accept(staged: Project, project: Project) -> list[Path]:
@@ -193,6 +195,8 @@ def _is_whole(group: str, record: CaseRecord) -> bool:
         return False
     if group == "codegen":
         return bool(_DIGEST.fullmatch(record.sha256) and record.opcodes and record.kernel)
+    if group == "loops":
+        return bool(_LOOP_DIGEST.fullmatch(record.sha256) and (record.parts or record.notes))
     return bool(record.parts) or group not in ("memory", "growth")
 
 

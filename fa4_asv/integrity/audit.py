@@ -21,6 +21,7 @@ from fa4_asv.record.store import Pair, Value, is_number, sidecar_path
 
 KERNELS = "codegen"  # the group that takes time: the others of a file are traced and asked in seconds
 EXACT = tuple(group.name for group in GROUPS.values() if group.exact)
+READ_FROM_KERNELS = tuple(group.name for group in GROUPS.values() if group.read_from == KERNELS)
 PER_DRAW = 10  # kernels: both architectures' processes take ten seconds to start, a kernel takes a few
 _SELDOM = ("route", "launch")  # these take as long as all the memory traces, or longer
 _EVERY = 4  # draws
@@ -67,6 +68,8 @@ class Draws:
         left = self.left[pair.path]
         chosen = self._random.sample(left[KERNELS], min(kernels, len(left[KERNELS])))
         drawn = {**left, KERNELS: chosen}
+        for group in READ_FROM_KERNELS:  # the same compile gives them
+            drawn[group] = [case for case in left[group] if case in chosen]
         if chosen and "route" in self.covered and self._random.randrange(_EVERY):
             drawn |= dict.fromkeys(self.covered.intersection(_SELDOM), [])
         self.left[pair.path] = {
@@ -172,10 +175,12 @@ def _result_differs(pair: Pair, group: str, case: str, anew: CaseRecord) -> Iter
     for (name, params), value in pair.result.figures.items():
         group_and_metric = group_of(name)
         if group_and_metric and group_and_metric[0].name == group and key_of(params) == case:
-            expected = anew.figures.get(group_and_metric[1])
-            if not _agrees(value, anew.state, expected):
-                shown = expected if anew.state == "measured" else anew.state
-                yield f"{group_and_metric[1]}: recorded {_in_words(value)}, anew {shown}"
+            metric = group_and_metric[1]
+            expected = anew.figures.get(metric)
+            state = "unsupported" if anew.says_why_not(metric) else anew.state
+            if not _agrees(value, state, expected):
+                shown = expected if state == "measured" else state
+                yield f"{metric}: recorded {_in_words(value)}, anew {shown}"
 
 
 def _agrees(value: Value, state: str, expected: int | None) -> bool:

@@ -14,6 +14,7 @@ from statistics import median
 
 from fa4_asv.catalog.flavours import AS_CU12, PLAIN
 from fa4_asv.catalog.launch import COUNTED, counts
+from fa4_asv.integrity.loops import wrong_loops
 from fa4_asv.integrity.rounds import usual_control, wrong_rounds
 from fa4_asv.record.explanation import Culprit, Explanation
 from fa4_asv.record.schema import CaseRecord, Sidecar
@@ -40,7 +41,7 @@ def checks(groups: Groups) -> Iterator[tuple[str, str]]:
         cases = groups.get(group, {})
         whole = any(record.opcodes or record.parts for record in cases.values())
         for case, record in cases.items():
-            if record.state == "measured":
+            if record.state == "measured" or group == "loops":
                 for wrong in of_case(record, whole, groups, case):
                     yield case, wrong
 
@@ -66,6 +67,13 @@ def _kernel(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Itera
 def _same(figures: Mapping[str, int], name: str, expected: int, what: str) -> str:
     value = figures.get(name, expected)
     return "" if value == expected else f"{name} is {value}, {what} give {expected}"
+
+
+def _loops(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
+    """Loops against the kernel that they were read from."""
+    kernel = groups.get("codegen", {}).get(case)
+    if kernel is not None:
+        yield from wrong_loops(record, kernel)
 
 
 def _peak(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
@@ -169,6 +177,7 @@ def _route_of_card(record: CaseRecord, whole: bool, groups: Groups, case: str) -
 
 _OF_GROUP: dict[str, Callable[[CaseRecord, bool, Groups, str], Iterator[str]]] = {
     "codegen": _kernel,
+    "loops": _loops,
     "memory": _peak,
     "growth": _growth,
     "allocated": _allocated,
@@ -191,7 +200,7 @@ class Cubins:
     def add(self, path: Path, cases: Cases) -> None:
         for case, record in cases.items():
             if record.sha256:
-                content = (record.figures, record.opcodes, record.kernel)
+                content = (record.figures, record.opcodes or record.parts, record.kernel)
                 versions = self.by_digest.setdefault(record.sha256, [])
                 places = next((places for known, places in versions if known == content), None)
                 if places is None:
@@ -207,7 +216,10 @@ class Cubins:
             for _, places in versions if len(versions) > 1 else ():
                 if len(places) < largest or most[largest] > 1:
                     for path, case in places:
-                        yield path, f"{case}: cubin {digest:.12} has other figures, opcodes or name elsewhere"
+                        yield (
+                            path,
+                            f"{case}: cubin {digest:.12} has other figures, opcodes, parts or name elsewhere",
+                        )
 
 
 @dataclass

@@ -75,7 +75,7 @@ def _united(culprits: list[Culprit]) -> tuple[Culprit, ...]:
 
 @dataclass
 class Explanations:
-    """The `.cause` files of a record, read once, and of its sidecars what they are held against."""
+    """The `.cause` files of a record, read once, and of its sidecars what they are compared with."""
 
     by_path: dict[Path, Explanation] = field(default_factory=dict)
     damaged: list[tuple[Path, str]] = field(default_factory=list)

@@ -57,6 +57,8 @@ def _unseen(
             names = seen.get((group.name, metric))
             if names is None:
                 continue  # `asv rm benchmark=...` took its figures from both files
+            if record.says_why_not(metric):
+                continue
             if metric not in (record.figures if group.exact else record.samples):
                 yield f"{case} {metric}: measured, but the sidecar holds no figure; {AGAIN}"
             if case not in names:
@@ -79,7 +81,7 @@ def disagreement(value: Value, record: CaseRecord | None, metric: str) -> str:
         return "" if same else f"the result file has {value}, the sidecar {figure}"
     if value is None:
         return "" if state == "broken" else f"failed in the result file, the sidecar says {state}"
-    if state in ("unsupported", "not run"):
+    if state in ("unsupported", "not run") or (record and record.says_why_not(metric)):
         return ""
     return f"n/a in the result file, the sidecar says {state}"
 

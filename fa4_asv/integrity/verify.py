@@ -38,7 +38,7 @@ class Problem:
     what: str
 
     def __post_init__(self) -> None:
-        # A damaged file is other people's words, and they are repeated here.
+        # What a damaged file holds is foreign text, and parts of it are repeated here.
         object.__setattr__(self, "what", one_line(self.what, _LONGEST_LINE))
 
     def place(self, root: Path) -> str:
@@ -105,7 +105,8 @@ def verify(project: Project, arriving: bool = False) -> list[Problem]:
         if entry.sidecar:
             unreleased += not entry.sidecar.release
             causes.note(entry.sidecar, entry.path.parent)
-            cubins.add(sidecar_path(entry.path), entry.sidecar.groups.get("codegen", {}))
+            for group in ("codegen", "loops"):
+                cubins.add(sidecar_path(entry.path), entry.sidecar.groups.get(group, {}))
             shared.add(sidecar_path(entry.path), entry.sidecar)
             sweeps.add(sidecar_path(entry.path), entry.sidecar)
             peaks.add(sidecar_path(entry.path), entry.sidecar)

@@ -19,6 +19,7 @@ from fa4_asv.record.schema import records_to_json
 
 MEASURES: dict[str, Measure] = {
     "codegen": kernels.measure,
+    "loops": kernels.measure_loops,
     "memory": memory.measure,
     "growth": memory.measure_growth,
     "route": route.measure,

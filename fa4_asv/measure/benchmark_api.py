@@ -12,6 +12,7 @@ from asv_runner.benchmarks.mark import SkipNotImplemented
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.machine import NOGPU
 from fa4_asv.catalog.benchmarks import GROUPS, Case, key_of
+from fa4_asv.catalog.metrics import NO_KERNEL
 from fa4_asv.measure.context import Context, current
 from fa4_asv.record.schema import CaseRecord, Records, records_to_json
 from fa4_asv.record.spool import spool
@@ -36,7 +37,8 @@ def collect(name: str, measure: Measure) -> dict[str, Any]:
         for key in map(key_of, group.cases)
     }
     if context.unsupported:
-        records |= {key_of(case): CaseRecord("unsupported", why=context.unsupported) for case in wanted}
+        why = NO_KERNEL if group.read_from else context.unsupported
+        records |= {key_of(case): CaseRecord("unsupported", why=why) for case in wanted}
     else:
         records |= measure(context, wanted)
     # The asv process keeps them in the sidecar when it saves the results.
@@ -56,7 +58,9 @@ def figure(records: dict[str, Any], group: str, metric: str, *case: str) -> int:
         )
     record = records.get(key_of(case), {"state": "not run", "why": "not selected by --bench"})
     if record["state"] == "measured":
-        return int(record["figures"][metric])
+        if metric in record["figures"]:
+            return int(record["figures"][metric])
+        raise SkipNotImplemented(record["words"][metric])
     if record["state"] == "broken":
         raise Fa4AsvError(f"{' '.join(case)} is broken: {record['why']}")
     raise SkipNotImplemented(record["why"])

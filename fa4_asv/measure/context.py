@@ -19,7 +19,7 @@ VARIABLE = "FA4_ASV_CONTEXT"
 class Context:
     """Which source, toolchain and machine stand behind the benchmarks of this process.
 
-    `unsupported` holds the words when the commit has no such flavour; `spool` is the folder whose
+    `unsupported` holds the reason when the commit has no such flavour; `spool` is the folder whose
     records become the sidecar; `select` are the regular expressions of asv's `--bench`, empty for all;
     `torches` maps versions of torch to interpreters that hold this toolchain over them.
     """

@@ -105,7 +105,7 @@ def stand_in_for_the_driver(torch: Any, hardware: Any) -> None:
 
 
 def describe(error: BaseException) -> dict[str, Any]:
-    """An exception as words; `refused` when FA4 itself said no (an assertion or NotImplementedError)."""
+    """An exception as text; `refused` when FA4 itself said no (an assertion or NotImplementedError)."""
     frames = traceback.extract_tb(error.__traceback__)
     own = bool(frames) and "flash_attn/cute/" in frames[-1].filename.replace(os.sep, "/")
     refused = own and isinstance(error, (AssertionError, NotImplementedError))

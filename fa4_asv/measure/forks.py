@@ -35,7 +35,7 @@ def in_a_child(action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     if code < 0:
         os.kill(os.getpid(), -code)
     if code:
-        # Who started this reads the last words on stderr, and how it ended.
+        # Who started this reads the last output on stderr, and how it ended.
         os._exit(code)
     return {**json.loads(answer), "used": _used_by_children() - before}
 

@@ -1,4 +1,4 @@
-"""Worker processes that may hang or die: every job ends, in an answer or in words.
+"""Worker processes that may hang or die: every job ends with an answer or with a reason.
 
 Knows nothing of kernels. A job is a JSON value sent to a worker as one line; the worker answers with
 one line of JSON. A worker that hangs or prints without end is killed with its children, one that dies is replaced. So
@@ -84,7 +84,7 @@ def cores() -> int:
 
 
 class _Printed(threading.Thread):
-    """Reads what a process prints, so that it never waits for us: keeps the last words, calls `too_much` once."""
+    """Reads what a process prints, so that it never waits for us: keeps the last output, calls `too_much` once."""
 
     def __init__(self, stream: IO[bytes], too_much: Callable[[], None]) -> None:
         super().__init__(daemon=True)

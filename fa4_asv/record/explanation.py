@@ -118,7 +118,7 @@ class Explanation:
 
 
 def write_explanation(path: Path, explanation: Explanation) -> None:
-    """Atomic; the same content gives the same bytes; a line a case, so that a diff can be read."""
+    """Atomic; the same content gives the same bytes; one line per case, so that a diff can be read."""
     write_atomic(path, to_text(explanation))
 
 

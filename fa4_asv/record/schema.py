@@ -57,10 +57,11 @@ _IN_FILES = {"notes": "words"}  # fields whose key in a file has another name
 
 @dataclass(frozen=True)
 class CaseRecord:
-    """One case: its state and, in words, why; exact figures, or samples, by metric; and what explains them.
+    """One case: its state and, as text, why; exact figures, or samples, by metric; and what explains them.
 
-    `opcodes` and `sha256` are of a kernel's cubin; `parts` are bytes by tensor (memory) or counts by place (launch); `notes` say what
-    each broken check answered (route).
+    `opcodes` and `sha256` are of a kernel's cubin (of `loops`: the digest's first 16 digits); `parts` are bytes by tensor
+    (memory), what a turn does (loops) or counts by place (launch); `notes` say what each broken check answered (route), or why a
+    metric has no figure (loops).
     """
 
     state: str
@@ -72,6 +73,10 @@ class CaseRecord:
     samples: dict[str, list[float]] = field(default_factory=dict)
     parts: dict[str, int] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+
+    def says_why_not(self, metric: str) -> bool:
+        """Whether a measured case has a reason in place of this figure."""
+        return metric in self.notes and metric not in self.figures
 
     def to_json(self) -> dict[str, Any]:
         """Only what is set, so that an unsupported case is one short line."""

@@ -20,6 +20,7 @@ from typing import Any
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.escape import one_line, steers_pages
 from fa4_asv.base.files import RESTORE, names_in, read_json, write_atomic
+from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.record.schema import Records, Sidecar, records_to_json
 
 _NOT_RESULTS = ("machine.json", "benchmarks.json")
@@ -163,6 +164,26 @@ def all_pairs(root: Path, machine: str | None = None, wanted: Wanted | None = No
             yield entry.pair
 
 
+def series_pairs(folder: Path, commit: str, flavour: str, policy: str) -> Iterator[Pair]:
+    """The sound pairs in a machine's folder of one commit, flavour and policy."""
+    for pair in sound_pairs(folder.parent, folder.name, lambda path: path.name.startswith(f"{commit[:8]}-")):
+        if series_of(pair.sidecar) == (commit, flavour, policy):
+            yield pair
+
+
+def current_groups(pair: Pair) -> dict[str, Records]:
+    """Groups of a pair without those that another version of their benchmarks recorded."""
+    groups = pair.sidecar.groups.items()
+    return {name: cases for name, cases in groups if not _is_stale(name, pair.result)}
+
+
+def _is_stale(name: str, result: Result) -> bool:
+    """Whether a group was recorded by another version of its benchmarks; where asv says nothing, it was not."""
+    group = GROUPS.get(name)
+    benchmarks = map(group.benchmark, group.metrics) if group else ()
+    return any(result.versions.get(name, group.version) != group.version for name in benchmarks if group)
+
+
 def series_sidecars(folder: Path, commit: str, flavour: str, policy: str) -> Iterator[Sidecar]:
     """The sidecars in a machine's folder of one commit, flavour and policy; damaged ones are passed over."""
     for entry in entries(folder.parent, folder.name, lambda path: path.name.startswith(f"{commit[:8]}-")):
@@ -208,7 +229,7 @@ def read_sidecar(path: Path) -> Sidecar:
 
 
 def write_sidecar(path: Path, sidecar: Sidecar) -> None:
-    """Atomic; the same record gives the same bytes; a line a case, so that a diff can be read."""
+    """Atomic; the same record gives the same bytes; one line per case, so that a diff can be read."""
     data = asdict(sidecar)
     data["groups"] = {
         group: records_to_json(dict(sorted(cases.items()))) for group, cases in sorted(sidecar.groups.items())

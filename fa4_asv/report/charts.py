@@ -25,7 +25,7 @@ _COORDINATES = {"d", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "width", "hei
 class Line:
     """One line: its name, its place in the palette (a flavour keeps its colour), None where there is no figure.
 
-    `marks`: large dots with words instead of a line.
+    `marks`: large dots with a text instead of a line.
     """
 
     name: str
@@ -45,7 +45,7 @@ def lines(
 ) -> Markup:
     """A line chart over `labels`; `spoken` is what a screen reader says; `form` writes a figure of the y axis.
 
-    `tips` gives every point a dot with words, `zero` starts the y axis there.
+    `tips` gives every point a dot with a text, `zero` starts the y axis there.
     """
     chart = pygal.Line(**_options(labels, size), show_dots=len(labels) <= _DOTTED, allow_interruptions=True)
     known = [value for line in drawn for value in line.values if value is not None]

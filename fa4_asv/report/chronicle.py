@@ -79,7 +79,7 @@ def _toolchain(pairs: Sequence[tuple[Series, Point]]) -> Table:
 
 
 def _figures(series: Series, point: Point) -> list[Table]:
-    """A table a group: every case with every figure, or its state and words. Kernels that are cu12's stand there only."""
+    """A table a group: every case with every figure, or its state and reason. Kernels that are cu12's stand there only."""
     tables = []
     for name in _SHOWN:
         metrics, cases = GROUPS[name].metrics, point.cases(name)

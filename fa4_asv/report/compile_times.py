@@ -108,7 +108,7 @@ def _between(record: CaseRecord | None) -> str:
 
 
 def spreads(cases: Sequence[Sequence[float]]) -> str:
-    """How far samples of one case lie apart, (largest - smallest) / median, over many cases of two samples or more, in words."""
+    """How far samples of one case lie apart, (largest - smallest) / median, over many cases of two samples or more, as text."""
     numbers = sorted((max(numbers) - min(numbers)) / median(numbers) for numbers in cases)
     ninth = numbers[min(len(numbers) - 1, len(numbers) * 9 // 10)]
     shares = (f"{100 * value:.0f} %" for value in (median(numbers), ninth, numbers[-1]))

@@ -178,6 +178,8 @@ def _cause(before: Point, after: Point, change: Row, explanation: Explanation | 
     if explanation is None:
         return UNEXPLAINED
     verdict: Verdict[str] | Verdict[int] | None = None
+    if change.group == "loops":
+        return _of_its_kernel(change, explanation)
     if change.group == "codegen":
         metrics = explanation.cases.get(change.case, {})
         verdict = explanation.states.get(change.case) if change.states else metrics.get(change.metric)
@@ -186,6 +188,14 @@ def _cause(before: Point, after: Point, change: Row, explanation: Explanation | 
     if not explanation.files:
         return TOOLCHAIN
     return UNKNOWN if verdict else UNEXPLAINED
+
+
+def _of_its_kernel(change: Row, explanation: Explanation) -> str:
+    """Of loops the cause of their kernel, where one explains all of its figures: the corners compared no loops."""
+    causes = {verdict.cause for verdict in explanation.cases.get(change.case, {}).values()}
+    if len(causes) == 1 and causes <= {SOURCE, TOOLCHAIN}:
+        return causes.pop()
+    return TOOLCHAIN if not explanation.files else UNEXPLAINED
 
 
 def _bare(change: Row) -> Row:

@@ -45,7 +45,7 @@ class Key:
 class Point:
     """One commit in one series; `date` in ms since 1970; `release` is None for an upstream commit.
 
-    `listed` is what the list of upstream's commits says of it: its subject is other people's words.
+    `listed` is what the list of upstream's commits says of it: its subject is foreign text.
     """
 
     record: Record
@@ -201,14 +201,14 @@ def _newest_first(flavour: str) -> tuple[int, str]:
 def _slim(sidecar: Sidecar) -> Sidecar:
     """Without what no page shows: histograms and parts are nine tenths of a record, and a compiler's colours.
 
-    The parts of a launch stay: they name its kernels.
+    The parts of loops stay: whether two turns can be compared stands there. Those of a launch name its kernels.
     """
     groups = {
         group: {
             case: replace(
                 record,
                 opcodes={},
-                parts=record.parts if group == "launch" else {},
+                parts=record.parts if group in ("loops", "launch") else {},
                 why=without_colours(record.why),
             )
             for case, record in cases.items()

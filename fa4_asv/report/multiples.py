@@ -1,4 +1,4 @@
-"""Small multiples: one panel a kernel, a call's memory or its compile time, over the releases."""
+"""Small multiples: one panel per kernel, a call's memory or its compile time, over the releases."""
 
 from __future__ import annotations
 
@@ -6,14 +6,22 @@ from collections.abc import Callable, Sequence
 
 from fa4_asv.catalog.benchmarks import GROUPS, TRACED
 from fa4_asv.catalog.flavours import PLAIN, label
-from fa4_asv.catalog.kernels import ARCHES
+from fa4_asv.catalog.kernels import ARCHES, CASES
+from fa4_asv.compare.policy import MASKED_TURN
 from fa4_asv.report import wording
 from fa4_asv.report.charts import Line, lines
 from fa4_asv.report.model import Point, Series
 from fa4_asv.report.parts import Chart, Panel, Section, Table
 
 FLAVOURS = ("cu13", "cu12", "plain")  # their place is their colour
-CHARTED = ("spill_bytes", "instructions")
+# Of a kernel; loops only where they are recorded, and spills in them where there are any.
+CHARTED = (
+    ("codegen", "spill_bytes"),
+    ("codegen", "instructions"),
+    ("loops", "turn_instructions"),
+    ("loops", "masked_instructions"),
+    ("loops", "spills_inside"),
+)
 Values = list[float | None]
 
 
@@ -47,7 +55,7 @@ def exact(group: str, case: str, metric: str) -> Callable[[Point], float | None]
 
 
 def kernels(series: Sequence[Series], arch: str) -> list[Section]:
-    """Spills and instructions of every kernel of one architecture."""
+    """Spills and instructions of every kernel of one architecture, and of its loops."""
     points = axis(series)
     names = [case for name, case in GROUPS["codegen"].cases if name == arch]
     known = [name for name in names if any(f"{arch}/{name}" in point.cases("codegen") for point in points)]
@@ -70,11 +78,13 @@ def _helps(name: str) -> bool:
 def _kernel(series: Sequence[Series], points: Sequence[Point], arch: str, name: str) -> Panel:
     labels = [point.label for point in points]
     charts, columns, rows = [], [], [[short(label)] for label in labels]
-    for metric in CHARTED:
-        unit, title = GROUPS["codegen"].metrics[metric]
+    for group, metric in CHARTED:
+        unit, title = GROUPS[group].metrics[metric]
         drawn: list[Line] = []
-        for each_series in series:
-            numbers = values(each_series, labels, exact("codegen", f"{arch}/{name}", metric))
+        lines_of = [values(one, labels, exact(group, f"{arch}/{name}", metric)) for one in series]
+        if group == "loops" and not _tells(metric, name, lines_of):
+            continue
+        for each_series, numbers in zip(series, lines_of, strict=True):
             # Most kernels of plain are cu12's: a second line over the first says nothing more.
             if each_series.key.flavour == PLAIN and Line(label("cu12"), colour("cu12"), numbers) in drawn:
                 continue
@@ -85,6 +95,15 @@ def _kernel(series: Sequence[Series], points: Sequence[Point], arch: str, name: 
         charts.append(chart(f"{title} of {name} on {arch}", title, labels, drawn, unit))
     table = Table(f"{name} on {arch}, all figures", ["release", *columns], rows)
     return Panel(name, name, charts, table, wording.case_title(name))
+
+
+def _tells(metric: str, name: str, lines_of: Sequence[Values]) -> bool:
+    """Whether loops have something to show: of turns the one that stands for the kernel, of spills any."""
+    windowed = CASES[name].call.shape.window is not None
+    masked = metric == MASKED_TURN
+    if metric == "spills_inside" or (windowed and masked):
+        return any(value for line in lines_of for value in line)
+    return not masked and any(value is not None for line in lines_of for value in line)
 
 
 def chart(of: str, title: str, labels: Sequence[str], drawn: Sequence[Line], unit: str) -> Chart:
@@ -99,7 +118,7 @@ def chart(of: str, title: str, labels: Sequence[str], drawn: Sequence[Line], uni
 def spoken_line(
     line: Line, labels: Sequence[str], form: Callable[[float], str], extremes: bool = True
 ) -> str:
-    """A line in words: where it starts, where it ends, and (`extremes`) between which figures it lies; of marks where."""
+    """A line as text: where it starts, where it ends, and (`extremes`) between which figures it lies; of marks where."""
     known = [(label, value) for label, value in zip(labels, line.values, strict=True) if value is not None]
     if line.marks:
         return f"{line.name} in {', '.join(short(label) for label, _ in known)}"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fa4_asv.catalog.benchmarks import GROUPS, TORCHES
-from fa4_asv.catalog.flavours import PLAIN
+from fa4_asv.catalog.flavours import GROUPS_OF_PLAIN, PLAIN
 from fa4_asv.catalog.kernels import ARCHES
 from fa4_asv.compare.policy import BETTER, NEITHER, UNCHANGED, WORSE, count_of, is_judged, overall
 from fa4_asv.record.formatting import counted
@@ -17,6 +17,8 @@ from fa4_asv.report.model import Model, Point, Series
 from fa4_asv.report.multiples import short
 from fa4_asv.report.parts import Cell, Row, Table
 from fa4_asv.report.route_table import Pair, pair_of
+
+_AS_CU12 = "as cu12"
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def _table(series: Sequence[Series], steps: Sequence[Step]) -> Table:
         for metric, (_, title) in group.metrics.items() if group.exact else ():
             if is_judged(metric):
                 cells = [_cell(arch, series, name, metric, steps) for arch, series in columns]
-                if any(cell.text != "–" for cell in cells):
+                if any(cell.text not in ("–", _AS_CU12) for cell in cells):
                     rows.append([title, *cells])
     head = ["less is better", *(f"{arch}, {series.key.title}" for arch, series in columns)]
     return Table("Figures that changed, by architecture and CUDA flavour", head, rows, "summary")
@@ -123,6 +125,8 @@ def _cell(arch: str, series: Series, group: str, metric: str, steps: Sequence[St
         if wording.arch_of(group, case) == arch and metric in record.figures
     }
     cases &= series.measured[-2].cases(group).keys()
+    if not cases and series.key.flavour == PLAIN and group not in GROUPS_OF_PLAIN:
+        return Cell(_AS_CU12, css="same")  # docs/measuring.md: it cannot be another
     if not cases:
         return Cell("–", spoken="not recorded")
     step = next((step for step in steps if step.key == series.key and step.arch == arch), None)
@@ -131,7 +135,7 @@ def _cell(arch: str, series: Series, group: str, metric: str, steps: Sequence[St
     result = {effect: step.of(group, metric, effect) if step else [] for effect in (BETTER, WORSE, NEITHER)}
     if step is None or not any(result.values()):
         # What plain's kernels share with cu12's stands there: the steps of plain tell only its own.
-        return Cell("as cu12" if series.key.flavour == PLAIN else f"all {len(cases)} same", css="same")
+        return Cell(_AS_CU12 if series.key.flavour == PLAIN else f"all {len(cases)} same", css="same")
     told = [
         f"{len(result[effect])} of {len(cases)} {effect}{result[effect][0].percent}"
         for effect in (BETTER, WORSE)
@@ -196,7 +200,7 @@ def _routes(series: Sequence[Series]) -> list[str]:
 def largest(timeline: Timeline, limit: int = 12) -> Table:
     """The releases' steps with the largest changes; a commit's change is in its release's.
 
-    Of a release one row an architecture, that of the flavour it moved most.
+    Of a release one row per architecture, that of the flavour it moved most.
     """
     releases = [step for step in timeline.steps if step.after.release and step.weight]
     chosen: dict[tuple[str, str], Step] = {}

@@ -54,7 +54,7 @@ class Pair:
 
     @property
     def reasons(self) -> dict[str, list[str]]:
-        """The distinct words, and the checks that said them; what only follows from another is left out."""
+        """The distinct messages, and the checks that gave them; what only follows from another is left out."""
         names: dict[str, list[str]] = {}
         for check, message in self.record.notes.items():
             if not message.startswith("needs "):

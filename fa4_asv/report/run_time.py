@@ -71,7 +71,7 @@ class SweptPage:
 
 
 def swept_page(swept: Swept, others: Sequence[Swept]) -> SweptPage:
-    """Of a series, with what the `others` say that can be held against it."""
+    """Of a series, with the figures of the `others` that can be compared with it."""
     parts = [
         _changed(swept),
         _behind(swept),

@@ -152,7 +152,7 @@ def pages(model: Model, found_timeline: Timeline) -> Iterator[Page]:
             f"kernels-{arch}.html",
             "sections.html",
             title=f"Kernels on {arch}",
-            lead="Spilled bytes per thread and instructions of every kernel, release by release. Where plain has no line, it is cu12's.",
+            lead=_KERNELS + _UNTIMED.get(arch, ""),
             sections=multiples.kernels(series, arch),
             flavours=flavours,
         )
@@ -288,6 +288,16 @@ def _chronicle(model: Model, found_timeline: Timeline, cards: Cards, render: Any
 
 def _ends(step: Step) -> list[tuple[Point, str, str]]:
     return [(point, place(point), name) for point, name in ((step.after, "After"), (step.before, "Before"))]
+
+
+_KERNELS = (
+    "Spilled bytes per thread and instructions of every kernel, release by release; of main kernels also the instructions of one turn of "
+    "the loop that it repeats, and the spilled accesses in such loops. Judged are the loops, and whole kernels where loops are not known. "
+    "Where plain has no line, it is cu12's."
+)
+_UNTIMED = {
+    "sm_100": " No time is predicted for Blackwell: no such card has timed FA4 for this record, so that nothing says what a loop costs there."
+}
 
 
 def _metrics() -> list[tuple[str, list[tuple[str, str, bool]]]]:

@@ -1,4 +1,4 @@
-"""The support map: which feature compiles on which architecture in which release, and the words where it does not."""
+"""The support map: which feature compiles on which architecture in which release, and the messages where it does not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures, cases and places in words; addresses that lead somewhere. No rendering, no data."""
+"""Figures, cases and places as text; addresses that lead somewhere. No rendering, no data."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def kernel_of(group: str, case: str) -> str:
 
 
 def case_title(name: str) -> str:
-    """A codegen case in words; a name that is none as it is."""
+    """A codegen case as text; a name that is none as it is."""
     case = CASES.get(name)
     return _case_words(case) if case else name
 

@@ -24,7 +24,7 @@ from tests.support import ROOT
 from tests.support.results import BENCHMARKS_TEXT, FIGURES, make, result
 
 ENVIRONMENT = "fa4-pyany-flavourcu13-toolchainday"
-CODEGEN = BackfillRequest(flavours=("cu13",), bench=("^codegen",))
+CODEGEN = BackfillRequest(flavours=("cu13",), bench=("^codegen.Kernels",))
 MEASURED = CaseRecord("measured", figures=FIGURES)
 PACKAGES = {"nvidia-cutlass-dsl": "4.8.1"}  # of `record`
 

@@ -113,7 +113,7 @@ def _product(axes: list[list[str]]) -> list[tuple[str, ...]]:
 
 
 def _value(record: CaseRecord | None, metric: str) -> float | None:
-    if record is None or record.state in ("unsupported", "not run"):
+    if record is None or record.state in ("unsupported", "not run") or record.says_why_not(metric):
         return math.nan
     if record.state == "broken":
         return None

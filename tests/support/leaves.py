@@ -127,7 +127,8 @@ class Bench:
         for each_path, sidecar in ((path, mine), *self._others):
             sweeps.add(each_path, sidecar)
             peaks.add(each_path, sidecar)
-            cubins.add(each_path, sidecar.groups.get("codegen", {}))
+            for name in ("codegen", "loops"):
+                cubins.add(each_path, sidecar.groups.get(name, {}))
         wrong = (*sweeps.wrong(), *peaks.wrong(), *cubins.wrong())
         return any(each_path == path for each_path, _ in wrong)
 

@@ -40,7 +40,7 @@ EMAIL = "41898282+github-actions[bot]@users.noreply.github.com"
 def unpack(archive: zipfile.ZipFile, staged: Project) -> int:
     """Write the artifact's result files into a staged checkout; how many. Raises Refused.
 
-    Each name is held against a pattern without a way out of the folder; one that does not fit refuses all.
+    Each name is compared with a pattern without a way out of the folder; one that does not fit refuses all.
     """
     names = [name for name in archive.namelist() if not name.endswith("/")]
     if len(names) > MOST_FILES:

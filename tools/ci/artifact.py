@@ -46,8 +46,8 @@ def answer(*words: str, body: bytes | None = None) -> Any:
 
 def fetch(repository: str, run: str, name: str, largest: int = LARGEST) -> zipfile.ZipFile | None:
     """The artifact `name` of a run, None where it left none. Raises Refused where it is none to read."""
-    found = answer(f"repos/{repository}/actions/runs/{run}/artifacts?name={name}&per_page=100")
-    live = [each for each in found["artifacts"] if each["name"] == name and not each["expired"]]
+    listed = answer(f"repos/{repository}/actions/runs/{run}/artifacts?name={name}&per_page=100")
+    live = [each for each in listed["artifacts"] if each["name"] == name and not each["expired"]]
     if not live:
         return None
     newest = max(live, key=lambda each: int(each["id"]))

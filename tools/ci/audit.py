@@ -36,22 +36,23 @@ def step() -> int:
     done = subprocess.run([*FA4_ASV, "audit", "--minutes", minutes, "--json"], stdout=subprocess.PIPE)
     if done.returncode not in (0, 1):
         raise Refused(f"the record could not be audited (exit code {done.returncode})")
-    found = json.loads(done.stdout)
-    print(json.dumps(found, indent=1))
-    summary("\n".join(_lines(found)))
+    report = json.loads(done.stdout)
+    print(json.dumps(report, indent=1))
+    summary("\n".join(_lines(report)))
     return done.returncode
 
 
-def _lines(found: dict[str, Any]) -> list[str]:
+def _lines(report: dict[str, Any]) -> list[str]:
     """For the page of the run."""
-    lines = [f"Audit of the record, seed {found['seed']}, {found['files']['checked']} files:", ""]
-    for group, each in found["cases"].items():
+    lines = [f"Audit of the record, seed {report['seed']}, {report['files']['checked']} files:", ""]
+    for group, each in report["cases"].items():
         chance = each["chance_of_finding_1_percent"]
         lines.append(
             f"* {group}: {each['checked']} of {each['of']} made anew; finds 1 % of wrong ones with a chance of {chance:.2f}"
         )
     wrong = [
-        f"    {each['file']}: {each['group']} {each['case']}: {each['what']}" for each in found["differences"]
+        f"    {each['file']}: {each['group']} {each['case']}: {each['what']}"
+        for each in report["differences"]
     ]
     return [*lines, "", *(wrong[:_MOST] or ["Nothing differs."])]
 

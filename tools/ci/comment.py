@@ -48,7 +48,7 @@ def disarm(text: str) -> str:
     could have written something else.
     """
     plain = visible(text.replace("\r\n", "\n"))
-    return _ACTIVE.sub(lambda found: found[0] + JOINER, plain)
+    return _ACTIVE.sub(lambda match: match[0] + JOINER, plain)
 
 
 def mark(workflow: str) -> str:
@@ -79,10 +79,10 @@ def pull_request(archive: zipfile.ZipFile, repository: str, head: str) -> str:
         raise Refused("the artifact names no pull request: its number is not a number")
     pull: dict[str, Any] = answer(f"repos/{repository}/pulls/{number}")
     origin = (pull["head"].get("repo") or {}).get("full_name")
-    said = os.environ.get("HEAD_REPOSITORY"), os.environ.get("HEAD_BRANCH")
+    claimed = os.environ.get("HEAD_REPOSITORY"), os.environ.get("HEAD_BRANCH")
     if pull["head"]["sha"] == head and pull["state"] == "open":
         return number
-    if (origin, pull["head"]["ref"]) == said:
+    if (origin, pull["head"]["ref"]) == claimed:
         return ""
     raise Refused(f"pull request {number} is not the one this run was of; nothing is posted")
 

@@ -38,9 +38,9 @@ def told(command: Sequence[str]) -> tuple[int, str]:
 
 def parting(fork: Path, base: str, head: str) -> str:
     """The commit at which the two ends parted. Raises Refused."""
-    found = call(["git", "-C", str(fork), "merge-base", base, head])
-    commit = found.stdout.decode("ascii", "replace").strip()
-    if found.returncode != 0 or not commit:
+    base_of_both = call(["git", "-C", str(fork), "merge-base", base, head])
+    commit = base_of_both.stdout.decode("ascii", "replace").strip()
+    if base_of_both.returncode != 0 or not commit:
         raise Refused("the two ends have no common commit here; check the fork out with fetch-depth: 0")
     return commit
 

@@ -22,8 +22,8 @@ from tools.ci.steps import COMMIT, NUMBER, REPOSITORY, Refused, main, output, se
 def pull_requests(repository: str, owner: str, branch: str) -> list[dict[str, Any]]:
     """Every open pull request of that branch."""
     query = f"state=open&per_page=100&head={quote(f'{owner}:{branch}', safe='')}"
-    found: list[dict[str, Any]] = answer(f"repos/{repository}/pulls?{query}")
-    return found
+    pulls: list[dict[str, Any]] = answer(f"repos/{repository}/pulls?{query}")
+    return pulls
 
 
 def is_of(pull: dict[str, Any], origin: str, branch: str) -> bool:
@@ -56,12 +56,12 @@ def step() -> int:
         )
         return 0
     (pull,) = current
-    found = {"number": str(pull["number"]), "base": str(pull["base"]["sha"]), "head": head}
+    values = {"number": str(pull["number"]), "base": str(pull["base"]["sha"]), "head": head}
     for name, pattern in (("number", NUMBER), ("base", COMMIT)):
-        if not re.fullmatch(pattern, found[name], re.ASCII):
+        if not re.fullmatch(pattern, values[name], re.ASCII):
             raise Refused(f"GitHub's answer has a {name} that is none")
-    output(found)
-    print(f"pull request {found['number']}, commit {head}")
+    output(values)
+    print(f"pull request {values['number']}, commit {head}")
     return 0
 
 

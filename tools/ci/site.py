@@ -23,10 +23,10 @@ def step() -> int:
     done = subprocess.run([*FA4_ASV, "publish", "--json"], stdout=subprocess.PIPE, text=True)
     if done.returncode not in (0, 1):
         raise Refused("nothing was published; the old site stays")
-    told = json.loads(done.stdout)
-    summary(f"{told['published']} result files published, {told['withheld']} withheld.")
-    if told["withheld"]:
-        print(f"::warning::{told['withheld']} result files are refused; `fa4-asv verify` names them")
+    report = json.loads(done.stdout)
+    summary(f"{report['published']} result files published, {report['withheld']} withheld.")
+    if report["withheld"]:
+        print(f"::warning::{report['withheld']} result files are refused; `fa4-asv verify` names them")
     return 0
 
 

@@ -35,8 +35,8 @@ def main(words: list[str]) -> int:
     names = parser.add_subparsers(dest="name", required=True, metavar="NAME")
     for name, module in BENCHMARKS.items():
         summary = (module.__doc__ or "").partition("\n")[0]
-        one = names.add_parser(name, help=summary, description=module.__doc__, formatter_class=shape)
-        module.add_arguments(one)
+        subparser = names.add_parser(name, help=summary, description=module.__doc__, formatter_class=shape)
+        module.add_arguments(subparser)
     arguments = parser.parse_args(words)
     return int(BENCHMARKS[arguments.name].main(arguments))
 

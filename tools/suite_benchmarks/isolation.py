@@ -120,13 +120,13 @@ def main(arguments: argparse.Namespace) -> int:
     if not named:
         sys.exit(f"no release {arguments.release!r}; `fa4-asv history list` names them")
     what = asked(project, named[-1].commit, arguments.flavour, arguments.case)
-    found = compared(what, arguments.pairs)
+    figures = compared(what, arguments.pairs)
     if arguments.json:
-        print(json.dumps({"release": named[-1].version, "case": arguments.case, **found}, indent=1))
+        print(json.dumps({"release": named[-1].version, "case": arguments.case, **figures}, indent=1))
     else:
         print("| | within, s | without, s | more, ms | share |\n|---|---|---|---|---|")
-        for step, row in found.items():
+        for step, row in figures.items():
             print(
                 f"| {step} | {row['within']:.2f} | {row['without']:.2f} | {row['more'] * 1e3:+.0f} | {row['share']:+.1%} |"
             )
-    return int(any(found[step]["share"] > MORE for step in _STEPS))
+    return int(any(figures[step]["share"] > MORE for step in _STEPS))

@@ -48,7 +48,7 @@ def lay(project: Project, commits: list[str], flavour: str, base: Path) -> None:
 
 
 def backfill(staged: Project, words: list[str], cores: int) -> float:
-    """Wall seconds of one `fa4-asv backfill`; exits with its last words where it fails."""
+    """Wall seconds of one `fa4-asv backfill`; exits with its last output where it fails."""
     here = str(Path(__file__).resolve().parents[2])
     environment = os.environ | {"FA4_ASV_CORES": str(cores), "PYTHONPATH": here}
     begin = time.perf_counter()
@@ -112,7 +112,7 @@ def main(arguments: argparse.Namespace) -> int:
     speed, wall = walls["one"] / walls["ray"], walls["ray"] / walls["two"]
     states = measured(records["ray"])
     if arguments.json:
-        found = {
+        figures = {
             "walls": walls,
             "loads": loads,
             "speed": speed,
@@ -120,14 +120,14 @@ def main(arguments: argparse.Namespace) -> int:
             "same": same_record,
             "states": states,
         }
-        print(json.dumps(found, indent=1))
+        print(json.dumps(figures, indent=1))
     else:
         print(f"{len(releases)} releases, {arguments.flavour}, --bench {arguments.bench}")
         for name, (title, *_) in WAYS.items():
             print(f"  {title:26} {walls[name]:7.1f} s  {walls['one'] / walls[name]:5.2f} x one")
         print(f"  ray against one: {speed:.2f} times as fast (at least {SPEED})")
         print(f"  ray against two: {wall:.2f} of its wall time (at most {WALL})")
-        told = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+        counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
         words_same = "the same, byte by byte" if same_record else "DIFFERENT"
-        print(f"  figures and sidecars of {len(records['ray'])} result files: {words_same} ({told})")
+        print(f"  figures and sidecars of {len(records['ray'])} result files: {words_same} ({counts})")
     return int(not same_record or speed < SPEED or wall > WALL)

@@ -50,18 +50,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    found: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
+    rows_of_series: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
     for key, row in rows(Project.find()):
-        found[key].append(row)
+        rows_of_series[key].append(row)
     print(
         "| machine | history | toolchain | files | MB | measured cases | hours |\n|---|---|---|---|---|---|---|"
     )
-    for key, group in sorted(found.items()):
+    for key, group in sorted(rows_of_series.items()):
         hours, size = sum(row[1] for row in group) / 3600, sum(row[2] for row in group) / 1e6
         print(
             f"| {' | '.join(key)} | {len(group)} | {size:.1f} | {sum(row[3] for row in group)} | {hours:.1f} |"
         )
-    everything = [row for group in found.values() for row in group]
+    everything = [row for group in rows_of_series.values() for row in group]
     size, hours = sum(row[2] for row in everything) / 1e6, sum(row[1] for row in everything) / 3600
     print(f"| all | | | {len(everything)} | {size:.1f} | {sum(row[3] for row in everything)} | {hours:.1f} |")
     return 0

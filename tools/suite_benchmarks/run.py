@@ -113,7 +113,7 @@ def main(arguments: argparse.Namespace) -> int:
     print("bare loop that keeps what calls share ...", file=sys.stderr)
     keeping = run_bare(project, release.commit, arguments.flavour, "--keep")
     beside = suite["wall"] - suite["collecting"]
-    found = {
+    figures = {
         "release": release.version,
         "cores": os.cpu_count(),
         "asv run": suite,
@@ -124,7 +124,7 @@ def main(arguments: argparse.Namespace) -> int:
         "seconds per figure": beside / suite["figures"],
     }
     if arguments.json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(figures, indent=1))
     else:
         print(f"{release.version} {arguments.flavour}, {os.cpu_count()} cores")
         print(
@@ -132,13 +132,13 @@ def main(arguments: argparse.Namespace) -> int:
         )
         print(
             f"  ... keeps  {keeping['wall']:7.1f} s  {keeping['kernels']:.0f} kernels, those that calls share once; "
-            f"ratio {found['ratio to the loop that keeps']:.2f}"
+            f"ratio {figures['ratio to the loop that keeps']:.2f}"
         )
-        print(f"  asv run    {suite['wall']:7.1f} s  ratio {found['ratio']:.2f} (at most {WALL})")
+        print(f"  asv run    {suite['wall']:7.1f} s  ratio {figures['ratio']:.2f} (at most {WALL})")
         print(f"    collecting {suite['collecting']:5.1f} s  compiling on all cores, reading cubins")
         print(f"    laying     {suite['building']:5.1f} s  source and toolchain")
         print(f"    the rest   {beside - suite['building']:5.1f} s  discovery, one process a figure, saving")
         print(
-            f"  {suite['figures']:.0f} figures, {found['seconds per figure']:.3f} s each beside collecting (at most {FIGURE})"
+            f"  {suite['figures']:.0f} figures, {figures['seconds per figure']:.3f} s each beside collecting (at most {FIGURE})"
         )
-    return int(found["ratio"] > WALL or found["seconds per figure"] > FIGURE)
+    return int(figures["ratio"] > WALL or figures["seconds per figure"] > FIGURE)

@@ -472,7 +472,7 @@ def checked(
     environment: dict[str, str] | None = None,
     fine: tuple[int, ...] = (0,),
 ) -> str:
-    """The command's output. Raises Failure with its last words where its exit code is not `fine`."""
+    """The command's output. Raises Failure with its last output where its exit code is not `fine`."""
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode not in fine:
         parts = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no words"]

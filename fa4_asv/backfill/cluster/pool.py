@@ -36,7 +36,7 @@ class Pool(Protocol):
         """How many orders those nodes can run at once."""
 
     def demand(self) -> str:
-        """What an order asks for, in words."""
+        """What an order asks for, as text."""
 
     def close(self) -> None:
         """End whatever still runs, and let go of the cluster."""

@@ -1,6 +1,6 @@
 """The driver's side of the record: what a node is told of a task, and what of its answer is let in.
 
-The one writer of `results/`: nodes never see it. What comes back is unpacked aside, held against the task and
+The one writer of `results/`: nodes never see it. What comes back is unpacked aside, compared with the task and
 verified like anybody's files before it is moved.
 """
 

@@ -123,7 +123,7 @@ def _measure(
 
 
 def _record(samples: Callable[[], CaseRecord]) -> CaseRecord:
-    """What `samples` gives, or in words what FA4 and its processes did instead."""
+    """What `samples` gives, or the reason why FA4 and its processes gave none."""
     try:
         return samples()
     except _Failed as failed:

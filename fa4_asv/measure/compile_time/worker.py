@@ -32,7 +32,7 @@ def counted_without_driver(*args: Any, **kwargs: Any) -> Any:
 
 
 def timed(action: Callable[[], Any]) -> dict[str, Any]:
-    """Seconds of `action`, and in words what it raised."""
+    """Seconds of `action`, and as text what it raised."""
     error = None
     begin = time.perf_counter()
     try:

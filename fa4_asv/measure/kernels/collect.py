@@ -1,4 +1,4 @@
-"""Compile cases for an architecture in fresh processes and read their kernels.
+"""Compile cases for an architecture in fresh processes and read their kernels and loops, two groups of one compile.
 
 Answers come from a disk cache keyed by FA4's source tree, toolchain, architecture and call, so that a
 second metric, a repeated run or `asv find` compiles nothing.
@@ -22,6 +22,8 @@ from fa4_asv.measure.context import Context
 from fa4_asv.measure.driver_stubs import target_environment
 from fa4_asv.measure.kernels.asked import reached
 from fa4_asv.measure.kernels.cubin import Cubin, read_cubin
+from fa4_asv.measure.kernels.kept_cubins import keep, loops_of_kept
+from fa4_asv.measure.kernels.loop_records import loop_record
 from fa4_asv.measure.pool import Job, Outcome, cores
 from fa4_asv.record.schema import CaseRecord, Records, toolchain_digest
 
@@ -31,6 +33,9 @@ CALL_TIMEOUT = 180.0
 # Calls of which more than the main kernel is read. Others share theirs, half a second a kernel.
 _WITH_AROUND = {case.call.name for case in CASES.values() if case.role != "main"}
 
+# What one compile gives, each with a cache of its own.
+OF_A_COMPILE = ("codegen", "loops")
+
 
 def measure(context: Context, wanted: Sequence[tuple[str, ...]], processes: int | None = None) -> Records:
     """Records of `wanted` (arch, case name) pairs, keyed "sm_90/fwd_d128_causal".
@@ -38,53 +43,94 @@ def measure(context: Context, wanted: Sequence[tuple[str, ...]], processes: int 
     Every pair has a record, whatever its compile did. Broken ones are not cached: they are tried again
     in the next run.
     """
-    records, missing = known(context, wanted)
+    return _measure(context, "codegen", wanted, processes or cores())
+
+
+def measure_loops(
+    context: Context, wanted: Sequence[tuple[str, ...]], processes: int | None = None
+) -> Records:
+    """The same of the loops of main kernels: after `measure`, in any process, nothing is compiled again."""
+    return _measure(context, "loops", wanted, processes or cores())
+
+
+def _measure(context: Context, group: str, wanted: Sequence[tuple[str, ...]], processes: int) -> Records:
+    records, missing = known(context, wanted, group)
     if missing and context.flavour == PLAIN:
-        taken, missing = _as_cu12(context, missing, processes or cores())
+        taken, missing = _as_cu12(context, group, missing, processes)
         records |= taken
+    if missing and group == "loops":
+        for call, found in loops_of_kept(
+            context, [(call, _keys(call[0], call[1], group)) for call in missing]
+        ):
+            write_cache(cache_path(context, group, *call), found)
+            records |= found
+        missing = [call for call in missing if not records.keys() >= set(_keys(call[0], call[1], group))]
     if missing:
-        records |= _compile(context, missing, processes or cores())
+        records |= _compile(context, group, missing, processes)
     return {key: records[key] for key in map(key_of, wanted)}
 
 
-def known(context: Context, wanted: Sequence[tuple[str, ...]]) -> tuple[Records, list[tuple[str, ...]]]:
+def known(
+    context: Context, wanted: Sequence[tuple[str, ...]], group: str = "codegen"
+) -> tuple[Records, list[tuple[str, ...]]]:
     """What the cache has of `wanted` (and more cases of the same calls), and the (arch, call) it lacks."""
-    return cached(context, "codegen", ((arch, CASES[name].call.name) for arch, name in wanted))
+    return cached(context, group, ((arch, CASES[name].call.name) for arch, name in wanted))
 
 
 def _as_cu12(
-    context: Context, calls: Sequence[tuple[str, ...]], processes: int
+    context: Context, group: str, calls: Sequence[tuple[str, ...]], processes: int
 ) -> tuple[Records, list[tuple[str, ...]]]:
     """Records of the calls that torch's CUDA does not reach, which are cu12's and say so; and the other calls."""
     other = reached(context, calls, processes)
     same = [pair for pair in calls if pair not in other]
     packages = without_torch(context.packages)
     cu12 = replace(context, flavour="cu12", packages=packages, digest=toolchain_digest("cu12", packages))
-    cases = [(arch, name) for arch, call in same for name in _cases_of(call)]
-    taken = {key: _marked(record) for key, record in measure(cu12, cases, processes).items()}
-    for arch, call in same:
-        records = {key: taken[key] for key in (f"{arch}/{name}" for name in _cases_of(call))}
-        write_cache(cache_path(context, "codegen", arch, call), records)
-    return taken, [pair for pair in calls if pair in other]
+    cases = [(arch, name) for arch, call in same for name in _cases_of(call, group)]
+    taken = _measure(cu12, group, cases, processes)
+    for each in OF_A_COMPILE:
+        records = taken if each == group else known(cu12, cases, each)[0]
+        _take_over(context, each, same, records)
+    return {key: _marked(group, record) for key, record in taken.items()}, [p for p in calls if p in other]
 
 
-def _marked(record: CaseRecord) -> CaseRecord:
-    return replace(record, why=AS_CU12) if record.state == "measured" else record
+def _take_over(context: Context, group: str, calls: Sequence[tuple[str, ...]], records: Records) -> None:
+    """Keep what cu12 has of `calls` as plain's, where it has all of a call."""
+    for arch, call in calls:
+        keys = _keys(arch, call, group)
+        if records.keys() >= set(keys):
+            found = {key: _marked(group, records[key]) for key in keys}
+            write_cache(cache_path(context, group, arch, call), found)
 
 
-def _cases_of(call: str) -> list[str]:
-    return [case.name for case in CASES.values() if case.call.name == call]
+def _marked(group: str, record: CaseRecord) -> CaseRecord:
+    """A kernel says whose it is; its loops have its digest."""
+    return replace(record, why=AS_CU12) if (group, record.state) == ("codegen", "measured") else record
 
 
-def _compile(context: Context, calls: Sequence[tuple[str, ...]], processes: int) -> Records:
-    """Compile `calls` (arch, call name) and read their cubins."""
+def _cases_of(call: str, group: str) -> list[str]:
+    """Every kernel of a call, or the main one: others have no loop that waits."""
+    return [
+        case.name
+        for case in CASES.values()
+        if case.call.name == call and (group == "codegen" or case.role == "main")
+    ]
+
+
+def _keys(arch: str, call: str, group: str) -> list[str]:
+    return [f"{arch}/{name}" for name in _cases_of(call, group)]
+
+
+def _compile(context: Context, group: str, calls: Sequence[tuple[str, ...]], processes: int) -> Records:
+    """Compile `calls` (arch, call name) and read their cubins; what `group` is not of the compile goes to its cache."""
     folder = scratch.make("codegen")
     cubins: dict[str, Cubin] = {}
 
     def records_of(asked: tuple[str, ...], outcome: Outcome) -> Records:
-        arch, call = asked
-        names = _cases_of(call)
-        return {f"{arch}/{name}": _record(context, CASES[name], outcome, cubins) for name in names}
+        found = _records_of(context, asked, outcome, cubins)
+        for other in OF_A_COMPILE:
+            if other != group:
+                write_cache(cache_path(context, other, *asked), found[other])
+        return found[group]
 
     dumps = folder / "dumps"
     dumps.mkdir()
@@ -101,9 +147,25 @@ def _compile(context: Context, calls: Sequence[tuple[str, ...]], processes: int)
         for arch, call in sorted(calls)
     ]
     try:
-        return run_and_cache(context, "codegen", jobs, processes, records_of, "compiled")
+        return run_and_cache(context, group, jobs, processes, records_of, "compiled")
     finally:
         scratch.remove(folder)
+
+
+def _records_of(
+    context: Context, asked: tuple[str, ...], outcome: Outcome, cubins: dict[str, Cubin]
+) -> dict[str, Records]:
+    """The records of a call by group, from what its process answered."""
+    arch, call = asked
+    whole = {
+        key: _record(context, CASES[name], outcome, cubins)
+        for key, name in zip(_keys(arch, call, "codegen"), _cases_of(call, "codegen"), strict=True)
+    }
+    loops = {
+        key: loop_record(whole[key], cubins[digest].loops if (digest := whole[key].sha256) else None)
+        for key in _keys(arch, call, "loops")
+    }
+    return {"codegen": whole, "loops": loops}
 
 
 def _record(context: Context, case: Case, outcome: Outcome, cubins: dict[str, Cubin]) -> CaseRecord:
@@ -121,6 +183,7 @@ def _record(context: Context, case: Case, outcome: Outcome, cubins: dict[str, Cu
         )
     try:
         cubin = read_cubin(Path(kernel["cubin"]), context.cuobjdump, context.nvdisasm, cubins)
+        keep(context, Path(kernel["cubin"]), cubin.sha256)
     except Fa4AsvError as unreadable:
         return CaseRecord("broken", why=str(unreadable))
     return CaseRecord(

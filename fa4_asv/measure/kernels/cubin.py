@@ -18,6 +18,7 @@ from elftools.elf.elffile import ELFFile
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import read_bytes
+from fa4_asv.measure.kernels.loops import KernelLoops, read_loops
 
 # One SASS line of `nvdisasm -c`: /*offset*/ [@predicate] OPCODE operands ;
 _SASS = re.compile(
@@ -32,8 +33,8 @@ _SPLIT = {"MUFU", "HGMMA", "SYNCS"}
 class CubinFigures:
     """Figures of one cubin; summed over its kernels where it holds several, registers the largest.
 
-    Units: spill_bytes (stack frame) bytes a thread; local_loads and local_stores instructions (LDL,
-    STL); instructions SASS lines without NOP, which only pads; text_bytes bytes; registers a thread.
+    Units: spill_bytes (stack frame) bytes per thread; local_loads and local_stores instructions (LDL,
+    STL); instructions SASS lines without NOP, which only pads; text_bytes bytes; registers per thread.
     """
 
     spill_bytes: int
@@ -46,11 +47,12 @@ class CubinFigures:
 
 @dataclass(frozen=True)
 class Cubin:
-    """A cubin's figures, opcode histogram and digest."""
+    """A cubin's figures, opcode histogram, digest and loops."""
 
     figures: CubinFigures
     opcodes: dict[str, int]
     sha256: str
+    loops: KernelLoops
 
 
 def _output(command: list[str]) -> str:
@@ -101,7 +103,8 @@ def _read(path: Path, content: bytes, digest: str, cuobjdump: str, nvdisasm: str
         tuple(map(int, pair))
         for pair in _USAGE.findall(_output([cuobjdump, "--dump-resource-usage", str(path)]))
     ]
-    opcodes = opcode_histogram(_output([nvdisasm, "-c", str(path)]))
+    sass = _output([nvdisasm, "-c", str(path)])
+    opcodes = opcode_histogram(sass)
     sections = ELFFile(io.BytesIO(content)).iter_sections()
     nbytes = sum(section["sh_size"] for section in sections if section.name.startswith(".text."))
     if not usage or not opcodes or not nbytes:
@@ -114,4 +117,4 @@ def _read(path: Path, content: bytes, digest: str, cuobjdump: str, nvdisasm: str
         text_bytes=nbytes,
         registers=max(registers for registers, _ in usage),
     )
-    return Cubin(figures, opcodes, digest)
+    return Cubin(figures, opcodes, digest, read_loops(sass))

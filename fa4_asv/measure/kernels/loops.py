@@ -82,25 +82,52 @@ class KernelLoops:
         That of the warps which compute exp2. Without a loop of its own for unmasked blocks, the masked ones do both. Which of
         several runs most is not in the code: the longest stands for them. Raises NotUnderstood.
         """
+        able = [loop for loop in self.understood().loops if self._computes_exp2(loop)]
+        chosen = [loop for loop in able if loop.masked == masked] or ([] if masked else able)
+        if not chosen:
+            raise NotUnderstood("no loop with a mask" if able else "no loop computes exp2")
+        return _counted(_longest(chosen))
+
+    def _computes_exp2(self, loop: LoopFigures) -> bool:
+        """Whether it does as much of the exp2 as half of what another loop of its kernel does: a rescaling does one."""
+        most = max(other.exp2 for other in self.loops if other.kernel == loop.kernel)
+        return bool(loop.exp2) and 2 * loop.exp2 >= most
+
+    def matrix(self) -> LoopFigures:
+        """The loop that issues the products, chosen in the same way; its turn may have no count. Raises NotUnderstood."""
+        able = [loop for loop in self.understood().loops if loop.products]
+        if not able:
+            raise NotUnderstood("no loop holds matrix instructions")
+        return _longest([loop for loop in able if not loop.masked] or able)
+
+    def slots_per_100_products(self) -> int:
+        """Issue slots of the loop that issues the products, per 100 of them. Raises NotUnderstood."""
+        loop = _counted(self.matrix())
+        products = sum(loop.products.values())
+        return (100 * loop.instructions + products // 2) // products
+
+    def understood(self) -> KernelLoops:
+        """Itself. Raises NotUnderstood where there are no loops, or a graph that cannot be followed."""
         if self.why:
             raise NotUnderstood(self.why)
-        loop_figureses = [loop_figures for loop_figures in self.loops if loop_figures.exp2]
-        chosen = [loop_figures for loop_figures in loop_figureses if loop_figures.masked == masked] or (
-            [] if masked else loop_figureses
-        )
-        if not chosen:
-            raise NotUnderstood("no loop with a mask" if loop_figureses else "no loop computes exp2")
-        if len({loop_figures.kernel for loop_figures in chosen}) > 1:
-            raise NotUnderstood("loops of several kernels in one cubin")
-        best = max(chosen, key=lambda loop_figures: loop_figures.instructions)
-        if best.why:
-            raise NotUnderstood(best.why)
-        return best
+        return self
 
     @property
     def spills_inside(self) -> int:
         """Accesses to local memory in all iteration loops, each loop counted once."""
-        return sum(loop_figures.spills for loop_figures in self.loops)
+        return sum(loop.spills for loop in self.loops)
+
+
+def _longest(loops: Sequence[LoopFigures]) -> LoopFigures:
+    if len({loop.kernel for loop in loops}) > 1:
+        raise NotUnderstood("loops of several kernels in one cubin")
+    return max(loops, key=lambda loop: loop.instructions)
+
+
+def _counted(loop: LoopFigures) -> LoopFigures:
+    if loop.why:
+        raise NotUnderstood(loop.why)
+    return loop
 
 
 def read_loops(sass: str) -> KernelLoops:

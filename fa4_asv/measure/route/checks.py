@@ -1,6 +1,6 @@
 """The checks of the SDPA route: does this torch drive this FA4? Knows neither; both come as a `Driver`.
 
-A check answers with words when it is broken. Names are kept in records: never rename one; raise the
+A check that is broken answers with a reason. Names are kept in records: never rename one; raise the
 version in route.py when a check is added or changes its meaning.
 """
 
@@ -76,7 +76,7 @@ class Check:
 
 
 def run_checks(driver: Driver) -> dict[str, str]:
-    """The words of each broken check, in the order of CHECKS; an exception breaks its own check only."""
+    """The reason of each broken check, in the order of CHECKS; an exception breaks its own check only."""
     broken: dict[str, str] = {}
     for check in CHECKS:
         missing = [need for need in check.needs if need in broken]
@@ -141,7 +141,7 @@ def _reactivate(driver: Driver) -> str:
 
 
 def _differs(what: str, seen: Seen | None, like: Seen, layout: bool = True) -> str:
-    """What of `seen` is not as in `like`, in words."""
+    """What of `seen` is not as in `like`, as text."""
     if seen is None:
         return f"{what} is missing"
     for name in ("shape", "dtype", "strides") if layout else ("shape", "dtype"):

@@ -1,6 +1,6 @@
 """Which checks of the SDPA route are broken, for each torch at hand and architecture; a process each.
 
-A broken check is a figure with words; only a process that hangs or dies makes a case broken.
+A broken check is a figure with a reason; only a process that hangs or dies makes a case broken.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ SEEDS = 3  # values a case: their spread is the inputs' luck
 def errors_of(
     torch: Any, backend: Backend, shape: SdpaShape, device: str, backward: bool, kind: str
 ) -> dict[str, list[float]]:
-    """Per tensor ("out", or "dq", "dk", "dv") a value a seed: root mean square of the distance from MATH in fp32,
+    """Per tensor ("out", or "dq", "dk", "dv") one value per seed: root mean square of the distance from MATH in fp32,
     over that of MATH in the inputs' dtype. Raises Fa4AsvError where a value is not finite."""
     values: dict[str, list[float]] = {}
     for seed in range(SEEDS):

@@ -222,7 +222,7 @@ _ASKED = {
 
 
 def _call(asked: dict[str, Any]) -> str:
-    """A job in words: "guard of fa4 backward b1_s256_h2_d128_causal"."""
+    """A job as text: "guard of fa4 backward b1_s256_h2_d128_causal"."""
     direction = ("backward" if asked["backward"] else "forward") if "shape" in asked else ""
     parts = (asked.get("backend"), direction, asked.get("shape"), asked.get("kind"), asked.get("dtype"))
     return f"{_ASKED.get(asked['what'], asked['what'])} of {' '.join(part for part in parts if part)}"

@@ -1,6 +1,6 @@
 """CUDA errors after which a process is of no more use, and what an error says without advice to its readers.
 
-Pure: text in, text out. CUDA calls an error sticky where every later call in the process fails with the same words;
+Pure: text in, text out. CUDA calls an error sticky where every later call in the process fails with the same message;
 then only a fresh process can measure anything.
 """
 
@@ -61,7 +61,7 @@ _REST = re.compile(r" (?:(?<!CUDA )Error Code: \d+ |🔍|💡|Exception raised f
 
 
 def is_fatal(message: str) -> bool:
-    """Whether an error's words say that every later CUDA call of its process fails as well."""
+    """Whether an error's message says that every later CUDA call of its process fails as well."""
     if any(name.replace("_", "").lower() in _NAMES for name in _NAME.findall(message)):
         return True
     if any(int(code) in _STICKY for code in _CODE.findall(message)):
@@ -70,7 +70,7 @@ def is_fatal(message: str) -> bool:
 
 
 def is_out_of_memory(message: str) -> bool:
-    """Whether an error's words say that the card has no memory left: of torch, CUDA, the DSL, cuBLAS or cuDNN."""
+    """Whether an error's message says that the card has no memory left: of torch, CUDA, the DSL, cuBLAS or cuDNN."""
     return bool(_MEMORY.search(message))
 
 

@@ -1,4 +1,4 @@
-"""The route through SDPA on a card: what PyTorch's own FA4 test asks, kept as a count with words.
+"""The route through SDPA on a card: what PyTorch's own FA4 test asks, kept as a count with reasons.
 
 Each check answers "" or says what is wrong; an exception breaks its own check only. Names are kept in records: never
 rename one. docs/pytorch-test.md says which check of PyTorch's test stands where.
@@ -25,7 +25,7 @@ Check = Callable[[Any, str], str]
 
 
 def run_checks(torch: Any, dtype: str) -> tuple[int, dict[str, str]]:
-    """How many checks were made for inputs of `dtype`, and the words of the broken ones. Needs a card.
+    """How many checks were made for inputs of `dtype`, and the reasons of the broken ones. Needs a card.
 
     Raises what leaves the process without a working card: no check after it would say anything of FA4.
     """

@@ -37,7 +37,7 @@ REPEATS = 4e-3
 
 
 class GuardFailed(Exception):
-    """The answer is wrong, or not the one that was asked for; the words say how."""
+    """The answer is wrong, or not the one that was asked for; the message says how."""
 
 
 @dataclass

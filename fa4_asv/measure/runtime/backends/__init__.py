@@ -40,7 +40,7 @@ class Backend(Protocol):
     kernel: str  # part of its kernels' names in the profiler
 
     def why_not(self, torch: Any, shape: SdpaShape, device: str, backward: bool) -> str:
-        """ "" where it can, else words."""
+        """ "" where it can, else the reason."""
         ...
 
     def prepare(self, torch: Any, inputs: Inputs, deterministic: bool = False) -> Calls:
