@@ -59,6 +59,7 @@ ALLOWED = {
     "fa4_asv/measure/runtime/journal.py": "the last byte of what it has just opened, not blocking; for writing",
     "fa4_asv/measure/runtime/worker.py": OURS,
     "fa4_asv/report/site.py": "the style sheet of the package",
+    "fa4_asv/report/library.py": "the charts' library of the package",
     "tools/ci/artifact.py": FRESH,
     "tools/ci/audit.py": "what `fa4-asv audit` printed",
     "tools/ci/compare.py": "the report that `fa4-asv compare` wrote the moment before",

@@ -28,6 +28,7 @@ MAY_WRITE = {
     ("gpu", "comment"): {"pull-requests"},
     ("nightly", "accept"): {"contents"},
     ("nightly", "pages"): {"pages", "id-token"},
+    ("nightly", "alert"): {"issues"},
 }
 
 

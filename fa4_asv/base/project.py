@@ -47,6 +47,11 @@ class Project:
         return self.root / "history" / "upstream.json"
 
     @property
+    def threads(self) -> Path:
+        """The committed list of public reports of what the record shows."""
+        return self.root / "history" / "threads.json"
+
+    @property
     def locks(self) -> Path:
         """The committed toolchains: locks/<policy>/<flavour>/<release or hash>.txt below this folder."""
         return self.root / "history" / "toolchains"

@@ -33,6 +33,7 @@ from fa4_asv.record.tables import print_table
 
 TIMEOUT = 10.0  # seconds for a tool that only has to name itself
 DISK_GB = 5
+_NOT_NEEDED = "not needed: "  # how the advice begins for what no lane needs
 PINS = "fa4_asv-pins.txt"
 SYNC = "run `fa4-asv history sync`"
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
@@ -254,7 +255,7 @@ def examine(project: Project) -> tuple[list[Check], list[Gpu]]:
     checks += [check_base(project), check_torch(project), check_network(project)]
     for name in ("flash-attn-4", "nvidia-cutlass-dsl"):
         version = installed(name)
-        advice = "" if version else "not needed: each release is laid with its own"
+        advice = "" if version else f"{_NOT_NEEDED}each release is laid with its own"
         checks.append(Check(name, version or "not in this interpreter", version is not None, advice))
     gpus, gpu = find_gpus()
     return [*checks, gpu], gpus
@@ -274,13 +275,20 @@ def judge(checks: list[Check], gpus: list[Gpu]) -> dict[str, list[str]]:
     return why_not
 
 
+def _state(check: Check) -> Text:
+    """What no lane needs is not missing."""
+    if check.ok:
+        return Text("ok", style="green")
+    if check.advice.startswith(_NOT_NEEDED):
+        return Text("not needed")
+    return Text("missing", style="red" if check.name in NOGPU_NEEDS else "yellow")
+
+
 def render(checks: list[Check], lanes: dict[str, list[str]], console: Console) -> None:
     """The table, then one line per lane. Tools' words are data: never markup, and the line of a lane never wraps."""
     rows: list[list[str | Text]] = []
     for check in checks:
-        colour = "green" if check.ok else "red" if check.name in NOGPU_NEEDS else "yellow"
-        state = Text("ok" if check.ok else "missing", style=colour)
-        rows.append([check.name, state, check.result, check.advice])
+        rows.append([check.name, _state(check), check.result, check.advice.removeprefix(_NOT_NEEDED)])
     print_table(console, ("check", "", "found", "what to do"), rows)
     for name, why_not in lanes.items():
         say(f"{name}: no - {'; '.join(why_not)}" if why_not else f"{name}: ready")

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+_WRAPPED = 16  # a column that wraps is read down to this many characters
+
 
 def print_table(
     console: Console,
@@ -22,20 +24,74 @@ def print_table(
 ) -> None:
     """Up to `limit` rows, and how many more there are; nothing where there are none. Cells are text, never markup.
 
-    `numbers` are columns that are aligned to the right; `whole` is never wrapped, as a name that a person types next.
+    `numbers` are columns that are aligned to the right; `whole` is never wrapped, as a name that a person types next. What
+    does not fit into the console leaves the table and is named below it: see `fitting`.
     """
     if not rows or limit == 0:
         return
+    shown, notes = fitting(heads, rows[:limit], console.width, whole, numbers)
     columns = [
-        Column(Text(head), justify="right" if at in numbers else "left", no_wrap=at == whole)
-        for at, head in enumerate(heads)
+        Column(Text(heads[at]), justify="right" if at in numbers else "left", no_wrap=at == whole)
+        for at in shown
     ]
     table = Table(*columns, **style)
     for row in rows[:limit]:
-        table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
+        cells = (row[at] for at in shown)
+        table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells))
     console.print(table)
+    for note in notes:
+        console.print(Text(f"  {note}"))
     if limit is not None and len(rows) > limit:
         console.print(f"  and {len(rows) - limit} {more}")
+
+
+def fitting(
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str | Text]],
+    width: int,
+    whole: int | None = None,
+    numbers: Container[int] = (),
+) -> tuple[list[int], list[str]]:
+    """The columns that fit into `width` characters, and notes on the others.
+
+    All of them where they fit. Else empty columns and those that say the same in every row go first, then columns from the
+    right. The first column and `whole` stay.
+    """
+    shown = list(range(len(heads)))
+    notes: list[str] = []
+    if _needed(heads, rows, shown, whole, numbers) <= width:
+        return shown, notes
+    kept = {0, whole}
+    same = {
+        at: str(rows[0][at]) for at in shown if at not in kept and len({str(row[at]) for row in rows}) == 1
+    }
+    shown = [at for at in shown if at not in same]
+    notes += [f"{heads[at]}: {value}" for at, value in same.items() if value and heads[at]]
+    empty = [heads[at] for at, value in same.items() if not value and heads[at]]
+    notes += [f"nothing under {', '.join(empty)}"] if empty else []
+    left: list[str] = []
+    while _needed(heads, rows, shown, whole, numbers) > width and set(shown) - kept:
+        last = max(set(shown) - kept)
+        shown.remove(last)
+        left.insert(0, heads[last])
+    notes += [f"left out at {width} columns: {', '.join(left)}"] if left else []
+    return shown, notes
+
+
+def _needed(
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str | Text]],
+    shown: Sequence[int],
+    whole: int | None,
+    numbers: Container[int],
+) -> int:
+    """Characters that the columns need with their borders; words wrap, numbers and names do not."""
+    total = 1
+    for at in shown:
+        longest = max(len(str(cell)) for cell in (heads[at], *(row[at] for row in rows)))
+        wraps = at != whole and at not in numbers
+        total += 3 + (min(longest, _WRAPPED) if wraps else longest)
+    return total
 
 
 def markdown_row(cells: Iterable[str]) -> str:

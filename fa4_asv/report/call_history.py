@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fa4_asv.compare.along import CONFIDENCE, SEEN
@@ -11,11 +11,13 @@ from fa4_asv.record.turns import YARDSTICKS
 from fa4_asv.report import wording
 from fa4_asv.report.charts import Line, lines
 from fa4_asv.report.events import Timeline
+from fa4_asv.report.kernel_pages import events_table
 from fa4_asv.report.machines import tflops
-from fa4_asv.report.model import Point
-from fa4_asv.report.multiples import short, spoken_line
+from fa4_asv.report.model import Model, Point
+from fa4_asv.report.multiples import kernel_page, short, spoken_line
 from fa4_asv.report.parts import Cell, Chart, Table
 from fa4_asv.report.parts import Row as TableRow
+from fa4_asv.report.plots import Plot, call_plot, kernel_of_call, kernels_of
 from fa4_asv.report.run_time_cells import NAMES, NONE, named, origins_of, place, state_cell, state_of, times
 from fa4_asv.report.swept import (
     BACKWARD,
@@ -52,11 +54,10 @@ class Glance:
 
 @dataclass(frozen=True)
 class CallPart:
-    """A call under one flavour: its charts, the marks on them as links, every commit, the newest first."""
+    """A call under one flavour: the releases that changed it as links, every commit, the newest first."""
 
     title: str
     lead: str
-    charts: Sequence[Chart]
     marks: Sequence[Cell]
     table: Table
 
@@ -70,26 +71,36 @@ class CallPage:
     title: str
     description: str
     parts: Sequence[CallPart]
+    plot: Plot
+    events: Table | None
+    related: Sequence[Cell]
 
-    @property
-    def keys(self) -> list[str]:
-        return keys_of(chart for part in self.parts for chart in part.charts)
 
-
-def call_pages(series: Sequence[Swept], timeline: Timeline) -> list[CallPage]:
+def call_pages(model: Model, series: Sequence[Swept], timeline: Timeline) -> list[CallPage]:
     """One per call of one machine, over all of its series."""
     calls = {call: None for swept in series for call in swept.calls}
-    machine = series[0].key.machine
-    return [
-        CallPage(
-            call.page(machine),
-            machine,
-            call.title,
-            call.description,
-            [_call_part(swept, call, timeline) for swept in series if call in swept.calls],
-        )
-        for call in sorted(calls, key=lambda call: call.turn)
-    ]
+    return [_call_page(model, series, call, timeline) for call in sorted(calls, key=lambda call: call.turn)]
+
+
+def _call_page(model: Model, series: Sequence[Swept], call: Call, timeline: Timeline) -> CallPage:
+    machine, plot = series[0].key.machine, call_plot(model, timeline, series, call, event_of)
+    return CallPage(
+        call.page(machine),
+        machine,
+        call.title,
+        call.description,
+        [_call_part(swept, call, timeline) for swept in series if call in swept.calls],
+        plot,
+        events_table(plot, model.versions),
+        _related(model, series[0].arch, call),
+    )
+
+
+def _related(model: Model, arch: str, call: Call) -> list[Cell]:
+    """The kernel that the call compiles, where it is recorded."""
+    name = kernel_of_call(call)
+    known = name in kernels_of(model, arch)
+    return [Cell(f"Its kernel: {name} on {arch}", kernel_page(arch, name))] if known else []
 
 
 def keys_of(charts: Iterable[Chart]) -> list[str]:
@@ -125,15 +136,10 @@ def _spanned(swept: Swept, call: Call, timed: Sequence[Point]) -> list[Point]:
 
 
 def _chart(
-    swept: Swept,
-    call: Call,
-    points: Sequence[Point],
-    yardsticks: Sequence[str],
-    size: tuple[int, int],
-    relative: bool = False,
+    swept: Swept, call: Call, points: Sequence[Point], yardsticks: Sequence[str], size: tuple[int, int]
 ) -> Chart:
-    """Over the points of one card: seconds, or (`relative`) the time over the newest's; faster and slower steps are marked."""
-    figures = _relative(swept, call, points) if relative else [seconds_of(point, call) for point in points]
+    """Seconds over the points of one card; faster and slower steps are marked."""
+    figures = [seconds_of(point, call) for point in points]
     drawn = [Line("FA4", 0, figures)]
     for name in yardsticks:
         ratios = [beside(point, call, name) for point in points]
@@ -149,21 +155,11 @@ def _chart(
         ]
         if any(marked):
             drawn.append(Line(verdict, colour, marked, marks=True))
-    form: Callable[[float], str] = (lambda value: f"{value:.3f}") if relative else wording.seconds
-    newest = short(points[-1].label)
-    title = f"time over that of {newest}" if relative else "seconds"
-    labels = [point.label for point in points]
-    told = [spoken_line(line, labels, form, extremes=False) for line in drawn]
-    spoken = f"{call.title}, {title}, {short(points[0].label)} to {newest}. {'; '.join(filter(None, told))}"
-    svg = lines(list(map(short, labels)), drawn, spoken, form, size)
-    return Chart(title, svg, frozenset(line.colour for line in drawn))
-
-
-def _relative(swept: Swept, call: Call, points: Sequence[Point]) -> list[float | None]:
-    """Time over that of the last of `points`, effects of rounds removed where both are of one sweep."""
-    last = swept.behind(points[-1], call)
-    values = [swept.behind(point, call) for point in points]
-    return [value / last if value and last else None for value in values]
+    newest, labels = short(points[-1].label), [point.label for point in points]
+    told = [spoken_line(line, labels, wording.seconds, extremes=False) for line in drawn]
+    spoken = f"{call.title}, seconds, {short(points[0].label)} to {newest}. {'; '.join(filter(None, told))}"
+    svg = lines(list(map(short, labels)), drawn, spoken, wording.seconds, size)
+    return Chart("seconds", svg, frozenset(line.colour for line in drawn))
 
 
 def _verdict_at(swept: Swept, point: Point, call: Call) -> str:
@@ -177,26 +173,19 @@ def _verdict_at(swept: Swept, point: Point, call: Call) -> str:
 
 def _call_part(swept: Swept, call: Call, timeline: Timeline) -> CallPart:
     origins = origins_of(swept, call)
-    charts: list[Chart] = []
-    for timed in sorted(origins.values(), key=len, reverse=True):
-        points, size = _spanned(swept, call, timed), (420, 180)
-        charts.append(_chart(swept, call, points, YARDSTICKS, size))
-        if len(points) > 1:
-            charts.append(_chart(swept, call, points, (), size, relative=True))
     marks = []
     for step in reversed(swept.steps):
         row = step.rows.get(call)
         if row and row.effect:
             message = f"{short(step.after.label)}: {row.verdict} {speed(row)}".rstrip()
-            marks.append(Cell(message, _event(swept, step, timeline), css_of(row)))
-    return CallPart(
-        swept.key.title, _call_lead(swept, call, len(origins)), charts, marks, _history(swept, call, timeline)
-    )
+            marks.append(Cell(message, event_of(swept, step, timeline), css_of(row)))
+    lead = _call_lead(swept, call, len(origins))
+    return CallPart(swept.key.title, lead, marks, _history(swept, call, timeline))
 
 
 def _call_lead(swept: Swept, call: Call, origins: int) -> str:
     noise = swept.noise_of(call)
-    several = " It was timed by several sweeps or cards. Each has its own charts; their releases are compared as ratios to a yardstick."
+    several = " It was timed by several sweeps or cards. Each has its own line; their releases are compared as ratios to a yardstick."
     end = several if origins > 1 else ""
     if noise is None or not noise.freedom:
         return f"No release has two processes, so the noise is unknown.{end}"
@@ -206,16 +195,11 @@ def _call_lead(swept: Swept, call: Call, origins: int) -> str:
     )
 
 
-def _event(swept: Swept, step: ClockStep, timeline: Timeline) -> str:
+def event_of(swept: Swept, step: ClockStep, timeline: Timeline) -> str:
     """The page of what changed in the kernels at the same step, else that of the release."""
-    for found_step in timeline.steps:
-        sides = (found_step.before.commit, found_step.after.commit) == (step.before.commit, step.after.commit)
-        same = (found_step.key.flavour, found_step.key.policy, found_step.arch) == (
-            swept.key.flavour,
-            swept.key.policy,
-            swept.arch,
-        )
-        if sides and same:
+    wanted = swept.key.flavour, swept.key.policy, swept.arch
+    for found_step in timeline.between(step.before.commit, step.after.commit):
+        if (found_step.key.flavour, found_step.key.policy, found_step.arch) == wanted:
             return f"events/{found_step.page}"
     return place(step.after)
 
@@ -253,7 +237,7 @@ def _verdict_cells(swept: Swept, step: ClockStep | None, row: Row | None, timeli
     if row.low is not None and row.high is not None:
         interval = f"{wording.percent(1.0, row.low)} to {wording.percent(1.0, row.high)}"
     css = css_of(row)
-    href = _event(swept, step, timeline) if row.effect else ""
+    href = event_of(swept, step, timeline) if row.effect else ""
     return [Cell(speed(row) or NONE, css=css), Cell(interval), Cell(row.verdict, href, css)]
 
 

@@ -131,6 +131,7 @@ def _svg(chart: pygal.Line, spoken: str) -> Markup:
             if _dropped(parent, child):
                 parent.remove(child)
     for node in root.iter():
+        node.attrib.pop("style", None)  # the pages' policy allows no style but that of the sheet
         for name in _COORDINATES & node.attrib.keys():
             node.set(name, _LONG.sub(r"\1", node.get(name) or ""))
     root.attrib.pop("id", None)

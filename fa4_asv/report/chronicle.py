@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.catalog.flavours import AS_CU12
@@ -13,7 +13,7 @@ from fa4_asv.record.formatting import counted
 from fa4_asv.report import wording
 from fa4_asv.report.events import Event, Step, Timeline
 from fa4_asv.report.model import UPSTREAM, Model, Point, Series
-from fa4_asv.report.multiples import short
+from fa4_asv.report.multiples import kernel_page, short
 from fa4_asv.report.overview import steps_table
 from fa4_asv.report.parts import Cell, Row, Table
 
@@ -22,7 +22,10 @@ _SHOWN = ("codegen", "memory", "growth", "route", "launch")
 
 @dataclass(frozen=True)
 class ReleasePage:
-    """One release: where it comes from, with what it was compiled, what changed, all its figures."""
+    """One release: where it comes from, with what it was compiled, what changed, all its figures.
+
+    `same` are links to older releases with the same figures of a whole group, which do not stand here again.
+    """
 
     release: Release
     package: str
@@ -32,6 +35,7 @@ class ReleasePage:
     toolchain: Table | None
     steps: Table | None
     figures: Sequence[Table]
+    same: Sequence[Cell]
 
 
 def release_pages(model: Model, timeline: Timeline) -> list[ReleasePage]:
@@ -50,7 +54,8 @@ def release_pages(model: Model, timeline: Timeline) -> list[ReleasePage]:
                 versions[at + 1] if at + 1 < len(versions) else "",
                 _toolchain(pairs) if pairs else None,
                 steps_table(steps, "What changed from the release recorded before") if steps else None,
-                [table for series, point in pairs for table in _figures(series, point)],
+                _all_figures(pairs),
+                _same_figures(pairs),
             )
         )
     return pages
@@ -78,11 +83,49 @@ def _toolchain(pairs: Sequence[tuple[Series, Point]]) -> Table:
     return Table("Toolchain: the packages it was compiled with", ["package", *chains], rows)
 
 
-def _figures(series: Series, point: Point) -> list[Table]:
-    """A table a group: every case with every figure, or its state and reason. Kernels that are cu12's stand there only."""
+def _all_figures(pairs: Sequence[tuple[Series, Point]]) -> list[Table]:
+    """The tables of all series; those of one group that hold the same stand once, under all their names."""
+    found: dict[tuple[str, tuple[tuple[str, ...], ...]], list[str]] = {}
+    tables: dict[tuple[str, tuple[tuple[str, ...], ...]], Table] = {}
+    for series, point in pairs:
+        for name, table, others in _figures(series, point):
+            key = (name + others, tuple(tuple(map(str, row)) for row in table.rows))
+            found.setdefault(key, []).append(_title(series))
+            tables.setdefault(key, table)
+    return [
+        replace(table, caption=f"{key[0].partition(';')[0]}, {' and '.join(found[key])}{_rest(key[0])}")
+        for key, table in tables.items()
+    ]
+
+
+def _same_figures(pairs: Sequence[tuple[Series, Point]]) -> list[Cell]:
+    """The groups whose figures are those of an older release, by that release."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for series, point in pairs:
+        for name in _SHOWN:
+            since = series.since(point, name)
+            if since is not point:
+                found.setdefault((name, since.label), []).append(_title(series))
+    return [
+        Cell(f"{name}, {' and '.join(titles)}: as in {short(label)}", f"releases/{label}.html")
+        for (name, label), titles in found.items()
+    ]
+
+
+def _rest(name: str) -> str:
+    return name[name.index(";") :] if ";" in name else ""
+
+
+def _figures(series: Series, point: Point) -> list[tuple[str, Table, str]]:
+    """A table a group: every case with every figure, or its state and reason. Kernels that are cu12's stand there only.
+
+    With the group's name, and how many kernels stand elsewhere.
+    """
     tables = []
     for name in _SHOWN:
         metrics, cases = GROUPS[name].metrics, point.cases(name)
+        if series.since(point, name) is not point:
+            continue
         own = {case: record for case, record in cases.items() if record.why != AS_CU12}
         rows: list[Row] = []
         for case, record in sorted(own.items()):
@@ -92,9 +135,9 @@ def _figures(series: Series, point: Point) -> list[Table]:
             reason = record.why if record.state != "measured" else ""
             rows.append([case, *shown, record.state + (f": {reason}" if reason else "")])
         if rows:
-            head = ["case", *(title for _, title in metrics.values()), "state"]
+            head = ["case", *(wording.head(unit, title) for unit, title in metrics.values()), "state"]
             others = f"; {counted(len(cases) - len(own), 'other')} as cu12" if len(own) < len(cases) else ""
-            tables.append(Table(f"{name}, {_title(series)}{others}", head, rows, "wide"))
+            tables.append((name, Table("", head, rows, "wide"), others))
     return tables
 
 
@@ -131,7 +174,10 @@ def _event_row(event: Event) -> Row:
         cells: list[Cell | str] = [was, now + (f": {why}" if why else ""), "–"]
     else:
         cells = [wording.figure(change.base, unit), wording.figure(change.head, unit), told(change)]
-    kernel = Cell(event.kernel, spoken=wording.case_title(event.kernel) if change.group == "codegen" else "")
+    kernel = Cell(event.kernel)
+    if change.group == "codegen":
+        page = kernel_page(event.arch, event.kernel)
+        kernel = Cell(event.kernel, page, spoken=wording.case_title(event.kernel))
     return [
         kernel,
         wording.metric_title(change.group, change.metric),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.catalog.flavours import PLAIN, torch_cuda, without_torch
@@ -19,6 +20,7 @@ from fa4_asv.report.model import Key, Model, Point, Series
 UNEXPLAINED = "not yet explained"
 UNKNOWN = "unknown"  # explained as far as it can be: a cross pair does not compile
 SOURCE, TOOLCHAIN = "source", "toolchain"
+_OF_KERNELS = ("codegen", "loops")  # groups whose cases are kernels
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,12 @@ class Step:
         return wording.packages(package_changes(old, new))
 
     @property
+    def first_package(self) -> list[str]:
+        """The first of them, the compiler where it moved, and how many more."""
+        old, new = (point.record.sidecar.toolchain.packages for point in (self.before, self.after))
+        return wording.packages(package_changes(old, new), 1)
+
+    @property
     def causes(self) -> list[tuple[str, int]]:
         """Each cause and how many figures it moved, the commonest first."""
         return sorted(
@@ -115,7 +123,42 @@ class Timeline:
     steps: tuple[Step, ...] = field(default=())
 
     def of(self, label: str) -> list[Step]:
-        return [step for step in self.steps if step.after.label == label]
+        """The steps to a release or a commit."""
+        return self._by_label.get(label, [])
+
+    def between(self, before: str, after: str) -> list[Step]:
+        """The steps between two commits."""
+        return self._by_commits.get((before, after), [])
+
+    def of_kernel(self, key: str) -> list[tuple[Step, list[Event]]]:
+        """What each step did to a kernel ("sm_100/fwd_d128_full"): its events with an effect."""
+        return self._by_kernel.get(key, [])
+
+    @cached_property
+    def _by_label(self) -> dict[str, list[Step]]:
+        found: dict[str, list[Step]] = {}
+        for step in self.steps:
+            found.setdefault(step.after.label, []).append(step)
+        return found
+
+    @cached_property
+    def _by_commits(self) -> dict[tuple[str, str], list[Step]]:
+        found: dict[tuple[str, str], list[Step]] = {}
+        for step in self.steps:
+            found.setdefault((step.before.commit, step.after.commit), []).append(step)
+        return found
+
+    @cached_property
+    def _by_kernel(self) -> dict[str, list[tuple[Step, list[Event]]]]:
+        found: dict[str, list[tuple[Step, list[Event]]]] = {}
+        for step in self.steps:
+            own: dict[str, list[Event]] = {}
+            for event in step.events:
+                if event.effect and event.change.group in _OF_KERNELS:
+                    own.setdefault(event.change.case, []).append(event)
+            for key, events in own.items():
+                found.setdefault(key, []).append((step, events))
+        return found
 
 
 def timeline(model: Model, explanations: Sequence[Explanation]) -> Timeline:

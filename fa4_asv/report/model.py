@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from statistics import median
 
@@ -16,6 +17,7 @@ from fa4_asv.history.commits import Commit, load_commits
 from fa4_asv.history.manifest import Manifest, Release
 from fa4_asv.record.schema import CaseRecord, Sidecar
 from fa4_asv.record.store import load_result, read_sidecar, sidecar_path
+from fa4_asv.record.threads import Thread, load_threads
 from fa4_asv.record.turns import is_history
 
 RELEASES, UPSTREAM = "releases", "upstream"  # the two histories
@@ -103,6 +105,29 @@ class Series:
         """Neighbours: each measured commit with the one measured before it."""
         return zip(self.measured, self.measured[1:], strict=False)
 
+    def since(self, point: Point, group: str) -> Point:
+        """The oldest of the neighbours before a point that have its figures of a group; the point itself where none has."""
+        if group not in self._oldest:
+            self._oldest[group] = self._oldest_of(group)
+        return self._oldest[group][point.commit]
+
+    @cached_property
+    def _oldest(self) -> dict[str, dict[str, Point]]:
+        return {}
+
+    def _oldest_of(self, group: str) -> dict[str, Point]:
+        found: dict[str, Point] = {}
+        before: tuple[object, Point] | None = None
+        for point in self.points:
+            told = {
+                case: (record.figures, record.state, record.why)
+                for case, record in point.cases(group).items()
+            }
+            oldest = before[1] if before and told and before[0] == told else point
+            found[point.commit] = oldest
+            before = told, oldest
+        return found
+
     def at(self, label: str) -> Point | None:
         return next((point for point in self.points if point.label == label), None)
 
@@ -113,6 +138,19 @@ class Model:
 
     releases: tuple[Release, ...]
     series: tuple[Series, ...]
+    threads: tuple[Thread, ...] = ()
+
+    @property
+    def versions(self) -> list[str]:
+        """Of all releases, oldest first: the x axis of every chart over the releases."""
+        return [release.version for release in self.releases]
+
+    @cached_property
+    def kernels(self) -> frozenset[str]:
+        """Every kernel ("sm_100/fwd_d128_full") that some release was asked for."""
+        return frozenset(
+            case for series in self.exact() for point in series.points for case in point.cases("codegen")
+        )
 
     def exact(self, history: str = RELEASES, policy: str = "day") -> list[Series]:
         """The series of machine `nogpu` of one policy, cu13 first."""
@@ -166,7 +204,7 @@ def load(project: Project, files: Iterable[Path]) -> Model:
             _newest_first(series.key.flavour),
         )
     )
-    return Model(manifest.releases, tuple(series))
+    return Model(manifest.releases, tuple(series), load_threads(project.threads))
 
 
 def is_swept(sidecar: Sidecar) -> bool:

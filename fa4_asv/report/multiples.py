@@ -77,7 +77,7 @@ def _helps(name: str) -> bool:
 
 def _kernel(series: Sequence[Series], points: Sequence[Point], arch: str, name: str) -> Panel:
     labels = [point.label for point in points]
-    charts, columns, rows = [], [], [[short(label)] for label in labels]
+    charts = []
     for group, metric in CHARTED:
         unit, title = GROUPS[group].metrics[metric]
         drawn: list[Line] = []
@@ -89,12 +89,13 @@ def _kernel(series: Sequence[Series], points: Sequence[Point], arch: str, name: 
             if each_series.key.flavour == PLAIN and Line(label("cu12"), colour("cu12"), numbers) in drawn:
                 continue
             drawn.append(Line(each_series.key.title, colour(each_series.key.flavour), numbers))
-            columns.append(f"{title}, {each_series.key.title}")
-            for row, value in zip(rows, numbers, strict=True):
-                row.append(wording.figure(value))
         charts.append(chart(f"{title} of {name} on {arch}", title, labels, drawn, unit))
-    table = Table(f"{name} on {arch}, all figures", ["release", *columns], rows)
-    return Panel(name, name, charts, table, wording.case_title(name))
+    return Panel(name, name, charts, None, wording.case_title(name), page=kernel_page(arch, name))
+
+
+def kernel_page(arch: str, name: str) -> str:
+    """Where a kernel's figures, events and times stand."""
+    return f"kernels/{arch}-{wording.file_name(name)}.html"
 
 
 def _tells(metric: str, name: str, lines_of: Sequence[Values]) -> bool:

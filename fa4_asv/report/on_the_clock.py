@@ -12,8 +12,9 @@ from fa4_asv.compare.policy import BETTER, WORSE, effect_of_ratio
 from fa4_asv.compare.rows import Row
 from fa4_asv.record.formatting import counted
 from fa4_asv.record.turns import YARDSTICKS
-from fa4_asv.report.multiples import short
-from fa4_asv.report.parts import Cell
+from fa4_asv.report.charts import Line, lines
+from fa4_asv.report.multiples import short, spoken_line
+from fa4_asv.report.parts import Cell, Chart, Panel, Table
 from fa4_asv.report.run_time_cells import NAMES, named, page_of
 from fa4_asv.report.swept import DIRECTIONS, Call, ClockStep, Swept, beside, speed
 
@@ -56,6 +57,42 @@ def on_the_clock(swept: Swept | None) -> OnTheClock | None:
         [*_against_before(step), *_yardsticks(swept)],
         [(named(each.after), _sentence(each)) for each in recent],
     )
+
+
+def against_yardsticks(swept: Swept | None) -> list[Panel]:
+    """FA4 against cuDNN and FA2 by release, a panel a direction: the geometric mean over the calls of one sweep's card.
+
+    Calls that some release lacks are left out, so that a line never moves because a call comes or goes.
+    """
+    if swept is None:
+        return []
+    return [panel for direction in DIRECTIONS if (panel := _yardstick_panel(swept, direction))]
+
+
+def _yardstick_panel(swept: Swept, direction: str) -> Panel | None:
+    points = swept.points
+    drawn = []
+    for at, name in enumerate(YARDSTICKS):
+        ratios = {call: [beside(point, call, name) for point in points] for call in swept.of(direction)}
+        whole = [values for values in ratios.values() if all(values)]
+        if whole:
+            means = [_mean([values[place] for values in whole]) for place in range(len(points))]
+            drawn.append((Line(NAMES[name], (1, 2)[at], means), len(whole)))
+    if not drawn:
+        return None
+    labels = [short(point.label) for point in points]
+    lines_ = [line for line, _ in drawn]
+    title = f"{direction}: times as fast as cuDNN and FA2, {counted(drawn[0][1], 'call')}"
+    told = "; ".join(spoken_line(line, [point.label for point in points], "{:.2f}".format) for line in lines_)
+    svg = lines(labels, lines_, f"{title}. {told}", "{:.2f}".format, (420, 150), tips=True)
+    rows = [[label, *(f"{line.values[at]:.2f}" for line in lines_)] for at, label in enumerate(labels)]
+    table = Table(title, ["release", *(line.name for line in lines_)], rows[::-1])
+    legend = ["", *(line.name for line in lines_)]
+    return Panel(f"against-{direction}", title, [Chart("", svg)], table, legend=legend)
+
+
+def _mean(ratios: Sequence[float | None]) -> float:
+    return math.exp(fmean(math.log(ratio) for ratio in ratios if ratio))
 
 
 def _against_before(step: ClockStep | None) -> list[str]:

@@ -46,15 +46,17 @@ class Chart:
 class Panel:
     """Charts of one thing with the table behind them; `anchor` is its address on the page.
 
-    `legend` names the lines in the order of their colours, where the page's own legend does not.
+    `legend` names the lines in the order of their colours, where the page's own legend does not. `page` is where the
+    figures stand, if they do not stand in a table here.
     """
 
     anchor: str
     title: str
     charts: Sequence[Chart]
-    table: Table
+    table: Table | None
     note: str = ""
     legend: Sequence[str] = ()
+    page: str = ""
 
 
 @dataclass(frozen=True)

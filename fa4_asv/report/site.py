@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -24,24 +24,31 @@ from fa4_asv.integrity.staging import is_verified
 from fa4_asv.integrity.verify import Problem, sound_files, verify
 from fa4_asv.record.explanation import Explanation, read_explanation
 from fa4_asv.report import chronicle, multiples, wording
-from fa4_asv.report.call_history import call_pages
+from fa4_asv.report.call_history import CallPage, call_pages
 from fa4_asv.report.cards import Cards, beside_releases, beside_steps, broken_table, cards_of, clocked
 from fa4_asv.report.compile_times import compile_seconds
+from fa4_asv.report.data_files import chart_files, script
 from fa4_asv.report.events import Step, Timeline, timeline
+from fa4_asv.report.first_page import first_page
+from fa4_asv.report.glossary import WORDS, WORDS_JS, anchor, words_value
+from fa4_asv.report.kernel_pages import KernelPage, kernel_pages
 from fa4_asv.report.launches import tables as launches
+from fa4_asv.report.library import library
 from fa4_asv.report.machines import machines
 from fa4_asv.report.model import Model, Point, load
-from fa4_asv.report.on_the_clock import on_the_clock
-from fa4_asv.report.overview import headline, largest, steps_table
+from fa4_asv.report.open_data import FEED, feed
+from fa4_asv.report.overview import largest, steps_table
 from fa4_asv.report.parts import Table
+from fa4_asv.report.plots import Plot, kernels_of
 from fa4_asv.report.run_time import swept_page
 from fa4_asv.report.run_time_cells import page_of, place
+from fa4_asv.report.search import SEARCH_JS, entries
 from fa4_asv.report.support import STATES, maps, route_tables
 from fa4_asv.report.swept import Swept, by_machine, first_of, sweeps_of
 from fa4_asv.report.totals import history
 
-_CSS = {"better": "better", "worse": "worse", "mixed": "mixed"}
 _STYLE = "style.css"
+_SCRIPTS = ("core.js", "search.js", "words.js", "chart.js", "compare.js")
 # The end of the first page's title, in every report since the first: an old one is known by it from a stranger's folder.
 _MARK = " – FlashAttention-4, release by release</title>"
 Page = tuple[str, str]
@@ -116,25 +123,26 @@ def pages(model: Model, found_timeline: Timeline) -> Iterator[Page]:
     cards, first = cards_of(model, swept), first_of(swept)
     launch_tables = launches(series)
     run_time = page_of(first.key.machine) if first else ""
-    render = _renderer([machine.name for machine in timed], run_time, bool(launch_tables))
-    yield _STYLE, (files("fa4_asv.report") / "templates" / _STYLE).read_text(encoding="utf-8")
-    top = headline(model, found_timeline)
+    nav = _nav([machine.name for machine in timed], run_time, bool(launch_tables))
+    render = _renderer(nav)
+    yield from _assets()
+    kernel = kernel_pages(
+        model, found_timeline, swept, [(a, name) for a in ARCHES for name in kernels_of(model, a)]
+    )
+    calls = {machine: call_pages(model, each, found_timeline) for machine, each in by_machine(swept).items()}
+    groups = _plots(kernel, calls)
+    yield from chart_files(model, groups)
+    yield SEARCH_JS, script(SEARCH_JS, entries(model, found_timeline, groups, nav))
+    yield FEED, feed(found_timeline)
+    yield from first_page(model, found_timeline, swept, cards, timed, groups, render)
     yield render(
-        "index.html",
-        "index.html",
-        title="Summary",
-        top=top,
-        css=_CSS.get(top.verdict if top else "", "same"),
-        machines=timed,
-        clock=on_the_clock(first),
-        broken=cards.broken_releases(),
+        "history.html",
+        "history.html",
+        title="The whole history",
         history=history(model, found_timeline),
         largest=beside_steps(largest(found_timeline), found_timeline.steps, cards),
         steps=len(found_timeline.steps),
-        count=len(model.releases),
-        kernels=len(GROUPS["codegen"].cases),
         flavours=flavours,
-        upstream=wording.UPSTREAM_URL,
     )
     newest_first = list(reversed(found_timeline.steps))
     yield render(
@@ -174,16 +182,45 @@ def pages(model: Model, found_timeline: Timeline) -> Iterator[Page]:
     )
     yield from _maps(model, cards, render)
     yield from _launches(launch_tables, render)
-    yield from _run_time(swept, found_timeline, render)
+    for page in kernel:
+        yield render(page.plot.page, "kernel.html", title=page.plot.title, page=page)
+    yield from _run_time(swept, calls, render)
     for machine in timed:
         run_time = page_of(machine.name) if machine.name in by_machine(swept) else ""
         name = f"machines/{machine.name}.html"
         yield render(name, "machine.html", title=machine.name, machine=machine, run_time=run_time)
-    yield render("reading.html", "reading.html", title="How to read the figures", groups=_metrics())
+    yield WORDS_JS, script(WORDS_JS, words_value())
+    yield render(
+        "reading.html",
+        "reading.html",
+        title="How to read the figures",
+        groups=_metrics(),
+        words=[(word, anchor(word), meaning) for word, meaning in WORDS.items()],
+        threads=model.threads,
+    )
     yield from _chronicle(model, found_timeline, cards, render)
 
 
-def _run_time(swept: Sequence[Swept], found_timeline: Timeline, render: Any) -> Iterator[Page]:
+def _assets() -> Iterator[Page]:
+    """What all pages share: the style sheet, the scripts, the library."""
+    own = files("fa4_asv.report")
+    yield _STYLE, (own / "templates" / _STYLE).read_text(encoding="utf-8")
+    for name in _SCRIPTS:
+        yield f"js/{name}", (own / "scripts" / name).read_text(encoding="utf-8")
+    yield from library().items()
+
+
+def _plots(
+    kernel: Sequence[KernelPage], calls: Mapping[str, Sequence[CallPage]]
+) -> list[tuple[str, list[Plot]]]:
+    """What the charts can show, under the headings of the first page's picker."""
+    return [
+        *((f"Calls on {machine}", [page.plot for page in found]) for machine, found in calls.items()),
+        *((f"Kernels on {arch}", [page.plot for page in kernel if page.arch == arch]) for arch in ARCHES),
+    ]
+
+
+def _run_time(swept: Sequence[Swept], calls: Mapping[str, Sequence[CallPage]], render: Any) -> Iterator[Page]:
     """A page per machine that a sweep was run on, and one per call."""
     machines = by_machine(swept)
     links = [(machine, page_of(machine)) for machine in machines]
@@ -196,7 +233,7 @@ def _run_time(swept: Sequence[Swept], found_timeline: Timeline, render: Any) -> 
             pages=[swept_page(each_swept, swept) for each_swept in series],
             siblings=[each for each in links if each[0] != machine],
         )
-        for page in call_pages(series, found_timeline):
+        for page in calls[machine]:
             title = f"{page.title} on {machine}"
             yield render(page.name, "call.html", title=title, page=page, back=page_of(machine))
 
@@ -309,18 +346,12 @@ def _metrics() -> list[tuple[str, list[tuple[str, str, bool]]]]:
     return [(name, metrics) for name, metrics in result.items() if not GROUPS[name].device]
 
 
-def _renderer(machine_names: Sequence[str], run_time: str, has_launches: bool) -> Any:
-    environment = Environment(
-        loader=PackageLoader("fa4_asv.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    nav = [
+def _nav(machine_names: Sequence[str], run_time: str, has_launches: bool) -> list[tuple[str, str]]:
+    """The menu: name and page."""
+    return [
         ("Summary", "index.html"),
         ("Events", "events.html"),
+        ("History", "history.html"),
         *((f"Kernels {arch}", f"kernels-{arch}.html") for arch in ARCHES),
         *([("Run time", run_time)] if run_time else []),
         ("Memory", "memory.html"),
@@ -332,6 +363,17 @@ def _renderer(machine_names: Sequence[str], run_time: str, has_launches: bool) -
         ("Releases", "releases.html"),
         ("Reading", "reading.html"),
     ]
+
+
+def _renderer(nav: Sequence[tuple[str, str]]) -> Any:
+    environment = Environment(
+        loader=PackageLoader("fa4_asv.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
 
     def render(name: str, template: str, **data: Any) -> Page:
         root = "../" * name.count("/")

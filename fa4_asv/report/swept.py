@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from statistics import median
 
 from fa4_asv.catalog.benchmarks import GROUPS
+from fa4_asv.catalog.flavours import INSTALLED
 from fa4_asv.catalog.shapes import CLASSES, SHAPES, SdpaShape, class_of
+from fa4_asv.compare.changes import Record
 from fa4_asv.compare.neighbours import rows_between
 from fa4_asv.compare.noise import CallNoise, noise_among
 from fa4_asv.compare.policy import BETTER, WORSE
@@ -117,7 +120,7 @@ class Swept:
     def newest(self) -> Point:
         return self.points[-1]
 
-    @property
+    @cached_property
     def calls(self) -> list[Call]:
         found_calls = {
             Call(group, case)
@@ -157,7 +160,7 @@ class Swept:
         row = self.to_newest[point.commit].get(call)
         return 1 / row.ratio if row and row.ratio else None
 
-    @property
+    @cached_property
     def origins(self) -> list[Origin]:
         """Every sweep and card that timed something, sorted."""
         found_origins = {
@@ -168,7 +171,7 @@ class Swept:
         }
         return sorted(found_origins, key=lambda origin: (origin.sweep, origin.card))
 
-    @property
+    @cached_property
     def arch(self) -> str:
         """What its cards are, by their own name or the machine's."""
         names = (record.notes.get("card name", "") for record in self._records())
@@ -234,21 +237,36 @@ def _swept(
     series: Series, points: tuple[Point, ...], pools: Pools, noise: Mapping[CallKey, CallNoise]
 ) -> Swept:
     pairs = zip(points, points[1:], strict=False)
-    steps = tuple(ClockStep(*pair, _rows(*pair, pools)) for pair in pairs)
-    to_newest = {point.commit: _rows(point, points[-1], pools) for point in points[:-1]}
+    steps = tuple(ClockStep(*pair, rows_of(*pair, pools)) for pair in pairs)
+    to_newest = {point.commit: rows_of(point, points[-1], pools) for point in points[:-1]}
     return Swept(series.key, points, steps, to_newest, pools, noise)
 
 
-def _rows(before: Point, after: Point, pools: Pools) -> Rows:
+def rows_of(before: Point, after: Point, pools: Pools) -> Rows:
     return {Call(row.group, row.case): row for row in rows_between(before.record, after.record, pools)}
 
 
-def first_of(series: Sequence[Swept]) -> Swept | None:
-    """The series for the first page: with the newest commit; of several the one with most of them, then the latest sweep."""
+def row_of(before: Point, after: Point, call: Call, pools: Pools) -> Row | None:
+    """What the rule says of one call; None where neither side was asked."""
+    old, new = (_only(point.record, call) for point in (before, after))
+    return next(iter(rows_between(old, new, pools)), None)
 
-    def turn(swept: Swept) -> tuple[int, int, str, str]:
+
+def _only(record: Record, call: Call) -> Record:
+    """A record with one case."""
+    known = record.sidecar.groups.get(call.group, {}).get(call.case)
+    groups = {call.group: {call.case: known}} if known else {}
+    return replace(record, sidecar=replace(record.sidecar, groups=groups))
+
+
+def first_of(series: Sequence[Swept]) -> Swept | None:
+    """The series for the first page: with the newest commit; of several cu13's, then the one with most of them, then the
+    latest sweep."""
+
+    def turn(swept: Swept) -> tuple[int, bool, int, str, str]:
         latest = swept.origins[-1].sweep if swept.origins else ""
-        return swept.newest.date, len(swept.points), latest, swept.key.machine
+        usual = swept.key.flavour == INSTALLED[-1]
+        return swept.newest.date, usual, len(swept.points), latest, swept.key.machine
 
     return max(series, key=turn, default=None)
 

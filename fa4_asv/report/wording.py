@@ -62,6 +62,11 @@ def metric_title(group: str, metric: str) -> str:
     return GROUPS[group].metrics[metric][1] if metric else "state"
 
 
+def head(unit: str, title: str) -> str:
+    """A column's head with the unit, such as "code size, bytes", unless the title says it."""
+    return title if unit in (title, "instructions", "checks") else f"{title}, {unit}"
+
+
 def change(row: Row) -> str:
     """What changed, such as "spill (stack frame) 0 → 112" or "measured → broken: killed"."""
     if row.states:

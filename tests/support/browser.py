@@ -20,9 +20,10 @@ import pytest
 if TYPE_CHECKING:  # where it is not installed, all other tests run
     from playwright.sync_api import Browser, BrowserContext, Page
 
-# axe-core judges accessibility; the others are what asv's own site asks a CDN for.
+# axe-core judges accessibility; uplot draws our charts; the others are what asv's own site asks a CDN for.
 PACKAGES = {
     "axe-core": "4.14.1",
+    "uplot": "1.6.32",
     "jquery": "3.3.1",
     "flot": "0.8.3",
     "flot-orderbars": "1.0.0",
