@@ -262,8 +262,9 @@ def test_a_sound_record_is_equal(audit):
     lines = text.splitlines()
     assert lines[0] == "seed 5"
     assert lines[1].startswith(
-        "4.0.0b36 cu13 day: 10 kernels, 8 main kernels, 144 calls, 16 families, 2 routes, 140 steps"
+        "4.0.0b36 cu13 day: 10 kernels, 8 main kernels, 144 calls, 16 families, 2 routes"
     )
+    assert ", 140 steps (" in lines[1]
     assert (
         "codegen: 94 of 94 kernels made anew; 1 % of wrong ones would be found with a chance of 100 %" in text
     )
