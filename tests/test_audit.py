@@ -20,6 +20,8 @@ from fa4_asv.backfill.anew import Anew
 from fa4_asv.backfill.audit import Audit, Limit
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.project import Project
+from fa4_asv.catalog.benchmarks import TRACED_GROUPS
+from fa4_asv.catalog.kernels import BEYOND, KERNEL_GROUPS
 from fa4_asv.cli import audit as command
 from fa4_asv.cli import run
 from fa4_asv.integrity.audit import EXACT, PER_DRAW, Draws, chance, compared, record_differs
@@ -260,7 +262,7 @@ def test_a_sound_record_is_equal(audit):
     lines = text.splitlines()
     assert lines[0] == "seed 5"
     assert lines[1].startswith(
-        "4.0.0b36 cu13 day: 10 kernels, 8 main kernels, 144 calls, 16 families, 2 routes ("
+        "4.0.0b36 cu13 day: 10 kernels, 8 main kernels, 144 calls, 16 families, 2 routes"
     )
     assert (
         "codegen: 94 of 94 kernels made anew; 1 % of wrong ones would be found with a chance of 100 %" in text
@@ -279,10 +281,9 @@ def test_a_compiler_that_gives_something_else_is_told(audit):
 
 
 def test_where_nothing_compiles_the_machine_is_blamed_and_no_file(audit):
-    made = {
-        ("codegen", case): CaseRecord("broken", "cannot run nvdisasm") for case in TRUTH.groups["codegen"]
-    }
-    code, text = audit("--sample", "12", maker=Truth(made))
+    broken = CaseRecord("broken", "cannot run nvdisasm")
+    kernels = [(group, case) for group in KERNEL_GROUPS for case in TRUTH.groups.get(group, {})]
+    code, text = audit("--sample", "12", maker=Truth(dict.fromkeys(kernels, broken)))
     assert code == 2
     assert "4.0.0b36 cu13 day: not checked: cannot run nvdisasm" in text
     assert text.splitlines()[-1] == "nothing was checked"
@@ -395,9 +396,9 @@ def test_the_first_draw_covers_every_benchmark_and_the_others_are_of_all_files(p
     for seed in range(60):
         draws = Draws(pairs, seed, (TORCH,))
         draw = draws.next()
-        assert draw is not None and draw.cases.keys() == set(EXACT) - {"loops"} | (
-            draw.cases.keys() & {"loops"}
-        )
+        recorded = {group for group, count in draws.population.items() if count} - {"loops"}
+        assert draw is not None and draw.cases.keys() == recorded | (draw.cases.keys() & {"loops"})
+        assert recorded >= {"codegen", "memory", "growth", "route"}
         assert len(draw.cases["codegen"]) == PER_DRAW
         first[bool(draw.pair.sidecar.release)] += 1
         second = draws.next()
@@ -534,4 +535,5 @@ def test_of_many_differences_the_first_are_told_and_the_rest_counted():
 
 def test_every_exact_benchmark_can_be_made_anew():
     """A new group is drawn whole from each file: where its cases take time, integrity.audit must sample them."""
-    assert MEASURES.keys() == set(EXACT) == {"codegen", "loops", "memory", "growth", "route"}
+    beyond = {*BEYOND, *(f"{group}-memory" for group in TRACED_GROUPS)}
+    assert MEASURES.keys() == set(EXACT) == {"codegen", "loops", "memory", "growth", "route"} | beyond

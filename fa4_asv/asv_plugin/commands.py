@@ -1,14 +1,15 @@
 """What is done before and after a command of asv: each function gets the command's own `run_from_conf_args`.
 
-`run`, `continuous` and `find` are told the machine, `publish` and `gh-pages` a folder to make the site in, and after `rm`
-the sidecars of removed files are removed.
+`run`, `continuous` and `find` are told the machine, and, without `--bench`, to leave out what is measured on request;
+`publish` and `gh-pages` a folder to make the site in. After `rm` the sidecars of removed files are removed.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from fa4_asv.base.files import parse_json, write_atomic
 from fa4_asv.base.machine import MACHINE_VARIABLE, NOGPU, NOGPU_RECORD
 from fa4_asv.base.project import Project
 from fa4_asv.base.site import beside_the_site, swap
+from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.record.store import iter_results, sidecar_path
 from fa4_asv.report import REPORT_BESIDE
 
@@ -47,6 +49,8 @@ def on_machine(run: Run, conf: Any, args: Any) -> Any:
 
     A machine that the suite describes is in a list of this process; asv would ask for it, and keep it in ~.
     """
+    # Skipping what is measured on request case by case would cost a process each.
+    args.bench = args.bench or [without(group.stem for group in GROUPS.values() if group.on_request)]
     args.machine = args.machine or NOGPU
     selection.set_machine(args.machine)
     record = described(args.machine)
@@ -55,6 +59,11 @@ def on_machine(run: Run, conf: Any, args: Any) -> Any:
     known = scratch.own() / "machines.json"
     write_atomic(known, json.dumps({args.machine: record, "version": Machine.api_version}))
     return run(conf, args, _machine_file=str(known))
+
+
+def without(stems: Iterable[str]) -> str:
+    """A regular expression for the names of benchmarks that begin with none of `stems`."""
+    return f"^(?!{'|'.join(sorted(map(re.escape, stems)))})"
 
 
 def described(machine: str) -> dict[str, str] | None:

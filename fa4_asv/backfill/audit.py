@@ -13,6 +13,7 @@ from fa4_asv.backfill.anew import Records
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.project import Project
+from fa4_asv.catalog.kernels import KERNEL_GROUPS
 from fa4_asv.history.repository import NO_HISTORY, has_history, tree_of
 from fa4_asv.integrity.acceptance import without_packages
 from fa4_asv.integrity.audit import EXACT, KERNELS, PER_DRAW, Draw, Draws, Finding, chance, compared
@@ -143,8 +144,11 @@ def _is_here(project: Project, commit: str) -> bool:
 
 def _nothing_works(draw: Draw, anew: Records) -> str:
     """Why every kernel is broken here that is recorded as measured, "" where one is not: then the fault is this machine's."""
-    cases = draw.cases.get(KERNELS, ())
-    recorded = draw.pair.sidecar.groups.get(KERNELS, {})
-    sound = [case for case in cases if recorded[case].state != "broken"]
-    made = [anew[KERNELS][case] for case in sound]
+    recorded = draw.pair.sidecar.groups
+    made = [
+        anew[group][case]
+        for group in KERNEL_GROUPS
+        for case in draw.cases.get(group, ())
+        if recorded[group][case].state != "broken"
+    ]
     return made[0].why if len(made) > 1 and all(record.state == "broken" for record in made) else ""

@@ -158,8 +158,9 @@ def _lacking(sidecar: Sidecar | None, request: BackfillRequest, flavour: str) ->
 
 def _is_whole(record: CaseRecord, group: Group) -> bool:
     """Whether a measured case has every metric or says why not: `asv rm benchmark=...` takes single ones."""
-    told = {*record.figures, *record.samples, *record.notes}
-    return record.state != "measured" or group.metrics.keys() <= told
+    known = {*record.figures, *record.samples}
+    missing = group.metrics.keys() - known
+    return record.state != "measured" or all(map(record.says_why_not, missing))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from fa4_asv.catalog.kernels import ARCHES, CASES
+from fa4_asv.catalog.kernels import ARCHES, BEYOND, CASES, KERNEL_GROUPS, KernelGroup
 from fa4_asv.catalog.metrics import LOOP_METRICS, METRICS
 from fa4_asv.catalog.shapes import (
     HOST_SHAPES,
@@ -39,6 +39,7 @@ class Group:
     key. Raise it when cases, inputs, stand-ins, guard or what is read or timed change meaning; what an older one recorded is missing then.
     `read_from` names the group of the kernels that these figures are read from, "" for none: the states of such a group
     say whether there was something to read, and nothing new of FA4. A measured case may lack a metric; its `notes` say why.
+    A group `on_request` is measured where `--bench` selects it, and never without patterns.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Group:
     what: str = ""
     version: str = "1"
     read_from: str = ""
+    on_request: bool = False
 
     @property
     def timed(self) -> bool:
@@ -62,7 +64,10 @@ class Group:
         return self.stem + metric
 
     def selected(self, patterns: Sequence[str]) -> list[Case]:
-        """The cases that asv's `--bench` patterns select, matched as asv matches; all without patterns."""
+        """The cases that asv's `--bench` patterns select, matched as asv matches; without patterns all, or none of a
+        group that is measured on request."""
+        if self.on_request and not patterns:
+            return []
         return [case for case in self.cases if self.selected_metrics(case, patterns)]
 
     def selected_metrics(self, case: Case, patterns: Sequence[str]) -> list[str]:
@@ -248,6 +253,36 @@ def _errors() -> list[Group]:
 
 
 PEAK = {"peak_bytes": ("bytes", "peak memory")}
+TRACE = {**PEAK, "extra_bytes": ("bytes", "memory beyond inputs and outputs")}
+
+
+def _beyond_the_core() -> list[Group]:
+    """Kernels of the other groups of calls, each with its loops, and what these calls allocate."""
+    return [
+        *(_kernels_of(KERNEL_GROUPS[name]) for name in BEYOND),
+        *(_traces_of(KERNEL_GROUPS[name]) for name in TRACED_GROUPS),
+    ]
+
+
+def _kernels_of(group: KernelGroup) -> Group:
+    cases = tuple((arch, case) for arch in group.arches for case in group.cases)
+    return Group(group.name, group.stem, {**METRICS, **LOOP_METRICS}, cases, on_request=True)
+
+
+def _traces_of(group: KernelGroup) -> Group:
+    calls = dict.fromkeys(case.call.name for case in group.cases.values())
+    return Group(
+        f"{group.name}-memory",
+        f"{group.name}.Traced.track_",
+        TRACE,
+        tuple((arch, call) for arch in group.arches for call in calls),
+        version=_TRACE_VERSION,
+        on_request=True,
+    )
+
+
+# Other architectures allocate what these do.
+TRACED_GROUPS = ("serving", "flex", "mla", "dims")
 
 _GROUPS = (
     Group(
@@ -267,10 +302,7 @@ _GROUPS = (
     Group(
         "memory",
         "memory.Traced.track_",
-        {
-            **PEAK,
-            "extra_bytes": ("bytes", "memory beyond inputs and outputs"),
-        },
+        TRACE,
         tuple((arch, name) for arch in ARCHES for name in TRACED),
         version=_TRACE_VERSION,
     ),
@@ -287,6 +319,7 @@ _GROUPS = (
         {"broken": ("checks", "broken checks")},
         tuple((torch, arch) for torch in TORCHES for arch in ARCHES),
     ),
+    *_beyond_the_core(),
     Group(
         "compile",
         "compile.Jit.track_",

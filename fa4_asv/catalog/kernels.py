@@ -2,7 +2,7 @@
 
 A *call* is one forward or backward of FA4; a *case* is one of the kernels that a call compiles. Names
 are part of asv's series: never rename one, never give one another meaning (raise the benchmark's
-version instead).
+version instead). KERNEL_GROUPS are the cases that are recorded together; `calls.py` has those beyond the core.
 """
 
 from __future__ import annotations
@@ -10,38 +10,44 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+from fa4_asv.catalog import calls
+from fa4_asv.catalog.calls import Call
+from fa4_asv.catalog.features import Features
 from fa4_asv.catalog.shapes import SdpaShape, shape
 
 ARCHES = ("sm_90", "sm_100")
+ULTRA, CONSUMER = "sm_103", "sm_120"
 
 # Compile target of each architecture, and the SMs of the SKU that the schedule is built for: H100/H200
-# SXM and B200 (NVIDIA's data sheets).
-TARGETS = {"sm_90": ("sm_90a", 132), "sm_100": ("sm_100a", 148)}
+# SXM, B200, RTX 5090 (NVIDIA's data sheets), B300 (as B200).
+TARGETS = {
+    "sm_90": ("sm_90a", 132),
+    "sm_100": ("sm_100a", 148),
+    ULTRA: ("sm_103a", 148),
+    CONSUMER: ("sm_120a", 170),
+}
 
 HEAD_DIMS = {"d64": (64, 64), "d96": (96, 96), "d128": (128, 128), "d192_128": (192, 128), "d256": (256, 256)}
 MASKS = ("full", "causal")
 
 
 @dataclass(frozen=True)
-class Call:
-    """One forward or backward of FA4 on bf16 tensors, batch 2, 1024 tokens, 16 query heads.
-
-    FA4's kernels do not depend on batch, heads or length beyond what is varied here.
-    """
-
-    name: str
-    backward: bool
-    shape: SdpaShape
-    return_lse: bool = True
-
-
-@dataclass(frozen=True)
 class Case:
-    """One kernel of a call; `role` is main, pre, post_dq or post_dkv."""
+    """One kernel of a call; `role` is main, pre, post_dq, post_dkv, combine, or a GEMM of MLA's backward: dq, dk."""
 
     name: str
     call: Call
     role: str = "main"
+
+
+@dataclass(frozen=True)
+class KernelGroup:
+    """Cases that are recorded together, each for all of `arches`; `stem` is the class of their benchmarks."""
+
+    name: str
+    stem: str
+    arches: tuple[str, ...]
+    cases: dict[str, Case]
 
 
 def _calls() -> list[Call]:
@@ -66,15 +72,15 @@ def _calls() -> list[Call]:
     return calls
 
 
-CALLS = {call.name: call for call in _calls()}
+_CORE = {call.name: call for call in _calls()}
 
 
 def _cases() -> list[Case]:
-    cases = [Case(name, call) for name, call in CALLS.items()]
+    cases = [Case(name, call) for name, call in _CORE.items()]
     for dim in HEAD_DIMS:
-        call = CALLS[f"bwd_{dim}_full"]
+        call = _CORE[f"bwd_{dim}_full"]
         cases += [Case(f"bwd_pre_{dim}", call, "pre"), Case(f"bwd_post_dq_{dim}", call, "post_dq")]
-    varlen, gqa = CALLS["bwd_d128_full_varlen"], CALLS["bwd_d128_full_gqa4"]
+    varlen, gqa = _CORE["bwd_d128_full_varlen"], _CORE["bwd_d128_full_gqa4"]
     cases += [
         Case("bwd_pre_d128_varlen", varlen, "pre"),
         Case("bwd_post_dq_d128_varlen", varlen, "post_dq"),
@@ -84,6 +90,29 @@ def _cases() -> list[Case]:
 
 
 CASES = {case.name: case for case in _cases()}
+
+
+def _by_name(made: dict[Call, tuple[str, ...]]) -> dict[str, Case]:
+    """The main kernel of each call under the call's name, the others as "name_role"."""
+    cases = [Case(call.name, call) for call in made]
+    cases += [Case(f"{call.name}_{role}", call, role) for call, roles in made.items() for role in roles]
+    return {case.name: case for case in cases}
+
+
+KERNEL_GROUPS = {
+    group.name: group
+    for group in (
+        KernelGroup("codegen", "codegen.Kernels.track_", ARCHES, CASES),
+        KernelGroup("serving", "serving.Kernels.track_", ARCHES, _by_name(calls.serving())),
+        KernelGroup("flex", "flex.Kernels.track_", ARCHES, _by_name(calls.flex())),
+        KernelGroup("mla", "mla.Kernels.track_", ("sm_100",), _by_name(calls.mla())),
+        KernelGroup("dims", "dims.Kernels.track_", ARCHES, _by_name(calls.dims())),
+        KernelGroup("consumer", "consumer.Kernels.track_", (CONSUMER,), CASES),
+        KernelGroup("ultra", "ultra.Kernels.track_", (ULTRA,), CASES),
+    )
+}
+BEYOND = tuple(name for name in KERNEL_GROUPS if name != "codegen")  # groups that are measured on request
+CALLS = {case.call.name: case.call for group in KERNEL_GROUPS.values() for case in group.cases.values()}
 
 
 def main_kernel(one: SdpaShape, backward: bool) -> str:
@@ -96,4 +125,5 @@ def main_kernel(one: SdpaShape, backward: bool) -> str:
     mask = "window" if one.window is not None else "causal" if one.causal else "full"
     variant = f"_{one.variant}" if one.variant else ""
     name = f"{'bwd' if backward else 'fwd'}_{dim}_{mask}{variant}{grouped}"
-    return name if one.dtype == "bf16" and name in CASES else ""
+    plain = one.dtype == "bf16" and one.features == Features()
+    return name if plain and name in CASES else ""

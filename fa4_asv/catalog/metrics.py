@@ -20,6 +20,7 @@ LOOP_METRICS = {
     "spills_outside": ("instructions", "spilled accesses outside loops"),
     "slots_per_100_products": ("issue slots", "issue slots per 100 matrix instructions"),
 }
+OF_ALL_LOOPS = "loops"  # the note that says why a kernel has none of them
 LOOP_DIGITS = 16  # of a cubin's digest, kept beside its loops
 NO_KERNEL = "no kernel: codegen has the reason"  # why there are no loops
 # Figures of a turn: comparable only where a turn does the same work.

@@ -6,7 +6,10 @@ shape holds its dimensions, never a model's name, and is part of asv's series.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
+
+from fa4_asv.catalog.features import Features
 
 # What a call may ask for beyond its dimensions, and whether there is a backward of it.
 VARIANTS = {
@@ -23,7 +26,9 @@ TOKENS = 32768  # of FA4's standard set: batch = TOKENS / seq_len
 
 @dataclass(frozen=True)
 class SdpaShape:
-    """Self-attention of `batch` sequences of `seq_len` tokens; Q has `num_heads`, K and V `kv_heads`.
+    """Attention of `batch` sequences of `seq_len` queries; Q has `num_heads`, K and V `kv_heads`.
+
+    There are as many keys as queries unless `features` say otherwise.
 
     `head_dim` is that of Q and K, `head_dim_v` that of V and the output. `window` is how many tokens to
     the left a query sees beside its own (None: all); with a window nothing to the right is seen. `dtype` is bf16,
@@ -40,16 +45,23 @@ class SdpaShape:
     window: int | None = None
     dtype: str = "bf16"
     variant: str = ""
+    features: Features = field(default_factory=Features)
 
     @property
     def name(self) -> str:
-        """Such as "b4_s8192_h16_d128_causal", "b1_s2048_h32kv8_d128_full", "..._d192v128_w128"."""
+        """Such as "b4_s8192_h16_d128_causal", "b1_s2048_h32kv8_d128_full", "..._d192v128_w128_sink"."""
         kv = "" if self.kv_heads == self.num_heads else f"kv{self.kv_heads}"
         v = "" if self.head_dim_v == self.head_dim else f"v{self.head_dim_v}"
         mask = f"w{self.window}" if self.window is not None else "causal" if self.causal else "full"
         more = "" if self.dtype == "bf16" else f"_{self.dtype}"
         more += f"_{self.variant}" if self.variant else ""
+        more += "".join(f"_{word}" for word in self.features.names)
         return f"b{self.batch}_s{self.seq_len}_h{self.num_heads}{kv}_d{self.head_dim}{v}_{mask}{more}"
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> SdpaShape:
+        """Of what `dataclasses.asdict` made."""
+        return cls(**{**data, "features": Features(**data["features"])})
 
     @property
     def torch_dtype(self) -> str:
@@ -61,8 +73,13 @@ class SdpaShape:
         return self.batch * self.seq_len
 
     @property
+    def keys(self) -> int:
+        """Keys of each sequence."""
+        return self.features.keys or self.seq_len
+
+    @property
     def has_backward(self) -> bool:
-        return self.dtype != "fp8" and VARIANTS.get(self.variant, True)
+        return self.dtype != "fp8" and VARIANTS.get(self.variant, True) and self.features.has_backward
 
     @property
     def packed(self) -> bool:
@@ -84,10 +101,16 @@ class SdpaShape:
         return sum(map(self._pairs_of, self.lengths))
 
     def _pairs_of(self, length: int) -> int:
+        keys = self.features.keys or length
+        before = keys - length  # a causal mask ends at the last key
+        if self.features.topk:
+            return length * min(self.features.topk, keys)
         if self.window is not None:
-            left = min(self.window, length - 1)
-            return length * (left + 1) - left * (left + 1) // 2
-        return length * (length + 1) // 2 if self.causal else length * length
+            return sum(max(0, min(self.window, before + row) + 1) for row in range(length))
+        if not self.causal:
+            return length * keys
+        seen = min(length, keys)  # with fewer keys than queries, the first queries see none
+        return seen * (keys - seen) + seen * (seen + 1) // 2
 
     def flops(self, backward: bool) -> int:
         """Floating point operations of two matrix products a pair, two each; a backward counts 2.5 forwards.
@@ -126,6 +149,7 @@ def shape(
     window: int | None = None,
     dtype: str = "bf16",
     variant: str = "",
+    features: Features | None = None,
 ) -> SdpaShape:
     """A SdpaShape whose K and V are like Q unless said otherwise."""
     return SdpaShape(
@@ -139,6 +163,7 @@ def shape(
         window,
         dtype,
         variant,
+        features or Features(),
     )
 
 
@@ -291,6 +316,35 @@ def pytorch_test() -> list[SdpaShape]:
     ]
 
 
+def for_features() -> list[SdpaShape]:
+    """What the guard's references are held to on a CPU: each feature alone and as people combine it, and head dims and
+    layouts that kernels have been wrong at.
+
+    Sinks and windows (gpt-oss), a soft cap at head dim 256 with a batch of two, ALiBi, documents, pages, used keys, splits,
+    MLA dense, paged and of chosen keys, FP8 with factors; head dim 72, Dv other than D, rows that see no key.
+    """
+    decode, chunk = Features(keys=96, page=16, used=True), Features(keys=96, page=8, used=True)
+    latent = Features(keys=96, latent=64)
+    return [
+        shape(2, 4, 96, 64, 2, causal=True, features=Features(sink=True)),
+        shape(2, 8, 100, 64, 1, window=32, features=Features(sink=True)),
+        shape(2, 2, 96, 256, 1, window=40, features=Features(softcap=5.0)),
+        shape(2, 4, 100, 64, causal=True, features=Features(score="alibi")),
+        shape(2, 2, 100, 64, features=Features(mask="document")),
+        shape(3, 4, 1, 64, 2, causal=True, variant="varlen", features=decode),
+        shape(2, 4, 24, 64, 2, causal=True, variant="varlen", features=chunk),
+        shape(3, 4, 1, 64, 2, causal=True, features=Features(keys=100, used=True)),
+        shape(2, 4, 1, 64, 2, causal=True, features=Features(keys=100, splits=4)),
+        shape(3, 2, 50, 72, causal=True, variant="varlen"),
+        shape(2, 4, 96, 64, 2, head_dim_v=32, causal=True),
+        shape(2, 2, 64, 64, causal=True, features=Features(keys=40)),
+        shape(2, 8, 4, 16, 1, 64, causal=True, features=latent),
+        shape(2, 8, 4, 16, 1, 64, causal=True, features=Features(keys=96, page=16, used=True, latent=64)),
+        shape(2, 8, 4, 16, 1, 64, features=Features(keys=96, latent=64, topk=32)),
+        shape(2, 2, 64, 64, causal=True, dtype="fp8", features=Features(descale=True)),
+    ]
+
+
 # Where the host's cost of a call shows: the kernels are short.
 HOST_SHAPES = (
     shape(1, 16, 128, 128, causal=True),
@@ -298,5 +352,5 @@ HOST_SHAPES = (
     shape(1, 32, 1024, 128, 8, causal=True),
 )
 
-_EVERY = [*core(), *further(), *history(), *for_cpu(), *for_accuracy(), *HOST_SHAPES]
+_EVERY = [*core(), *further(), *history(), *for_cpu(), *for_accuracy(), *for_features(), *HOST_SHAPES]
 SHAPES = {shape.name: shape for shape in _EVERY}

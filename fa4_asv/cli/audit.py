@@ -20,11 +20,17 @@ from fa4_asv.base.escape import one_line
 from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.output import say, say_again, say_json
 from fa4_asv.base.project import Project
+from fa4_asv.catalog.benchmarks import GROUPS, TRACED_GROUPS
+from fa4_asv.catalog.kernels import BEYOND
 from fa4_asv.integrity.audit import EXACT, KERNELS, Draw, Finding, chance
 from fa4_asv.record.formatting import counted
 
 _SAMPLE = 20
-_NOUNS = {KERNELS: "kernel", "loops": "main kernel", "memory": "call", "growth": "family", "route": "route"}
+_NOUNS = {
+    **{KERNELS: "kernel", "loops": "main kernel", "memory": "call", "growth": "family", "route": "route"},
+    **{group: f"{group} kernel" for group in BEYOND},
+    **{f"{group}-memory": f"{group} call" for group in TRACED_GROUPS},
+}
 
 
 @click.command()
@@ -147,6 +153,8 @@ class _Told:
             return
         for group in EXACT:
             count, all_of = audit.checked[group], audit.draws.population[group]
+            if GROUPS[group].on_request and not all_of:
+                continue
             say(
                 f"{group}: {count:,} of {_counted(all_of, group)} made anew; "
                 f"1 % of wrong ones would be found with a chance of {_percent(chances[group])}"

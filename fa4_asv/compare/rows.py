@@ -112,8 +112,9 @@ def compare(base: Measured, head: Measured, exact: bool, bench: Sequence[str] = 
     rows: list[Row] = []
     for group in GROUPS.values():
         old, new = base.groups.get(group.name, {}), head.groups.get(group.name, {})
-        if group.exact != exact or (group.read_from and not (old and new)):
-            continue  # nothing was read of a side that was recorded before such figures
+        one_sided = (group.read_from or group.on_request) and not (old and new)
+        if group.exact != exact or one_sided:
+            continue  # nothing was read of a side that was recorded before such figures, or requested of it
         for case in _in_order(group, old.keys() | new.keys()):
             metrics = group.selected_metrics(tuple(case.split("/")), bench)
             if metrics:

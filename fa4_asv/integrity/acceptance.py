@@ -18,6 +18,7 @@ from fa4_asv.base.escape import one_line
 from fa4_asv.base.machine import ANY_PYTHON, NOGPU, NOGPU_RECORD
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import GROUPS, group_of, key_of
+from fa4_asv.catalog.kernels import BEYOND
 from fa4_asv.catalog.metrics import LOOP_DIGITS
 from fa4_asv.history.commits import load_commits
 from fa4_asv.history.demands import demands_of
@@ -197,6 +198,8 @@ def _is_whole(group: str, record: CaseRecord) -> bool:
         return bool(_DIGEST.fullmatch(record.sha256) and record.opcodes and record.kernel)
     if group == "loops":
         return bool(_LOOP_DIGEST.fullmatch(record.sha256) and (record.parts or record.notes))
+    if group in BEYOND:
+        return bool(_DIGEST.fullmatch(record.sha256) and record.kernel)
     return bool(record.parts) or group not in ("memory", "growth")
 
 

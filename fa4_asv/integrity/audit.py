@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fa4_asv.base.escape import one_line
 from fa4_asv.catalog.benchmarks import GROUPS, group_of, key_of
+from fa4_asv.catalog.kernels import BEYOND
 from fa4_asv.record.explanation import Explanation
 from fa4_asv.record.schema import CaseRecord
 from fa4_asv.record.store import Pair, Value, is_number, sidecar_path
@@ -23,6 +24,7 @@ KERNELS = "codegen"  # the group that takes time: the others of a file are trace
 EXACT = tuple(group.name for group in GROUPS.values() if group.exact)
 READ_FROM_KERNELS = tuple(group.name for group in GROUPS.values() if group.read_from == KERNELS)
 PER_DRAW = 10  # kernels: both architectures' processes take ten seconds to start, a kernel takes a few
+FEW = 2  # kernels of each further group
 _ROUTE_EVERY = 4  # draws: its two cases take as long as all the memory traces
 WRONG = 0.01  # the share of wrong cases that a sample is judged by
 _WHY_COUNTS = "unsupported"  # in FA4's own words; those of a broken case may name places and times
@@ -67,6 +69,8 @@ class Draws:
         left = self.left[pair.path]
         chosen = self._random.sample(left[KERNELS], min(kernels, len(left[KERNELS])))
         drawn = {**left, KERNELS: chosen}
+        for group in BEYOND:
+            drawn[group] = self._random.sample(left[group], min(FEW, len(left[group])))
         for group in READ_FROM_KERNELS:  # the same compile gives them
             drawn[group] = [case for case in left[group] if case in chosen]
         if chosen and "route" in self.covered and self._random.randrange(_ROUTE_EVERY):

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
+from fa4_asv.catalog.benchmarks import TRACED_GROUPS
 from fa4_asv.catalog.flavours import AS_CU12, PLAIN
-from fa4_asv.integrity.loops import wrong_loops
+from fa4_asv.catalog.kernels import BEYOND
+from fa4_asv.integrity.loops import wrong_loops, wrong_whole
 from fa4_asv.integrity.rounds import usual_control, wrong_rounds
 from fa4_asv.record.explanation import Culprit, Explanation
 from fa4_asv.record.schema import CaseRecord, Sidecar
@@ -75,6 +77,11 @@ def _loops(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterat
         yield from wrong_loops(record, kernel)
 
 
+def _whole(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
+    """A kernel and its loops in one record."""
+    yield from wrong_whole(record)
+
+
 def _peak(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
     """The peak against the sum of its parts, and what is neither input nor output against the workspaces."""
     if not record.parts:
@@ -83,6 +90,13 @@ def _peak(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterato
     rest = sum(nbytes for name, nbytes in record.parts.items() if name.partition(" ")[0] == _WORKSPACE)
     yield _same(record.figures, "peak_bytes", sum(record.parts.values()), "its parts")
     yield _same(record.figures, "extra_bytes", rest, "the workspaces")
+
+
+def _workspaces(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
+    """What is neither input nor output against its parts, and the peak, which holds it."""
+    yield _same(record.figures, "extra_bytes", sum(record.parts.values()), "the workspaces")
+    extra, peak = (record.figures.get(name, 0) for name in ("extra_bytes", "peak_bytes"))
+    yield "" if extra <= peak else f"extra_bytes is {extra}, peak_bytes {peak}"
 
 
 def _growth(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
@@ -177,6 +191,8 @@ _OF_GROUP: dict[str, Callable[[CaseRecord, bool, Groups, str], Iterator[str]]] =
     "route-host": _host,
     "route": _route,
     "route-card": _route_of_card,
+    **dict.fromkeys(BEYOND, _whole),
+    **{f"{group}-memory": _workspaces for group in TRACED_GROUPS},
 }
 
 

@@ -9,6 +9,8 @@ from fa4_asv.record.loops import products_of, stem
 from fa4_asv.record.schema import CaseRecord
 
 _PARTS = {"exp2": "MUFU.EX2"}  # part of a turn: its opcode
+_BYTES = 16  # of an instruction, on every architecture since sm_70
+_TURNS = ("turn_instructions", "masked_instructions")
 _SPILLS = ("spills_inside", "spills_outside")
 
 
@@ -24,6 +26,24 @@ def wrong_loops(record: CaseRecord, kernel: CaseRecord) -> Iterator[str]:
         for name, count in {**products_of(record), **_exp2_of(record)}.items():
             yield _at_most(name, count, kernel.opcodes, _opcode_of(name, kernel.opcodes))
         yield _wrong_slots(record)
+
+
+def wrong_whole(record: CaseRecord) -> Iterator[str]:
+    """The same of a record that holds a kernel and its loops, without a histogram of opcodes."""
+    figures = record.figures
+    code = _BYTES * figures.get("instructions", 0)
+    text = figures.get("text_bytes", code)
+    yield (
+        "" if text >= code and text % _BYTES == 0 else f"text_bytes is {text}, its instructions have {code}"
+    )
+    local = sum(figures.get(name, 0) for name in ("local_loads", "local_stores"))
+    for name, value in (("local accesses", local), *((name, figures.get(name, 0)) for name in _TURNS)):
+        yield _at_most(name, value, figures, "instructions")
+    spills = sum(figures.get(name, 0) for name in _SPILLS)
+    yield _at_most("spilled accesses", spills, {"local accesses": local}, "local accesses")
+    issued = sum({**products_of(record), **_exp2_of(record)}.values())
+    yield _at_most("matrix instructions and exp2", issued, figures, "instructions")
+    yield _wrong_slots(record)
 
 
 def _wrong_state(record: CaseRecord, kernel: CaseRecord) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.escape import one_line
 from fa4_asv.base.project import Project
+from fa4_asv.catalog.kernels import BEYOND
 from fa4_asv.history.commits import load_commits
 from fa4_asv.history.manifest import Manifest, Release
 from fa4_asv.history.repository import commit_date, git
@@ -99,6 +100,7 @@ def verify(project: Project, arriving: bool = False) -> list[Problem]:
     problems = [*_left_behind(root), *_locks(known), *_benchmarks(root, arriving)]
     causes, cubins, shared, unreleased = explanations.Explanations.of(root), Cubins(), AsCu12(), 0
     sweeps, peaks = Sweeps(), Peaks()
+    with_loops = Cubins()  # records of other groups hold more figures of a cubin
     for entry in entries(root):
         problems += [Problem(path, what) for path, what in entry.damaged]
         problems += _of_pair(entry, known)
@@ -107,12 +109,15 @@ def verify(project: Project, arriving: bool = False) -> list[Problem]:
             causes.note(entry.sidecar, entry.path.parent)
             for group in ("codegen", "loops"):
                 cubins.add(sidecar_path(entry.path), entry.sidecar.groups.get(group, {}))
+            for group in BEYOND:
+                with_loops.add(sidecar_path(entry.path), entry.sidecar.groups.get(group, {}))
             shared.add(sidecar_path(entry.path), entry.sidecar)
             sweeps.add(sidecar_path(entry.path), entry.sidecar)
             peaks.add(sidecar_path(entry.path), entry.sidecar)
     pairs = (
         *causes.problems(known.manifest),
         *cubins.wrong(),
+        *with_loops.wrong(),
         *shared.wrong(),
         *sweeps.wrong(),
         *peaks.wrong(),

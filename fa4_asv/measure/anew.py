@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import sys
 
+from fa4_asv.catalog.benchmarks import TRACED_GROUPS
+from fa4_asv.catalog.kernels import BEYOND
 from fa4_asv.measure.benchmark_api import Measure
 from fa4_asv.measure.context import current
 from fa4_asv.measure.kernels import collect as kernels
@@ -22,6 +24,8 @@ MEASURES: dict[str, Measure] = {
     "memory": memory.measure,
     "growth": memory.measure_growth,
     "route": route.measure,
+    **{name: kernels.measure_group(name) for name in BEYOND},
+    **{f"{name}-memory": memory.measure_group(f"{name}-memory") for name in TRACED_GROUPS},
 }
 
 

@@ -54,7 +54,7 @@ def figure(records: dict[str, Any], group: str, metric: str, *case: str) -> int:
     if record["state"] == "measured":
         if metric in record["figures"]:
             return int(record["figures"][metric])
-        raise SkipNotImplemented(record["words"][metric])
+        raise SkipNotImplemented(CaseRecord.from_json(record).why_not(metric))
     if record["state"] == "broken":
         raise Fa4AsvError(f"{' '.join(case)} is broken: {record['why']}")
     raise SkipNotImplemented(record["why"])

@@ -42,6 +42,10 @@ def target_environment(arch: str, flavour: str, cuda: str = "") -> tuple[tuple[s
     )
 
 
+class Lacking(NotImplementedError):
+    """What this FA4 has no function or argument for: said by its signatures, not by the call."""
+
+
 # What a person has set for their own work must not reach the compiler.
 _STEERING = ("FA_", "FLASH_ATTENTION_", "CUTE_", "QUACK_")
 
@@ -92,6 +96,7 @@ def stand_in_for_the_driver(torch: Any, hardware: Any) -> None:
     """
     arch = os.environ["FA4_ASV_ARCH"].removeprefix("sm_")
     torch.version.cuda = os.environ["FA4_ASV_CUDA"]
+    index_without_a_device(torch)
     for name in ("__init__", "get_device_multiprocessor_count", "get_max_active_clusters"):
         setattr(hardware, name, getattr(_Hardware, name))
     torch.cuda.get_device_capability = lambda *_: (int(arch[:-1]), int(arch[-1]))
@@ -104,11 +109,44 @@ def stand_in_for_the_driver(torch: Any, hardware: Any) -> None:
     )
 
 
+def index_without_a_device(torch: Any) -> None:
+    """Let fake CUDA tensors be sliced: torch's own `tensor[...]` asks for the device, which is not there.
+
+    The same views by torch's operators; an index by a tensor or a list stays torch's own.
+    """
+    real = torch.Tensor.__getitem__
+
+    def indexed(tensor: Any, index: Any) -> Any:
+        parts = index if isinstance(index, tuple) else (index,)
+        plain = all(part is None or part is ... or type(part) in (int, slice) for part in parts)
+        return _view(torch, tensor, parts) if plain and tensor.device.type == "cuda" else real(tensor, index)
+
+    torch.Tensor.__getitem__ = indexed
+
+
+def _view(torch: Any, tensor: Any, parts: tuple[Any, ...]) -> Any:
+    """`tensor[parts]` of numbers, slices, None and one ellipsis."""
+    named = sum(part is not None and part is not ... for part in parts)
+    rest = [slice(None)] * (tensor.dim() - named)
+    place = parts.index(...) if ... in parts else len(parts)
+    dim = 0
+    for part in (*parts[:place], *rest, *parts[place + 1 :]):
+        if part is None:
+            tensor = tensor.unsqueeze(dim)
+        elif isinstance(part, int):
+            tensor = tensor.select(dim, part)
+            continue
+        elif part != slice(None):
+            tensor = torch.ops.aten.slice.Tensor(tensor, dim, *part.indices(tensor.shape[dim]))
+        dim += 1
+    return tensor
+
+
 def describe(error: BaseException) -> dict[str, Any]:
     """An exception as text; `refused` when FA4 itself said no (an assertion or NotImplementedError)."""
     frames = traceback.extract_tb(error.__traceback__)
     own = bool(frames) and "flash_attn/cute/" in frames[-1].filename.replace(os.sep, "/")
-    refused = own and isinstance(error, (AssertionError, NotImplementedError))
+    refused = isinstance(error, Lacking) or (own and isinstance(error, (AssertionError, NotImplementedError)))
     # The DSL colours its errors, terminal or not.
     message = without_places(" ".join(without_colours(str(error)).split()))[:400]
     if not message and frames:

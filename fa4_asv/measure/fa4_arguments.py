@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from fa4_asv.catalog.features import Features
 from fa4_asv.catalog.shapes import SdpaShape
+from fa4_asv.measure.flex_functions import functions_of
 
 
 def options_of(shape: SdpaShape, begins: Any = None) -> dict[str, Any]:
@@ -16,9 +18,22 @@ def options_of(shape: SdpaShape, begins: Any = None) -> dict[str, Any]:
     if shape.window is not None:
         options |= {"window_size_left": shape.window, "window_size_right": 0}
     if shape.packed:
-        options |= dict.fromkeys(("cu_seqlens_q", "cu_seqlens_k"), begins)
-        options |= dict.fromkeys(("max_seqlen_q", "max_seqlen_k"), max(shape.lengths))
+        # Keys in pages are packed by their table, not by where they begin.
+        which = ("q",) if shape.features.page else ("q", "k")
+        longest = {"q": max(shape.lengths), "k": shape.features.keys or max(shape.lengths)}
+        options |= {f"cu_seqlens_{one}": begins for one in which}
+        options |= {f"max_seqlen_{one}": length for one, length in longest.items()}
     return options
+
+
+def feature_options(features: Features, backward: bool) -> dict[str, Any]:
+    """Keywords of what a call asks for beyond its tensors; only what is asked for, since older releases do not know all."""
+    options: dict[str, Any] = {}
+    if features.splits > 1:
+        options["num_splits"] = features.splits
+    if features.softcap:
+        options["softcap"] = features.softcap
+    return options | functions_of(features.score or features.mask, backward)
 
 
 def backward_options(shape: SdpaShape, deterministic: bool = False) -> dict[str, Any]:
@@ -27,5 +42,7 @@ def backward_options(shape: SdpaShape, deterministic: bool = False) -> dict[str,
 
 
 def lse_shape(shape: SdpaShape) -> tuple[int, ...]:
-    """Of the logarithm of each query's sum of exponentials, in fp32."""
+    """Of the logarithm of each query's sum of exponentials, in fp32. MLA's has the heads last."""
+    if shape.features.latent:
+        return (shape.batch, shape.seq_len, shape.num_heads)
     return (shape.num_heads, shape.tokens) if shape.packed else (shape.batch, shape.num_heads, shape.seq_len)

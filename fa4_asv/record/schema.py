@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.catalog.metrics import LOOP_METRICS, OF_ALL_LOOPS
 
 FORMAT = 1  # of the sidecar file
 SUITE = "1"  # raised when figures of the same name are no longer comparable
@@ -75,7 +76,14 @@ class CaseRecord:
 
     def says_why_not(self, metric: str) -> bool:
         """Whether a measured case has a reason in place of this figure."""
-        return metric in self.notes and metric not in self.figures
+        return bool(self.why_not(metric))
+
+    def why_not(self, metric: str) -> str:
+        """The reason in place of this figure, "" where there is none."""
+        if metric in self.figures:
+            return ""
+        of_all = self.notes.get(OF_ALL_LOOPS, "") if metric in LOOP_METRICS else ""
+        return self.notes.get(metric, of_all)
 
     def to_json(self) -> dict[str, Any]:
         """Only what is set, so that an unsupported case is one short line."""

@@ -18,14 +18,16 @@ class Mutant:
 
     words: str
     edits: tuple[Edit, ...]
+    file: Path = INTERFACE
 
 
 def text_of(mutant: Mutant | None) -> str:
     """The source of the stand-in, or of a mutant. ValueError where an edit does not fit exactly once."""
-    text = (STANDIN / INTERFACE).read_text(encoding="utf-8")
+    file = mutant.file if mutant else INTERFACE
+    text = (STANDIN / file).read_text(encoding="utf-8")
     for old, new in mutant.edits if mutant else ():
         if text.count(old) != 1:
-            raise ValueError(f"{old!r} stands {text.count(old)} times in {INTERFACE}, expected once")
+            raise ValueError(f"{old!r} stands {text.count(old)} times in {file}, expected once")
         text = text.replace(old, new)
     return text
 
@@ -33,7 +35,7 @@ def text_of(mutant: Mutant | None) -> str:
 def lay(folder: Path, mutant: Mutant | None) -> Path:
     """The stand-in (of FA4 and of the DSL) or a mutant of it below `folder`, to be put on Python's path."""
     shutil.copytree(STANDIN, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / INTERFACE).write_text(text_of(mutant), encoding="utf-8")
+    (folder / (mutant.file if mutant else INTERFACE)).write_text(text_of(mutant), encoding="utf-8")
     return folder
 
 

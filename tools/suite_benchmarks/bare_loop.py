@@ -20,7 +20,7 @@ def main() -> None:
     from cutlass.utils import HardwareInfo
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    from fa4_asv.catalog.kernels import CALLS
+    from fa4_asv.catalog.kernels import CASES
     from fa4_asv.measure.driver_stubs import forget_personal_settings, stand_in_for_the_driver
     from fa4_asv.measure.fake_calls import make_call
     from fa4_asv.measure.kernels.worker import clear_compiled
@@ -39,7 +39,7 @@ def main() -> None:
     cute.compile = counted
     imports = time.perf_counter() - begin
     seconds = {}
-    for name, call in CALLS.items():
+    for name, call in {case.call.name: case.call for case in CASES.values()}.items():
         if "--keep" not in sys.argv:
             clear_compiled(interface)
         start = time.perf_counter()

@@ -103,7 +103,8 @@ def main(arguments: argparse.Namespace) -> int:
     releases = {release.version: release for release in Manifest.load(project.manifest).releases}
     release = releases[arguments.release] if arguments.release else list(releases.values())[-1]
     # The base environment with torch is made once a machine; both sides find it there.
-    subprocess.run([sys.executable, "-m", "asv", "setup"], cwd=project.root, stdout=subprocess.DEVNULL)
+    # asv prints its list of environments as its exit code; what failed, `asv run` says again.
+    subprocess.run([sys.executable, "-m", "asv", "setup"], cwd=project.root, capture_output=True)
     project.work.joinpath("toolchains").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=project.work, prefix="cost-") as folder:
         print("asv run, cold ...", file=sys.stderr)

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from fa4_asv.base.launcher import end_with
-from fa4_asv.catalog.kernels import CALLS, Call
+from fa4_asv.catalog.calls import Call
+from fa4_asv.catalog.kernels import CALLS
 from fa4_asv.measure.compile_stubs import CompileStub, compiles_so_far, counted, without_driver
 from fa4_asv.measure.driver_stubs import describe, open_answers, stand_in_for_the_driver
 from fa4_asv.measure.fake_calls import make_call

@@ -1,4 +1,6 @@
-"""Compile cases for an architecture in fresh processes and read their kernels and loops, two groups of one compile.
+"""Compile cases for an architecture in fresh processes and read their kernels and loops.
+
+Of the core these are two groups of one compile; in other groups a kernel and its loops are one record.
 
 Answers come from a disk cache keyed by FA4's source tree, toolchain, architecture and call, so that a
 second metric, a repeated run or `asv find` compiles nothing.
@@ -7,7 +9,7 @@ second metric, a repeated run or `asv find` compiles nothing.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,25 +18,24 @@ from fa4_asv.base import scratch
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.catalog.benchmarks import key_of
 from fa4_asv.catalog.flavours import AS_CU12, PLAIN, without_torch
-from fa4_asv.catalog.kernels import CASES, Case
+from fa4_asv.catalog.kernels import KERNEL_GROUPS, Case, KernelGroup
 from fa4_asv.measure.cached_jobs import cache_path, cached, failure, run_and_cache, write_cache
 from fa4_asv.measure.context import Context
 from fa4_asv.measure.driver_stubs import target_environment
 from fa4_asv.measure.kernels.asked import reached
 from fa4_asv.measure.kernels.cubin import Cubin, read_cubin
 from fa4_asv.measure.kernels.kept_cubins import keep, loops_of_kept
-from fa4_asv.measure.kernels.loop_records import loop_record
+from fa4_asv.measure.kernels.loop_records import loop_record, with_loops
 from fa4_asv.measure.pool import Job, Outcome, cores
 from fa4_asv.record.schema import CaseRecord, Records, toolchain_digest
 
 # A kernel takes 1-9 s, four times that under the oldest DSLs; a call has up to four kernels.
 CALL_TIMEOUT = 180.0
 
-# Calls of which more than the main kernel is read. Others share theirs, half a second a kernel.
-_WITH_AROUND = {case.call.name for case in CASES.values() if case.role != "main"}
-
-# What one compile gives, each with a cache of its own.
+# What one compile of the core gives, each with a cache of its own.
 OF_A_COMPILE = ("codegen", "loops")
+# Kernels around the main one, as a record names them where a call has none.
+_ROLES = {"combine": "combine", "dq": "dQ GEMM", "dk": "dK GEMM"}
 
 
 def measure(context: Context, wanted: Sequence[tuple[str, ...]], processes: int | None = None) -> Records:
@@ -51,6 +52,22 @@ def measure_loops(
 ) -> Records:
     """The same of the loops of main kernels: after `measure`, in any process, nothing is compiled again."""
     return _measure(context, "loops", wanted, processes or cores())
+
+
+def measure_group(
+    group: str,
+) -> Callable[[Context, Sequence[tuple[str, ...]]], Records]:
+    """The `measure` of one of KERNEL_GROUPS beyond the core: its kernels, each with its loops."""
+
+    def measure_them(context: Context, wanted: Sequence[tuple[str, ...]]) -> Records:
+        return _measure(context, group, wanted, cores())
+
+    return measure_them
+
+
+def _kernels(group: str) -> KernelGroup:
+    """Those that a group of benchmarks is read from: `loops` from `codegen`, others from their own."""
+    return KERNEL_GROUPS["codegen" if group in OF_A_COMPILE else group]
 
 
 def _measure(context: Context, group: str, wanted: Sequence[tuple[str, ...]], processes: int) -> Records:
@@ -74,7 +91,8 @@ def known(
     context: Context, wanted: Sequence[tuple[str, ...]], group: str = "codegen"
 ) -> tuple[Records, list[tuple[str, ...]]]:
     """What the cache has of `wanted` (and more cases of the same calls), and the (arch, call) it lacks."""
-    return cached(context, group, ((arch, CASES[name].call.name) for arch, name in wanted))
+    cases = _kernels(group).cases
+    return cached(context, group, ((arch, cases[name].call.name) for arch, name in wanted))
 
 
 def _as_cu12(
@@ -87,7 +105,7 @@ def _as_cu12(
     cu12 = replace(context, flavour="cu12", packages=packages, digest=toolchain_digest("cu12", packages))
     cases = [(arch, name) for arch, call in same for name in _cases_of(call, group)]
     taken = _measure(cu12, group, cases, processes)
-    for each in OF_A_COMPILE:
+    for each in OF_A_COMPILE if group in OF_A_COMPILE else (group,):
         records = taken if each == group else known(cu12, cases, each)[0]
         _take_over(context, each, same, records)
     return {key: _marked(group, record) for key, record in taken.items()}, [p for p in calls if p in other]
@@ -104,15 +122,15 @@ def _take_over(context: Context, group: str, calls: Sequence[tuple[str, ...]], r
 
 def _marked(group: str, record: CaseRecord) -> CaseRecord:
     """A kernel says whose it is; its loops have its digest."""
-    return replace(record, why=AS_CU12) if (group, record.state) == ("codegen", "measured") else record
+    return replace(record, why=AS_CU12) if group != "loops" and record.state == "measured" else record
 
 
 def _cases_of(call: str, group: str) -> list[str]:
     """Every kernel of a call, or the main one: others have no loop that waits."""
     return [
         case.name
-        for case in CASES.values()
-        if case.call.name == call and (group == "codegen" or case.role == "main")
+        for case in _kernels(group).cases.values()
+        if case.call.name == call and (group != "loops" or case.role == "main")
     ]
 
 
@@ -126,12 +144,12 @@ def _compile(context: Context, group: str, calls: Sequence[tuple[str, ...]], pro
     cubins: dict[str, Cubin] = {}
 
     def records_of(asked: tuple[str, ...], outcome: Outcome) -> Records:
-        found = _records_of(context, asked, outcome, cubins)
-        for other in OF_A_COMPILE:
-            if other != group:
-                write_cache(cache_path(context, other, *asked), found[other])
+        found = _records_of(context, group, asked, outcome, cubins)
+        for other in found.keys() - {group}:
+            write_cache(cache_path(context, other, *asked), found[other])
         return found[group]
 
+    around = {case.call.name for case in _kernels(group).cases.values() if case.role != "main"}
     dumps = folder / "dumps"
     dumps.mkdir()
     keep = (("CUTE_DSL_KEEP_CUBIN", "1"), ("FA4_ASV_DUMPS", str(dumps)))
@@ -139,7 +157,7 @@ def _compile(context: Context, group: str, calls: Sequence[tuple[str, ...]], pro
     jobs = [
         Job(
             f"{arch}/{call}",
-            {"call": call, "into": str(folder / arch / call), "around": call in _WITH_AROUND},
+            {"call": call, "into": str(folder / arch / call), "around": call in around},
             command,
             (*target_environment(arch, context.flavour, context.torch_cuda), *keep),
             CALL_TIMEOUT,
@@ -153,18 +171,19 @@ def _compile(context: Context, group: str, calls: Sequence[tuple[str, ...]], pro
 
 
 def _records_of(
-    context: Context, asked: tuple[str, ...], outcome: Outcome, cubins: dict[str, Cubin]
+    context: Context, group: str, asked: tuple[str, ...], outcome: Outcome, cubins: dict[str, Cubin]
 ) -> dict[str, Records]:
     """The records of a call by group, from what its process answered."""
     arch, call = asked
+    cases, core = _kernels(group).cases, group in OF_A_COMPILE
+    kernels = "codegen" if core else group
     whole = {
-        key: _record(context, CASES[name], outcome, cubins)
-        for key, name in zip(_keys(arch, call, "codegen"), _cases_of(call, "codegen"), strict=True)
+        f"{arch}/{name}": _record(context, cases[name], outcome, cubins) for name in _cases_of(call, kernels)
     }
-    loops = {
-        key: loop_record(whole[key], cubins[digest].loops if (digest := whole[key].sha256) else None)
-        for key in _keys(arch, call, "loops")
-    }
+    read = {key: cubins[digest].loops if (digest := record.sha256) else None for key, record in whole.items()}
+    if not core:
+        return {group: {key: with_loops(record, read[key]) for key, record in whole.items()}}
+    loops = {key: loop_record(whole[key], read[key]) for key in _keys(arch, call, "loops")}
     return {"codegen": whole, "loops": loops}
 
 
@@ -178,9 +197,7 @@ def _record(context: Context, case: Case, outcome: Outcome, cubins: dict[str, Cu
     if kernel is None:
         if case.role == "main":
             return CaseRecord("broken", why="the call returned without compiling a main kernel")
-        return CaseRecord(
-            "unsupported", why=f"this backward has no {case.role.partition('_')[0]}process kernel"
-        )
+        return CaseRecord("unsupported", why=_without(case))
     try:
         cubin = read_cubin(Path(kernel["cubin"]), context.cuobjdump, context.nvdisasm, cubins)
         keep(context, Path(kernel["cubin"]), cubin.sha256)
@@ -195,6 +212,13 @@ def _record(context: Context, case: Case, outcome: Outcome, cubins: dict[str, Cu
     )
 
 
+def _without(case: Case) -> str:
+    """Why there is no such kernel; the words of the core are recorded, and stay."""
+    if case.role.startswith("p"):
+        return f"this backward has no {case.role.partition('_')[0]}process kernel"
+    return f"this call has no {_ROLES[case.role]} kernel"
+
+
 def _kernel_of(case: Case, kernels: list[dict[str, Any]], whole: bool = True) -> dict[str, Any] | None:
     """The kernel of `case` among those its call compiled, in the order of compilation.
 
@@ -203,12 +227,16 @@ def _kernel_of(case: Case, kernels: list[dict[str, Any]], whole: bool = True) ->
     """
     pre = [kernel for kernel in kernels if "Preprocess" in kernel["kernel"]]
     post = [kernel for kernel in kernels if "Postprocess" in kernel["kernel"]]
+    combine = [kernel for kernel in kernels if "Combine" in kernel["kernel"]]
     stem = "Backward" if case.call.backward else "Forward"
-    main = [kernel for kernel in kernels if stem in kernel["kernel"] and kernel not in pre + post]
+    main = [kernel for kernel in kernels if stem in kernel["kernel"] and kernel not in pre + post + combine]
     chosen = {
         "main": main[:1],
         "pre": pre[:1],
         "post_dq": post[:1],
         "post_dkv": post[-1:] if whole else post[1:][-1:],
+        "combine": combine[:1],
+        "dq": [kernel for kernel in kernels if kernel["kernel"].startswith("dQ")][:1],
+        "dk": [kernel for kernel in kernels if kernel["kernel"].startswith("dK")][:1],
     }[case.role]
     return chosen[0] if chosen else None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
-from fa4_asv.catalog.metrics import LOOP_DIGITS, NO_KERNEL
+from fa4_asv.catalog.metrics import LOOP_DIGITS, NO_KERNEL, OF_ALL_LOOPS
 from fa4_asv.measure.kernels.flow import NotUnderstood
 from fa4_asv.measure.kernels.loops import KernelLoops
 from fa4_asv.record.schema import CaseRecord
@@ -37,6 +38,19 @@ def loop_record(whole: CaseRecord, loops: KernelLoops | None) -> CaseRecord:
     if not figures:
         return CaseRecord("unsupported", why=f"loops: {loops.why}", sha256=digest)
     return CaseRecord("measured", figures=figures, notes=notes, parts=_parts(loops), sha256=digest)
+
+
+def with_loops(whole: CaseRecord, loops: KernelLoops | None) -> CaseRecord:
+    """One record of a kernel and its loops, without the histogram of opcodes: a third of the bytes.
+
+    Where no loop is understood, one note says why for all metrics of loops.
+    """
+    if loops is None:
+        return whole
+    of_loops = loop_record(whole, loops)
+    notes = of_loops.notes if of_loops.figures else {OF_ALL_LOOPS: loops.why}
+    figures = {**whole.figures, **of_loops.figures}
+    return replace(whole, figures=figures, opcodes={}, notes=notes, parts=of_loops.parts)
 
 
 def _parts(loops: KernelLoops) -> dict[str, int]:

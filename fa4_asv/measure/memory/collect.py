@@ -7,14 +7,17 @@ growth benchmark traces nothing that the peak benchmark has traced, and the othe
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from fa4_asv.catalog.benchmarks import FAMILIES, TRACED, key_of
+from fa4_asv.catalog.kernels import CALLS
+from fa4_asv.catalog.shapes import SdpaShape
 from fa4_asv.measure.cached_jobs import cached, failure, run_and_cache
 from fa4_asv.measure.context import Context
 from fa4_asv.measure.driver_stubs import target_environment
+from fa4_asv.measure.memory.tracker import WORKSPACE
 from fa4_asv.measure.pool import Job, Outcome
 from fa4_asv.record.schema import CaseRecord, Records
 
@@ -28,13 +31,26 @@ def measure(context: Context, wanted: Sequence[tuple[str, ...]]) -> Records:
     Every pair has a record, whatever its process did. Broken ones are not cached: they are tried again
     in the next run.
     """
-    records, missing = cached(context, "memory", wanted)
+    return _measure(context, "memory", wanted)
+
+
+def measure_group(group: str) -> Callable[[Context, Sequence[tuple[str, ...]]], Records]:
+    """The same of the calls of another group, whose names are (arch, call)."""
+
+    def measure_them(context: Context, wanted: Sequence[tuple[str, ...]]) -> Records:
+        return _measure(context, group, wanted)
+
+    return measure_them
+
+
+def _measure(context: Context, group: str, wanted: Sequence[tuple[str, ...]]) -> Records:
+    records, missing = cached(context, group, wanted)
     names: dict[str, list[str]] = {}
     for arch, name in missing:
         names.setdefault(arch, []).append(name)
     if names:
         with ThreadPoolExecutor(len(names)) as threads:
-            for result in threads.map(lambda arch: _trace(context, arch, names[arch]), names):
+            for result in threads.map(lambda arch: _trace(context, group, arch, names[arch]), names):
                 records |= result
     return {key: records[key] for key in map(key_of, wanted)}
 
@@ -63,26 +79,49 @@ def _growth(family: Records) -> CaseRecord:
     return CaseRecord("measured", figures={"growth_bytes": growth}, parts=peaks)
 
 
-def _trace(context: Context, arch: str, names: Sequence[str]) -> Records:
+def _call_of(name: str) -> tuple[bool, SdpaShape, bool]:
+    """Whether it is a backward, the shape, and whether a forward returns the LSE."""
+    if name in TRACED:
+        return (*TRACED[name], True)
+    call = CALLS[name]
+    return call.backward, call.shape, call.return_lse
+
+
+def _trace(context: Context, group: str, arch: str, names: Sequence[str]) -> Records:
     """Trace the calls of an architecture in one process."""
     command = (sys.executable, "-m", "fa4_asv.measure.memory.worker")
     environment = target_environment(arch, context.flavour, context.torch_cuda)
     jobs = [
         Job(
             f"{arch}/{name}",
-            {"backward": backward, "shape": asdict(shape)},
+            {"backward": backward, "shape": asdict(shape), "lse": lse},
             command,
             environment,
             CASE_TIMEOUT,
         )
         for name in names
-        for backward, shape in (TRACED[name],)
+        for backward, shape, lse in (_call_of(name),)
     ]
-    return run_and_cache(context, "memory", jobs, 1, _record, "traced")
+    recorded = _record if group == "memory" else _of_the_workspace
+    return run_and_cache(context, group, jobs, 1, recorded, "traced")
 
 
 def _record(case: tuple[str, ...], outcome: Outcome) -> Records:
     return {key_of(case): failure(outcome) or _figures(outcome)}
+
+
+def _of_the_workspace(case: tuple[str, ...], outcome: Outcome) -> Records:
+    """Without the parts that the call itself says, its inputs and outputs: three quarters of the bytes."""
+    records = _record(case, outcome)
+    return {
+        key: replace(record, parts={name: size for name, size in record.parts.items() if is_workspace(name)})
+        for key, record in records.items()
+    }
+
+
+def is_workspace(part: str) -> bool:
+    """Whether a part of a peak is neither input nor output."""
+    return part.partition(" ")[0] == WORKSPACE
 
 
 def _figures(outcome: Outcome) -> CaseRecord:

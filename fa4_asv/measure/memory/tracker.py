@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-_WORKSPACE = "workspace"
+WORKSPACE = "workspace"
 
 
 @dataclass
@@ -18,7 +18,7 @@ class Allocation:
     nbytes: int
     description: str
     ref: Any = None
-    role: str = _WORKSPACE
+    role: str = WORKSPACE
 
 
 class Tracker:
@@ -63,12 +63,12 @@ class Tracker:
         """Give live tensors their roles: inputs, and outputs once they are returned. The first name stays."""
         for role, tensor in tensors.items():
             allocation = None if tensor is None else self.see(tensor)
-            if allocation is not None and allocation.role == _WORKSPACE:
+            if allocation is not None and allocation.role == WORKSPACE:
                 allocation.role = role
 
     def extra(self) -> int:
         """The peak less everything with a role: never negative while those are live."""
-        return self.peak - sum(a.nbytes for a in self._live.values() if a.role != _WORKSPACE)
+        return self.peak - sum(a.nbytes for a in self._live.values() if a.role != WORKSPACE)
 
     def parts(self) -> dict[str, int]:
         """Bytes live at the peak by "role dtype[shape]"; their sum is the peak."""

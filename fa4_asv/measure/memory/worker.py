@@ -1,7 +1,7 @@
 """The process that traces memory: one call of FA4 a line, on fake CUDA tensors of real size.
 
 Started as `python -m fa4_asv.measure.memory.worker` with the target architecture in the environment. Reads a
-JSON line {"backward": bool, "shape": SdpaShape as JSON}, answers {"peak_bytes", "extra_bytes", "parts",
+JSON line {"backward": bool, "shape": SdpaShape as JSON, "lse": bool}, answers {"peak_bytes", "extra_bytes", "parts",
 "error": null or {"kind", "words", "refused"}}.
 
 FA4's host code allocates, its kernels do not: nothing is compiled, and a case takes milliseconds. What a
@@ -15,22 +15,34 @@ from typing import Any
 from fa4_asv.catalog.shapes import SdpaShape
 from fa4_asv.measure.compile_stubs import CompileStub, compile_nothing
 from fa4_asv.measure.driver_stubs import describe, open_answers, serve, stand_in_for_the_driver
-from fa4_asv.measure.fake_calls import call_on, fake_inputs
+from fa4_asv.measure.fake_calls import call_on, fake_inputs, given_tensors
 from fa4_asv.measure.memory.tracker import Tracker, following
 
 
-def trace(torch: Any, interface: Any, backward: bool, shape: SdpaShape) -> dict[str, Any]:
-    """Figures and parts of one call, inputs included. Raises what FA4 raises."""
+def trace(torch: Any, interface: Any, backward: bool, shape: SdpaShape, lse: bool = True) -> dict[str, Any]:
+    """Figures and parts of one call, inputs included; `lse`: whether a forward returns it. Raises what FA4 raises."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     names = ("dq", "dk", "dv") if backward else ("out", "lse")
     tracker = Tracker()
     with FakeTensorMode(), following(tracker):
         inputs = fake_inputs(torch, shape, backward)
-        tracker.name(inputs)
-        returned = call_on(torch, interface, inputs, shape, backward)
+        given = given_tensors(torch, shape, backward)
+        tracker.name({**inputs, **_flat(given)})
+        returned = call_on(torch, interface, inputs, given, shape, backward, lse)
         tracker.name(dict(zip(names, returned, strict=False)))
         return {"peak_bytes": tracker.peak, "extra_bytes": tracker.extra(), "parts": tracker.parts()}
+
+
+def _flat(given: dict[str, Any]) -> dict[str, Any]:
+    """Tensors by name; of several in one argument each has the argument's name and a number."""
+    from torch import Tensor
+
+    tensors: dict[str, Any] = {}
+    for name, value in given.items():
+        each = [value] if isinstance(value, Tensor) else [one for one in value if isinstance(one, Tensor)]
+        tensors |= {name if len(each) == 1 else f"{name}_{number}": one for number, one in enumerate(each)}
+    return tensors
 
 
 def _import_fa4() -> tuple[Any, Any]:
@@ -58,7 +70,8 @@ def main() -> None:
         if broken:
             return {"error": broken}
         try:
-            return {"error": None, **trace(torch, interface, job["backward"], SdpaShape(**job["shape"]))}
+            shape = SdpaShape.from_json(job["shape"])
+            return {"error": None, **trace(torch, interface, job["backward"], shape, job.get("lse", True))}
         except Exception as caught:
             return {"error": describe(caught)}
 

@@ -11,6 +11,7 @@ from typing import Any
 from fa4_asv.catalog.shapes import PAGE, SdpaShape
 from fa4_asv.measure.runtime import reference, tolerances
 from fa4_asv.measure.runtime.backends import Backend, Calls
+from fa4_asv.measure.runtime.feature_reference import GIVEN_GRADIENTS
 from fa4_asv.measure.runtime.inputs import KINDS, Inputs, make
 
 GUARD_TOKENS = 1024  # of the shape on which the whole answer is compared, at most
@@ -49,12 +50,7 @@ def check_whole(
     inputs = make(torch, small(shape), device, kind)
     calls = backend.prepare(torch, inputs)
     outputs = results(calls, backward)
-    if backend.name.startswith("fa4"):  # MATH, for one, has a layout of its own
-        tolerances.same_layout(outputs, _alike(torch, inputs))
-    exact, low = (reference.full(torch, inputs, low) for low in (False, True))
-    errors = tolerances.compare(
-        torch, outputs, exact, low, f"{inputs.shape.name} ({kind})", beyond(shape)
-    ).errors
+    errors = check_values(torch, backend, inputs, outputs, kind)
     tolerances.repeats(torch, calls.forward, calls.forward(), exact=True)
     if backward:
         tolerances.repeats(torch, calls.backward, outputs, exact=False)
@@ -66,6 +62,17 @@ def check_whole(
         ):
             _check_deterministic(torch, backend, inputs, outputs)
     return errors
+
+
+def check_values(
+    torch: Any, backend: Backend, inputs: Inputs, outputs: dict[str, Any], kind: str
+) -> dict[str, float]:
+    """Layout and every value against the reference. Raises GuardFailed."""
+    if backend.name.startswith("fa4"):  # MATH, for one, has a layout of its own
+        tolerances.same_layout(outputs, _alike(torch, inputs))
+    exact, low = (reference.full(torch, inputs, low) for low in (False, True))
+    where = f"{inputs.shape.name} ({kind})"
+    return tolerances.compare(torch, outputs, exact, low, where, beyond(inputs.shape)).errors
 
 
 def guard_small(
@@ -110,7 +117,12 @@ def results(calls: Calls, backward: bool) -> dict[str, Any]:
 
 
 def _alike(torch: Any, inputs: Inputs) -> dict[str, Any]:
-    return {"out": inputs.dout, "dq": inputs.q, "dk": inputs.k, "dv": inputs.v}
+    like = {"out": inputs.dout, "dq": inputs.q, "dk": inputs.k, "dv": inputs.v}
+    for name, gradient in GIVEN_GRADIENTS.items():
+        if name in inputs.given:
+            like[gradient] = inputs.given[name]
+    # Of a view of a larger tensor the gradient is a tensor of its own.
+    return {name: torch.empty_like(x) for name, x in like.items()}
 
 
 def kernels_of(torch: Any, call: Any, device: str) -> list[str]:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from fa4_asv.catalog.features import Features
+from fa4_asv.measure.runtime import feature_reference
 from fa4_asv.measure.runtime.inputs import Inputs
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ def full(torch: Any, inputs: Inputs, low: bool, cast: bool = True) -> Tensors:
     Packed sequences are computed one by one. Low means every product rounded, as in the tests that the rule comes from. MATH itself computes in fp32
     by default, which leaves a kernel that keeps P in 16 bits no error budget at all.
     """
+    if inputs.shape.features != Features():
+        return feature_reference.full(torch, inputs, low, cast)
     pieces = [_full(torch, piece, low, cast) for piece in inputs.sequences()]
     return {name: torch.cat([piece[name] for piece in pieces], dim=1) for name in pieces[0]}
 

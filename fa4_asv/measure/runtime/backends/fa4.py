@@ -8,7 +8,7 @@ from typing import Any
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.catalog.shapes import PAGE, SPLITS, SdpaShape
-from fa4_asv.measure.fa4_arguments import backward_options, lse_shape, options_of
+from fa4_asv.measure.fa4_arguments import backward_options, feature_options, lse_shape, options_of
 from fa4_asv.measure.runtime.backends import Calls, Results
 from fa4_asv.measure.runtime.inputs import Inputs
 
@@ -37,11 +37,13 @@ class Fa4:
         q, k, v, only_forward = _given(torch, inputs)
         dout = inputs.dout[0] if shape.packed else inputs.dout
         both = options_of(shape, _begins(torch, inputs) if shape.packed else None)
-        last = backward_options(shape, deterministic)
+        both |= _shared(inputs)
+        first = {**only_forward, **feature_options(shape.features, backward=False)}
+        last = {**backward_options(shape, deterministic), **feature_options(shape.features, backward=True)}
         saved: list[Any] = []
 
         def raw_forward() -> Any:
-            return interface._flash_attn_fwd(q, k, v, return_lse=True, **both, **only_forward)
+            return interface._flash_attn_fwd(q, k, v, return_lse=True, **both, **first)
 
         def raw_backward() -> Any:
             if not saved:
@@ -55,9 +57,18 @@ class Fa4:
             grads = raw_backward()
             if not isinstance(grads, (tuple, list)) or len(grads) < 3:
                 raise Fa4AsvError(f"_flash_attn_bwd returned {_words(grads)}, expected dq, dk, dv")
-            return dict(zip(("dq", "dk", "dv"), (_batched(x, shape) for x in grads[:3]), strict=True))
+            named = dict(zip(("dq", "dk", "dv"), (_batched(x, shape) for x in grads[:3]), strict=True))
+            return {**named, "dsink": grads[3]} if shape.features.sink else named
 
         return Calls(forward, backward, raw_forward, raw_backward)
+
+
+def _shared(inputs: Inputs) -> dict[str, Any]:
+    """Tensors of features that forward and backward are given alike, by FA4's names."""
+    given = inputs.given
+    tensors: dict[str, Any] = {name: given[name] for name in ("seqused_k", "learnable_sink") if name in given}
+    of_functions = [given[name] for name in ("slopes", "ids") if name in given]
+    return {**tensors, **({"aux_tensors": of_functions} if of_functions else {})}
 
 
 def _batched(x: Any, shape: SdpaShape) -> Any:
@@ -77,19 +88,30 @@ def _given(torch: Any, inputs: Inputs) -> tuple[Any, Any, Any, dict[str, Any]]:
     q, k, v = inputs.q, inputs.k, inputs.v
     if shape.dtype == "fp8":
         q, k, v = (x.to(torch.float8_e4m3fn) for x in (q, k, v))
+    features = shape.features
+    names = ("qv", "gather_kv_indices", "q_descale", "k_descale", "v_descale")
+    options = {name: inputs.given[name] for name in names if name in inputs.given}
     if shape.packed:
-        q, k, v = (x[0] for x in (q, k, v))
+        q = q[0]
+        k, v = (k, v) if features.page else (k[0], v[0])
+    if features.page:
+        k, v, table = _pages(torch, k, v, features.page)
+        return q, k, v, {**options, "page_table": table}
     if shape.variant == "split":
         return q, k, v, {"num_splits": SPLITS}
     if shape.variant == "paged":
-        # Pages in an order of their own: reading them in a row must not give the right answer.
-        pages = shape.batch * shape.seq_len // PAGE
-        generator = torch.Generator().manual_seed(pages)
-        order = torch.randperm(pages, generator=generator)
-        table = torch.argsort(order).to(torch.int32).reshape(shape.batch, -1).to(q.device)
-        k, v = (x.reshape(pages, PAGE, *x.shape[2:])[order.to(q.device)] for x in (k, v))
+        k, v, table = _pages(torch, k, v, PAGE)
         return q, k, v, {"page_table": table}
-    return q, k, v, {}
+    return q, k, v, options
+
+
+def _pages(torch: Any, k: Any, v: Any, page: int) -> tuple[Any, Any, Any]:
+    """K and V (batch, keys, heads, dim) in pages of an order of their own, and the table: read in a row they give a wrong answer."""
+    batch, pages = k.shape[0], k.shape[0] * k.shape[1] // page
+    order = torch.randperm(pages, generator=torch.Generator().manual_seed(pages))
+    table = torch.argsort(order).to(torch.int32).reshape(batch, -1).to(k.device)
+    k, v = (x.reshape(pages, page, *x.shape[2:])[order.to(k.device)] for x in (k, v))
+    return k, v, table
 
 
 def _out_and_lse(torch: Any, answer: Any, inputs: Inputs) -> tuple[Any, Any]:

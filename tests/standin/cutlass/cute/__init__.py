@@ -3,3 +3,7 @@
 
 def compile(function, *_, **__):  # noqa: A001 - the DSL's name for it
     return function
+
+
+def jit(function):
+    return function

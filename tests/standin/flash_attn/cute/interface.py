@@ -10,6 +10,7 @@ import math
 
 import cutlass.cute as cute
 import torch
+from flash_attn.cute import features
 from torch.profiler import record_function
 
 RUNS_ON_CPU = True
@@ -27,9 +28,19 @@ def _compiled(function, *key):
 
 
 def _flash_attn_fwd(
-    q, k, v, softmax_scale=None, causal=False, window_size_left=None, window_size_right=None, return_lse=False
+    q,
+    k,
+    v,
+    softmax_scale=None,
+    causal=False,
+    window_size_left=None,
+    window_size_right=None,
+    return_lse=False,
+    **asked,
 ):
-    """out (b, s, h, dv) and lse (b, h, s) of q (b, s, h, d), k (b, s, hk, d), v (b, s, hk, dv)."""
+    """out (b, s, h, dv) and lse (b, h, s) of q (b, s, h, d), k (b, s, hk, d), v (b, s, hk, dv); `asked`: features.py."""
+    if asked or q.shape[1] != k.shape[1] or not q.is_contiguous():
+        return features.forward(q, k, v, causal, _left(window_size_left, window_size_right), **asked)
     left = _left(window_size_left, window_size_right)
     scale = softmax_scale or 1 / math.sqrt(q.shape[-1])
     kernel = _compiled(_forward_kernel, "forward", q.shape[-1], causal, left)
@@ -52,8 +63,12 @@ def _flash_attn_bwd(
     window_size_left=None,
     window_size_right=None,
     deterministic=False,
+    **asked,
 ):
-    """dq, dk, dv, each like the input it belongs to."""
+    """dq, dk, dv, each like the input it belongs to; with a sink dsink, too."""
+    if asked or q.shape[1] != k.shape[1] or not q.is_contiguous():
+        left = _left(window_size_left, window_size_right)
+        return features.backward(q, k, v, out, dout, lse, causal, left, **asked)
     left = _left(window_size_left, window_size_right)
     scale = softmax_scale or 1 / math.sqrt(q.shape[-1])
     kernel = _compiled(_backward_kernel, "backward", q.shape[-1], causal, left)
