@@ -94,7 +94,8 @@ def test_is_b36_worse_than_b30_for_blackwells_backward_at_head_dim_256(reader):
         page.get_by_label("Only kernels and calls with these words"), "bwd_d256_causal sm_100 cu13 spill"
     )
     cells = page.locator("#newest .result tbody tr").first.locator("td").all_inner_texts()
-    assert cells[3:] == ["600", "88", "−85.3\xa0%"]
+    assert float(cells[3]) > float(cells[4]) and cells[5].startswith("−"), "it spills less than b30"
+    assert page.locator("#newest .result tbody tr td.worse").count() == 0
     assert page.url.endswith("#a=b36&b=b30")
 
 
@@ -106,8 +107,8 @@ def test_when_did_the_spill_of_2729_come_and_go_and_why(reader):
     rows = page.locator("table.events tbody tr", has_text="flash-attention#2729").all_inner_texts()
     (came,) = (row for row in rows if "b20" in row and "cu13" in row)
     (went,) = (row for row in rows if "b31" in row and "cu13" in row)
-    assert "8 → 112 bytes" in came and "toolchain" in came and "nvidia-cutlass-dsl" in came
-    assert "112 → 0 bytes" in went and "source" in went
+    assert "spill" in came and "toolchain" in came and "nvidia-cutlass-dsl" in came
+    assert re.search(r"spill[^;]* → 0\b", went) and "source" in went
 
 
 def test_what_did_the_causal_forward_gain_on_hopper_and_when(reader):
@@ -133,15 +134,14 @@ def test_which_torch_drives_b36(reader):
 def test_the_state_of_a_chart_stands_in_the_address_and_comes_back(reader):
     page = reader.seen.page
     reader.choose(page.get_by_label("Kernel or call"), "bwd_d256_causal on sm_100")
-    page.locator('[data-ready="spill_bytes"]').wait_for()
-    reader.choose(page.get_by_label("Metric", exact=True), "instructions")
-    page.locator('[data-ready="instructions"]').wait_for()
+    reader.choose(page.get_by_label("Metric", exact=True), "code size, bytes")
+    page.locator('[data-ready="text_bytes"]').wait_for()
     reader.click(page.get_by_role("button", name="cu13", exact=True))
     address = page.url
-    assert "m=instructions" in address and "f=cu12" in address
+    assert "m=text_bytes" in address and "f=cu12" in address
     page.goto("about:blank")
     page.goto(address)
-    page.locator('[data-ready="instructions"]').wait_for()
+    page.locator('[data-ready="text_bytes"]').wait_for()
     assert (
         page.get_by_label("Kernel or call").evaluate("each => each.selectedOptions[0].text")
         == "bwd_d256_causal on sm_100"
@@ -173,8 +173,9 @@ def test_the_keyboard_reaches_pickers_points_and_events(reader):
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.closest('.marks') !== null")
     page.get_by_label("Metric", exact=True).focus()
+    before = page.locator("[data-ready]").get_attribute("data-ready")
     page.keyboard.press("ArrowDown")
-    page.locator('[data-ready="local_loads"]').wait_for()
+    page.locator(f'[data-ready]:not([data-ready="{before}"])').wait_for()
     assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Metric"
 
 

@@ -20,7 +20,7 @@ from fa4_asv.report.model import Key, Model, Point, Series
 UNEXPLAINED = "not yet explained"
 UNKNOWN = "unknown"  # explained as far as it can be: a cross pair does not compile
 SOURCE, TOOLCHAIN = "source", "toolchain"
-_OF_KERNELS = ("codegen", "loops")  # groups whose cases are kernels
+OF_KERNELS = ("codegen", "loops")  # groups whose cases are kernels
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class Timeline:
         for step in self.steps:
             own: dict[str, list[Event]] = {}
             for event in step.events:
-                if event.effect and event.change.group in _OF_KERNELS:
+                if event.effect and event.change.group in OF_KERNELS:
                     own.setdefault(event.change.case, []).append(event)
             for key, events in own.items():
                 found.setdefault(key, []).append((step, events))

@@ -60,7 +60,7 @@ def _releases(model: Model) -> list[dict[str, Any]]:
 def _figures(plot: Plot) -> dict[str, Any]:
     """As in the data of its chart, without events and colours; times of a kernel's calls stand under the calls."""
     value = plot_json(plot)
-    del value["events"]
+    del value["events"], value["first"]
     value["metrics"] = [each for each in value["metrics"] if not each["name"].startswith(f"{SECONDS}@")]
     for metric in value["metrics"]:
         for curve in metric.get("curves", ()):

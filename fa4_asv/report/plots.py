@@ -5,6 +5,7 @@ The x axis of every plot is `Model.versions`: a value's place in a line is its r
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +18,7 @@ from fa4_asv.compare.policy import is_judged
 from fa4_asv.record.threads import Thread
 from fa4_asv.record.turns import YARDSTICKS
 from fa4_asv.report import wording
-from fa4_asv.report.events import SOURCE, Step, Timeline
+from fa4_asv.report.events import OF_KERNELS, SOURCE, Step, Timeline
 from fa4_asv.report.events import Event as Changed
 from fa4_asv.report.model import RELEASES, Model, Point, Series, seconds_of
 from fa4_asv.report.multiples import colour, kernel_page, short, values
@@ -102,6 +103,19 @@ class Plot:
     data: str
     metrics: Sequence[Metric]
     events: Sequence[Event]
+
+    @property
+    def first(self) -> str:
+        """The metric to show first: that which changed in most events, else the first of all."""
+        names = [metric.name for metric in self.metrics]
+        counts = Counter(
+            moved.metric
+            for event in self.events
+            for row in event.rows
+            for moved in row.moved
+            if moved.metric in names
+        )
+        return max(names, key=lambda name: (counts[name], -names.index(name)), default="")
 
 
 def data_of(page: str) -> str:
@@ -281,7 +295,7 @@ def threads_of(model: Model, step: Step, events: Iterable[Changed]) -> list[Thre
         thread
         for thread in model.threads
         if any(
-            thread.begins_or_ends(event.change.group, event.change.case, step.key.flavour, step.after.label)
+            thread.begins_or_ends(_group(event), event.change.case, step.key.flavour, step.after.label)
             for event in events
         )
     ]
@@ -291,6 +305,11 @@ def threads_of(model: Model, step: Step, events: Iterable[Changed]) -> list[Thre
     if cases & {event.change.case for event in events}:
         found += [Thread(_thread_name(url), url, "") for url in kept if url not in known]
     return found
+
+
+def _group(event: Changed) -> str:
+    """A thread names the kernel's own figures; where its loops are known, they are judged in their place."""
+    return "codegen" if event.change.group in OF_KERNELS else event.change.group
 
 
 def _thread_name(url: str) -> str:
@@ -454,6 +473,7 @@ def plot_json(plot: Plot) -> dict[str, Any]:
         "title": plot.title,
         "note": plot.note,
         "page": plot.page,
+        "first": plot.first,
         "metrics": [_metric_json(metric) for metric in plot.metrics],
         "events": [_event_json(event) for event in plot.events],
     }
