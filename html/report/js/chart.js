@@ -59,7 +59,7 @@
 
     controls() {
       const metrics = this.plot.metrics;
-      const wanted = fa4.state.get("m") || this.box.dataset.metric;
+      const wanted = fa4.state.get("m") || this.plot.first;
       this.metric = metrics.find((metric) => metric.name === wanted) || metrics[0];
       if (!this.metric) return;
       this.choose();
@@ -212,13 +212,15 @@
       const wanted = clock ? "seconds" : metric;
       // Of a call under several flavours a metric names its own.
       const series = clock && this.metric.name.includes(", ") ? this.metric.name.slice(this.metric.name.indexOf(", ") + 2) : "";
-      return this.plot.events.map((event) => ({
+      const events = this.plot.events.map((event) => ({
         ...event,
         rows: event.rows
           .filter((row) => (clock ? !series || row.title === series : names.has(row.curve)))
           .map((row) => ({ ...row, moved: row.moved.filter(([name]) => name === wanted || name === "state") }))
           .filter((row) => row.moved.length),
       })).filter((event) => event.rows.length);
+      // A figure that is not judged has no events of its own: those of the kernel say when it was made anew.
+      return events.length || clock ? events : this.plot.events.filter((event) => event.rows.some((row) => names.has(row.curve)));
     }
 
     number() {
@@ -259,13 +261,21 @@
 
     sentence(event, row) {
       const release = this.releases.versions[event.at];
-      const texts = row.moved.map(([, before, after, , text]) =>
-        text || `${figure(before, this.eventUnit())} → ${figure(after, this.eventUnit())} (${fa4.percent(before, after)})`);
+      const texts = row.moved.map((moved) => this.change(moved));
       const css = row.moved[0][3];
       const causes = [row.causes.join(", "), row.why].filter(Boolean).join(": ");
       return make("li", { class: "event" }, make("b", {}, `${event.number} `), link(`releases/${release}.html`, short(release)),
         ` ${this.releases.dates[event.at]}, ${row.title}: `, link(row.page, texts.join("; "), { class: css }), causes ? `. ${causes}` : "",
         ...row.threads.flatMap(([name, url]) => [". ", link(url, name)]));
+    }
+
+    // With the metric's name where it is another than the one that is shown.
+    change([name, before, after, , text]) {
+      if (text) return text;
+      const metric = this.plot.metrics.find((each) => each.name === name);
+      const own = !metric || metric === this.metric;
+      const unit = own ? this.eventUnit() : metric.unit;
+      return `${own ? "" : `${metric.title} `}${figure(before, unit)} → ${figure(after, unit)} (${fa4.percent(before, after)})`;
     }
 
     eventUnit() { return MEASURED_BY_A_CLOCK.includes(this.metric.unit) ? "seconds" : this.metric.unit; }

@@ -1,1 +1,1 @@
-fa4.put("data/kernels/sm_100-bwd_post_dq_d256.js", {"key":"sm_100/bwd_post_dq_d256","title":"bwd_post_dq_d256 on sm_100","note":"postprocess of dQ, head dim 256","page":"kernels/sm_100-bwd_post_dq_d256.html","metrics":[],"events":[]});
+fa4.put("data/kernels/sm_100-bwd_post_dq_d256.js", {"key":"sm_100/bwd_post_dq_d256","title":"bwd_post_dq_d256 on sm_100","note":"postprocess of dQ, head dim 256","page":"kernels/sm_100-bwd_post_dq_d256.html","first":"","metrics":[],"events":[]});
