@@ -18,6 +18,7 @@ from fa4_asv.base.escape import one_line
 from fa4_asv.base.machine import ANY_PYTHON, NOGPU, NOGPU_RECORD
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import GROUPS, group_of, key_of
+from fa4_asv.catalog.flavours import AS_CU12
 from fa4_asv.catalog.kernels import BEYOND
 from fa4_asv.catalog.metrics import LOOP_DIGITS
 from fa4_asv.history.commits import load_commits
@@ -195,7 +196,8 @@ def _is_whole(group: str, record: CaseRecord) -> bool:
     if record.samples:
         return False
     if group == "codegen":
-        return bool(_DIGEST.fullmatch(record.sha256) and record.opcodes and record.kernel)
+        made_of = record.opcodes or record.why == AS_CU12  # cu12's record has those of the same digest
+        return bool(_DIGEST.fullmatch(record.sha256) and made_of and record.kernel)
     if group == "loops":
         return bool(_LOOP_DIGEST.fullmatch(record.sha256) and (record.parts or record.notes))
     if group in BEYOND:

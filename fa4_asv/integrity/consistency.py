@@ -51,6 +51,8 @@ def checks(groups: Groups) -> Iterator[tuple[str, str]]:
 def _kernel(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
     """Instructions, local loads and stores, and code size against the histogram of opcodes."""
     opcodes, figures = record.opcodes, record.figures
+    if not opcodes and record.why == AS_CU12:
+        return  # cu12's record of the same digest has them
     if not opcodes:
         yield "the sidecar has no opcodes, and has those of other kernels" if whole else ""
         return
@@ -212,10 +214,13 @@ class Cubins:
     """What every record says of each cubin's digest: the same bytes have the same figures wherever they stand."""
 
     by_digest: dict[str, list[tuple[Content, list[tuple[Path, str]]]]] = field(default_factory=dict)
+    as_cu12: list[tuple[str, CaseRecord, tuple[Path, str]]] = field(default_factory=list)  # without opcodes
 
     def add(self, path: Path, cases: Cases) -> None:
         for case, record in cases.items():
-            if record.sha256:
+            if record.sha256 and record.why == AS_CU12:
+                self.as_cu12.append((record.sha256, record, (path, case)))
+            elif record.sha256:
                 content = (record.figures, record.opcodes or record.parts, record.kernel)
                 versions = self.by_digest.setdefault(record.sha256, [])
                 places = next((places for known, places in versions if known == content), None)
@@ -236,6 +241,10 @@ class Cubins:
                             path,
                             f"{case}: cubin {digest:.12} has other figures, opcodes, parts or name elsewhere",
                         )
+        for digest, record, (path, case) in self.as_cu12:
+            known = [(figures, kernel) for (figures, _, kernel), _ in self.by_digest.get(digest, ())]
+            if known and (record.figures, record.kernel) not in known:
+                yield path, f"{case}: cubin {digest:.12} has other figures or another name elsewhere"
 
 
 @dataclass

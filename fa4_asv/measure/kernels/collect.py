@@ -121,8 +121,10 @@ def _take_over(context: Context, group: str, calls: Sequence[tuple[str, ...]], r
 
 
 def _marked(group: str, record: CaseRecord) -> CaseRecord:
-    """A kernel says whose it is; its loops have its digest."""
-    return replace(record, why=AS_CU12) if group != "loops" and record.state == "measured" else record
+    """A kernel says whose it is, and leaves its opcodes to cu12's record; its loops have its digest."""
+    if group == "loops" or record.state != "measured":
+        return record
+    return replace(record, why=AS_CU12, opcodes={})
 
 
 def _cases_of(call: str, group: str) -> list[str]:
