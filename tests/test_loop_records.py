@@ -123,7 +123,7 @@ def test_a_sound_record_passes_and_each_edit_is_found():
 
 def test_a_metric_without_a_figure_is_na_and_an_old_record_without_reason_is_wrong(monkeypatch):
     _, found = both(*OUT_OF_LINE)
-    monkeypatch.setattr(benchmark_api, "current", lambda: SimpleNamespace(machine="nogpu"))
+    monkeypatch.setattr(benchmark_api, "current", lambda: SimpleNamespace(machine="nogpu", flavour="cu13"))
     records = {KEY: found.to_json()}
     words = KEY.split("/")
     assert benchmark_api.figure(records, "loops", "spills_inside", *words) == 0
