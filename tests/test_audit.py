@@ -264,6 +264,7 @@ def test_a_sound_record_is_equal(audit):
     assert lines[1].startswith(
         "4.0.0b36 cu13 day: 10 kernels, 8 main kernels, 144 calls, 16 families, 2 routes"
     )
+    assert ", 140 steps (" in lines[1]
     assert (
         "codegen: 94 of 94 kernels made anew; 1 % of wrong ones would be found with a chance of 100 %" in text
     )
@@ -536,4 +537,6 @@ def test_of_many_differences_the_first_are_told_and_the_rest_counted():
 def test_every_exact_benchmark_can_be_made_anew():
     """A new group is drawn whole from each file: where its cases take time, integrity.audit must sample them."""
     beyond = {*BEYOND, *(f"{group}-memory" for group in TRACED_GROUPS)}
-    assert MEASURES.keys() == set(EXACT) == {"codegen", "loops", "memory", "growth", "route"} | beyond
+    assert (
+        MEASURES.keys() == set(EXACT) == {"codegen", "loops", "memory", "growth", "route", "launch"} | beyond
+    )

@@ -18,8 +18,9 @@ from fa4_asv.measure import pool
 from fa4_asv.measure.compile_stubs import CompileStub, compiles_so_far
 from fa4_asv.measure.compile_time import collect as jit
 from fa4_asv.measure.compile_time.collect import Machine, measure_call, measure_import
-from fa4_asv.measure.compile_time.worker import counted_without_driver, in_a_child
+from fa4_asv.measure.compile_time.worker import counted_without_driver
 from fa4_asv.measure.context import Context
+from fa4_asv.measure.forks import in_a_child
 from tests.support.contexts import a_context
 
 # Answers as the real worker does; the first argument says what it does when asked, the second counts starts,
@@ -216,7 +217,7 @@ def test_a_call_runs_in_a_child():
 )
 def test_a_worker_whose_child_dies_does_likewise_and_its_words_are_heard(death, code, words):
     script = (
-        "import os, sys\nfrom fa4_asv.measure.compile_time.worker import in_a_child\n"
+        "import os, sys\nfrom fa4_asv.measure.forks import in_a_child\n"
         f"def dies():\n    print('LLVM ERROR', file=sys.stderr, flush=True)\n    {death}\nin_a_child(dies)"
     )
     root = Path(core_locks.__file__).parent.parent

@@ -169,6 +169,14 @@ def route(broken: int) -> CaseRecord:
     )
 
 
+def launch(compiles: int, host_reads: int = 0, allocations: int = 8) -> CaseRecord:
+    parts = {"compiled K": compiles, "read in f": host_reads, "allocated in f": allocations}
+    figures = {"compiles": compiles, "host_reads": host_reads, "allocations": allocations}
+    return CaseRecord(
+        "measured", figures=figures, parts={name: count for name, count in parts.items() if count}
+    )
+
+
 @dataclass(frozen=True)
 class Compiled:
     """A kernel and its loops, of one compile."""
@@ -204,6 +212,7 @@ UNSUPPORTED = CaseRecord("unsupported", "no such head_dim")
 BROKEN = CaseRecord("broken", "measured -> measured: killed")
 TRACED = "sm_90/fwd_b8_s4096_h16_d128_full"
 TORCH = "2.13.0/sm_90"
+LAUNCH = "sm_90/varlen_tensor_d128/again"
 
 WINDOW, PRE = "sm_90/bwd_d128_window", "sm_90/bwd_pre_d128"
 LONGER = {"instructions": 2000, "spill_bytes": 2000, "local_loads": 2000, "local_stores": 2000}
@@ -245,6 +254,10 @@ CASES: dict[str, tuple[str, str, CaseRecord | Compiled, CaseRecord | Compiled, C
     "memory beyond the inputs": ("memory", TRACED, memory(1000), memory(1000, 200), (0, 0, 0, 0)),
     "one check more is broken": ("route", TORCH, route(20), route(21), (1, 1, 0, 0)),
     "one check works again": ("route", TORCH, route(1), route(0), (0, 0, 1, 1)),
+    "a call compiles again": ("launch", LAUNCH, launch(0), launch(2), (1, 1, 0, 0)),
+    "a call compiles once less": ("launch", LAUNCH, launch(5), launch(4), (0, 0, 1, 1)),
+    "a call compiles less and reads": ("launch", LAUNCH, launch(2), launch(0, 1), (1, 1, 1, 1)),
+    "a call allocates more": ("launch", LAUNCH, launch(0), launch(0, 0, 80), (0, 0, 0, 0)),
     "measured, then unsupported": ("codegen", KERNEL, code(), UNSUPPORTED, (1, 1, 0, 0)),
     "measured, then broken": ("codegen", KERNEL, code(), BROKEN, (1, 1, 0, 0)),
     "unsupported, then broken": ("codegen", KERNEL, UNSUPPORTED, BROKEN, (1, 1, 0, 0)),

@@ -39,6 +39,7 @@ def test_b36_is_what_compiling_gives_and_an_edit_of_all_places_is_not(real, tmp_
         "memory": 144,
         "growth": 16,
         "route": 2,
+        "launch": 140,
     }
     data = [json.loads(path.read_text()) for path in (folder / NAME, sidecar_path(folder / NAME))]
     values = data[0]["results"]["codegen.Kernels.track_registers"][0]

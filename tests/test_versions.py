@@ -15,6 +15,7 @@ from asv_runner.discovery import _get_benchmark
 from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.measure.cached_jobs import cache_path, write_cache
 from fa4_asv.measure.context import Context
+from fa4_asv.measure.contract import collect as launch
 from fa4_asv.measure.kernels import collect as kernels
 from fa4_asv.measure.memory import collect as memory
 from fa4_asv.measure.route import collect as route
@@ -77,6 +78,11 @@ LOOKUPS: dict[str, tuple[tuple[str, ...], str, Callable[[Context], object]]] = {
         "sm_90/fwd_b8_s4096_h16_d128_full",
         lambda context: memory.measure(context, [("sm_90", "fwd_b8_s4096_h16_d128_full")]),
     ),
+    "launch": (
+        ("sm_90", "direct_d128"),
+        "sm_90/direct_d128/first",
+        lambda context: launch.measure(context, [("sm_90", "direct_d128", "first")]),
+    ),
     "route": (
         ("2.13.0", "sm_90"),
         "2.13.0/sm_90",
@@ -99,6 +105,7 @@ def test_raising_a_version_makes_the_cache_forget(name, context, monkeypatch):
     parts, case, look_up = LOOKUPS[name]
     monkeypatch.setattr(memory, "_trace", _asked)
     monkeypatch.setattr(route, "_ask", _asked)
+    monkeypatch.setattr(launch, "_of_arch", _asked)
     words = (GROUPS[name].version, context.tree, context.flavour, context.digest, *parts)
     key = hashlib.sha256("\0".join(words).encode()).hexdigest()
     path = cache_path(context, name, *parts)

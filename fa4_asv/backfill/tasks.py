@@ -148,7 +148,7 @@ def _lacking(sidecar: Sidecar | None, request: BackfillRequest, flavour: str) ->
     """Names of the groups of which a wanted case has no state yet. Of plain only kernels are recorded, without a GPU."""
     done = tuple(state for state in DONE if state != "broken" or not request.retry_broken)
     for group in GROUPS.values():
-        if flavour == PLAIN and group.name not in GROUPS_OF_PLAIN:
+        if not group.is_of(flavour) or (flavour == PLAIN and group.name not in GROUPS_OF_PLAIN):
             continue
         records = sidecar.groups.get(group.name, {}) if sidecar else {}
         have = {key for key, record in records.items() if record.state in done and _is_whole(record, group)}

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fa4_asv.catalog.kernels import ARCHES, BEYOND, CASES, KERNEL_GROUPS, KernelGroup
+from fa4_asv.catalog.launch import LAUNCH_CALLS, STEPS
 from fa4_asv.catalog.metrics import LOOP_METRICS, METRICS
 from fa4_asv.catalog.shapes import (
     HOST_SHAPES,
@@ -37,6 +38,7 @@ class Group:
     groups: what one process measures of a case, see measure/runtime/worker.py. `version` is the only
     version number of its benchmarks: asv is told it, and the caches of measured records and of refused answers have it in their
     key. Raise it when cases, inputs, stand-ins, guard or what is read or timed change meaning; what an older one recorded is missing then.
+    `flavours` are those under which it is recorded, none for all: what the compiler's libraries cannot change is recorded once.
     `read_from` names the group of the kernels that these figures are read from, "" for none: the states of such a group
     say whether there was something to read, and nothing new of FA4. A measured case may lack a metric; its `notes` say why.
     A group `on_request` is measured where `--bench` selects it, and never without patterns.
@@ -51,6 +53,7 @@ class Group:
     backward: bool = False
     what: str = ""
     version: str = "1"
+    flavours: tuple[str, ...] = ()
     read_from: str = ""
     on_request: bool = False
 
@@ -58,6 +61,10 @@ class Group:
     def timed(self) -> bool:
         """Whether its seconds are those of attention on a card or a CPU: `turn` is a short round, as a sweep takes it."""
         return self.what in ("seconds", "turn")
+
+    def is_of(self, flavour: str) -> bool:
+        """Whether it is recorded under a CUDA flavour."""
+        return not self.flavours or flavour in self.flavours
 
     def benchmark(self, metric: str) -> str:
         """The name of the benchmark that holds `metric`."""
@@ -320,6 +327,17 @@ _GROUPS = (
         tuple((torch, arch) for torch in TORCHES for arch in ARCHES),
     ),
     *_beyond_the_core(),
+    Group(
+        "launch",
+        "launch.Contract.track_",
+        {
+            "compiles": ("kernels", "kernels compiled anew"),
+            "host_reads": ("reads", "host reads of the card"),
+            "allocations": ("allocations", "allocations on the card"),
+        },
+        tuple((arch, call, step) for arch in ARCHES for call in LAUNCH_CALLS for step in STEPS),
+        flavours=("cu13",),
+    ),
     Group(
         "compile",
         "compile.Jit.track_",

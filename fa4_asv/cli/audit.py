@@ -30,6 +30,7 @@ _NOUNS = {
     **{KERNELS: "kernel", "loops": "main kernel", "memory": "call", "growth": "family", "route": "route"},
     **{group: f"{group} kernel" for group in BEYOND},
     **{f"{group}-memory": f"{group} call" for group in TRACED_GROUPS},
+    "launch": "step",
 }
 
 
@@ -56,7 +57,7 @@ def audit(
     `verify` holds the record against itself; only this finds a file that was edited in all places at once.
     No cache of figures is used. Files are drawn by chance, in proportion to their kernels. Of each, 10 kernels
     (20 with --minutes) are compiled, so that an environment is built once for many cases. All its memory
-    traces are made as well, and of the first and every fourth file the route (of the torch at hand). Whether a toolchain is installed here plays no part in the draw.
+    traces are made as well, and of the first and every fourth file the route (of the torch at hand) and the launches. Whether a toolchain is installed here plays no part in the draw.
     The first file is drawn among those that hold every benchmark; later ones among all. Commits that are not
     in the history here cannot be drawn; they are counted.
 

@@ -24,8 +24,9 @@ KERNELS = "codegen"  # the group that takes time: the others of a file are trace
 EXACT = tuple(group.name for group in GROUPS.values() if group.exact)
 READ_FROM_KERNELS = tuple(group.name for group in GROUPS.values() if group.read_from == KERNELS)
 PER_DRAW = 10  # kernels: both architectures' processes take ten seconds to start, a kernel takes a few
+_SELDOM = ("route", "launch")  # these take as long as all the memory traces, or longer
 FEW = 2  # kernels of each further group
-_ROUTE_EVERY = 4  # draws: its two cases take as long as all the memory traces
+_EVERY = 4  # draws
 WRONG = 0.01  # the share of wrong cases that a sample is judged by
 _WHY_COUNTS = "unsupported"  # in FA4's own words; those of a broken case may name places and times
 
@@ -73,8 +74,8 @@ class Draws:
             drawn[group] = self._random.sample(left[group], min(FEW, len(left[group])))
         for group in READ_FROM_KERNELS:  # the same compile gives them
             drawn[group] = [case for case in left[group] if case in chosen]
-        if chosen and "route" in self.covered and self._random.randrange(_ROUTE_EVERY):
-            drawn["route"] = []
+        if chosen and "route" in self.covered and self._random.randrange(_EVERY):
+            drawn |= dict.fromkeys(self.covered.intersection(_SELDOM), [])
         self.left[pair.path] = {
             group: [case for case in left[group] if case not in drawn[group]] for group in left
         }

@@ -15,6 +15,7 @@ from statistics import median
 from fa4_asv.catalog.benchmarks import TRACED_GROUPS
 from fa4_asv.catalog.flavours import AS_CU12, PLAIN
 from fa4_asv.catalog.kernels import BEYOND
+from fa4_asv.catalog.launch import COUNTED, counts
 from fa4_asv.integrity.loops import wrong_loops, wrong_whole
 from fa4_asv.integrity.rounds import usual_control, wrong_rounds
 from fa4_asv.record.explanation import Culprit, Explanation
@@ -176,6 +177,12 @@ def _route(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterat
     yield "" if broken <= made else f"broken is {broken} of {made} checks"
 
 
+def _launch(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
+    """Each figure against the places that say what it counts."""
+    for metric, count in counts(record.parts).items():
+        yield _same(record.figures, metric, count, f"the parts that were {COUNTED[metric]}")
+
+
 def _route_of_card(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
     checks = len(record.notes.keys() - _NO_CHECK)
     values = record.samples.get("broken", [checks])
@@ -190,6 +197,7 @@ _OF_GROUP: dict[str, Callable[[CaseRecord, bool, Groups, str], Iterator[str]]] =
     "allocated": _allocated,
     "route-host": _host,
     "route": _route,
+    "launch": _launch,
     "route-card": _route_of_card,
     **dict.fromkeys(BEYOND, _whole),
     **{f"{group}-memory": _workspaces for group in TRACED_GROUPS},

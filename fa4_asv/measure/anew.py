@@ -13,6 +13,7 @@ from fa4_asv.catalog.benchmarks import TRACED_GROUPS
 from fa4_asv.catalog.kernels import BEYOND
 from fa4_asv.measure.benchmark_api import Measure
 from fa4_asv.measure.context import current
+from fa4_asv.measure.contract import collect as contract
 from fa4_asv.measure.kernels import collect as kernels
 from fa4_asv.measure.memory import collect as memory
 from fa4_asv.measure.route import collect as route
@@ -24,6 +25,7 @@ MEASURES: dict[str, Measure] = {
     "memory": memory.measure,
     "growth": memory.measure_growth,
     "route": route.measure,
+    "launch": contract.measure,
     **{name: kernels.measure_group(name) for name in BEYOND},
     **{f"{name}-memory": memory.measure_group(f"{name}-memory") for name in TRACED_GROUPS},
 }

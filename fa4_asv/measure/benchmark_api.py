@@ -29,7 +29,7 @@ def collect(name: str, measure: Measure) -> dict[str, Any]:
     if context.machine != NOGPU:
         return {}  # not None: asv would then call the benchmarks without this argument
     # asv tells a setup_cache nothing of its selection; measuring the rest would cost minutes.
-    wanted = group.selected(context.select)
+    wanted = group.selected(context.select) if group.is_of(context.flavour) else []
     if not wanted:
         return {}
     records = {
@@ -48,8 +48,14 @@ def collect(name: str, measure: Measure) -> dict[str, Any]:
 
 def figure(records: dict[str, Any], group: str, metric: str, *case: str) -> int:
     """One exact figure. Raises SkipNotImplemented (asv: n/a) where unsupported, Fa4AsvError where broken."""
-    if current().machine != NOGPU:
+    context = current()
+    if context.machine != NOGPU:
         raise SkipNotImplemented(f"{group} figures belong to machine {NOGPU}: run without --machine")
+    if not GROUPS[group].is_of(context.flavour):
+        flavours = " and ".join(GROUPS[group].flavours)
+        raise SkipNotImplemented(
+            f"{group} figures are recorded under {flavours}, not under {context.flavour}"
+        )
     record = records.get(key_of(case), {"state": "not run", "why": "not selected by --bench"})
     if record["state"] == "measured":
         if metric in record["figures"]:

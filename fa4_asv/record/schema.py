@@ -61,7 +61,8 @@ class CaseRecord:
     """One case: its state and, as text, why; exact figures, or samples, by metric; and what explains them.
 
     `opcodes` and `sha256` are of a kernel's cubin (of `loops`: the digest's first 16 digits); `parts` are bytes by tensor
-    (memory) or what a turn does (loops); `notes` say what each broken check answered (route), or why a metric has no figure (loops).
+    (memory), what a turn does (loops) or counts by place (launch); `notes` say what each broken check answered (route), or why a
+    metric has no figure (loops).
     """
 
     state: str

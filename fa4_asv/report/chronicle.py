@@ -17,7 +17,7 @@ from fa4_asv.report.multiples import kernel_page, short
 from fa4_asv.report.overview import steps_table
 from fa4_asv.report.parts import Cell, Row, Table
 
-_SHOWN = ("codegen", "memory", "growth", "route")
+_SHOWN = ("codegen", "memory", "growth", "route", "launch")
 
 
 @dataclass(frozen=True)

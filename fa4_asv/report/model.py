@@ -239,14 +239,14 @@ def _newest_first(flavour: str) -> tuple[int, str]:
 def _slim(sidecar: Sidecar) -> Sidecar:
     """Without what no page shows: histograms and parts are nine tenths of a record, and a compiler's colours.
 
-    The parts of loops stay: whether two turns can be compared stands there.
+    The parts of loops stay: whether two turns can be compared stands there. Those of a launch name its kernels.
     """
     groups = {
         group: {
             case: replace(
                 record,
                 opcodes={},
-                parts=record.parts if group == "loops" else {},
+                parts=record.parts if group in ("loops", "launch") else {},
                 why=without_colours(record.why),
             )
             for case, record in cases.items()

@@ -32,11 +32,13 @@ from fa4_asv.report.events import Step, Timeline, timeline
 from fa4_asv.report.first_page import first_page
 from fa4_asv.report.glossary import WORDS, WORDS_JS, anchor, words_value
 from fa4_asv.report.kernel_pages import KernelPage, kernel_pages
+from fa4_asv.report.launches import tables as launches
 from fa4_asv.report.library import library
 from fa4_asv.report.machines import machines
 from fa4_asv.report.model import Model, Point, load
 from fa4_asv.report.open_data import FEED, feed
 from fa4_asv.report.overview import largest, steps_table
+from fa4_asv.report.parts import Table
 from fa4_asv.report.plots import Plot, kernels_of
 from fa4_asv.report.run_time import swept_page
 from fa4_asv.report.run_time_cells import page_of, place
@@ -119,7 +121,9 @@ def pages(model: Model, found_timeline: Timeline) -> Iterator[Page]:
     flavours = [each_series.key.title for each_series in series]
     swept = sweeps_of(model)
     cards, first = cards_of(model, swept), first_of(swept)
-    nav = _nav([machine.name for machine in timed], page_of(first.key.machine) if first else "")
+    launch_tables = launches(series)
+    run_time = page_of(first.key.machine) if first else ""
+    nav = _nav([machine.name for machine in timed], run_time, bool(launch_tables))
     render = _renderer(nav)
     yield from _assets()
     kernel = kernel_pages(
@@ -177,6 +181,7 @@ def pages(model: Model, found_timeline: Timeline) -> Iterator[Page]:
         flavours=flavours,
     )
     yield from _maps(model, cards, render)
+    yield from _launches(launch_tables, render)
     for page in kernel:
         yield render(page.plot.page, "kernel.html", title=page.plot.title, page=page)
     yield from _run_time(swept, calls, render)
@@ -263,6 +268,20 @@ def _maps(model: Model, cards: Cards, render: Any) -> Iterator[Page]:
     )
 
 
+def _launches(tables: Sequence[Table], render: Any) -> Iterator[Page]:
+    """The page of launches, where any are recorded."""
+    if tables:
+        yield render(
+            "launch.html",
+            "tables.html",
+            title="Launches",
+            lead="What a call compiles anew and reads back from the card, step by step, counted without a GPU. A release that is in no row of a step "
+            "compiles and reads nothing there.",
+            key=[],
+            parts=[(table.caption, [table]) for table in tables],
+        )
+
+
 def _chronicle(model: Model, found_timeline: Timeline, cards: Cards, render: Any) -> Iterator[Page]:
     commits = chronicle.commits_table(model)
     newest_first = [release.commit for release in reversed(model.releases)]
@@ -327,7 +346,7 @@ def _metrics() -> list[tuple[str, list[tuple[str, str, bool]]]]:
     return [(name, metrics) for name, metrics in result.items() if not GROUPS[name].device]
 
 
-def _nav(machine_names: Sequence[str], run_time: str) -> list[tuple[str, str]]:
+def _nav(machine_names: Sequence[str], run_time: str, has_launches: bool) -> list[tuple[str, str]]:
     """The menu: name and page."""
     return [
         ("Summary", "index.html"),
@@ -337,6 +356,7 @@ def _nav(machine_names: Sequence[str], run_time: str) -> list[tuple[str, str]]:
         *([("Run time", run_time)] if run_time else []),
         ("Memory", "memory.html"),
         ("Compile time", "compile.html"),
+        *([("Launches", "launch.html")] if has_launches else []),
         ("Support", "support.html"),
         ("PyTorch", "route.html"),
         *((name, f"machines/{name}.html") for name in machine_names),

@@ -13,22 +13,18 @@ The call sees fake CUDA tensors: it traces, lowers and assembles its real kernel
 from __future__ import annotations
 
 import json
-import os
-import resource
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from fa4_asv.base.launcher import end_with
 from fa4_asv.catalog.calls import Call
 from fa4_asv.catalog.kernels import CALLS
 from fa4_asv.measure.compile_stubs import CompileStub, compiles_so_far, counted, without_driver
 from fa4_asv.measure.driver_stubs import describe, open_answers, stand_in_for_the_driver
 from fa4_asv.measure.fake_calls import make_call
+from fa4_asv.measure.forks import in_a_child, is_one_thread
 
 
 def counted_without_driver(*args: Any, **kwargs: Any) -> Any:
@@ -47,44 +43,6 @@ def timed(action: Callable[[], Any]) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - begin, "error": error}
 
 
-def in_a_child(action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What `action` answers in a forked child, with the processor seconds it used. Where that dies, this process does likewise."""
-    before, parent = _used_by_children(), os.getpid()
-    source, target = os.pipe()
-    child = os.fork()
-    if not child:
-        code = 1
-        try:
-            end_with(parent)
-            os.write(target, json.dumps(action()).encode())
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    os.close(target)
-    with open(source, "rb") as stream:  # noqa: PTH123 - a pipe, not a file
-        answer = stream.read()
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if code < 0:
-        os.kill(os.getpid(), -code)
-    if code:
-        # Who started this reads the last output on stderr, and how it ended.
-        os._exit(code)
-    return {**json.loads(answer), "used": _used_by_children() - before}
-
-
-def _used_by_children() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
-def _one_thread() -> bool:
-    """Whether a child of this process would be whole; no where the system does not tell."""
-    tasks = Path("/proc/self/task")
-    return tasks.is_dir() and len(list(tasks.iterdir())) == 1
-
-
 def _import_fa4() -> None:
     import flash_attn.cute.interface  # noqa: F401
 
@@ -97,7 +55,7 @@ def main() -> None:
     # The DSL is part of what is timed, so its own stand-in must wait until it has been imported.
     stand_in_for_the_driver(torch, type("NoHardwareYet", (), {}))
     imported = timed(_import_fa4)
-    forks = _one_thread()
+    forks = is_one_thread()
     answers.write(json.dumps({**imported, "forks": forks}) + "\n")
     line = sys.stdin.readline()
     if not line:

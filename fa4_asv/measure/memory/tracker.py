@@ -31,6 +31,7 @@ class Tracker:
         self._device = device
         self._live: dict[int, Allocation] = {}
         self.now = self.peak = 0
+        self.made = 0  # storages so far
         self.at_peak: list[tuple[Allocation, int]] = []
 
     def see(self, tensor: Any) -> Allocation | None:
@@ -45,6 +46,7 @@ class Tracker:
             # torch keeps the Python object of a storage for as long as the storage lives
             ref = weakref.ref(storage, lambda _: self._forget(key))
             known = self._live[key] = Allocation(0, shape, ref)
+            self.made += 1
         self.now += nbytes - known.nbytes
         known.nbytes = nbytes
         if self.now > self.peak:
