@@ -76,16 +76,22 @@ def _choose(model: Model, cards: Cards, arch: str) -> _Choice | None:
         for point in series.measured
         if _kernels(point, arch) and not _against(cards, _Choice(series, point, arch))
     ]
-    choices = [
-        each
-        for each in choices
-        if not any(_spills_more(each, older) for older in choices if _is_older(model, older, each))
-    ]
-    if not choices:
-        return None
-    newest = max(choices, key=lambda each: model.versions.index(each.point.label)).point.label
-    same = [each for each in choices if each.point.label == newest]
-    shared = set.intersection(*(_kernels(each.point, arch) for each in same))
+    # From the newest on, so that a long history is not compared with itself.
+    for label in reversed(model.versions):
+        same = [
+            each
+            for each in choices
+            if each.point.label == label
+            and not any(_spills_more(each, older) for older in choices if _is_older(model, older, each))
+        ]
+        if same:
+            return _least(same)
+    return None
+
+
+def _least(same: Sequence[_Choice]) -> _Choice:
+    """Of one release's flavours the one that spills least, then cu13."""
+    shared = set.intersection(*(_kernels(each.point, each.arch) for each in same))
     kind = _kind([each.point for each in same], shared)
     return min(same, key=lambda each: (_sum(each.point, shared, kind), -_rank(each)))
 
