@@ -229,6 +229,7 @@ def _times(swept: Sequence[Swept], arch: str, name: str) -> Table | None:
             [
                 Cell(call.title, call.page(each.key.machine)),
                 each.key.machine,
+                each.key.title,
                 short(each.newest.label),
                 wording.seconds(seconds) if seconds else state_of(each.newest, call),
                 wording.rate(rate),
@@ -236,7 +237,7 @@ def _times(swept: Sequence[Swept], arch: str, name: str) -> Table | None:
                 Cell(row.verdict if row else NONE, css="worse" if row and row.effect == WORSE else ""),
             ]
         )
-    head = ["call", "machine", "release", "time", "TFLOP/s"]
+    head = ["call", "machine", "flavour", "release", "time", "TFLOP/s"]
     head += [*(f"against {each}" for each in NAMES.values()), "against the release before"]
     return Table("Calls that compile this kernel, timed on a card", head, rows, "wide") if rows else None
 
