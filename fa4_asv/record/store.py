@@ -239,7 +239,8 @@ def write_sidecar(path: Path, sidecar: Sidecar) -> None:
 
 def _lines(data: dict[str, Any]) -> str:
     def item(value: Any) -> str:
-        return json.dumps(value, sort_keys=True, allow_nan=False)
+        # Without spaces: in 430 files they take 1.7 MiB.
+        return json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":"))
 
     groups = []
     for group, cases in data["groups"].items():
