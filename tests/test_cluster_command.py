@@ -16,7 +16,7 @@ from tests.support import ROOT
 from tests.support.played_pool import PlayedPool
 
 pytest_plugins = ["tests.support.cluster_site"]
-WORDS = ["backfill", "--flavour", "cu13", "-b", "^codegen"]
+WORDS = ["backfill", "--flavour", "cu13", "-b", "^codegen.Kernels"]
 
 
 def ended(*words: str) -> int:
@@ -151,11 +151,11 @@ def test_a_nodes_asv_takes_the_machine_it_was_told(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("FA4_ASV_MACHINE_RECORD", '{"machine": "lab-h100", "ram": "any"}')
     try:
-        made = commands.on_machine(load, None, SimpleNamespace(machine="lab-h100"))
+        made = commands.on_machine(load, None, SimpleNamespace(machine="lab-h100", bench=None))
         assert vars(made) == {"machine": "lab-h100", "ram": "any"} and selection.machine() == "lab-h100"
-        assert commands.on_machine(load, None, SimpleNamespace(machine=None)).machine == "nogpu"
+        assert commands.on_machine(load, None, SimpleNamespace(machine=None, bench=None)).machine == "nogpu"
         with pytest.raises(UserError, match="Run asv at the console"):
-            commands.on_machine(load, None, SimpleNamespace(machine="other"))
+            commands.on_machine(load, None, SimpleNamespace(machine="other", bench=None))
     finally:
         selection._machine.clear()
     assert list(tmp_path.iterdir()) == []

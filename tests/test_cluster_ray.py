@@ -51,7 +51,7 @@ def driver(site, cluster, *words: str, timeout: int = PATIENCE) -> subprocess.Po
         "--flavour",
         "cu13",
     ]
-    command += ["-b", "^codegen", "--ray", cluster.address, *words]
+    command += ["-b", "^codegen.Kernels", "--ray", cluster.address, *words]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "STAND_IN_TIMEOUT": str(timeout)}
     return subprocess.Popen(
         command,

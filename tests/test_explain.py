@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import itertools
 
 import pytest
@@ -64,7 +65,10 @@ def test_the_record_is_believed_where_its_toolchain_is_the_same(two, told):
         )
         path = project.results / "nogpu" / f"{side.source.commit[:8]}-x.sidecar"
         write_sidecar(path, sidecar)
-        path.write_text(path.read_text().replace('"flavour": "cu13"', '"flavour": "cu12"'))
+        data = json.loads(path.read_text())
+        assert data["toolchain"]["flavour"] == "cu13"
+        data["toolchain"]["flavour"] = "cu12"
+        path.write_text(json.dumps(data))
     shop = FakeShop(project, by_toolchain)
     found = corners(shop, base, head, [CASE], told.append)
     assert found.base["sm_100/fwd_d128_full"] == record(8)

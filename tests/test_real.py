@@ -80,6 +80,8 @@ def test_figures_and_reasons_of_a_run_agree(measured):
     recorded = read_sidecar(ROOT / "results" / "nogpu" / sidecar_path(measured).name).groups["codegen"]
     assert run == {key: recorded[key] for key in run}, "anybody's run must say what the committed record says"
     for (name, (arch, case)), value in figures.items():
+        if not name.startswith("codegen.Kernels."):
+            continue
         record = run.get(f"{arch}/{case}")
         if record is None:
             assert math.isnan(value), "what was not selected has no figure"

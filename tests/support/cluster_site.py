@@ -26,7 +26,7 @@ from tests.support import ROOT
 from tests.support.backfills import commits, record
 
 STAND_IN = ROOT / "tests" / "support" / "asv_stand_in.py"
-BACKFILL = ["backfill", "--flavour", "cu13", "-b", "^codegen"]
+BACKFILL = ["backfill", "--flavour", "cu13", "-b", "^codegen.Kernels"]
 
 
 def stand_in(template: Path) -> dict[tuple[object, str], object]:
