@@ -112,6 +112,19 @@ class SdpaShape:
         seen = min(length, keys)  # with fewer keys than queries, the first queries see none
         return seen * (keys - seen) + seen * (seen + 1) // 2
 
+    def operand_bytes(self, backward: bool) -> int:
+        """Bytes of q, k, v, the output and its LSE (fp32); in a backward of the gradients of the first four, too.
+
+        Raises ValueError for a shape with features, a variant or eight bits: other tensors belong to their calls.
+        """
+        if self.features.names or self.variant or self.dtype == "fp8":
+            raise ValueError(f"the operands of {self.name} are not q, k, v and the output alone")
+        a_query = self.num_heads * (self.head_dim + self.head_dim_v)
+        a_key = self.kv_heads * (self.head_dim + self.head_dim_v)
+        elements = self.tokens * a_query + self.batch * self.keys * a_key
+        width = 4 if self.dtype == "fp32" else 2
+        return elements * width * (2 if backward else 1) + 4 * self.tokens * self.num_heads
+
     def flops(self, backward: bool) -> int:
         """Floating point operations of two matrix products a pair, two each; a backward counts 2.5 forwards.
 

@@ -202,7 +202,7 @@ def _is_whole(group: str, record: CaseRecord) -> bool:
         return bool(_LOOP_DIGEST.fullmatch(record.sha256) and (record.parts or record.notes))
     if group in BEYOND:
         return bool(_DIGEST.fullmatch(record.sha256) and record.kernel)
-    return bool(record.parts) or group not in ("memory", "growth")
+    return bool(record.parts) or group != "growth"
 
 
 def _toolchain(pair: Pair, project: Project) -> Iterator[str]:

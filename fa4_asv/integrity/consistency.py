@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from fa4_asv.catalog.benchmarks import TRACED_GROUPS
+from fa4_asv.catalog.benchmarks import TRACED, TRACED_GROUPS
 from fa4_asv.catalog.flavours import AS_CU12, PLAIN
 from fa4_asv.catalog.kernels import BEYOND
 from fa4_asv.catalog.launch import COUNTED, counts
@@ -26,7 +26,6 @@ Groups = Mapping[str, Cases]
 
 _BYTES_PER_INSTRUCTION = 16  # of every architecture since sm_70
 _PADDING = "NOP"  # no instruction that is counted
-_WORKSPACE = "workspace"  # the role of what is neither an input nor an output
 _LONGEST_SPAN = 100  # characters of a note that is read as numbers
 _NO_CHECK = {"torch", "checks"}  # words of a card's route that are not what a broken check answered
 
@@ -86,13 +85,14 @@ def _whole(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterat
 
 
 def _peak(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
-    """The peak against the sum of its parts, and what is neither input nor output against the workspaces."""
-    if not record.parts:
-        yield "the sidecar has no parts of the peak, and has those of other calls" if whole else ""
-        return
-    rest = sum(nbytes for name, nbytes in record.parts.items() if name.partition(" ")[0] == _WORKSPACE)
-    yield _same(record.figures, "peak_bytes", sum(record.parts.values()), "its parts")
-    yield _same(record.figures, "extra_bytes", rest, "the workspaces")
+    """What is neither input nor output against the workspaces, and the peak against these and what the call says itself."""
+    extra = sum(record.parts.values())
+    yield _same(record.figures, "extra_bytes", extra, "the workspaces")
+    traced = TRACED.get(case.rpartition("/")[2])
+    if traced is not None:
+        backward, shape = traced
+        given = shape.operand_bytes(backward)
+        yield _same(record.figures, "peak_bytes", given + extra, "inputs, outputs and workspaces")
 
 
 def _workspaces(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
