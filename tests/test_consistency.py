@@ -98,7 +98,10 @@ KERNEL, TRACED = "codegen.Kernels.track_", "memory.Traced.track_"
         (figure(KERNEL, "codegen", CASE, "local_loads", 7), f"{CASE}: local_loads is 7, LDL give 0"),
         (figure(KERNEL, "codegen", CASE, "local_stores", 7), f"{CASE}: local_stores is 7, STL give 0"),
         (figure(KERNEL, "codegen", CASE, "text_bytes", 16), f"{CASE}: text_bytes is 16, "),
-        (figure(TRACED, "memory", CALL, "peak_bytes", 5), f"{CALL}: peak_bytes is 5, inputs, outputs and workspaces give"),
+        (
+            figure(TRACED, "memory", CALL, "peak_bytes", 5),
+            f"{CALL}: peak_bytes is 5, inputs, outputs and workspaces give",
+        ),
         (figure(TRACED, "memory", CALL, "extra_bytes", 5), f"{CALL}: extra_bytes is 5, the workspaces give"),
         (
             figure("memory.Growth.track_", "growth", FAMILY, "growth_bytes", 0),
