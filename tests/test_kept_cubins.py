@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from fa4_asv.base.project import Project
+from fa4_asv.catalog.flavours import PLAIN
 from fa4_asv.catalog.metrics import LOOP_DIGITS, NO_KERNEL
 from fa4_asv.measure.kernels import collect, kept_cubins
 from fa4_asv.measure.kernels.cubin import opcode_histogram
@@ -80,6 +82,18 @@ def test_a_kept_cubin_is_read_and_nothing_is_compiled(context, monkeypatch):
     assert kept_cubins.recorded_kernels(context)[KEY].sha256 == DIGEST
     again = dict(kept_cubins.loops_of_kept(context, [(CASE, [KEY])]))
     assert again == {CASE: {KEY: record}}, "what was read once is not read again"
+
+
+def test_kept_loops_of_the_default_user_need_neither_a_compile_nor_cu12(context, monkeypatch):
+    kernels = kept_cubins.recorded_kernels(context)
+    monkeypatch.setattr(kept_cubins, "recorded_kernels", lambda _: kernels)
+
+    def ask(*_: object) -> None:
+        raise Compiled
+
+    monkeypatch.setattr(collect, "_as_cu12", ask)
+    (record,) = collect.measure_loops(replace(context, flavour=PLAIN), [CASE], 1).values()
+    assert record.sha256 == DIGEST[:LOOP_DIGITS]
 
 
 def test_a_kernel_that_release_refuses_has_no_loops_and_needs_no_compile(context, tmp_path):

@@ -72,9 +72,6 @@ def _kernels(group: str) -> KernelGroup:
 
 def _measure(context: Context, group: str, wanted: Sequence[tuple[str, ...]], processes: int) -> Records:
     records, missing = known(context, wanted, group)
-    if missing and context.flavour == PLAIN:
-        taken, missing = _as_cu12(context, group, missing, processes)
-        records |= taken
     if missing and group == "loops":
         for call, found in loops_of_kept(
             context, [(call, _keys(call[0], call[1], group)) for call in missing]
@@ -82,6 +79,9 @@ def _measure(context: Context, group: str, wanted: Sequence[tuple[str, ...]], pr
             write_cache(cache_path(context, group, *call), found)
             records |= found
         missing = [call for call in missing if not records.keys() >= set(_keys(call[0], call[1], group))]
+    if missing and context.flavour == PLAIN:
+        taken, missing = _as_cu12(context, group, missing, processes)
+        records |= taken
     if missing:
         records |= _compile(context, group, missing, processes)
     return {key: records[key] for key in map(key_of, wanted)}
