@@ -20,8 +20,8 @@ from fa4_asv.history.repository import NO_HISTORY, has_history
 from fa4_asv.record.tables import print_table
 
 _WIDTH = 80
-_DIGITS = 12  # of a cubin's digest
-_HEADS = ("kernel", "instructions", "registers", "spill, bytes", "cubin (sha256)", "")
+_DIGITS = 8  # of a cubin's digest
+_HEADS = ("kernel", "instructions", "spill", "cubin", "")
 
 
 @click.command()
@@ -53,21 +53,24 @@ def quickstart(flavour: str, environment: str) -> None:
         raise Fa4AsvError(NO_HISTORY)
     pair = newest_recorded(project, flavour)
     say("making the environment with torch, where there is none yet", err=True)
-    base, begin = base_here(project, environment), time.monotonic()
+    started = time.monotonic()
+    base = base_here(project, environment)
+    made = time.monotonic()
     say(f"compiling {len(CASES)} kernels of {pair.sidecar.release} ({flavour}), without a GPU", err=True)
     kernels = reproduce(pair, Anew(project, base, torch_of(str(base)), _terminal()))
+    compiled = time.monotonic()
     _show(kernels)
     differ = [each for each in kernels if each.findings]
     what = (
         "the committed record"
         if is_committed(project, pair)
-        else "the record in results/, changed since the commit"
+        else "the record in results/, which is not as committed"
     )
     say(f"{len(kernels) - len(differ)} of {len(kernels)} figures and cubins equal {what}")
     for finding in (finding for each in differ for finding in each.findings):
         path = finding.path.relative_to(project.root)
         say(f"differs: {path}: {finding.group} {one_line(finding.case)}: {finding.what}", err=True)
-    say(f"{pair.sidecar.release}, toolchain installed and compiled in {time.monotonic() - begin:.0f} s")
+    say(f"Environment {made - started:.0f} s, toolchain and kernels {compiled - made:.0f} s")
     say(f"The report of the whole record: {os.path.relpath(project.html / 'report' / 'index.html')}")
     sys.exit(1 if differ else 0)
 
@@ -78,10 +81,10 @@ def _terminal() -> str:
 
 def _show(kernels: Sequence[Reproduced]) -> None:
     rows = [_row(each) for each in kernels]
-    print_table(new_console(_WIDTH), _HEADS, rows, numbers=range(1, 4), whole=0)
+    print_table(new_console(_WIDTH), _HEADS, rows, numbers=range(1, 3), whole=0)
 
 
 def _row(each: Reproduced) -> list[str]:
-    names = ("instructions", "registers", "spill_bytes")
+    names = ("instructions", "spill_bytes")
     figures = [str(each.anew.figures.get(name, each.anew.state)) for name in names]
     return [each.case, *figures, each.anew.sha256[:_DIGITS], "differs" if each.findings else "equal"]
