@@ -104,7 +104,7 @@ def found_by_pip(python: Path, version: str) -> str:
 def run_step(command: list[str], timeout: float = 3600.0) -> None:
     """Run a command that installs. Raises asv's UserError with the last line that it said."""
     try:
-        util.check_call(command, timeout=timeout, env=uv_environment())
+        util.check_call(command, timeout=timeout, display_error=False, env=uv_environment())
     except (util.ProcessError, OSError) as error:
         message = str(getattr(error, "stderr", "") or error).strip().splitlines()[-1]
         raise util.UserError(f"cannot make the base environment with torch: {one_line(message)}") from None

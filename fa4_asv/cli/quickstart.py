@@ -21,7 +21,7 @@ from fa4_asv.record.tables import print_table
 
 _WIDTH = 80
 _DIGITS = 8  # of a cubin's digest
-_HEADS = ("kernel", "instructions", "spill", "cubin", "")
+_HEADS = ("kernel", "instructions", "spill, B", "cubin", "")
 
 
 @click.command()
