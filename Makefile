@@ -2,11 +2,10 @@
 PYTHON ?= python3
 # cu13 is what upstream recommends on CUDA 13; FLAVOUR=cu12 for the plain package.
 FLAVOUR ?= cu13
-ENVIRONMENT = fa4-pyany-flavour$(FLAVOUR)-toolchainday
-# A small set that shows every kind of change: head dims 64 and 128, both directions.
-QUICK = codegen.*'(fwd|bwd)_d(64|128)_(full|causal)'
-LAST ?= 3
 BIN = .venv/bin
+PIP = $(BIN)/python -m pip install --quiet
+# In a quarter of pip's time. It does not read pip's configuration: where it fails, pip tries.
+UV = $(BIN)/uv --no-config pip install --quiet --python $(BIN)/python
 # Processes that run tests; tests/conftest.py says which tests stay together.
 PROCESSES ?= 2
 PYTEST = $(BIN)/pytest -n $(PROCESSES)
@@ -14,19 +13,17 @@ PYTEST = $(BIN)/pytest -n $(PROCESSES)
 .PHONY: quickstart test fast faults publish clean help
 
 help:
-	@echo "make quickstart   sync FA4's releases, measure a small set on the last $(LAST), publish the site"
+	@echo "make quickstart   compile a few kernels of the newest release, compare with the record, name the report"
 	@echo "make test         install what tests need, lint, type-check, test"
 	@echo "make fast         the tests that neither compile FA4 nor run asv for long: about a minute"
 	@echo "make faults       the tests of hostile inputs and faults; writes their table into docs/testing.md"
 	@echo "make publish      make the site from results/"
 	@echo "make clean        remove everything that can be rebuilt"
 
+# Reads the committed record and changes no tracked file.
 quickstart: .venv/.suite
-	$(BIN)/fa4-asv history sync
-	$(BIN)/asv run -E $(ENVIRONMENT) -b "$(QUICK)" releases~$(LAST)..releases
-	$(MAKE) --no-print-directory publish
-	$(BIN)/fa4-asv changes --last $(LAST) --flavour $(FLAVOUR) --figures --limit 20
-	@echo "The site: $(CURDIR)/html/index.html (serve it with $(BIN)/asv preview)"
+	$(BIN)/fa4-asv history sync --known
+	$(BIN)/fa4-asv quickstart --flavour $(FLAVOUR)
 
 # A damaged result file is refused by name and the rest is published; exit code 1 says so.
 publish: .venv/.suite
@@ -47,13 +44,15 @@ faults: .venv/.test
 
 .venv/.suite: requirements/suite.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -r requirements/suite.txt
-	$(BIN)/python -m pip install --quiet --no-deps -e .
+	$(PIP) --constraint requirements/suite.txt uv
+	$(UV) -r requirements/suite.txt || $(PIP) -r requirements/suite.txt
+	$(UV) --no-deps -e . || $(PIP) --no-deps -e .
 	@touch $@
 
 # The tests use the interpreter at hand for FA4 (fa4:same), so .venv holds torch then.
 .venv/.test: .venv/.suite requirements/test.txt requirements/base.txt
-	$(BIN)/python -m pip install --quiet -r requirements/test.txt -r requirements/base.txt
+	$(UV) -r requirements/test.txt || $(PIP) -r requirements/test.txt
+	$(BIN)/python -m fa4_asv.asv_plugin.base_torch
 	@touch $@
 
 clean:

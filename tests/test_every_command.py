@@ -179,6 +179,7 @@ def test_every_command_is_asked():
         "explain": "compiles",
         "check-card": "needs a card",
         "audit": "compiles",
+        "quickstart": "compiles: test_quickstart.py",
         "pack": "installs toolchains",
         "publish": "runs asv: test_publish.py, test_foreign_words.py",
     }

@@ -79,6 +79,19 @@ def test_second_sync_fetches_only_what_is_new(project, registry):
     assert Manifest.load(project.manifest).releases[:3] == first
 
 
+def test_a_sync_of_known_releases_leaves_the_list_as_it_is(project, registry):
+    """A tracked file: who only looks at the record changes none."""
+    sync(project, Registry(), known=True)
+    assert len(Manifest.load(project.manifest).releases) == 3, "without a list every release is wanted"
+    manifest = project.manifest.read_bytes()
+    registry.add("4.0.0b11", "2026-04-29T08:00:00Z")
+    assert sync(project, Registry(), known=True).total == 3
+    subprocess.run(["rm", "-rf", str(project.work)], check=True)
+    assert sync(project, Registry(), known=True).fetched == 3
+    assert project.manifest.read_bytes() == manifest
+    assert sync(project, Registry()).total == 4
+
+
 def test_a_lost_repository_is_rebuilt_to_the_same_hashes(project, registry):
     sync(project, Registry())
     before, manifest = refs(project), project.manifest.read_bytes()

@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import asv
 import pytest
 
+from fa4_asv.asv_plugin.publisher import EDITS, edit_pages
 from tests.support.browser import Watched, violations, watched
 from tests.support.publishing import publish
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Route
+    from playwright.sync_api import Browser, FloatRect, Route
 
 SHORT = ("index.html", "support.html", "reading.html", "route.html")
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
@@ -197,9 +199,47 @@ def test_asvs_own_site_works_and_leads_to_the_report_and_back(served, chromium, 
     for commit in json.loads((html / "index.json").read_text())["revision_to_hash"].values():
         seen.page.goto(f"{address}/{prefix}{commit[:8]}")
         assert seen.page.locator(f"[id='{commit[:8]}']").count() == 1
+    the_plot_can_be_read(seen, address, html)
     # Leaving a page ends what it was still asking for; that is no error.
     assert [
         error for error in seen.errors if not error.startswith(("log", "info", "warning", "failed"))
     ] == []
     assert [url for url in seen.missing if not url.endswith("/favicon.ico")] == []
     context.close()
+
+
+def the_plot_can_be_read(seen: Watched, address: str, html: Path) -> None:
+    """Names of releases are short and apart from each other, the legend is below the plot and its overview."""
+    seen.page.goto(f"{address}/index.html#codegen.Kernels.track_registers")
+    seen.page.locator("#fa4-legend td.legendLabel").first.wait_for()
+    tags = json.loads((html / "index.json").read_text())["tags"]
+    assert sorted(tags) == ["b10", "b3", "b4"]
+    boxes = [seen.page.locator("#main-graph").get_by_text(tag, exact=True).bounding_box() for tag in tags]
+    for number, one in enumerate(boxes):
+        assert one and one["y"] >= 50, "not below asv's bar"
+        assert not any(other and overlap(one, other) for other in boxes[:number])
+    plot, legend = (seen.page.locator(name).bounding_box() for name in ("#overview", "#fa4-legend"))
+    assert plot and legend and legend["y"] >= plot["y"] + plot["height"]
+    assert seen.page.locator("#main-graph .legend").count() == 0
+
+
+def overlap(one: FloatRect, other: FloatRect) -> bool:
+    beside = abs(one["x"] - other["x"]) >= min(one["width"], other["width"])
+    return not beside and abs(one["y"] - other["y"]) < min(one["height"], other["height"])
+
+
+def test_asvs_own_site_from_a_file_says_what_it_needs_and_where_the_report_is(tmp_path, offline):
+    """No library can be had, and nothing else is shown: not asv's page of errors, which does not name the report."""
+    for name in EDITS:
+        (tmp_path / name).write_bytes((Path(asv.__file__).parent / "www" / name).read_bytes())
+    edit_pages(tmp_path)
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "index.html").write_text("<h1>the report</h1>")
+    offline.page.goto((tmp_path / "index.html").as_uri())
+    shown = offline.page.locator("body").inner_text()
+    assert shown.strip() == (
+        "asv's own pages need a server (asv preview) and the network, where their libraries are. "
+        "The report holds the same figures and needs neither."
+    )
+    offline.page.get_by_role("link", name="The report").click()
+    assert offline.page.locator("h1").inner_text() == "the report"

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import asv
 import pytest
 
-from fa4_asv.asv_plugin.publisher import factors_from_zero, link_from
+from fa4_asv.asv_plugin.hooks import short_tags
+from fa4_asv.asv_plugin.publisher import EDITS, edit_pages
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.record.explanation import Explanation, Side, write_explanation
 from fa4_asv.record.store import sidecar_path
@@ -28,7 +32,7 @@ def test_publishing_makes_the_report_linked_there_and_back(recorded, capsys):
     report = recorded.html / "report"
     assert '<a href="report/index.html">' in (recorded.html / "index.html").read_text()
     first = (recorded.html / "index.html").read_text().partition("<body>")[2].strip()
-    assert first.startswith("<p>asv's own pages need a server")
+    assert first.startswith('<p id="fa4-needs">asv\'s own pages need a server')
     factors = (recorded.html / "regressions.js").read_text()
     assert factors.count("'from 0'") == 2 and factors.count("factor.toFixed(2)") == 2
     assert '<a href="../index.html">' in (report / "index.html").read_text()
@@ -37,13 +41,21 @@ def test_publishing_makes_the_report_linked_there_and_back(recorded, capsys):
     assert "4.0.0b4" in (report / "index.html").read_text()
 
 
-def test_a_bar_of_another_asv_is_told(tmp_path):
-    (tmp_path / "index.html").write_text("<ul></ul>")
-    with pytest.raises(Fa4AsvError, match="has no bar to link the report from"):
-        link_from(tmp_path / "index.html")
+@pytest.mark.parametrize("changed", sorted(EDITS))
+def test_a_page_of_another_asv_is_told(tmp_path, changed):
+    for name in EDITS:
+        text = (Path(asv.__file__).parent / "www" / name).read_text(encoding="utf-8")
+        (tmp_path / name).write_text(text if name != changed else text.replace(max(EDITS[name]), "another"))
+    with pytest.raises(
+        Fa4AsvError, match=f"{changed} is not as asv 0.6.6 writes it: .* stands in it 0 times"
+    ):
+        edit_pages(tmp_path)
 
 
-def test_a_script_of_another_asv_is_told(tmp_path):
-    (tmp_path / "regressions.js").write_text("text(ratio)")
-    with pytest.raises(Fa4AsvError, match="does not write factors as it did"):
-        factors_from_zero(tmp_path / "regressions.js")
+def test_tags_are_as_short_as_they_can_be_told_apart():
+    tags = {
+        f"fa4-v{version}": number
+        for number, version in enumerate(("4.0.0b9", "4.0.0b10", "4.0.0", "4.0.1b9"))
+    }
+    assert short_tags(tags) == {"b9": 0, "b10": 1, "4.0.0": 2, "4.0.1b9": 3}
+    assert short_tags({}) == {}

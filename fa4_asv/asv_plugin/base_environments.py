@@ -10,20 +10,21 @@ import re
 import shutil
 import subprocess
 import sys
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from asv import util
 from asv.console import log
 
 from fa4_asv.asv_plugin import selection
+from fa4_asv.asv_plugin.base_torch import build_asked, lay_pins, pinned_torch, run_step
 from fa4_asv.base import isolation, scratch
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import only_one, read_text
 from fa4_asv.base.machine import NOGPU, python_tag
 from fa4_asv.base.output import say
 from fa4_asv.base.project import Project
-from fa4_asv.base.uv_command import uv_command, uv_environment
+from fa4_asv.base.uv_command import uv_command
 from fa4_asv.catalog.benchmarks import GROUPS, TORCHES
 
 VARIABLE = "FA4_ASV_TORCHES"
@@ -96,8 +97,7 @@ class Bases:
         return self.folder.with_name(f"{self.folder.name}-torch{torch}")
 
     def _pinned_torch(self) -> str:
-        match = re.search(r"(?m)^torch==([^\s;+]+)", read_text(self._pins, advice=_RESTORE))
-        return match[1] if match else ""
+        return pinned_torch(read_text(self._pins, advice=_RESTORE))
 
     def _further(self) -> list[str]:
         """The torches that need a base of their own in this run."""
@@ -131,18 +131,22 @@ class Bases:
 
     def make(self, timeout: float) -> None:
         """Make what is missing. Raises asv's UserError, one line, when that fails."""
-        self.make_main(timeout)
+        self.make_main(timeout, card=selection.machine() != NOGPU and isolation.has_card())
         for torch in self._further():
-            self._make(self._folder_of(torch), self._pins_of(torch), timeout, further=True)
+            self._make(self._folder_of(torch), self._pins_of(torch), timeout)
 
-    def make_main(self, timeout: float) -> None:
-        """Make the main base where it is missing, and no further torch. Raises asv's UserError."""
+    def make_main(self, timeout: float, card: bool = False) -> None:
+        """Make the main base where it is missing, and no further torch; `card`: its torch is to drive one.
+
+        Raises asv's UserError.
+        """
         if self._same:
             self._check_same()
         else:
-            self._make(self.folder, read_text(self._pins, advice=_RESTORE), timeout)
+            self._make(self.folder, read_text(self._pins, advice=_RESTORE), timeout, build_asked(card))
 
-    def _make(self, folder: Path, pins: str, timeout: float, further: bool = False) -> None:
+    def _make(self, folder: Path, pins: str, timeout: float, build: str = "") -> None:
+        """`build` is that of the pinned torch; "" for a further one, whose CUDA libraries are part of what is asked."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         with only_one(folder.parent / f".{folder.name}.lock"):
             if _is_whole(folder, pins):
@@ -152,20 +156,13 @@ class Bases:
             python = folder / "bin" / "python"
             wanted = folder.with_name(f".{folder.name}.txt")
             wanted.write_text(pins, encoding="utf-8")
-            # The main base by pip, not uv: a person's own pip configuration says where torch comes from. Further
-            # torches by uv: they bring gigabytes of CUDA libraries, which uv keeps once and links.
-            if further:
-                steps = [
-                    uv_command("venv", "--quiet", "--python", sys.executable, str(folder)),
-                    uv_command("pip", "install", "--quiet", "--python", str(python), "-r", str(wanted)),
-                ]
+            step = partial(run_step, timeout=timeout)
+            if build:
+                step([sys.executable, "-m", "virtualenv", "--quiet", "-p", sys.executable, str(folder)])
+                lay_pins(python, pins, build, step)
             else:
-                steps = [
-                    [sys.executable, "-m", "virtualenv", "--quiet", "-p", sys.executable, str(folder)],
-                    [str(python), "-m", "pip", "install", "--quiet", "-r", str(wanted)],
-                ]
-            for step in steps:
-                _step(step, timeout)
+                step(uv_command("venv", "--quiet", "--python", sys.executable, str(folder)))
+                step(uv_command("pip", "install", "--quiet", "--python", str(python), "-r", str(wanted)))
             wanted.replace(folder / _PINS)
 
     def _check_same(self) -> None:
@@ -187,14 +184,6 @@ def _is_whole(folder: Path, pins: str) -> bool:
     return done.is_file() and read_text(done, advice="remove it") == pins
 
 
-def _step(command: list[str], timeout: float) -> None:
-    try:
-        util.check_call(command, timeout=timeout, env=uv_environment())
-    except (util.ProcessError, OSError) as error:
-        message = str(getattr(error, "stderr", "") or error).strip().splitlines()[-1]
-        raise util.UserError(f"cannot make the base environment with torch: {message}") from None
-
-
 def torches_here(project: Project, environment: str) -> tuple[str, ...]:
     """The torches that a run in asv's `environment` ("", "fa4:same", ...) can ask for their route.
 
@@ -206,14 +195,14 @@ def torches_here(project: Project, environment: str) -> tuple[str, ...]:
         raise Fa4AsvError(str(error)) from None
 
 
-def base_here(project: Project, environment: str) -> Path:
+def base_here(project: Project, environment: str, card: bool = False) -> Path:
     """The interpreter with torch behind asv's `environment` ("", "fa4:same", ...), made now if there is none.
 
     Raises Fa4AsvError.
     """
     try:
         bases = Bases(project, same=environment.endswith(":same"))
-        bases.make_main(_BASE_TIMEOUT)
+        bases.make_main(_BASE_TIMEOUT, card)
     except util.UserError as error:
         raise Fa4AsvError(str(error)) from None
     return bases.python
@@ -221,7 +210,7 @@ def base_here(project: Project, environment: str) -> Path:
 
 def base_for_a_card(project: Project, environment: str) -> Path:
     """The same for commands that use a card: a line says so where what runs FA4 keeps the network. Raises Fa4AsvError."""
-    python = base_here(project, environment)
+    python = base_here(project, environment, card=True)
     if why := isolation.why_kept(isolation.CARD, str(python)):
         say(isolation.keeps_words(why), err=True)
     return python

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +27,12 @@ from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.escape import visible
 from fa4_asv.base.files import refuse_odd_json, write_atomic
 from fa4_asv.base.project import Project
+from fa4_asv.history.repository import TAG
 from fa4_asv.integrity.staging import results_lock
 from fa4_asv.record.store import iter_results, load_result
 
 _SETUP_CACHE = "<setup_cache "
+_PRERELEASE = re.compile(r"([0-9.]+)((?:a|b|rc)[0-9]+)")
 # asv's key of a setup_cache holds its line -> the class of its benchmarks. Known once asv wrote the list of benchmarks.
 _classes: dict[str, str] = {}
 
@@ -115,14 +119,27 @@ def _write_results(target: Path, data: dict[str, Any], api_version: int | None, 
 
 
 def _edited(target: Path, data: Any) -> Any:
-    """The list of benchmarks without lines of source; the site's index with the branches that have figures."""
+    """The list of benchmarks without lines of source; the site's index with the branches that have figures, and short tags."""
     if target.name == "benchmarks.json":
         return {name: _without_line(name, benchmark) for name, benchmark in data.items()}
     if target.name == "index.json" and "graph_param_list" in data:
         shown = {params.get("branch") for params in data["graph_param_list"]}
         branches = [name for name in data["params"]["branch"] if name in shown]
-        return {**data, "params": {**data["params"], "branch": branches or data["params"]["branch"][:1]}}
+        params = {**data["params"], "branch": branches or data["params"]["branch"][:1]}
+        return {**data, "params": params, "tags": short_tags(data["tags"])}
     return data
+
+
+def short_tags(tags: dict[str, Any]) -> dict[str, Any]:
+    """Tags as asv's plots name them: "b36" for fa4-v4.0.0b36, where most are prereleases of 4.0.0; else "4.0.1b2"."""
+    versions = {tag: tag.removeprefix(TAG) for tag in tags}
+    bases = Counter(match[1] for version in versions.values() if (match := _PRERELEASE.fullmatch(version)))
+    usual = bases.most_common(1)[0][0] if bases else ""
+    names = {}
+    for tag, version in versions.items():
+        match = _PRERELEASE.fullmatch(version)
+        names[match[2] if match and match[1] == usual else version] = tags[tag]
+    return names
 
 
 def _without_line(name: str, benchmark: Any) -> Any:

@@ -17,19 +17,66 @@ from fa4_asv.base.project import Project
 from fa4_asv.report import REPORT_BESIDE
 from fa4_asv.report.site import write_report
 
-# asv's index has no place for a link to pages that are not its own; this line stands in it once.
-_ITEM = '<li id="nav-li-regressions">'
-_LINK = '<li><a href="report/index.html">Report</a></li>'
-# Without a network or a server asv's page stays empty: its first line says so. With both, asv's bar lies over it.
-_BODY = "<body>"
-_FIRST = (
-    "<p>asv's own pages need a server (<code>asv preview</code>) and the network, where their libraries are. "
-    '<a href="report/index.html">The report</a> holds the same figures and needs neither.</p>'
-)
-# asv divides by the older figure, and a spill often was 0 before.
-_FACTORS = {
-    "factor.toFixed(2) + 'x'": "(isFinite(factor) ? factor.toFixed(2) + 'x' : 'from 0')",
+# asv's pages as they are -> as they are to be; each word stands in its file exactly as often as said.
+_INDEX = {
+    # asv's index has no place for a link to pages that are not its own.
+    '<li id="nav-li-regressions">': (
+        1,
+        '<li><a href="report/index.html">Report</a></li>\n        <li id="nav-li-regressions">',
+    ),
+    # Its first line; with a server and the network asv's bar lies over it.
+    "<body>": (
+        1,
+        '<body>\n    <p id="fa4-needs">asv\'s own pages need a server (<code>asv preview</code>) and the network, where their '
+        'libraries are. <a href="report/index.html">The report</a> holds the same figures and needs neither.</p>',
+    ),
+    # Where one of them is missing that line stands alone; asv would go to a page without a word about the report.
+    'window.location = "error.html";\n      }': (
+        1,
+        'document.documentElement.className = "fa4-alone";\n      }\n'
+        '      if (window.location.protocol === "file:") { js_load_failure(); }',
+    ),
+    "</head>": (
+        1,
+        "  <style>.fa4-alone body > * { display: none !important } .fa4-alone body > #fa4-needs "
+        "{ display: block !important; font: 16px sans-serif; margin: 2em } "
+        # A bar of two lines would lie over the names of releases.
+        "@media (max-width: 1250px) { #nav .navbar-text { display: none } }</style>\n  </head>",
+    ),
+    # The legend below the plot and its overview: a hundred lines over the plot hid it.
+    'bottom: 100px;">': (1, 'bottom: 270px;">'),
+    'bottom: 0; padding-top: 24px">': (1, 'bottom: 165px; padding-top: 24px">'),
+    '<div id="graph">': (
+        1,
+        '<div id="graph">\n          <div id="fa4-legend" style="position: absolute; height: 130px; left: 0; right: 0; '
+        'bottom: 0; overflow: auto"></div>',
+    ),
 }
+_GRAPHS = {
+    'position: "nw",': (1, "container: $('#fa4-legend'),"),
+    # Names of releases that would lie on each other go into further rows.
+    "var xmax = plot.getAxes().xaxis.max;\n            $.each": (
+        1,
+        "var xmax = plot.getAxes().xaxis.max;\n"
+        "            var rows = [];\n"
+        "            function row_of(left) {\n"
+        "                var row = 0;\n"
+        "                while ((rows[row] || []).some(function(x) { return Math.abs(x - left) < 28; })) { ++row; }\n"
+        "                (rows[row] = rows[row] || []).push(left);\n"
+        "                return row;\n"
+        "            }\n"
+        "            $.each",
+    ),
+    '"top: -2ex;" +': (
+        1,
+        '"white-space:nowrap;line-height:2ex;top:-" + 2.5 * (1 + row_of(p.left)) + "ex;" +',
+    ),
+}
+# asv divides by the older figure, and a spill often was 0 before.
+_REGRESSIONS = {
+    "factor.toFixed(2) + 'x'": (2, "(isFinite(factor) ? factor.toFixed(2) + 'x' : 'from 0')"),
+}
+EDITS = {"index.html": _INDEX, "graphdisplay.js": _GRAPHS, "regressions.js": _REGRESSIONS}
 
 
 class Fa4Report(OutputPublisher):  # type: ignore[misc]
@@ -47,26 +94,23 @@ class Fa4Report(OutputPublisher):  # type: ignore[misc]
             beside = os.environ.get(REPORT_BESIDE)
             for problem in [] if beside else write_report(project, html / "report"):
                 log.warning(f"report without {problem.place(project.root)}: {problem.what}")
-            link_from(html / "index.html")
-            factors_from_zero(html / "regressions.js")
+            edit_pages(html)
         except Fa4AsvError as error:
             raise util.UserError(one_line(str(error), 2000)) from None
 
 
-def link_from(index: Path) -> None:
-    """Put the link into asv's bar, and before it what asv's pages need. Raises Fa4AsvError where asv's page is not as it was."""
-    text = read_text(index)
-    if text.count(_ITEM) != 1 or text.count(_BODY) != 1:
-        raise Fa4AsvError(f"{index} has no bar to link the report from; asv {_ITEM!r} moved")
-    text = text.replace(_BODY, f"{_BODY}\n    {_FIRST}")
-    index.write_text(text.replace(_ITEM, f"{_LINK}\n        {_ITEM}"), encoding="utf-8")
+def edit_pages(html: Path) -> None:
+    """Say in asv's pages where the report is and what they need, and let their plots and factors be read.
 
-
-def factors_from_zero(script: Path) -> None:
-    """Let asv's list of regressions say "from 0" in place of "Infinityx". Raises Fa4AsvError where asv's script is not as it was."""
-    text = read_text(script)
-    for old, new in _FACTORS.items():
-        if old not in text:
-            raise Fa4AsvError(f"{script} does not write factors as it did: {old!r} is missing")
-        text = text.replace(old, new)
-    script.write_text(text, encoding="utf-8")
+    Raises Fa4AsvError where a page of asv is not as it was.
+    """
+    for name, edits in EDITS.items():
+        path = html / name
+        text = read_text(path)
+        for old, (count, new) in edits.items():
+            if text.count(old) != count:
+                raise Fa4AsvError(
+                    f"{path} is not as asv 0.6.6 writes it: {old!r} stands in it {text.count(old)} times"
+                )
+            text = text.replace(old, new)
+        path.write_text(text, encoding="utf-8")

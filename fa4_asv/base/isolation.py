@@ -173,6 +173,11 @@ _ALL_PARTS = {"memory", "profile"}
 _trying = threading.Lock()
 
 
+def has_card() -> bool:
+    """Whether a driver shows a card to this machine."""
+    return any(path for pattern in _CARDS for path in Path("/dev").glob(pattern))
+
+
 def why_card_network(python: str) -> str:
     """Why a process with a card must keep the network, "" where it need not or where there is no card.
 
@@ -180,7 +185,7 @@ def why_card_network(python: str) -> str:
     """
     if why := why_network():
         return why
-    if not any(path for pattern in _CARDS for path in Path("/dev").glob(pattern)):
+    if not has_card():
         return ""
     with _trying:
         if ANSWER not in os.environ:

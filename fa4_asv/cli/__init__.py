@@ -18,6 +18,11 @@ from fa4_asv.base.output import say, show_what_cannot_be_encoded
 # name: (module, attribute, one line for --help). A command's module is imported only when it runs,
 # so that the reporting commands work where torch is not installed.
 COMMANDS = {
+    "quickstart": (
+        "fa4_asv.cli.quickstart",
+        "quickstart",
+        "Compile a few kernels and hold them against the record.",
+    ),
     "history": ("fa4_asv.cli.history", "history", "The releases of FA4 as a git history."),
     "backfill": ("fa4_asv.cli.backfill", "backfill", "Measure what the record lacks."),
     "sweep": ("fa4_asv.cli.sweep", "sweep", "Time every release on one card, in turns."),

@@ -43,9 +43,12 @@ def history() -> None:
     help="With --source: a branch, and its name here.",
 )
 @click.option("--all", "every", is_flag=True, help="With --source: every branch.")
+@click.option("--known", is_flag=True, help="Only releases in history/releases.json; it does not change.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 @click.option("--quiet", is_flag=True, help="Print only errors.")
-def sync(source: str | None, wanted: tuple[str, ...], every: bool, as_json: bool, quiet: bool) -> None:
+def sync(
+    source: str | None, wanted: tuple[str, ...], every: bool, known: bool, as_json: bool, quiet: bool
+) -> None:
     """Bring every flash-attn-4 release into the local history; only new ones are downloaded.
 
     With --source, branches of a flash-attention repository are added to the history. (If there are no
@@ -70,7 +73,7 @@ def sync(source: str | None, wanted: tuple[str, ...], every: bool, as_json: bool
     try:
         answer: dict[str, Any] = {}
         if source is None or not has_history(project):
-            answer |= _sync_releases(project, quiet or as_json)
+            answer |= _sync_releases(project, known, quiet or as_json)
         if source is not None:
             answer |= _sync_branches(project, source, wanted, every, quiet or as_json)
     except KeyboardInterrupt as interrupt:
@@ -80,7 +83,7 @@ def sync(source: str | None, wanted: tuple[str, ...], every: bool, as_json: bool
         say_json(answer)
 
 
-def _sync_releases(project: Project, quiet: bool) -> dict[str, Any]:
+def _sync_releases(project: Project, known: bool, quiet: bool) -> dict[str, Any]:
     console = new_console(stderr=True, quiet=quiet)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
@@ -91,7 +94,7 @@ def _sync_releases(project: Project, quiet: bool) -> dict[str, Any]:
             if not console.is_terminal and message != "done":
                 console.print(f"[{done + 1}/{total}] {message}", markup=False, highlight=False)
 
-        done = run_sync(project, Registry(), progress)
+        done = run_sync(project, Registry(), progress, known)
     if not quiet:
         say(f"{done.total} releases in the history, {done.fetched} fetched now")
         for version in done.yanked:

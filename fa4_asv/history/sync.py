@@ -56,13 +56,19 @@ class Synced:
     lost: tuple[str, ...] = ()
 
 
-def sync(project: Project, registry: Registry, progress: Progress = lambda *_: None) -> Synced:
-    """Bring history and manifest up to the registry. Raises Fa4AsvError; then nothing has changed."""
+def sync(
+    project: Project, registry: Registry, progress: Progress = lambda *_: None, known: bool = False
+) -> Synced:
+    """Bring history and manifest up to the registry; where only `known` releases are wanted, the manifest stays as it is.
+
+    Raises Fa4AsvError; then nothing has changed.
+    """
     lost: list[str] = []
     with history_lock(project):
         repair(project)
         recorded = Manifest.load(project.manifest)
-        manifest = recorded.extended(registry.releases())
+        extended = recorded.extended(registry.releases())
+        manifest = recorded if known and recorded.releases else extended
         if not os.path.lexists(project.repository):
             create(project)
         damage = damage_of(project.repository)
