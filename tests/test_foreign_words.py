@@ -114,13 +114,14 @@ def test_the_report_of_the_test_above_would_hold_the_words(hostile, monkeypatch)
     "that is not UTF-8; under verify, report, publish, backfill, changes and route",
     happens="named by `verify`, shown as escapes",
 )
-@pytest.mark.parametrize("name", [b"wurd\x1b[2J", b"wurd\xff", "wurd\u202e".encode(), b"wurd\n"])
-def test_no_name_of_a_file_steers_a_terminal(hostile, capfdbinary, name):
-    word = os.fsdecode(name)
+def test_no_name_of_a_file_steers_a_terminal(hostile, capfdbinary):
+    names = [b"escape\x1b[2J", b"byte\xff", "mark\u202e".encode(), b"line\n"]
+    texts = [os.fsdecode(name) for name in names]
+    seen = ["escape", "byte", "mark", "line"]
     for path in (
-        hostile.results / "nogpu" / f"{word}.json",
-        hostile.results / "nogpu" / f"{word}.cause",
-        hostile.results / word / "x.json",
+        *(hostile.results / "nogpu" / f"{text}.json" for text in texts),
+        *(hostile.results / "nogpu" / f"{text}.cause" for text in texts),
+        *(hostile.results / text / "x.json" for text in texts),
     ):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{")
@@ -138,13 +139,14 @@ def test_no_name_of_a_file_steers_a_terminal(hostile, capfdbinary, name):
         assert not steering(text), words
         assert not [line for line in text.splitlines() if line.startswith(".")], "a name ends no line"
         if words.partition(" ")[0] in ("verify", "report"):
-            assert "wurd" in text
+            assert all(f"nogpu/{name}" in text for name in seen), words
             assert "--json" not in words or json.JSONDecoder().raw_decode(text[text.index("{") :])
-    lock = hostile.locks / "day" / "cu13" / f"{word}.txt"
-    lock.parent.mkdir(parents=True)
-    lock.write_text("{")
-    text = said(capfdbinary, "verify")
-    assert not steering(text) and "/wurd" in text
+    folder = hostile.locks / "day" / "cu13"
+    folder.mkdir(parents=True)
+    for text in texts:
+        (folder / f"{text}.txt").write_text("{")
+    shown = said(capfdbinary, "verify")
+    assert not steering(shown) and all(f"day/cu13/{name}" in shown for name in seen)
 
 
 @pytest.mark.fault(

@@ -52,7 +52,7 @@ def test_a_failed_build_keeps_the_figures_that_were_there(real, measured):
             "-E",
             "fa4:same",
             "-b",
-            "spill.*fwd_d128_full_gqa4'",
+            "spill.*sm_90.*fwd_d128_full_gqa4'",
             "fa4-v4.0.0b34..fa4-v4.0.0b36",
         )
     finally:

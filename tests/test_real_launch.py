@@ -11,14 +11,16 @@ from typing import Any
 
 import pytest
 
+from fa4_asv.base.project import Project
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.history.source import lay_source
 from fa4_asv.history.toolchain import Policy, install
 from fa4_asv.measure.driver_stubs import target_environment
 from fa4_asv.measure.runtime.kernel_cache import variables
 from fa4_asv.record.schema import Records
-from fa4_asv.record.store import load_result, read_sidecar
-from tests.support.real_checkout import asv
+from fa4_asv.record.store import load_result, read_sidecar, sidecar_path
+from tests.support import ROOT
+from tests.support.real_checkout import ENVIRONMENT, asv
 
 pytestmark = pytest.mark.slow
 SELECTED = r"launch.*'(direct_d128|autograd_d128|varlen_tensor_d128)'"
@@ -49,19 +51,17 @@ print(json.dumps(answers), file=sys.stderr)
 
 @pytest.fixture(scope="module")
 def launches(real) -> dict[str, Records]:
-    """Records of b18 and b36, run as a person runs them."""
-    found = {}
-    for version in ("4.0.0b18", "4.0.0b36"):
-        asv(real.root, "run", "-E", "fa4:same", "-b", SELECTED, f"fa4-v{version}^!")
-    for path in (real.results / "nogpu").glob("*.sidecar"):
-        sidecar = read_sidecar(path)
-        if "launch" not in sidecar.groups:
-            continue  # another test's run in the same checkout
+    """Records of b18, run as a person runs it, and of b36 as committed: `test_real_audit.py` makes all of these anew."""
+    records = {}
+    asv(real.root, "run", "-E", "fa4:same", "-b", SELECTED, "fa4-v4.0.0b18^!")
+    for root, version in ((real, "4.0.0b18"), (Project(ROOT), "4.0.0b36")):
+        (commit,) = (each.commit for each in Manifest.load(root.manifest).releases if each.version == version)
+        path = root.results / "nogpu" / f"{commit[:8]}-{ENVIRONMENT}.json"
         assert ("launch.Contract.track_compiles", ("sm_90", "direct_d128", "first")) in load_result(
-            path.with_suffix(".json")
+            path
         ).figures
-        found[sidecar.release] = sidecar.groups["launch"]
-    return found
+        records[version] = read_sidecar(sidecar_path(path)).groups["launch"]
+    return records
 
 
 def figures(records: Records, case: str, metric: str, steps: str = "first again process") -> list[int]:

@@ -10,8 +10,9 @@ The model is fa4_asv/compare/model.py. It is judged on neighbouring releases of 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from statistics import fmean
 
@@ -58,6 +59,7 @@ PAGE, PLOT = "docs/model.md", "docs/model.svg"
 CLOCKED = ("faster", "slower", "same")
 DIRECTIONS = {False: "forward", True: "backward"}
 ALONE = ("4.0.0b10", LAST)  # releases that a fit sees alone
+BUT_ONE, EARLIER = "all releases but the one", "all earlier releases"
 Fit = Callable[[Release], Mapping[bool, Model]]  # the release that is to be predicted -> models
 _UNITS = {"tiles": "cycles per tile", "spills": "cycles per access and tile", "loads": "cycles per byte"}
 # What docs/model.md says of each.
@@ -109,15 +111,30 @@ class Judge:
                 f"no loops of {', '.join(map(short, lacking))} are recorded: measure them, or name kept SASS with --kept"
             )
         self.held = {(sample.release, sample.call): sample for sample in self.samples}
+        self.rows = cache(swept.rows)  # asked for by every table
 
     def of(self, chosen: Callable[[Release], bool]) -> list[Sample]:
         return [sample for sample in self.samples if chosen(sample.release)]
+
+    @cached_property
+    def fits(self) -> dict[str, Fit]:
+        """By title; each model is fitted once. A pull request has all earlier releases."""
+        order = list(self.swept.records)
+
+        def earlier(after: Release) -> Mapping[bool, Model]:
+            return models_of(self.of(lambda one: order.index(one) < order.index(after)))
+
+        return {
+            BUT_ONE: cache(lambda after: models_of(self.of(lambda one: one != after))),
+            EARLIER: cache(earlier),
+            **{f"{short(name)} alone": always(models_of(self.of(name.__eq__))) for name in ALONE},
+        }
 
     def steps(self, fit: Fit) -> Iterator[Step]:
         """Every step of which the clock says something; `fit` gives the models for a release."""
         for before, after in self.swept.steps:
             models = fit(after)
-            for call, row in self.swept.rows(before, after).items():
+            for call, row in self.rows(before, after).items():
                 if row.verdict in CLOCKED and row.ratio is not None:
                     old, new = (self.held.get((name, call)) for name in (before, after))
                     change = predicted(models, old, new)
@@ -173,18 +190,6 @@ def predicted(models: Mapping[bool, Model], old: Sample | None, new: Sample | No
         return None
 
 
-def fits(judge: Judge) -> dict[str, Fit]:
-    """By title. A pull request has all earlier releases."""
-    order = list(judge.swept.records)
-    return {
-        "all releases but the one": lambda after: models_of(judge.of(lambda one: one != after)),
-        "all earlier releases": lambda after: models_of(
-            judge.of(lambda one: order.index(one) < order.index(after))
-        ),
-        **{f"{short(name)} alone": always(models_of(judge.of(name.__eq__))) for name in ALONE},
-    }
-
-
 def always(models: Mapping[bool, Model]) -> Fit:
     """The same models for every release."""
     return lambda _: models
@@ -218,19 +223,21 @@ def score(steps: Sequence[Step]) -> Score | None:
 
 
 def errors(first: Judge, second: Judge) -> list[str]:
-    rows = []
-    for backward, direction in DIRECTIONS.items():
-        for title, fit in fits(first).items():
-            rows += _rows(direction, title, first.steps(fit), backward)
-        steps = second.steps(always(models_of(first.samples)))
-        rows += _rows(direction, f"{MACHINE}, judged on {SECOND}", steps, backward)
-        title = f"{MACHINE}, judged on {OLDER}, {short(STALE)} to {short(LAST)}"
-        rows += _rows(direction, title, first.other_shapes(), backward)
+    judged = {title: list(first.steps(fit)) for title, fit in first.fits.items()} | {
+        f"{MACHINE}, judged on {SECOND}": list(second.steps(always(models_of(first.samples)))),
+        f"{MACHINE}, judged on {OLDER}, {short(STALE)} to {short(LAST)}": list(first.other_shapes()),
+    }
+    rows = [
+        row
+        for backward, direction in DIRECTIONS.items()
+        for title, steps in judged.items()
+        for row in _rows(direction, title, steps, backward)
+    ]
     head = "direction | fitted on | steps | number | silent | model's error | no change's error | share | sign right"
     return table(head, rows, 3)
 
 
-def _rows(direction: str, title: str, steps: Iterator[Step], backward: bool) -> list[tuple[str, ...]]:
+def _rows(direction: str, title: str, steps: Iterable[Step], backward: bool) -> list[tuple[str, ...]]:
     chosen = [step for step in steps if is_backward(step.call) == backward]
     rows = []
     for words, part in (("2 % or more", [step for step in chosen if step.large]), ("all", chosen)):
@@ -242,8 +249,7 @@ def _rows(direction: str, title: str, steps: Iterator[Step], backward: bool) -> 
 
 def large(first: Judge) -> list[str]:
     """Every step of LARGE and more."""
-    found = fits(first)
-    both = zip(*(first.steps(found[name]) for name in list(found)[:2]), strict=True)
+    both = zip(*(first.steps(first.fits[title]) for title in (BUT_ONE, EARLIER)), strict=True)
     rows = [
         (
             short(one.release),
@@ -254,7 +260,7 @@ def large(first: Judge) -> list[str]:
         for one, other in both
         if one.large
     ]
-    return table("release | call | clock | all releases but the one | all earlier releases", rows, 2)
+    return table(f"release | call | clock | {BUT_ONE} | {EARLIER}", rows, 2)
 
 
 def _told(change: float | None) -> str:
@@ -290,7 +296,7 @@ def times(first: Judge) -> list[str]:
     """How far a call's time itself is off, by class, for models fitted without the release."""
     off: dict[tuple[bool, str], list[float]] = {}
     for release in first.swept.records:
-        models = models_of(first.of(lambda one, release=release: one != release))
+        models = first.fits[BUT_ONE](release)
         for sample in first.of(lambda one, release=release: one == release):
             model = models[is_backward(sample.call)]
             error = model.seconds(sample.timed.code, sample.timed.shape) / sample.timed.seconds - 1
@@ -312,7 +318,7 @@ def spoken(first: Judge) -> list[str]:
     """The set on which the model speaks."""
     calls = first.swept.calls
     watched = [call for call in calls if kernel_of(call)]
-    steps = list(first.steps(fits(first)["all releases but the one"]))
+    steps = list(first.steps(first.fits[BUT_ONE]))
     told = [step for step in steps if step.model is not None]
     rows = [
         ("calls of the history set", str(len(watched)), str(len(calls))),
@@ -329,7 +335,7 @@ def made(history: History, cubins: Cubins | None) -> tuple[dict[str, str], str]:
     """The tables by name, and the plot."""
     first, second = (Judge(history, swept, cubins) for swept in (history.first, history.second))
     found = {name: make(first) for name, make in TABLES.items()} | {"errors": errors(first, second)}
-    steps = list(first.steps(fits(first)["all earlier releases"]))
+    steps = list(first.steps(first.fits[EARLIER]))
     return {name: "\n".join(lines) for name, lines in found.items()}, scatter(steps)
 
 

@@ -8,13 +8,19 @@ import re
 # Left as they are: `one_line` deals with them. All else that Python does not print steers a terminal, a browser or a
 # reader's eye (control and format characters, line separators, surrogates), or nobody knows what it is (private, unassigned).
 _LEFT = "\t\n\xa0"
+_PERHAPS_UNSEEN = re.compile(
+    "[^ -~\t\n]"
+)  # all but what is surely shown: most of a page needs no second look
 
 
 def visible(text: str) -> str:
     """Text in which what is not seen is shown as an escape, as Python writes it: "\\x1b", "\\u202e", "\\ud800"."""
-    if text.isprintable():
-        return text
-    return "".join(sign if sign.isprintable() or sign in _LEFT else ascii(sign)[1:-1] for sign in text)
+    return text if text.isprintable() else _PERHAPS_UNSEEN.sub(_shown, text)
+
+
+def _shown(match: re.Match[str]) -> str:
+    sign = match[0]
+    return sign if sign.isprintable() or sign in _LEFT else ascii(sign)[1:-1]
 
 
 def one_line(text: str, most: int = 300) -> str:

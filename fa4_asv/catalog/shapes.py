@@ -105,12 +105,12 @@ class SdpaShape:
         before = keys - length  # a causal mask ends at the last key
         if self.features.topk:
             return length * min(self.features.topk, keys)
-        if self.window is not None:
-            return sum(max(0, min(self.window, before + row) + 1) for row in range(length))
-        if not self.causal:
+        if not self.causal and self.window is None:
             return length * keys
-        seen = min(length, keys)  # with fewer keys than queries, the first queries see none
-        return seen * (keys - seen) + seen * (seen + 1) // 2
+        most = keys if self.window is None else self.window + 1
+        return _seen(keys, most) - _seen(
+            before, most
+        )  # with fewer keys than queries, the first queries see none
 
     def operand_bytes(self, backward: bool) -> int:
         """Bytes of q, k, v, the output and its LSE (fp32); in a backward of the gradients of the first four, too.
@@ -133,6 +133,12 @@ class SdpaShape:
         """
         forward = 2 * self.num_heads * self.pairs * (self.head_dim + self.head_dim_v)
         return forward * 5 // 2 if backward else forward
+
+
+def _seen(queries: int, most: int) -> int:
+    """How many keys the first `queries` queries see together, of which the n-th sees n, but at most `most`."""
+    growing = max(0, min(queries, most))
+    return growing * (growing + 1) // 2 + max(0, queries - growing) * most
 
 
 # How the run-time history sorts its shapes, in the order of its tables.

@@ -11,10 +11,11 @@ import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from fa4_asv.base.escape import one_line
-from fa4_asv.catalog.benchmarks import GROUPS, group_of, key_of
+from fa4_asv.catalog.benchmarks import GROUPS, key_of
 from fa4_asv.catalog.kernels import BEYOND
 from fa4_asv.record.explanation import Explanation
 from fa4_asv.record.schema import CaseRecord
@@ -100,11 +101,17 @@ def recorded_cases(pair: Pair, torches: Sequence[str] = ()) -> dict[str, list[st
             pair.result.versions.get(group.benchmark(metric), group.version) == group.version
             for metric in group.metrics
         )
-        known = {key_of(case): case for case in group.cases if name != "route" or case[0] in torches}
+        known = _can_be_made(name, tuple(torches))
         names[name] = [
             key for key, record in records.items() if current and key in known and record.state != "not run"
         ]
     return names
+
+
+@cache
+def _can_be_made(name: str, torches: tuple[str, ...]) -> frozenset[str]:
+    """Of today's table of a group."""
+    return frozenset(key_of(case) for case in GROUPS[name].cases if name != "route" or case[0] in torches)
 
 
 def chance(count: int, population: int, wrong: float = WRONG) -> float:
@@ -176,11 +183,11 @@ def _shown(value: object) -> str:
 
 
 def _result_differs(pair: Pair, group: str, case: str, anew: CaseRecord) -> Iterator[str]:
-    for (name, params), value in pair.result.figures.items():
-        group_and_metric = group_of(name)
-        if group_and_metric and group_and_metric[0].name == group and key_of(params) == case:
-            metric = group_and_metric[1]
-            expected = anew.figures.get(metric)
+    parameters = tuple(case.split("/"))
+    for metric in GROUPS[group].metrics:
+        key = (GROUPS[group].benchmark(metric), parameters)
+        if key in pair.result.figures:
+            value, expected = pair.result.figures[key], anew.figures.get(metric)
             state = "unsupported" if anew.says_why_not(metric) else anew.state
             if not _agrees(value, state, expected):
                 shown = expected if state == "measured" else state

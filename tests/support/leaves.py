@@ -66,22 +66,26 @@ def kinds() -> list[Kind]:
     return list(result.values())
 
 
-def only(pair: Pair, group: str, cases: set[str]) -> tuple[Result, Sidecar]:
-    """Both files with these cases of one group and nothing else."""
-    kept = {case: record for case, record in pair.sidecar.groups[group].items() if case in cases}
+def sidecar_of(pair: Pair, group: str, cases: set[str]) -> Sidecar:
+    """With these cases of one group and nothing else."""
+    records = pair.sidecar.groups.get(group, {})
+    return replace(pair.sidecar, groups={group: {case: records[case] for case in cases & records.keys()}})
+
+
+def result_of(pair: Pair, group: str, cases: set[str]) -> Result:
+    """The same of the result file."""
 
     def is_ours(key: tuple[str, tuple[str, ...]]) -> bool:
-        found = group_of(key[0])
-        return (
-            found is not None and found[0].name == group and (key_of(key[1]) or found[0].only_case) in cases
-        )
+        group_and_metric = group_of(key[0])
+        if group_and_metric is None or group_and_metric[0].name != group:
+            return False
+        return (key_of(key[1]) or group_and_metric[0].only_case) in cases
 
-    result = replace(
+    return replace(
         pair.result,
         figures={key: value for key, value in pair.result.figures.items() if is_ours(key)},
         samples={key: value for key, value in pair.result.samples.items() if is_ours(key)},
     )
-    return result, replace(pair.sidecar, groups={group: kept})
 
 
 class Bench:
@@ -91,12 +95,14 @@ class Bench:
         self.record = kind.pair.sidecar.groups[kind.group][kind.case]
         self._kind = kind
         self._cases = self._with_siblings(kind)
-        self._result, self._sidecar = only(kind.pair, kind.group, self._cases)
+        self._result = result_of(kind.pair, kind.group, self._cases)
+        self._sidecar = sidecar_of(kind.pair, kind.group, self._cases)
         self._others = [
-            (sidecar_path(pair.path), only(pair, group, self._cases | {call})[1])
+            (sidecar_path(pair.path), sidecar)
             for pair in pairs()
             for group, call in ((kind.group, kind.case), ("memory", self._traced()))
-            if pair.path != kind.pair.path and group in pair.sidecar.groups
+            if pair.path != kind.pair.path
+            and any((sidecar := sidecar_of(pair, group, self._cases | {call})).groups.values())
         ]
 
     def _with_siblings(self, kind: Kind) -> set[str]:
