@@ -39,9 +39,20 @@ def three(project):
 def test_the_whole_report(three):
     text = io.StringIO()
     manifest = Manifest.load(three.manifest)
-    render(recorded(three.results, manifest, "cu13"), Console(file=text, width=110), limit=5)
+    render(recorded(three.results, manifest, "cu13"), Console(file=text, width=110), limit=5, every=True)
     shown = "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
     assert_golden("changes.txt", shown)
+
+
+def test_without_all_what_is_worse_is_shown_and_the_rest_counted(three):
+    text = io.StringIO()
+    render(recorded(three.results, Manifest.load(three.manifest), "cu13"), Console(file=text, width=80))
+    first, _, second = text.getvalue().partition("4.0.0b2 -> 4.0.0b3")
+    assert "spill (stack frame)" in first and "code size" not in first and "sm_100/y" not in first
+    assert "--all shows 1 better, 1 too small or not judged" in first and "--all" not in second
+    assert "effect: worse" in first, "a column that says the same in each row leaves the table"
+    assert "toolchain: nvidia-cutlass-dsl 4.4.1 -> 4.4.2 and 1 more" in first
+    assert max(map(len, text.getvalue().splitlines())) <= 80
 
 
 def test_swapping_the_sides_inverts_every_change(three):

@@ -39,14 +39,26 @@ def held(tmp_path_factory) -> Held:
     return lambda *bench: held_against(project.results, commits, "cu13", "nogpu", PLAN, bench)
 
 
-def shown(found: list[Comparison], limit: int) -> str:
+def shown(found: list[Comparison], limit: int, width: int = 120, every: bool = True) -> str:
     stream = io.StringIO()
-    text(found, Console(file=stream, width=120), limit)
+    text(found, Console(file=stream, width=width), limit, every)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
 
 
 def test_text_of_two_releases(held):
     assert_golden("compare.txt", shown([held()], 4))
+
+
+def test_the_summary_comes_first_then_what_is_worse_and_the_rest_only_with_all(held):
+    few = shown([held()], 20, width=80, every=False)
+    lines = few.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[1].startswith("8 figures of 6 cases worse, 7 better")
+    assert few.index("Worse") < few.index(
+        "--all shows: better (7); neither worse nor better (4); changes too small"
+    )
+    assert "\nBetter" not in few and "digest" not in few
+    assert max(map(len, shown([held()], 20, width=80).splitlines())) <= 80
 
 
 def test_markdown_of_two_releases(held):

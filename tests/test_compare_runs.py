@@ -138,6 +138,15 @@ def test_a_person_may_ask_for_another_toolchain(checkout, attempts, monkeypatch)
     assert os.environ[TOOLCHAIN_VARIABLE] == pins
 
 
+def test_the_option_asks_for_a_toolchain_for_one_call(checkout, attempts, monkeypatch):
+    pins = "nvidia-cutlass-dsl==4.8.1"
+    monkeypatch.setenv(TOOLCHAIN_VARIABLE, "day")
+    attempts[1].then = lambda attempt: copy_record(checkout, B20, attempt.task.commit, policy=pins)
+    assert compare("4.0.0b15", "4.0.0b20", "--toolchain", pins) == 0
+    assert [used for _, _, used in attempts[0]] == [pins, pins]
+    assert os.environ[TOOLCHAIN_VARIABLE] == "day", "as it was"
+
+
 # Times
 
 

@@ -61,9 +61,9 @@ class Machine:
         return answer | {"by_name": {check["name"]: check for check in answer["checks"]}}
 
     def lines(self, code: int = 0, lane: str = "nogpu") -> dict[str, str]:
-        """The last lines of the text: lane and verdict."""
-        last = self.run("--lane", lane, code=code).splitlines()[-3:]
-        return {name: verdict for name, _, verdict in (line.partition(": ") for line in last)}
+        """The first lines of the text: lane and verdict."""
+        first = self.run("--lane", lane, code=code).splitlines()[:3]
+        return {name: verdict for name, _, verdict in (line.partition(": ") for line in first)}
 
 
 @pytest.fixture
@@ -104,9 +104,17 @@ def test_colour_is_for_a_terminal(machine: Machine, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich's word for a terminal
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    text = machine.run()
+    text = machine.run("--all")
     assert "\x1b[32mok" in text
-    assert text.splitlines()[-3] == "nogpu: ready"
+    assert text.splitlines()[0] == "nogpu: ready"
+
+
+def test_without_all_only_what_the_lane_lacks_is_shown(machine: Machine):
+    few, every = machine.run(), machine.run("--all")
+    assert "GPU" in every and "git" in every and "not needed" not in every
+    assert "base environment" in few and "2.39.5" not in few and "missing" not in few
+    assert few.splitlines()[-1] == "10 of 15 checks are ok; --all shows them all"
+    assert "missing" in machine.run("--lane", "hopper", code=1)
 
 
 def test_a_gpu_lane_lacks_only_the_gpu(machine: Machine):

@@ -207,7 +207,15 @@ def test_list_shows_releases(project, registry, capsys):
     assert '"version": "4.0.0b10"' in capsys.readouterr().out
     with pytest.raises(SystemExit):
         run(["history", "list"])
-    assert "[red]" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert told.splitlines()[0].startswith(
+        f"{len(Manifest.load(project.manifest).releases)} releases, 4.0.0b"
+    )
+    assert "4.0.0b4 is yanked: [red]bad[/red]" in told
+    with pytest.raises(SystemExit) as done:
+        run(["history", "list", "--toolchain", "../x"])
+    assert done.value.code == 2
+    assert "no toolchain is locked under '../x'" in capsys.readouterr().err
 
 
 def test_sources_are_laid_once_and_whole(project, registry, tmp_path):

@@ -68,6 +68,10 @@ def test_a_file_that_cannot_be_read_is_one_line(monkeypatch, capsys):
 
 def test_no_word_of_the_route_steers_the_terminal_or_breaks_it(capsys):
     words = "\ud800 \x1b[31m \u202eevil\nsecond"
-    render(Grid("sm_90 cu12", ["2.13.0"], [], [(words, "torch 2.13.0: 4.0.0b36")]), Console(width=200))
+    render(
+        Grid("sm_90 cu12", ["2.13.0"], [], [(words, "torch 2.13.0: 4.0.0b36")]),
+        Console(width=200),
+        every=True,
+    )
     shown = capsys.readouterr().out
     assert r"\ud800 \x1b[31m \u202eevil second" in shown

@@ -229,7 +229,7 @@ def test_a_step_is_predicted_without_its_own_release(record):
 
 def shown(comparison: Comparison) -> str:
     stream = io.StringIO()
-    text([comparison], Console(file=stream, width=200), 40)
+    text([comparison], Console(file=stream, width=200), 40, every=True)
     return stream.getvalue()
 
 

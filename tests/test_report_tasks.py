@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator
 
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+LAPTOP = {"width": 1440, "height": 900}
 FIRST_PAGE, ANY_PAGE = 700_000, 1_000_000  # bytes
 MOST_CLICKS = 3
 KERNEL = "kernels/sm_100-bwd_d256_causal.html"
@@ -252,6 +253,18 @@ def luminance(colour: str) -> float:
 def test_contrast_is_that_of_the_standard():
     assert contrast("#000", "#ffffff") == pytest.approx(21)
     assert contrast("#777", "#fff") == pytest.approx(4.48, abs=0.01)
+
+
+def test_one_screen_and_a_half_answer_what_people_come_for(chromium, real_report):
+    """At 1440 by 900: each part begins there, and the chart is seen whole. What is folded counts as seen."""
+    context = chromium.new_context(offline=True, viewport=LAPTOP)
+    reader = Reader(watched(context), real_report)
+    reader.opens("index.html")
+    for part in ("#install-sm_90", "#install-sm_100", "#newest", "#clock", ".area"):
+        box = reader.seen.page.locator(part).bounding_box()
+        assert box["y"] + box["height"] <= 1.5 * LAPTOP["height"], f"{part} ends below: {box}"
+    assert reader.seen.page.locator(".standing li").nth(4).bounding_box()["y"] <= 1.5 * LAPTOP["height"]
+    context.close()
 
 
 def test_the_first_page_is_small_and_no_page_is_large(reader):

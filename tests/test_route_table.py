@@ -50,7 +50,9 @@ def routes(project):
     return project
 
 
-@pytest.mark.parametrize(("options", "golden"), [([], "route.txt"), (["--markdown"], "route.md")])
+@pytest.mark.parametrize(
+    ("options", "golden"), [([], "route.txt"), (["--all"], "route_all.txt"), (["--markdown"], "route.md")]
+)
 def test_the_whole_table(routes, options, golden):
     done = CliRunner().invoke(main, ["route", *options])
     assert done.exit_code == 0, done.output

@@ -27,6 +27,11 @@ def test_what_fits_is_shown_whole():
     assert fitting(HEADS, ROWS, 200, 0, NUMBERS) == (list(range(7)), [])
 
 
+def test_of_many_rows_a_column_that_says_the_same_leaves_though_it_fits():
+    rows = [[str(row), "nogpu", ""] for row in range(3)]
+    assert fitting(("case", "machine", "note"), rows, 200) == ([0], ["machine: nogpu", "nothing under note"])
+
+
 def test_constants_and_empty_columns_go_first_and_are_named():
     shown, notes = fitting(HEADS, ROWS, 100, 0, NUMBERS)
     assert [HEADS[at] for at in shown] == ["case", "figure", "before", "after", "reason"]

@@ -35,6 +35,7 @@ from fa4_asv.base.output import say, say_json
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.flavours import FLAVOURS, PLAIN
 from fa4_asv.cli.flavours import refuse_plain_on_card
+from fa4_asv.cli.toolchains import toolchain_option
 from fa4_asv.history.toolchain import Policy
 from fa4_asv.measure.pool import cores
 from fa4_asv.record.store import read_sidecar
@@ -57,6 +58,7 @@ _NODE_WORK = "~/.cache/fa4_asv"  # of whoever runs the node's Ray
 @click.option(
     "--environment", "-E", default="", metavar="SPEC", help="As asv's --environment, such as fa4:same."
 )
+@toolchain_option
 @click.option("--retry-broken", is_flag=True, help="Measure cases recorded as broken again.")
 @click.option(
     "--retries",

@@ -24,6 +24,7 @@ from fa4_asv.compare.changes import (
 )
 from fa4_asv.compare.neighbours import Step, render_steps, steps_json, steps_of
 from fa4_asv.history.manifest import Manifest
+from fa4_asv.record.tables import rows_shown
 
 
 @click.command()
@@ -32,12 +33,22 @@ from fa4_asv.history.manifest import Manifest
     "--toolchain", "policy", default="day", show_default=True, help="Toolchain policy of the series."
 )
 @click.option("--last", type=click.IntRange(2), default=2, show_default=True, help="Number of releases.")
-@click.option("--limit", type=click.IntRange(0), default=12, show_default=True, help="Rows per table.")
+@click.option("--limit", type=click.IntRange(0), help="Rows per table. Default: 12; with --all, all.")
+@click.option(
+    "--all", "every", is_flag=True, help="What is better, too, and what is too small or not judged."
+)
 @click.option("--figures", is_flag=True, help="Show the figures, too.")
 @click.option("--json", "as_json", is_flag=True, help="Everything, machine-readable.")
 @click.option("--machine", "-m", default=NOGPU, show_default=True, help="nogpu, or a machine with a sweep.")
 def changes(
-    flavour: str, policy: str, last: int, limit: int, figures: bool, as_json: bool, machine: str
+    flavour: str,
+    policy: str,
+    last: int,
+    limit: int | None,
+    every: bool,
+    figures: bool,
+    as_json: bool,
+    machine: str,
 ) -> None:
     """What changed between recorded releases: figures that need no GPU, or the run time on a machine.
 
@@ -48,21 +59,22 @@ def changes(
     Examples:
       fa4-asv changes
       fa4-asv changes --machine h200-sxm --last 30
-      fa4-asv changes --last 6 --flavour cu12 --limit 30
+      fa4-asv changes --last 6 --flavour cu12 --all
       fa4-asv changes --last 33 --json
     """
+    limit = rows_shown(limit, every, 12)
     project = Project.find()
     refuse_plain_on_card(machine, [flavour])
     manifest = Manifest.load(project.manifest)
     if machine != NOGPU:
-        _on_the_clock(steps_of(project, manifest, machine, flavour, policy, last), limit, as_json)
+        _on_the_clock(steps_of(project, manifest, machine, flavour, policy, last), limit, every, as_json)
         return
     records = recorded(project.results, manifest, flavour, policy)[-last:]
     if not as_json:
         console = new_console()
         if figures and records:
             render_figures(records, console, limit)
-        render(records, console, limit)
+        render(records, console, limit, every)
         return
     if len(records) < 2:
         raise Fa4AsvError(f"{len(records)} recorded release(s) of this series; a comparison needs two")
@@ -95,8 +107,8 @@ def _json(before: Record, after: Record) -> dict[str, Any]:
     }
 
 
-def _on_the_clock(steps: Sequence[Step], limit: int, as_json: bool) -> None:
+def _on_the_clock(steps: Sequence[Step], limit: int | None, every: bool, as_json: bool) -> None:
     if as_json:
         say_json(steps_json(steps))
     else:
-        render_steps(steps, new_console(), limit)
+        render_steps(steps, new_console(), limit, every)

@@ -19,11 +19,13 @@ from fa4_asv.base.output import new_console, say
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import SWEEP_SETS
 from fa4_asv.cli.flavours import refuse_plain_on_card
+from fa4_asv.cli.toolchains import toolchain_option
 from fa4_asv.compare.commits import Commit, commit_of, plan_of, refuse_without_gpu
 from fa4_asv.compare.commits import Plan as Toolchains
 from fa4_asv.compare.formats import as_json, exit_code, markdown, text
 from fa4_asv.compare.sides import Comparison, held_against, refuse_other_suites
 from fa4_asv.measure.runtime.journal import Plan
+from fa4_asv.record.tables import rows_shown
 
 # Of two commits: processes a side, one round each. Of a tree: processes a side, and rounds of each.
 _ROUNDS = 5
@@ -49,6 +51,7 @@ def patterns(_context: click.Context, _parameter: click.Parameter, value: tuple[
     multiple=True,
     help="Default: cu13; give both for both.",
 )
+@toolchain_option
 @click.option("--bench", "-b", multiple=True, metavar="REGEX", callback=patterns, help="As asv's --bench.")
 @click.option("--machine", "-m", default=NOGPU, show_default=True, help="Machine name in results/.")
 @click.option(
@@ -75,7 +78,10 @@ def patterns(_context: click.Context, _parameter: click.Parameter, value: tuple[
 @click.option("--no-run", is_flag=True, help="Compare only what is recorded; measure nothing.")
 @click.option("--format", "form", type=click.Choice(["text", "markdown", "json"]), default="text")
 @click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
-@click.option("--limit", type=click.IntRange(0), default=20, show_default=True, help="Rows of a text table.")
+@click.option("--limit", type=click.IntRange(0), help="Rows per table. Default: 20; with --all, all.")
+@click.option(
+    "--all", "every", is_flag=True, help="As text: what is better, too, what is neither, and predicted times."
+)
 def compare(
     base: str,
     head: str | None,
@@ -90,7 +96,8 @@ def compare(
     no_run: bool,
     form: str,
     output: Path | None,
-    limit: int,
+    limit: int | None,
+    every: bool,
 ) -> None:
     """Measure what is missing of two commits, then give each figure a verdict: is HEAD worse than BASE?
 
@@ -107,6 +114,7 @@ def compare(
     \b
     Examples:
       fa4-asv compare fa4-v4.0.0b15 fa4-v4.0.0b20
+      fa4-asv compare 4.0.0b35 4.0.0b36 --no-run --all
       fa4-asv compare main my-branch -b '^codegen' --format markdown -o pr.md
       fa4-asv compare 4.0.0b30 4.0.0b31 --flavour cu12 --no-run --format json
       fa4-asv compare 4.0.0b35 4.0.0b36 --machine my-h200 --bench '^forward.Core'
@@ -137,7 +145,7 @@ def compare(
         comparisons = [
             held_against(project.results, commits, name, machine, toolchains, bench) for name in flavours
         ]
-    _tell(comparisons, form, output, limit)
+    _tell(comparisons, form, output, rows_shown(limit, every, 20), every)
     sys.exit(exit_code(comparisons))
 
 
@@ -167,14 +175,16 @@ def _refuse_with_worktree(head: str | None, no_run: bool, machine: str) -> None:
         raise Fa4AsvError(f"--worktree times on a card: name the machine with -m, not {NOGPU!r}")
 
 
-def _tell(comparisons: Sequence[Comparison], form: str, output: Path | None, limit: int) -> None:
+def _tell(
+    comparisons: Sequence[Comparison], form: str, output: Path | None, limit: int | None, every: bool
+) -> None:
     """Print it, or write it whole to a file."""
     if form == "text" and output is None:
-        text(comparisons, new_console(), limit)
+        text(comparisons, new_console(), limit, every)
         return
     if form == "text":
         stream = io.StringIO()
-        text(comparisons, new_console(file=stream), limit)
+        text(comparisons, new_console(file=stream), limit, every)
         message = stream.getvalue()
     else:
         message = markdown(comparisons) if form == "markdown" else as_json(comparisons)

@@ -26,7 +26,7 @@ from rich.text import Text
 from fa4_asv.base import isolation
 from fa4_asv.base.files import same_bytes
 from fa4_asv.base.machine import find_tool, python_tag
-from fa4_asv.base.output import new_console, say, say_json
+from fa4_asv.base.output import new_console, say_json
 from fa4_asv.base.project import Project
 from fa4_asv.history.repository import has_history
 from fa4_asv.record.tables import print_table
@@ -40,6 +40,7 @@ PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 GPU_QUERY = ("--query-gpu=name,compute_cap,driver_version", "--format=csv,noheader")
 GPU_MAJOR = {"hopper": 9, "blackwell": 10}
 LANES = ("nogpu", *GPU_MAJOR)
+_GPU_NEEDS = ("GPU", "torch for a GPU")
 NOGPU_NEEDS = ("Linux", "Python", "git", "uv", "cuobjdump", "nvdisasm", "disk", "no flash-attn 2", "history")
 
 
@@ -267,7 +268,7 @@ def judge(checks: list[Check], gpus: list[Gpu]) -> dict[str, list[str]]:
     common = [missing[name] for name in NOGPU_NEEDS if name in missing]
     why_not = {"nogpu": common}
     for lane, major in GPU_MAJOR.items():
-        lacks = [missing[name] for name in ("GPU", "torch for a GPU") if name in missing]
+        lacks = [missing[name] for name in _GPU_NEEDS if name in missing]
         if gpus and not any(gpu.capability.startswith(f"{major}.") for gpu in gpus):
             others = ", ".join(dict.fromkeys(f"{gpu.name} is {gpu.capability}" for gpu in gpus))
             lacks.insert(0, f"no GPU of capability {major}.x ({others})")
@@ -275,31 +276,51 @@ def judge(checks: list[Check], gpus: list[Gpu]) -> dict[str, list[str]]:
     return why_not
 
 
-def _state(check: Check) -> Text:
-    """What no lane needs is not missing."""
+def _state(check: Check, lane: str) -> Text:
+    """Missing is what the lane needs."""
     if check.ok:
         return Text("ok", style="green")
-    if check.advice.startswith(_NOT_NEEDED):
-        return Text("not needed")
-    return Text("missing", style="red" if check.name in NOGPU_NEEDS else "yellow")
+    return Text("missing", style="red") if check.name in _needs(lane) else Text("no")
 
 
-def render(checks: list[Check], lanes: dict[str, list[str]], console: Console) -> None:
-    """The table, then one line per lane. Tools' words are data: never markup, and the line of a lane never wraps."""
-    rows: list[list[str | Text]] = []
-    for check in checks:
-        rows.append([check.name, _state(check), check.result, check.advice.removeprefix(_NOT_NEEDED)])
-    print_table(console, ("check", "", "found", "what to do"), rows)
+def _needs(lane: str) -> tuple[str, ...]:
+    return NOGPU_NEEDS if lane == LANES[0] else (*NOGPU_NEEDS, *_GPU_NEEDS)
+
+
+def _is_told(check: Check, lane: str) -> bool:
+    """What is wrong, and concerns the lane."""
+    elsewhere = check.name in _GPU_NEEDS and lane == LANES[0]
+    return not (check.ok or elsewhere or check.advice.startswith(_NOT_NEEDED))
+
+
+def render(
+    checks: list[Check], lanes: dict[str, list[str]], lane: str, console: Console, every: bool = False
+) -> None:
+    """One line per lane, then what is wrong for `lane`; all checks with `every`.
+
+    Tools' words are data: never markup. In a file the line of a lane never wraps.
+    """
     for name, why_not in lanes.items():
-        say(f"{name}: no - {'; '.join(why_not)}" if why_not else f"{name}: ready")
+        line = f"{name}: no - {'; '.join(why_not)}" if why_not else f"{name}: ready"
+        console.print(Text(line), soft_wrap=not console.is_terminal)
+    shown = [check for check in checks if every or _is_told(check, lane)]
+    rows: list[list[str | Text]] = [
+        [check.name, _state(check, lane), check.result, check.advice.removeprefix(_NOT_NEEDED)]
+        for check in shown
+    ]
+    print_table(console, ("check", "", "found", "what to do"), rows)
+    if len(shown) < len(checks):
+        fine = sum(check.ok for check in checks)
+        console.print(Text(f"{fine} of {len(checks)} checks are ok; --all shows them all"))
 
 
 @click.command()
 @click.option(
     "--lane", type=click.Choice(LANES), default="nogpu", show_default=True, help="The lane for the exit code."
 )
+@click.option("--all", "every", is_flag=True, help="Every check, also what is ok.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
-def doctor(lane: str, as_json: bool) -> None:
+def doctor(lane: str, every: bool, as_json: bool) -> None:
     """What this machine can measure, and why not the rest.
 
     A lane is a set of benchmarks that need the same machine. nogpu is what plain `asv run` measures; hopper
@@ -310,6 +331,7 @@ def doctor(lane: str, as_json: bool) -> None:
     Examples:
       fa4-asv doctor
       fa4-asv doctor --lane hopper
+      fa4-asv doctor --all
       fa4-asv doctor --json
     """
     checks, gpus = examine(Project.find())
@@ -319,5 +341,5 @@ def doctor(lane: str, as_json: bool) -> None:
         records = {"checks": [check.to_json() for check in checks], "gpus": [asdict(gpu) for gpu in gpus]}
         say_json({"lane": lane, "lanes": verdicts, **records})
     else:
-        render(checks, lanes, new_console())
+        render(checks, lanes, lane, new_console(), every)
     sys.exit(1 if lanes[lane] else 0)

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.text import Text
 
 from fa4_asv.base.ending import code_of
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.escape import one_line
 from fa4_asv.base.output import new_console, say, say_json
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.flavours import FLAVOURS, INSTALLED, PLAIN
+from fa4_asv.cli.toolchains import toolchain_option
 from fa4_asv.history.branches import Branch, sync_branches
 from fa4_asv.history.manifest import Manifest, Release
 from fa4_asv.history.registry import Registry
 from fa4_asv.history.repository import NO_HISTORY, branches, commit_date, has_history
 from fa4_asv.history.source import lay_source
 from fa4_asv.history.sync import sync as run_sync
-from fa4_asv.history.toolchain import Policy, UnsupportedFlavour, read_lock
+from fa4_asv.history.toolchain import Policy, UnsupportedFlavour, can_name_locks, read_lock
+from fa4_asv.record.formatting import counted
 from fa4_asv.record.tables import print_table
 
-_SHOWN = ("nvidia-cutlass-dsl", "quack-kernels")  # packages of a toolchain in `history list`
+_NEWEST = 10  # releases that `history list` shows without --all
+_SHOWN = {
+    "nvidia-cutlass-dsl": "cutlass-dsl",
+    "quack-kernels": "quack",
+}  # packages in `history list`, and their heads
 
 
 @click.group()
@@ -131,6 +140,7 @@ def _words(branch: Branch) -> str:
 
 
 @history.command(short_help="Resolve the toolchain of every release without a lock.")
+@toolchain_option
 @click.option(
     "--flavour", "flavours", type=click.Choice(tuple(FLAVOURS)), multiple=True, default=(*INSTALLED, PLAIN)
 )
@@ -138,20 +148,21 @@ def lock(flavours: tuple[str, ...]) -> None:
     """Resolve the toolchain of the day for every release that has no lock file yet.
 
     `asv run` does this for the releases that it measures; this command does it for all, so that the lock
-    files can be committed. If a release does not resolve, the others are still tried and the exit code is 1.
+    files can be committed. With --toolchain it resolves those of another policy. If a release does not resolve, the others are still tried and the exit code is 1.
 
     \b
     Examples:
       fa4-asv history lock
       fa4-asv history lock --flavour cu13
+      fa4-asv history lock --toolchain nvidia-cutlass-dsl==4.8.1
     """
-    project = Project.find()
+    project, policy = Project.find(), Policy.from_environment()
     failed = 0
     for release in Manifest.load(project.manifest).releases:
         source = lay_source(project, release.commit)
         for flavour in flavours:
             try:
-                found_lock = source.lock(project, flavour, Policy("day"))
+                found_lock = source.lock(project, flavour, policy)
                 message = f"nvidia-cutlass-dsl {found_lock.packages['nvidia-cutlass-dsl']}"
             except UnsupportedFlavour as refused:
                 message = f"unsupported: {refused}"
@@ -163,35 +174,40 @@ def lock(flavours: tuple[str, ...]) -> None:
 
 
 @history.command("list", short_help="List releases: date, commit, toolchain.")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable, toolchains in full.")
-def list_releases(as_json: bool) -> None:
-    """Version, date, commit and toolchain of every release in the history, and the branches beside them.
+@click.option(
+    "--toolchain",
+    "policy",
+    default="day",
+    show_default=True,
+    help="Toolchain policy, as in history/toolchains.",
+)
+@click.option("--all", "every", is_flag=True, help="Every release; without it the newest 10.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable: every release, toolchains in full.")
+def list_releases(policy: str, every: bool, as_json: bool) -> None:
+    """Version, date, commit and toolchain of the releases in the history, and the branches beside them.
 
     \b
     Examples:
       fa4-asv history list
+      fa4-asv history list --all
       fa4-asv history list --json
     """
     project = Project.find()
     manifest = Manifest.load(project.manifest)
     if not manifest.releases:
         raise Fa4AsvError(NO_HISTORY)
-    toolchains = {release.version: _toolchains(project, release) for release in manifest.releases}
+    if policy != "day" and not (can_name_locks(policy) and (project.locks / policy).is_dir()):
+        raise Fa4AsvError(
+            f"no toolchain is locked under {policy!r}; history/toolchains has a folder per policy"
+        )
+    toolchains = {release.version: _toolchains(project, release, policy) for release in manifest.releases}
     if as_json:
         rows = [
             {**asdict(release), "toolchain": toolchains[release.version]} for release in manifest.releases
         ]
         say_json(rows)
         return
-    shown: list[list[str]] = []
-    for release in manifest.releases:
-        locks = toolchains[release.version]
-        entry = next(iter(locks.values()), {})
-        yanked = f"yanked: {release.yanked}" if release.yanked else ""
-        versions = [entry.get(name, "-") for name in _SHOWN]
-        days = [release.uploaded[:10], release.commit[:8]]
-        shown.append([release.version, *days, *versions, " ".join(locks) or "-", yanked])
-    print_table(new_console(), ("version", "uploaded", "commit", *_SHOWN, "flavours", ""), shown)
+    _tell_releases(manifest.releases, toolchains, every)
     if not has_history(project):
         say("the manifest is here, the history is not: run `fa4-asv history sync`", err=True)
         return
@@ -199,11 +215,34 @@ def list_releases(as_json: bool) -> None:
         say(f"branch {name}: {tip[:8]} of {commit_date(project, tip):%Y-%m-%d}")
 
 
-def _toolchains(project: Project, release: Release) -> dict[str, dict[str, str]]:
-    """Locked packages by flavour, of the policy "day"; a flavour never resolved here is absent."""
+def _tell_releases(
+    releases: Sequence[Release], toolchains: Mapping[str, Mapping[str, Mapping[str, str]]], every: bool
+) -> None:
+    """How many there are, from when to when, and which are yanked; then a table, the newest last."""
+    console, hidden = new_console(), 0 if every else max(0, len(releases) - _NEWEST)
+    ends = " to ".join(
+        f"{release.version} ({release.uploaded[:10]})" for release in (releases[0], releases[-1])
+    )
+    rest = f"; the newest {_NEWEST}, --all shows all" if hidden else ""
+    console.print(Text(f"{counted(len(releases), 'release')}, {ends}{rest}"))
+    for release in releases:
+        if release.yanked:
+            console.print(Text(f"  {release.version} is yanked: {one_line(release.yanked)}"))
+    shown: list[list[str]] = []
+    for release in releases[hidden:]:
+        locks = toolchains[release.version]
+        entry = next(iter(locks.values()), {})
+        versions = [entry.get(name, "-") for name in _SHOWN]
+        days = [release.uploaded[:10], release.commit[:8]]
+        shown.append([release.version, *days, *versions, " ".join(locks) or "-"])
+    print_table(console, ("version", "uploaded", "commit", *_SHOWN.values(), "flavours"), shown, whole=0)
+
+
+def _toolchains(project: Project, release: Release, policy: str) -> dict[str, dict[str, str]]:
+    """Locked packages by flavour; a flavour never resolved here under this policy is absent."""
     result = {}
     for flavour in INSTALLED:
-        path = project.lock("day", flavour, release.version)
+        path = project.lock(policy, flavour, release.version)
         if path.is_file():
-            result[flavour] = read_lock(path, flavour, "day").packages
+            result[flavour] = read_lock(path, flavour, policy).packages
     return result

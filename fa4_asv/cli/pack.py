@@ -17,7 +17,9 @@ from fa4_asv.cli.flavours import installed_flavour
 @click.option("--release", multiple=True, metavar="VERSION", help="Such as 4.0.0b36, or `all`.")
 @click.option("--commits", multiple=True, metavar="RANGE", help="Upstream's commits that touch FA4.")
 @installed_flavour(multiple=True, help="Default: cu13.")
-@click.option("--policy", multiple=True, help="A folder of history/toolchains. Default: day.")
+@click.option(
+    "--toolchain", "--policy", "policy", multiple=True, help="A folder of history/toolchains. Default: day."
+)
 @click.option("--python", default="3.12", show_default=True, help="Python version of the other machine.")
 @click.option(
     "--part-mib", type=click.IntRange(1), default=1024, show_default=True, help="Largest size of a part."

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import click
+from rich.text import Text
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.output import new_console, say, say_json
 from fa4_asv.base.project import Project
 from fa4_asv.cli.flavours import ROUTE, installed_flavour
 from fa4_asv.history.toolchain import FLAVOURS
-from fa4_asv.report.route_table import grids, page, pairs_of, render
+from fa4_asv.report.route_table import grids, newest, page, pairs_of, render
 
 
 @click.command()
 @installed_flavour(ROUTE, help="Only this CUDA flavour; default: both.")
 @click.option("--toolchain", "policy", default="day", show_default=True, help="Toolchain policy.")
+@click.option("--all", "every", is_flag=True, help="Release by release.")
 @click.option("--json", "as_json", is_flag=True, help="Every pair, machine-readable.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="As a page of the docs.")
-def route(flavour: str | None, policy: str, as_json: bool, as_markdown: bool) -> None:
+def route(flavour: str | None, policy: str, every: bool, as_json: bool, as_markdown: bool) -> None:
     """Which PyTorch drives which release of FA4 through scaled_dot_product_attention.
 
     "yes": no check is broken; "partly": some are; "no": not even the forward works. The reasons are below
@@ -26,6 +28,7 @@ def route(flavour: str | None, policy: str, as_json: bool, as_markdown: bool) ->
     \b
     Examples:
       fa4-asv route
+      fa4-asv route --all
       fa4-asv route --flavour cu12 --json
       fa4-asv route --markdown > docs/route.md
     """
@@ -51,6 +54,10 @@ def route(flavour: str | None, policy: str, as_json: bool, as_markdown: bool) ->
     if as_markdown:
         say(page(grids(pairs)), nl=False)
         return
-    console = new_console()
-    for grid in grids(pairs):
-        render(grid, console)
+    console, found = new_console(), grids(pairs)
+    for line in newest(found):
+        console.print(Text(line))
+    for grid in found:
+        render(grid, console, every)
+    if not every:
+        console.print("--all shows each release, and every reason")

@@ -35,6 +35,7 @@ from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import SWEEP_SETS
 from fa4_asv.catalog.metrics import SHORT_CALL
 from fa4_asv.cli.flavours import installed_flavour
+from fa4_asv.cli.toolchains import toolchain_option
 from fa4_asv.measure.pool import cores as cores_here
 from fa4_asv.measure.runtime.card import Card, cards, cpu_card, loaders, refuse_busy, refuse_full
 from fa4_asv.measure.runtime.journal import Plan
@@ -94,6 +95,7 @@ _EVERY = 15.0  # seconds between two lines of progress where there is no termina
     metavar="PERCENT",
     help="Check which calls show this much added work.",
 )
+@toolchain_option
 @click.option("--retry-broken", is_flag=True, help="Try the calls again that are recorded as broken.")
 @click.option("--dry-run", "-n", is_flag=True, help="Show the plan and how long it takes; measure nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")

@@ -15,12 +15,13 @@ from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.compare import policy
 from fa4_asv.compare.rows import Measured, Row, compare
 from fa4_asv.history.manifest import Manifest
-from fa4_asv.record.formatting import counted, moved, relative
+from fa4_asv.record.formatting import compiler_first, counted, moved, relative
 from fa4_asv.record.schema import Sidecar, package_changes
 from fa4_asv.record.store import all_pairs, series_of
 from fa4_asv.record.tables import print_table
 
 _HEADS = ("case", "metric", "before", "after", "change", "effect")
+_ORDER = (policy.WORSE, policy.BETTER, policy.NEITHER)
 
 
 def told(row: Row) -> str:
@@ -89,21 +90,20 @@ def toolchain_changes(before: Record, after: Record) -> list[str]:
     return moved(package_changes(old, new))
 
 
-def render(records: Sequence[Record], console: Console, limit: int = 12) -> None:
-    """Tables of what changed between neighbours, `limit` rows each."""
+def render(records: Sequence[Record], console: Console, limit: int | None = 12, every: bool = False) -> None:
+    """What changed between neighbours: a summary, then what is worse; the rest, too, with `every`. `limit` rows each."""
     if len(records) < 2:
         raise Fa4AsvError(f"{len(records)} recorded release(s) of this series; a comparison needs two")
     for before, after in zip(records, records[1:], strict=False):
         found_rows = exact_changes(before, after)
         shared = _run_cases(before) & _run_cases(after)
         worse, better = counts(found_rows)
-        console.print(f"[bold]{escape(before.release)} -> {escape(after.release)}[/bold]: ", end="")
         console.print(
+            f"[bold]{escape(before.release)} -> {escape(after.release)}[/bold]: "
             f"{counted(len(found_rows), 'figure')} changed in {len({c.key for c in found_rows})} of {len(shared)} cases; "
             f"{_count(worse)} worse, {_count(better)} better"
         )
-        packages = toolchain_changes(before, after)
-        console.print(f"  toolchain: {escape(', '.join(packages)) if packages else 'the same'}")
+        tell_toolchain(toolchain_changes(before, after), console, every)
         rows = [
             [
                 change.case,
@@ -112,9 +112,25 @@ def render(records: Sequence[Record], console: Console, limit: int = 12) -> None
                 told(change),
                 change.effect,
             ]
-            for change in found_rows
+            for change in sorted(found_rows, key=lambda row: _ORDER.index(row.effect))
+            if every or change.effect == policy.WORSE
         ]
-        print_table(console, _HEADS, rows, limit, numbers=range(2, 5), whole=0)
+        print_table(console, _HEADS, rows, limit, numbers=range(2, 5), whole=0, more="more (--all)")
+        if not every:
+            neither = len(found_rows) - worse.figures - better.figures
+            tell_hidden({"better": better.figures, "too small or not judged": neither}, console)
+
+
+def tell_hidden(counts: Mapping[str, int], console: Console) -> None:
+    """What `--all` would show, by number; nothing where that is nothing."""
+    if parts := [f"{count} {name}" for name, count in counts.items() if count]:
+        console.print(f"  --all shows {', '.join(parts)}")
+
+
+def tell_toolchain(packages: Sequence[str], console: Console, every: bool) -> None:
+    """Which packages moved: the compiler alone without `every`."""
+    words = ", ".join(packages) if every else compiler_first(packages)
+    console.print(f"  toolchain: {escape(words) or 'the same'}")
 
 
 def _count(count: policy.Count) -> str:
@@ -124,7 +140,7 @@ def _count(count: policy.Count) -> str:
     return f"{counted(count.figures, 'figure')} of {counted(count.cases, 'case')}"
 
 
-def render_figures(records: Sequence[Record], console: Console, limit: int = 16) -> None:
+def render_figures(records: Sequence[Record], console: Console, limit: int | None = 16) -> None:
     """One table of the kernels that all `records` measured: instructions, and spills where there are any."""
     groups = [record.sidecar.groups.get("codegen", {}) for record in records]
     shared = [

@@ -33,7 +33,7 @@ from fa4_asv.compare.wording import (
     toolchain,
     without_effect,
 )
-from fa4_asv.record.formatting import counted
+from fa4_asv.record.formatting import compiler_first, counted, moved
 from fa4_asv.record.schema import SUITE
 from fa4_asv.record.tables import markdown_head, markdown_row, print_table
 
@@ -53,8 +53,8 @@ def exit_code(comparisons: Sequence[Comparison]) -> int:
 # Text
 
 
-def text(comparisons: Sequence[Comparison], console: Console, limit: int) -> None:
-    """Tables of what is worse, better and otherwise worth saying, `limit` rows each."""
+def text(comparisons: Sequence[Comparison], console: Console, limit: int | None, every: bool = False) -> None:
+    """The summary, then what is worse; with `every` what is better and otherwise worth saying. `limit` rows each."""
     for each in comparisons:
         base, head = (one_line(side.commit.ref, 80) for side in (each.base, each.head))
         console.print(
@@ -63,18 +63,31 @@ def text(comparisons: Sequence[Comparison], console: Console, limit: int) -> Non
                 style="bold",
             )
         )
+        console.print(Text(headline(each), style="bold red" if each.worse else "bold green"))
         for name, side in (("base", each.base), ("head", each.head)):
             subject = f" {one_line(side.commit.subject, 80)}" if side.commit.subject else ""
-            console.print(Text(f"  {name} {origin(side)}{subject}; {toolchain(side)}"))
-        console.print(Text(f"  toolchains: {each.rule}; differs: {packages(each)}"))
-        console.print(Text(headline(each), style="bold red" if each.worse else "bold green"))
-        for heading, rows in _parts(each):
+            console.print(Text(f"  {name} {origin(side)}{subject}; {toolchain(side, whole=every)}"))
+        differs = packages(each) if every else compiler_first(moved(each.packages)) or packages(each)
+        console.print(Text(f"  toolchains: {each.rule}; differs: {differs}"))
+        (worse, *rest) = _parts(each)
+        for heading, rows in (worse, *(rest if every else ())):
             table(heading, rows, console, limit)
-        if each.predicted:
+        if each.predicted and every:
             _predicted_table(each.predicted, console, limit)
+        elif not every:
+            _tell_rest(each, rest, console)
 
 
-def _predicted_table(predicted: Predictions, console: Console, limit: int) -> None:
+def _tell_rest(comparison: Comparison, rest: Sequence[tuple[str, Sequence[Row]]], console: Console) -> None:
+    """What `--all` would show, by number; nothing where that is nothing."""
+    told = [f"{heading.partition(';')[0].lower()} ({len(rows)})" for heading, rows in rest if rows]
+    if comparison.predicted:
+        told.append(f"predicted times on Hopper ({len(comparison.predicted.calls)})")
+    if told:
+        console.print(Text(f"--all shows: {'; '.join(told)}"))
+
+
+def _predicted_table(predicted: Predictions, console: Console, limit: int | None) -> None:
     console.print(Text(predicted_headline(predicted)))
     rows = [tuple(map(one_line, predicted_line(one))) for one in predicted.calls]
     print_table(
@@ -83,7 +96,7 @@ def _predicted_table(predicted: Predictions, console: Console, limit: int) -> No
         rows,
         limit,
         whole=0,
-        more="more (--limit, or --format json)",
+        more="more (--all)",
         show_edge=False,
     )
 
@@ -97,8 +110,10 @@ def _parts(comparison: Comparison) -> list[tuple[str, list[Row]]]:
     ]
 
 
-def table(heading: str, rows: Sequence[Row], console: Console, limit: int) -> None:
+def table(heading: str, rows: Sequence[Row], console: Console, limit: int | None) -> None:
     """Print up to `limit` rows under a heading; nothing where there are none."""
+    if rows and limit != 0:
+        console.print(Text(heading, style="italic"))
     print_table(
         console,
         _COLUMNS,
@@ -106,9 +121,7 @@ def table(heading: str, rows: Sequence[Row], console: Console, limit: int) -> No
         limit,
         numbers=range(2, 5),
         whole=0,
-        more="more (--limit, or --format json)",
-        title=heading,
-        title_justify="left",
+        more="more (--all)",
         show_edge=False,
     )
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.escape import one_line
 from fa4_asv.base.project import Project
-from fa4_asv.compare.changes import Record, recorded, toolchain_changes
+from fa4_asv.compare.changes import Record, recorded, tell_hidden, tell_toolchain, toolchain_changes
 from fa4_asv.compare.formats import row_json, table
 from fa4_asv.compare.policy import BETTER, WORSE
 from fa4_asv.compare.rows import Measured, Row, compare, of_effect
@@ -61,18 +61,21 @@ def rows_between(before: Record, after: Record, pools: Pools) -> tuple[Row, ...]
     return tuple(row for row in compare(base, head, exact=False) if is_history(row.group))
 
 
-def render_steps(steps: Sequence[Step], console: Console, limit: int) -> None:
-    """Each step in a line, then tables of what is slower, faster and unclear, `limit` rows each."""
+def render_steps(steps: Sequence[Step], console: Console, limit: int | None, every: bool = False) -> None:
+    """Each step in a line, then what is slower; with `every` what is faster and unclear, too. `limit` rows each."""
     for step in steps:
         verdicts = ", ".join(f"{count} {name}" for name, count in step.counts.most_common())
         step_name = f"{one_line(step.before.release)} -> {one_line(step.after.release)}"
         console.print(Text(f"{step_name}: {verdicts}", style="bold"))
-        packages = toolchain_changes(step.before, step.after)
-        console.print(Text(f"  toolchain: {', '.join(packages) or 'the same'}"))
+        tell_toolchain(toolchain_changes(step.before, step.after), console, every)
         table("Worse", of_effect(step.rows, WORSE), console, limit)
-        table("Better", of_effect(step.rows, BETTER), console, limit)
+        better = of_effect(step.rows, BETTER)
         rest = [row for row in step.rows if not row.effect and row.verdict != "same"]
-        table("Not told; docs/verdicts.md says what to do", rest, console, limit)
+        if every:
+            table("Better", better, console, limit)
+            table("Not told; docs/verdicts.md says what to do", rest, console, limit)
+        else:
+            tell_hidden({"better": len(better), "not told": len(rest)}, console)
 
 
 def steps_json(steps: Sequence[Step]) -> list[dict[str, Any]]:

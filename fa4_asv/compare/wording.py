@@ -100,13 +100,14 @@ def origin(side: Side) -> str:
     return side.commit.hash[:10] + (f", release {side.commit.release}" if side.commit.release else "")
 
 
-def toolchain(side: Side) -> str:
-    """The toolchain behind a side: policy, digest, compiler."""
+def toolchain(side: Side, whole: bool = True) -> str:
+    """The toolchain behind a side: compiler; as a whole policy and digest, too."""
     used = side.sidecar.toolchain
     if not used.digest:
         return "none: it has no such flavour"
     compiler = used.packages.get("nvidia-cutlass-dsl", "unknown")
-    return f"nvidia-cutlass-dsl {compiler} (policy {used.policy}, digest {used.digest})"
+    more = f" (policy {used.policy}, digest {used.digest})" if whole else ""
+    return f"nvidia-cutlass-dsl {compiler}{more}"
 
 
 def packages(comparison: Comparison) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+COMPILER = "nvidia-cutlass-dsl"
+
 
 def counted(number: int, noun: str) -> str:
     """As people count: 1 kernel, 2 kernels."""
@@ -28,6 +30,12 @@ def relative(before: float, after: float) -> str:
 def moved(packages: Mapping[str, tuple[str, str]]) -> list[str]:
     """Packages with the versions of both sides, as "nvidia-cutlass-dsl 4.5.2 -> 4.6.0.dev0"."""
     return [f"{name} {old or '-'} -> {new or '-'}" for name, (old, new) in packages.items()]
+
+
+def compiler_first(moves: Sequence[str]) -> str:
+    """Of packages as `moved` words them the compiler, or another where it stayed, and how many more moved; "" for none."""
+    ordered = sorted(moves, key=lambda move: not move.startswith(f"{COMPILER} "))
+    return shortened(ordered, 1)
 
 
 def shortened(names: Sequence[str], most: int, rest: str = "") -> str:

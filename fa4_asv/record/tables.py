@@ -10,6 +10,12 @@ from rich.table import Column, Table
 from rich.text import Text
 
 _WRAPPED = 16  # a column that wraps is read down to this many characters
+_FEW = 3  # rows of which a column that says the same says nothing
+
+
+def rows_shown(limit: int | None, every: bool, usual: int) -> int | None:
+    """Rows per table: what was asked for, else all with --all, else `usual`. None is no limit."""
+    return limit if limit is not None or every else usual
 
 
 def print_table(
@@ -31,7 +37,12 @@ def print_table(
         return
     shown, notes = fitting(heads, rows[:limit], console.width, whole, numbers)
     columns = [
-        Column(Text(heads[at]), justify="right" if at in numbers else "left", no_wrap=at == whole)
+        Column(
+            Text(heads[at]),
+            justify="right" if at in numbers else "left",
+            no_wrap=at == whole,
+            overflow="fold",
+        )
         for at in shown
     ]
     table = Table(*columns, **style)
@@ -54,12 +65,12 @@ def fitting(
 ) -> tuple[list[int], list[str]]:
     """The columns that fit into `width` characters, and notes on the others.
 
-    All of them where they fit. Else empty columns and those that say the same in every row go first, then columns from the
-    right. The first column and `whole` stay.
+    Empty columns and those that say the same in every row go first: of few rows only where not all columns fit. Then
+    columns go from the right. The first column and `whole` stay.
     """
     shown = list(range(len(heads)))
     notes: list[str] = []
-    if _needed(heads, rows, shown, whole, numbers) <= width:
+    if len(rows) < _FEW and _needed(heads, rows, shown, whole, numbers) <= width:
         return shown, notes
     kept = {0, whole}
     same = {

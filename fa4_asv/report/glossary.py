@@ -35,6 +35,12 @@ WORDS = {
     "against cuDNN": "Time of cuDNN's attention over FA4's in the same round: above 1 FA4 is faster.",
     "against FA2": "Time of FlashAttention-2 over FA4's in the same round: above 1 FA4 is faster.",
     "seen from": "The smallest change that is detected in 90 % of cases.",
+    "with": "The torch that the command above is for, and the compiler that a user got on the day of the release: the figures were recorded with it.",
+    "spills": "Values that the compiler moved from registers to memory, over the main kernels of the architecture: accesses inside loops where they are known, else bytes of the stack frame.",
+    "speed": "Times of the release on a card, by the rule of a sweep against the release before; cuDNN and FlashAttention-2 (FA2) ran in the same rounds: 1.11 × means that FA4 is 1.11 times as fast.",
+    "PyTorch": "Which torch drives the release through scaled_dot_product_attention (SDPA), and how many of the checks fail where it does not.",
+    "known problems": "Public reports that stand in this release, and its figures that were better in an older one.",
+    "avoid": "Compilers and releases that are broken, or that spill much more than the recommended one.",
     "false alarms": "How often the rule calls two processes of one release different.",
     "spread": "One standard deviation between two processes of a release.",
 }

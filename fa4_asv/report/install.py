@@ -180,7 +180,7 @@ def _spills(choice: _Choice) -> Cell:
     kernels = sorted(_kernels(choice.point, choice.arch))
     kind = _kind([choice.point], kernels)
     total = _sum(choice.point, kernels, kind)
-    text = f"{total:,} {kind[2]} in {len(kernels)} main kernels together"
+    text = f"{total:,} {kind[2]} in {counted(len(kernels), 'main kernel')} together"
     if not total:
         return Cell(text)
     worst = max(kernels, key=lambda case: _sum(choice.point, [case], kind)).partition("/")[2]
@@ -198,12 +198,22 @@ def _speed(swept: Sequence[Swept], choice: _Choice) -> list[Cell]:
         and any(point.commit == choice.point.commit for point in each.points)
     ]
     if not timed:
-        return [Cell("not timed here: no card of this kind is in the record")]
+        return [_untimed(swept, choice)]
     each = max(timed, key=lambda one: (len(one.points), one.key.machine))
     point = next(point for point in each.points if point.commit == choice.point.commit)
     page = page_of(each.key.machine)
     cells = [Cell(f"measured on {each.key.machine}: {_against_before(each, point)}", page)]
     return cells + [Cell(text) for text in _against_yardsticks(each, point)]
+
+
+def _untimed(swept: Sequence[Swept], choice: _Choice) -> Cell:
+    """Which of the architecture's cards timed which release last; none where there is no such card."""
+    last = [each for each in swept if each.arch == choice.arch and each.key.history == RELEASES]
+    if not last:
+        return Cell("not timed here: no card of this kind is in the record")
+    newest = max(last, key=lambda each: (each.newest.date, each.key.machine))
+    told = f"not timed yet: {newest.key.machine} timed {short(newest.newest.label)} last"
+    return Cell(told, page_of(newest.key.machine))
 
 
 def _against_before(swept: Swept, point: Point) -> str:
@@ -271,7 +281,7 @@ def _problems(model: Model, found: Sequence[Standing], choice: _Choice) -> list[
     own = [each for each in found if (each.where, each.series) == (choice.arch, key.flavour)]
     worse = [each for each in own if not each.what.startswith("local")]
     if worse:
-        text = f"{counted(len(worse), 'figure')} worse than at their best"
+        text = f"{counted(len(worse), 'figure')} worse than at {'its' if len(worse) == 1 else 'their'} best"
         threads.append(Cell(text, "standing.html"))
     return threads
 

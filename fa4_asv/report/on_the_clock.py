@@ -82,11 +82,11 @@ def _yardstick_panel(swept: Swept, direction: str) -> Panel | None:
         return None
     labels = [short(point.label) for point in points]
     lines_ = [line for line, _ in drawn]
-    title = f"{direction}: times as fast as cuDNN and FA2, {counted(drawn[0][1], 'call')}"
+    title = f"{direction}, {counted(drawn[0][1], 'call')}: times as fast as"
     told = "; ".join(spoken_line(line, [point.label for point in points], "{:.2f}".format) for line in lines_)
-    svg = lines(labels, lines_, f"{title}. {told}", "{:.2f}".format, (420, 150), tips=True)
+    svg = lines(labels, lines_, f"{title} cuDNN and FA2. {told}", "{:.2f}".format, (300, 110), tips=True)
     rows = [[label, *(f"{line.values[at]:.2f}" for line in lines_)] for at, label in enumerate(labels)]
-    table = Table(title, ["release", *(line.name for line in lines_)], rows[::-1])
+    table = Table(f"{title} cuDNN and FA2", ["release", *(line.name for line in lines_)], rows[::-1])
     legend = ["", *(line.name for line in lines_)]
     return Panel(f"against-{direction}", title, [Chart("", svg)], table, legend=legend)
 

@@ -102,7 +102,7 @@ def why(steps: Sequence[Step]) -> str:
         for cause, count in step.causes:
             counts[cause] = counts.get(cause, 0) + count
     causes = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
-    return ", ".join(f"{cause} ({count} figures)" for cause, count in causes) or "nothing changed"
+    return ", ".join(f"{cause} ({counted(count, 'figure')})" for cause, count in causes) or "nothing changed"
 
 
 def _table(series: Sequence[Series], steps: Sequence[Step]) -> Table:

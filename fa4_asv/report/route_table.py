@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from rich.console import Console
 from rich.markup import escape
@@ -155,17 +156,51 @@ def _reasons(pairs: Iterable[Pair], releases: Sequence[str]) -> list[tuple[str, 
         places = []
         for torch, where in sorted(torches.items()):
             hit = [release for release in releases if release in where]
-            places.append(f"torch {torch}: {hit[0]}" + (f" to {hit[-1]} ({len(hit)})" if hit[1:] else ""))
+            places.append(f"torch {torch}: {_span(hit)}")
         tail = f" [{', '.join(checks[message])}]" if checks[message] else ""
         rows.append((message, "; ".join(places) + tail))
     return rows
 
 
-def render(grid: Grid, console: Console) -> None:
-    """One grid for a terminal."""
+def newest(grids: Sequence[Grid]) -> list[str]:
+    """The newest release in a line per grid: "4.0.0b36 on sm_90 cu12: torch 2.13.0 no (13 of 21)"."""
+    lines = []
+    for grid in grids:
+        release, cells = grid.rows[-1]
+        told = [f"torch {pair.torch} {pair.verdict}" for pair in reversed(cells) if pair]
+        lines.append(f"{release} on {grid.title}: {', '.join(told) or 'not recorded'}")
+    return lines
+
+
+def spans(grid: Grid) -> list[tuple[str, str, str]]:
+    """Torch, neighbouring releases with one verdict, and the verdict; the newest of a torch first."""
+    found = []
+    for at, torch in reversed(list(enumerate(grid.torches))):
+        column = [(release, pair.verdict if (pair := cells[at]) else "") for release, cells in grid.rows]
+        groups = [
+            (verdict, [r for r, _ in same]) for verdict, same in groupby(column, key=lambda each: each[1])
+        ]
+        found += [(torch, _span(releases), verdict) for verdict, releases in reversed(groups) if verdict]
+    return found
+
+
+def _span(releases: Sequence[str]) -> str:
+    return releases[0] + (f" to {releases[-1]} ({len(releases)})" if releases[1:] else "")
+
+
+def render(grid: Grid, console: Console, every: bool = False) -> None:
+    """One grid for a terminal: by spans of releases, and why not in the newest; with `every` release by release, and all
+    reasons.
+    """
     console.print(f"[bold]{escape(grid.title)}[/bold]")
-    print_table(console, _heads(grid), _cells(grid))
+    if every:
+        print_table(console, _heads(grid), _cells(grid))
+    else:
+        print_table(console, ("torch", "FA4", "drives it"), spans(grid), whole=1)
+    now = {text for _, cells in grid.rows[-1:] for pair in cells if pair for text in pair.reasons}
     for text, where in grid.reasons:
+        if not every and text not in now:
+            continue
         console.print(f"  {one_line(text, 1000)}", markup=False, highlight=False)
         console.print(f"      {where}", markup=False, highlight=False)
 

@@ -23,6 +23,7 @@ from fa4_asv.compare.policy import is_judged
 from fa4_asv.integrity.staging import is_verified
 from fa4_asv.integrity.verify import Problem, sound_files, verify
 from fa4_asv.record.explanation import Explanation, read_explanation
+from fa4_asv.record.formatting import counted
 from fa4_asv.report import chronicle, multiples, wording
 from fa4_asv.report.call_history import CallPage, call_pages
 from fa4_asv.report.cards import Cards, beside_releases, beside_steps, broken_table, cards_of, clocked
@@ -374,6 +375,7 @@ def _renderer(nav: Sequence[tuple[str, str]]) -> Any:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.globals |= {"meaning": WORDS.get, "anchor": anchor, "counted": counted}
 
     def render(name: str, template: str, **data: Any) -> Page:
         root = "../" * name.count("/")

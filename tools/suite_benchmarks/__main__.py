@@ -2,6 +2,7 @@
 
     python -m tools.suite_benchmarks run        # `asv run` against a bare loop that compiles the same kernels
     python -m tools.suite_benchmarks publish    # the site of 500 synthetic commits against plain asv
+    python -m tools.suite_benchmarks first_page # bytes and seconds of the report's first page in a browser
     python -m tools.suite_benchmarks ray        # backfill on two local Ray workers against plain backfill
     python -m tools.suite_benchmarks record     # files, bytes and hours of the record
     python -m tools.suite_benchmarks isolation  # the start of a compile worker within its bounds and without
@@ -15,11 +16,12 @@ import argparse
 import sys
 from types import ModuleType
 
-from tools.suite_benchmarks import isolation, publish, ray, record, run
+from tools.suite_benchmarks import first_page, isolation, publish, ray, record, run
 
 BENCHMARKS: dict[str, ModuleType] = {
     "run": run,
     "publish": publish,
+    "first_page": first_page,
     "ray": ray,
     "record": record,
     "isolation": isolation,
