@@ -141,6 +141,11 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 # PyTorch releases whose SDPA can be asked to run FA4 (activate_flash_attention_impl), the last patch of each.
 TORCHES = ("2.11.0", "2.12.1", "2.13.0", "2.14.1", "2.15.0")
 
+# Groups whose cases name a torch: each is measured by the torches at hand.
+BY_TORCH = ("route", "route-varlen", "route-flex")
+# How a note of these begins where torch or FA4 says no, beside checks that are broken.
+REFUSED = "refused: "
+
 # Calls whose compile time is watched: plain, varlen, a whole backward, and one with GQA's extra kernels.
 TIMED_CALLS = ("fwd_d128_full", "fwd_d128_causal_varlen", "bwd_d128_causal", "bwd_d128_causal_gqa4")
 
@@ -271,6 +276,27 @@ def _beyond_the_core() -> list[Group]:
     ]
 
 
+def _beyond_sdpa() -> list[Group]:
+    """The ways to FA4 that are not SDPA: packed sequences, and FlexAttention; and both on a card."""
+    metrics = {"broken": ("checks", "broken checks"), "refused": ("checks", "refused checks")}
+    cases = tuple((torch, arch) for torch in TORCHES for arch in ARCHES)
+    ways = [
+        Group(f"route-{way.lower()}", f"beyond_sdpa.{way}.track_", metrics, cases, on_request=True)
+        for way in ("Varlen", "Flex")
+    ]
+    card = Group(
+        "route-beyond-card",
+        "beyond_sdpa.Card.track_",
+        metrics,
+        (("varlen",), ("flex",)),
+        exact=False,
+        device="cuda",
+        what="route-beyond",
+        on_request=True,
+    )
+    return [*ways, card]
+
+
 def _kernels_of(group: KernelGroup) -> Group:
     cases = tuple((arch, case) for arch in group.arches for case in group.cases)
     return Group(group.name, group.stem, {**METRICS, **LOOP_METRICS}, cases, on_request=True)
@@ -327,6 +353,7 @@ _GROUPS = (
         tuple((torch, arch) for torch in TORCHES for arch in ARCHES),
     ),
     *_beyond_the_core(),
+    *_beyond_sdpa(),
     Group(
         "launch",
         "launch.Contract.track_",

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fa4_asv.base.escape import one_line
-from fa4_asv.catalog.benchmarks import GROUPS, group_of, key_of
+from fa4_asv.catalog.benchmarks import BY_TORCH, GROUPS, group_of, key_of
 from fa4_asv.catalog.kernels import BEYOND
 from fa4_asv.record.explanation import Explanation
 from fa4_asv.record.schema import CaseRecord
@@ -100,7 +100,7 @@ def recorded_cases(pair: Pair, torches: Sequence[str] = ()) -> dict[str, list[st
             pair.result.versions.get(group.benchmark(metric), group.version) == group.version
             for metric in group.metrics
         )
-        known = {key_of(case): case for case in group.cases if name != "route" or case[0] in torches}
+        known = {key_of(case): case for case in group.cases if name not in BY_TORCH or case[0] in torches}
         names[name] = [
             key for key, record in records.items() if current and key in known and record.state != "not run"
         ]

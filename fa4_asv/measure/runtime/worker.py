@@ -17,8 +17,10 @@ import sys
 import time
 from typing import Any
 
+from fa4_asv.catalog.benchmarks import REFUSED
 from fa4_asv.measure.compile_stubs import compile_counter, count_compiles
 from fa4_asv.measure.driver_stubs import describe
+from fa4_asv.measure.runtime import beyond_on_gpu
 from fa4_asv.measure.runtime.accuracy import errors_of
 from fa4_asv.measure.runtime.allocated import peak_of
 from fa4_asv.measure.runtime.answers import Answer, broken, card_arch, chosen, measured, refused
@@ -94,6 +96,16 @@ def route_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
     return measured({"broken": [len(result)]}, {"torch": torch.__version__, "checks": str(checks), **result})
 
 
+def beyond_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
+    """How many checks of a way beyond SDPA are broken on this card, and how many torch or FA4 refuses."""
+    if not torch.cuda.is_available():
+        return refused("needs a CUDA GPU, this machine has none that torch can use")
+    checks, result = beyond_on_gpu.run_checks(torch, job["way"])
+    said = {name: f"{REFUSED}{words}" for name, words in result.refused.items()}
+    notes = {"torch": torch.__version__, "checks": str(checks), **result.broken, **said}
+    return measured({"broken": [len(result.broken)], "refused": [len(said)]}, notes)
+
+
 def host_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
     """Seconds of the host that the route takes beyond the direct call."""
     backend, shape, why_not = chosen(torch, job | {"backend": "fa4-sdpa"})
@@ -109,6 +121,7 @@ JOBS = {
     "errors": error_case,
     "bytes": memory_case,
     "route": route_case,
+    "route-beyond": beyond_case,
     "host": host_case,
     **TURNS,
 }

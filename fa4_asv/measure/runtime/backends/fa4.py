@@ -36,7 +36,7 @@ class Fa4:
         shape, interface = inputs.shape, self._interface
         q, k, v, only_forward = _given(torch, inputs)
         dout = inputs.dout[0] if shape.packed else inputs.dout
-        both = options_of(shape, _begins(torch, inputs) if shape.packed else None)
+        both = options_of(shape, begins_of(torch, inputs) if shape.packed else None)
         both |= _shared(inputs)
         first = {**only_forward, **feature_options(shape.features, backward=False)}
         last = {**backward_options(shape, deterministic), **feature_options(shape.features, backward=True)}
@@ -76,7 +76,7 @@ def _batched(x: Any, shape: SdpaShape) -> Any:
     return x.unsqueeze(0) if shape.packed else x
 
 
-def _begins(torch: Any, inputs: Inputs) -> Any:
+def begins_of(torch: Any, inputs: Inputs) -> Any:
     """Where packed sequences begin, and where the last one ends."""
     begins = [0, *itertools.accumulate(inputs.shape.lengths)]
     return torch.tensor(begins, dtype=torch.int32, device=inputs.q.device)
@@ -95,17 +95,17 @@ def _given(torch: Any, inputs: Inputs) -> tuple[Any, Any, Any, dict[str, Any]]:
         q = q[0]
         k, v = (k, v) if features.page else (k[0], v[0])
     if features.page:
-        k, v, table = _pages(torch, k, v, features.page)
+        k, v, table = pages_of(torch, k, v, features.page)
         return q, k, v, {**options, "page_table": table}
     if shape.variant == "split":
         return q, k, v, {"num_splits": SPLITS}
     if shape.variant == "paged":
-        k, v, table = _pages(torch, k, v, PAGE)
+        k, v, table = pages_of(torch, k, v, PAGE)
         return q, k, v, {"page_table": table}
     return q, k, v, options
 
 
-def _pages(torch: Any, k: Any, v: Any, page: int) -> tuple[Any, Any, Any]:
+def pages_of(torch: Any, k: Any, v: Any, page: int) -> tuple[Any, Any, Any]:
     """K and V (batch, keys, heads, dim) in pages of an order of their own, and the table: read in a row they give a wrong answer."""
     batch, pages = k.shape[0], k.shape[0] * k.shape[1] // page
     order = torch.randperm(pages, generator=torch.Generator().manual_seed(pages))
