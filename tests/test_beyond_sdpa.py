@@ -242,20 +242,22 @@ def _short(way, *names):
 
 
 def test_packed_sequences_are_held_to_the_formula(monkeypatch, one_thread):
-    names = ("forward_causal", "backward_gqa", "block_table_16", "num_splits_4")
+    names = ("backward_gqa", "block_table_16")
     monkeypatch.setattr(beyond_on_gpu, "CHECKS", _short("varlen", *names))
     _played(monkeypatch)
     count, result = beyond_on_gpu.run_checks(torch, "varlen", "cpu")
-    assert (count, result.broken, result.refused) == (4, {}, {})
+    assert (count, result.broken, result.refused) == (2, {}, {})
     _played(monkeypatch, wrong=lambda out: out * 1.05)
     count, result = beyond_on_gpu.run_checks(torch, "varlen", "cpu")
     assert result.broken.keys() == set(names) and all("out is" in words for words in result.broken.values())
 
 
 def test_flexattention_is_held_to_the_formula(monkeypatch, one_thread):
-    import torch.nn.attention.flex_attention  # noqa: F401
+    import torch.nn.attention.flex_attention as attention
 
-    names = ("forward_document", "backward_alibi")
+    # Eager, by torch's own formula: compiling it for a processor takes a minute.
+    monkeypatch.setattr(attention, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True)
+    names = ("forward_document", "forward_alibi")
     monkeypatch.setattr(beyond_on_gpu, "CHECKS", _short("flex", *names))
     count, result = beyond_on_gpu.run_checks(torch, "flex", "cpu")
     assert (count, result.broken, result.refused) == (2, {}, {})
@@ -264,7 +266,7 @@ def test_flexattention_is_held_to_the_formula(monkeypatch, one_thread):
         beyond_on_gpu, "_score", lambda inputs: lambda score, b, h, q, k: real(inputs)(score, b, h, k, q)
     )
     _, result = beyond_on_gpu.run_checks(torch, "flex", "cpu")
-    assert result.broken.keys() == {"backward_alibi"}
+    assert result.broken.keys() == {"forward_alibi"}
 
 
 def test_without_a_card_the_ways_on_a_card_are_refused():

@@ -321,7 +321,7 @@ def for_features() -> list[SdpaShape]:
     layouts that kernels have been wrong at.
 
     Sinks and windows (gpt-oss), a soft cap at head dim 256 with a batch of two, ALiBi, documents, pages, used keys, splits,
-    MLA dense, paged and of chosen keys, FP8 with factors; head dim 72, Dv other than D, rows that see no key.
+    MLA dense, paged and of chosen keys, blocks of a mask, FP8 with factors; head dim 72, Dv other than D, rows that see no key.
     """
     decode, chunk = Features(keys=96, page=16, used=True), Features(keys=96, page=8, used=True)
     latent = Features(keys=96, latent=64)
@@ -341,6 +341,9 @@ def for_features() -> list[SdpaShape]:
         shape(2, 8, 4, 16, 1, 64, causal=True, features=latent),
         shape(2, 8, 4, 16, 1, 64, causal=True, features=Features(keys=96, page=16, used=True, latent=64)),
         shape(2, 8, 4, 16, 1, 64, features=Features(keys=96, latent=64, topk=32)),
+        shape(1, 8, 2, 16, 1, 64, causal=True, features=Features(keys=2304, latent=64, topk=2048)),
+        shape(2, 8, 4, 16, 1, 64, features=Features(keys=96, latent=64, topk=32, recompute=True)),
+        shape(2, 2, 512, 32, features=Features(mask="document", blocks=True)),
         shape(2, 2, 64, 64, causal=True, dtype="fp8", features=Features(descale=True)),
     ]
 

@@ -47,7 +47,16 @@ def _attend(torch: Any, inputs: Inputs, leaves: dict[str, Any], number: int, low
     scores = _changed(torch, inputs, scores / math.sqrt(dims))
     seen = seen_by(torch, inputs, number, len(q), len(k)).expand_as(scores)
     p = _probabilities(torch, scores, seen, leaves.get("learnable_sink"))
+    if low and inputs.shape.features.topk and not inputs.shape.features.recompute:
+        p = _kept(torch, scores, seen, p, rounded)
     return rounded(torch.einsum("hqk,khd->qhd", rounded(p), v))
+
+
+def _kept(torch: Any, scores: Any, seen: Any, p: Any, rounded: Any) -> Any:
+    """Probabilities as a forward keeps them for its backward, in 16 bits: the gradient of softmax is made of these."""
+    tiny = torch.finfo(torch.float32).tiny
+    change = (rounded(p).clamp_min(tiny).log() - p.clamp_min(tiny).log()).detach()
+    return _probabilities(torch, scores + change, seen, None)
 
 
 def _sequence(inputs: Inputs, x: Any, number: int) -> Any:

@@ -110,7 +110,8 @@ def given_of(
         given["slopes"] = 0.5 ** torch.arange(1, shape.num_heads + 1, device=device)
     if features.mask == "document":  # boundaries that differ from batch to batch and are no tile's
         tokens = torch.arange(shape.keys, device=device)[None, :]
-        given["ids"] = ((tokens + 13 * torch.arange(shape.batch, device=device)[:, None]) // 37).to(
+        length = 300 if features.blocks else 37  # long enough that some blocks are whole
+        given["ids"] = ((tokens + 13 * torch.arange(shape.batch, device=device)[:, None]) // length).to(
             torch.int32
         )
     if features.latent:

@@ -10,6 +10,7 @@ from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.catalog.shapes import PAGE, SPLITS, SdpaShape
 from fa4_asv.measure.fa4_arguments import backward_options, feature_options, lse_shape, options_of
 from fa4_asv.measure.runtime.backends import Calls, Results
+from fa4_asv.measure.runtime.blocks import block_sparse_tensors
 from fa4_asv.measure.runtime.inputs import Inputs
 
 
@@ -40,6 +41,11 @@ class Fa4:
         both |= _shared(inputs)
         first = {**only_forward, **feature_options(shape.features, backward=False)}
         last = {**backward_options(shape, deterministic), **feature_options(shape.features, backward=True)}
+        if shape.features.blocks:
+            name = "block_sparse_tensors"
+            first[name], last[name] = (block_sparse_tensors(torch, inputs, way) for way in (False, True))
+        if shape.features.topk:
+            return self._of_chosen_keys(torch, inputs, q, k, v, dout, first)
         saved: list[Any] = []
 
         def raw_forward() -> Any:
@@ -59,6 +65,43 @@ class Fa4:
                 raise Fa4AsvError(f"_flash_attn_bwd returned {_words(grads)}, expected dq, dk, dv")
             named = dict(zip(("dq", "dk", "dv"), (_batched(x, shape) for x in grads[:3]), strict=True))
             return {**named, "dsink": grads[3]} if shape.features.sink else named
+
+        return Calls(forward, backward, raw_forward, raw_backward)
+
+    def _of_chosen_keys(
+        self, torch: Any, inputs: Inputs, q: Any, k: Any, v: Any, dout: Any, first: dict[str, Any]
+    ) -> Calls:
+        """MLA with chosen keys: its backward is a function of its own, and takes what its forward kept."""
+        shape, interface = inputs.shape, self._interface
+        features, causal = shape.features, shape.causal
+        if features.recompute:
+            first["gather_bwd_recompute_p"] = True
+        # The forward keeps what the backward needs where an input asks for gradients.
+        kept = {**first, "qv": first["qv"].detach().requires_grad_()}
+        chosen = first["gather_kv_indices"]
+        saved: list[Any] = []
+
+        def raw_forward() -> Any:
+            return interface._flash_attn_fwd(q, k, v, causal=causal, return_lse=True, **first)
+
+        def raw_backward() -> Any:
+            if not saved:
+                answer = interface._flash_attn_fwd(q, k, v, causal=causal, return_lse=True, **kept)
+                saved.extend((*_out_and_lse(torch, answer, inputs), *answer[2:4]))
+            out, lse, *probabilities = saved
+            return interface._flash_attn_bwd_sparse_mla(
+                *(q, k, v, first["qv"], out, dout, lse, *probabilities, chosen),
+                causal=causal,
+                **({"recompute_p": True} if features.recompute else {}),
+            )
+
+        def forward() -> Results:
+            return {"out": _out_and_lse(torch, raw_forward(), inputs)[0]}
+
+        def backward() -> Results:
+            # Gradients of keys come in fp32, which ranks add up; held to the reference as the inputs are.
+            grads = [x.to(q.dtype) for x in raw_backward()[:4]]
+            return dict(zip(("dq", "dk", "dv", "dqv"), grads, strict=True))
 
         return Calls(forward, backward, raw_forward, raw_backward)
 
