@@ -23,6 +23,9 @@ from fa4_asv.catalog.shapes import (
     history,
     history_more,
     models,
+    serving_on_card,
+    serving_on_cpu,
+    shapes_on_card,
     standard,
 )
 
@@ -211,8 +214,12 @@ def _timed() -> list[Group]:
 SWEEP_SETS = {
     "history": ("forward-history", "backward-history"),
     "more": ("forward-history-more", "backward-history-more"),
+    "serving": ("forward-serving",),
+    "shapes": ("forward-shapes", "backward-shapes"),
     "cpu": ("forward-history-cpu", "backward-history-cpu"),
+    "serving-cpu": ("forward-serving-cpu",),
 }
+CPU_SETS = ("cpu", "serving-cpu")  # timed on a processor, each alone
 
 
 def _swept() -> list[Group]:
@@ -239,6 +246,48 @@ def _swept() -> list[Group]:
         for direction in ("forward", "backward")
         for title, (suffix, shapes, device) in sets.items()
     ]
+
+
+def _beside_the_history() -> list[Group]:
+    """Seconds of what servers, video and new models ask for: by sweep, on request."""
+    sets = (
+        ("Serving", "forward", serving_on_card(), "cuda"),
+        ("Shapes", "forward", shapes_on_card(), "cuda"),
+        ("Shapes", "backward", shapes_on_card(), "cuda"),
+        ("ServingCpu", "forward", serving_on_cpu(), "cpu"),
+    )
+    return [
+        Group(
+            f"{direction}-{title.replace('Cpu', '-cpu').lower()}",
+            f"{direction}.{title}.track_",
+            SECONDS,
+            tuple(("fa4", shape.name) for shape in shapes),
+            exact=False,
+            device=device,
+            backward=direction == "backward",
+            what="turn",
+            on_request=True,
+        )
+        for title, direction, shapes, device in sets
+    ]
+
+
+# How a call is made that costs the host: as it stands, or as a CUDA graph that has recorded it.
+LAUNCHES = ("eager", "graph")
+
+
+def _decode_host() -> Group:
+    decoded = [shape.name for shape in serving_on_card() if shape.seq_len == 1]
+    return Group(
+        "decode-host",
+        "decode.Host.track_",
+        SECONDS,
+        tuple((launch, name) for launch in LAUNCHES for name in decoded),
+        exact=False,
+        device="cuda",
+        what="decode-host",
+        on_request=True,
+    )
 
 
 def _errors() -> list[Group]:
@@ -376,6 +425,8 @@ _GROUPS = (
     Group("import", "compile.Import.track_", SECONDS, (("flash_attn.cute",),), exact=False),
     *_timed(),
     *_swept(),
+    *_beside_the_history(),
+    _decode_host(),
     *_errors(),
     Group(
         "allocated",

@@ -198,6 +198,8 @@ def payload_of(group: Group, case: Case, what: str) -> dict[str, Any]:
         return job | {"dtype": case[0]}
     if group.what == "route-beyond":
         return job | {"way": case[0]}
+    if group.what == "decode-host":
+        return job | {"backend": "fa4", "launch": case[0], "shape": case[1]}
     if group.what == "host":
         return job | {"shape": case[1], "backward": case[0] == "bwd"}
     return job | dict(zip(("backend", "shape", "kind"), case, strict=False))
@@ -219,6 +221,7 @@ _ASKED = {
     "seconds": "timing",
     "bytes": "peak memory",
     "host": "host cost",
+    "decode-host": "host cost",
     "route": "checks",
     "route-beyond": "checks",
 }
@@ -234,6 +237,7 @@ def _call(asked: dict[str, Any]) -> str:
         asked.get("kind"),
         asked.get("dtype"),
         asked.get("way"),
+        asked.get("launch"),
     )
     return f"{_ASKED.get(asked['what'], asked['what'])} of {' '.join(part for part in parts if part)}"
 

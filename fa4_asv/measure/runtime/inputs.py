@@ -100,8 +100,8 @@ def given_of(
 ) -> dict[str, Any]:
     """The tensors of a shape's features: FA4's names, `slopes` of ALiBi and `ids` of documents."""
     features, given = shape.features, {}
-    if features.used:  # no sequence uses all of its keys, each another number
-        given["seqused_k"] = shape.keys - 1 - 17 * torch.arange(shape.batch, dtype=torch.int32, device=device)
+    if features.used:
+        given["seqused_k"] = torch.tensor(shape.used_keys, dtype=torch.int32, device=device)
     if features.sink:
         given["learnable_sink"] = torch.linspace(-1, 2, shape.num_heads, device=device).to(
             getattr(torch, shape.torch_dtype)

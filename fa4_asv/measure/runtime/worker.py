@@ -26,6 +26,7 @@ from fa4_asv.measure.runtime.allocated import peak_of
 from fa4_asv.measure.runtime.answers import Answer, broken, card_arch, chosen, measured, refused
 from fa4_asv.measure.runtime.clocks import clock_reader, no_clocks
 from fa4_asv.measure.runtime.correctness import check_sampled, guard_small, results
+from fa4_asv.measure.runtime.decode_host import host_seconds
 from fa4_asv.measure.runtime.fatal import is_fatal, is_out_of_memory, short
 from fa4_asv.measure.runtime.host_cost import extra_seconds
 from fa4_asv.measure.runtime.inputs import make
@@ -115,6 +116,15 @@ def host_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
     return measured({"seconds": samples}, notes)
 
 
+def decode_host_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
+    """Seconds of the host per decode, as a call or as a graph. Raises GuardFailed, and what the backend raises."""
+    backend, shape, why_not = chosen(torch, job)
+    if backend is None or why_not:
+        return refused(why_not)
+    samples, notes = host_seconds(torch, shape, job["launch"])
+    return measured({"seconds": samples}, notes)
+
+
 JOBS = {
     "guard": guard_case,
     "seconds": time_case,
@@ -123,6 +133,7 @@ JOBS = {
     "route": route_case,
     "route-beyond": beyond_case,
     "host": host_case,
+    "decode-host": decode_host_case,
     **TURNS,
 }
 

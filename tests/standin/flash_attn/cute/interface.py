@@ -43,7 +43,8 @@ def _flash_attn_fwd(
         recompute = asked.pop("gather_bwd_recompute_p", False)
         kept = "gather_kv_indices" in asked and asked["qv"].requires_grad and not recompute
         asked = {name: x.detach() if isinstance(x, torch.Tensor) else x for name, x in asked.items()}
-        answer = features.forward(q, k, v, causal, _left(window_size_left, window_size_right), **asked)
+        with record_function("flash_attncute_standin_forward"):
+            answer = features.forward(q, k, v, causal, _left(window_size_left, window_size_right), **asked)
         return (*answer, *(features.kept(q, k, v, causal, answer[1], **asked) if kept else (None, None)))
     left = _left(window_size_left, window_size_right)
     scale = softmax_scale or 1 / math.sqrt(q.shape[-1])
@@ -72,7 +73,8 @@ def _flash_attn_bwd(
     """dq, dk, dv, each like the input it belongs to; with a sink dsink, too."""
     if asked or q.shape[1] != k.shape[1] or not q.is_contiguous():
         left = _left(window_size_left, window_size_right)
-        return features.backward(q, k, v, out, dout, lse, causal, left, **asked)
+        with record_function("flash_attncute_standin_backward"):
+            return features.backward(q, k, v, out, dout, lse, causal, left, **asked)
     left = _left(window_size_left, window_size_right)
     scale = softmax_scale or 1 / math.sqrt(q.shape[-1])
     kernel = _compiled(_backward_kernel, "backward", q.shape[-1], causal, left)
