@@ -1,7 +1,7 @@
 """Seconds of a backward, behind the guard. Belongs to the machine that measures it: `asv run -m NAME`."""
 
 from fa4_asv.catalog.benchmarks import GROUPS, YARD_SHAPES, YARDSTICKS, names
-from fa4_asv.catalog.shapes import core, for_cpu, further, history, history_more
+from fa4_asv.catalog.shapes import core, for_cpu, further, history, history_more, shapes_on_card
 from fa4_asv.measure.runtime.collect import sample
 
 
@@ -93,5 +93,17 @@ class HistoryCpu(_Timed):
 
     def track_seconds(self, backend, shape):
         return sample("backward-history-cpu", backend, shape)
+
+    track_seconds.unit = "seconds"
+
+
+class Shapes(_Timed):
+    """Sinks, soft caps, windows at d 256, d 72 and 80, video, very short sequences. On request: `fa4-asv sweep --set shapes`."""
+
+    version = GROUPS["backward-shapes"].version
+    params = [["fa4"], [shape.name for shape in shapes_on_card()]]
+
+    def track_seconds(self, backend, shape):
+        return sample("backward-shapes", backend, shape)
 
     track_seconds.unit = "seconds"

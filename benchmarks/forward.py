@@ -1,7 +1,16 @@
 """Seconds of a forward, behind the guard. Belongs to the machine that measures it: `asv run -m NAME`."""
 
 from fa4_asv.catalog.benchmarks import GROUPS, YARD_SHAPES, YARDSTICKS, names
-from fa4_asv.catalog.shapes import core, for_cpu, further, history, history_more
+from fa4_asv.catalog.shapes import (
+    core,
+    for_cpu,
+    further,
+    history,
+    history_more,
+    serving_on_card,
+    serving_on_cpu,
+    shapes_on_card,
+)
 from fa4_asv.measure.runtime.collect import sample
 
 
@@ -93,5 +102,41 @@ class HistoryCpu(_Timed):
 
     def track_seconds(self, backend, shape):
         return sample("forward-history-cpu", backend, shape)
+
+    track_seconds.unit = "seconds"
+
+
+class Serving(_Timed):
+    """What servers ask for: decode, speculative decode, chunks of a prefill. On request: `fa4-asv sweep --set serving`."""
+
+    version = GROUPS["forward-serving"].version
+    params = [["fa4"], [shape.name for shape in serving_on_card()]]
+
+    def track_seconds(self, backend, shape):
+        return sample("forward-serving", backend, shape)
+
+    track_seconds.unit = "seconds"
+
+
+class ServingCpu(_Timed):
+    """The same kinds on a CPU, where only a stand-in of FA4 runs."""
+
+    version = GROUPS["forward-serving-cpu"].version
+    params = [["fa4"], [shape.name for shape in serving_on_cpu()]]
+
+    def track_seconds(self, backend, shape):
+        return sample("forward-serving-cpu", backend, shape)
+
+    track_seconds.unit = "seconds"
+
+
+class Shapes(_Timed):
+    """Sinks, soft caps, windows at d 256, d 72 and 80, video, very short sequences. On request: `fa4-asv sweep --set shapes`."""
+
+    version = GROUPS["forward-shapes"].version
+    params = [["fa4"], [shape.name for shape in shapes_on_card()]]
+
+    def track_seconds(self, backend, shape):
+        return sample("forward-shapes", backend, shape)
 
     track_seconds.unit = "seconds"

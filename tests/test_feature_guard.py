@@ -52,10 +52,11 @@ def laid(tmp_path, monkeypatch):
 @pytest.mark.parametrize("each", SHAPES.values(), ids=SHAPES)
 def test_the_stand_in_is_never_caught(laid, each, kind):
     laid()
-    backward = each.has_backward and not each.features.latent
+    backward = each.has_backward
     errors = held(each, kind, backward)
     assert errors.keys() >= {"out", *(("dq", "dk", "dv") if backward else ())}
     assert ("dsink" in errors) == (each.features.sink and backward)
+    assert ("dqv" in errors) == (bool(each.features.latent) and backward)
 
 
 @pytest.mark.parametrize("name", FEATURE_MUTANTS)
@@ -92,6 +93,18 @@ def test_inputs_show_what_gaussian_ones_hide():
     large = model.k.float().abs().mean((0, 1, 2))
     assert large[:2].min() > 3 * large[2:].max(), "two channels are far larger than the others"
     assert model.k[:, 0].float().norm() > 1.5 * model.k[:, 1].float().norm(), "and so is the first key"
+
+
+def test_what_hid_from_gaussian_inputs_elsewhere_is_asked():
+    """Head dim 256 in a batch, d72, Dv other than D, rows that see nothing; views, outliers, activations for every shape."""
+    shapes = SHAPES.values()
+    assert any(each.head_dim == 256 and each.batch >= 2 and each.has_backward for each in shapes)
+    assert any(each.head_dim == 72 and each.has_backward for each in shapes)
+    assert any(each.head_dim != each.head_dim_v and not each.features.latent for each in shapes)
+    assert any(each.causal and each.keys < each.seq_len for each in shapes)
+    assert {"one-tensor", "hard", "model"} < set(FEATURE_KINDS)
+    hard = make(torch, SHAPES["b2_s96_h4kv2_d64_causal_sink"], "cpu", "hard")
+    assert 0 < (hard.k.float().abs() > 15).float().mean() < 0.01, "a few large outliers"
 
 
 def test_each_sequence_uses_another_number_of_keys():

@@ -15,10 +15,19 @@ from fa4_asv.catalog.benchmarks import TRACED, TRACED_GROUPS
 from fa4_asv.catalog.calls import Call
 from fa4_asv.catalog.coverage import ARCHES, ARGUMENTS, NOT_WATCHED, Cell, calls_of, cell
 from fa4_asv.catalog.kernels import KERNEL_GROUPS
-from fa4_asv.catalog.shapes import SdpaShape, core, for_accuracy, for_features, further, history
+from fa4_asv.catalog.shapes import (
+    SdpaShape,
+    core,
+    for_accuracy,
+    for_features,
+    further,
+    history,
+    serving_on_card,
+    shapes_on_card,
+)
 
 PAGE = Path(__file__).parent.parent / "docs" / "coverage.md"
-_LANES = ("memory", "time on a card", "guard on a CPU")
+_LANES = ("memory", "time on a card", "time on request", "guard on a CPU")
 
 _HEAD = """# Coverage: which of FA4's arguments are watched
 
@@ -28,9 +37,10 @@ own words [below](#refused-by-fa4). A dash: not watched there; of sm_103 and sm_
 """
 _LANES_TEXT = """## Beside compiled kernels
 
-Calls with the argument. Memory is traced without a GPU. Time is taken on a card, after the guard passed. The guard has a
-reference for every argument of the third column, and holds a stand-in for FA4 to it on a CPU. No card has run these yet:
-sinks, soft caps, score and mask functions, used keys, MLA, FP8 with factors, and pages and splits as servers ask for them.
+Calls with the argument. Memory is traced without a GPU. Time is taken on a card, after the guard passed; on request by
+`fa4-asv sweep --set serving` and `--set shapes`. The guard has a reference for every argument of the last column, and holds a
+stand-in for FA4 to it on a CPU. No card has run these yet: the calls on request, sinks, soft caps, score and mask functions,
+used keys, blocks, MLA, FP8 with factors, and pages and splits as servers ask for them.
 """
 
 
@@ -78,7 +88,7 @@ def _code(argument: str) -> str:
 
 def _lanes() -> Iterator[str]:
     yield from _table("argument", *_LANES)
-    shapes: tuple[list[Call], ...] = (_traced(), _timed(), _guarded())
+    shapes: tuple[list[Call], ...] = (_traced(), _timed(), _on_request(), _guarded())
     for argument, asks in ARGUMENTS.items():
         yield _row(_code(argument), *(_count(asks, calls) for calls in shapes))
 
@@ -97,6 +107,11 @@ def _traced() -> list[Call]:
 
 def _timed() -> list[Call]:
     return _both([*core(), *further(), *history()])
+
+
+def _on_request() -> list[Call]:
+    forward = [Call(f"fwd_{shape.name}", False, shape) for shape in serving_on_card()]
+    return [*forward, *_both(shapes_on_card())]
 
 
 def _guarded() -> list[Call]:

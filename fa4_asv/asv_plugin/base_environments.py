@@ -25,7 +25,7 @@ from fa4_asv.base.machine import NOGPU, python_tag
 from fa4_asv.base.output import say
 from fa4_asv.base.project import Project
 from fa4_asv.base.uv_command import uv_command
-from fa4_asv.catalog.benchmarks import GROUPS, TORCHES
+from fa4_asv.catalog.benchmarks import BY_TORCH, GROUPS, TORCHES
 
 VARIABLE = "FA4_ASV_TORCHES"
 _PINS = "fa4_asv-pins.txt"
@@ -51,7 +51,7 @@ def torches_selected() -> set[str]:
     """The torches of the route cases that this run selects; none on a machine that measures by a clock."""
     if selection.machine() != NOGPU:
         return set()
-    return {torch for torch, _ in GROUPS["route"].selected(selection.benchmarks())}
+    return {case[0] for name in BY_TORCH for case in GROUPS[name].selected(selection.benchmarks())}
 
 
 @cache

@@ -21,7 +21,7 @@ from fa4_asv.base.files import only_one, read_json, tail
 from fa4_asv.base.machine import NOGPU, NOGPU_RECORD
 from fa4_asv.base.processes import end_left, run_bounded
 from fa4_asv.base.project import Project
-from fa4_asv.catalog.benchmarks import GROUPS, Group, key_of
+from fa4_asv.catalog.benchmarks import BY_TORCH, GROUPS, Group, key_of
 from fa4_asv.catalog.flavours import GROUPS_OF_PLAIN, PLAIN
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.history.repository import BRANCH, CUTE, NO_HISTORY, git, has_history, in_hashes
@@ -111,7 +111,7 @@ def wanted_cases(group: Group, request: BackfillRequest) -> set[str]:
     if group.exact != (request.machine == NOGPU):
         return set()
     chosen = group.selected(request.bench)
-    return {key_of(case) for case in chosen if group.name != "route" or case[0] in request.torches}
+    return {key_of(case) for case in chosen if group.name not in BY_TORCH or case[0] in request.torches}
 
 
 def missing(project: Project, commits: Sequence[str], request: BackfillRequest) -> list[Task]:

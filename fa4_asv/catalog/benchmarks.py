@@ -23,6 +23,9 @@ from fa4_asv.catalog.shapes import (
     history,
     history_more,
     models,
+    serving_on_card,
+    serving_on_cpu,
+    shapes_on_card,
     standard,
 )
 
@@ -141,6 +144,11 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 # PyTorch releases whose SDPA can be asked to run FA4 (activate_flash_attention_impl), the last patch of each.
 TORCHES = ("2.11.0", "2.12.1", "2.13.0", "2.14.1", "2.15.0")
 
+# Groups whose cases name a torch: each is measured by the torches at hand.
+BY_TORCH = ("route", "route-varlen", "route-flex")
+# How a note of these begins where torch or FA4 says no, beside checks that are broken.
+REFUSED = "refused: "
+
 # Calls whose compile time is watched: plain, varlen, a whole backward, and one with GQA's extra kernels.
 TIMED_CALLS = ("fwd_d128_full", "fwd_d128_causal_varlen", "bwd_d128_causal", "bwd_d128_causal_gqa4")
 
@@ -206,8 +214,12 @@ def _timed() -> list[Group]:
 SWEEP_SETS = {
     "history": ("forward-history", "backward-history"),
     "more": ("forward-history-more", "backward-history-more"),
+    "serving": ("forward-serving",),
+    "shapes": ("forward-shapes", "backward-shapes"),
     "cpu": ("forward-history-cpu", "backward-history-cpu"),
+    "serving-cpu": ("forward-serving-cpu",),
 }
+CPU_SETS = ("cpu", "serving-cpu")  # timed on a processor, each alone
 
 
 def _swept() -> list[Group]:
@@ -234,6 +246,48 @@ def _swept() -> list[Group]:
         for direction in ("forward", "backward")
         for title, (suffix, shapes, device) in sets.items()
     ]
+
+
+def _beside_the_history() -> list[Group]:
+    """Seconds of what servers, video and new models ask for: by sweep, on request."""
+    sets = (
+        ("Serving", "forward", serving_on_card(), "cuda"),
+        ("Shapes", "forward", shapes_on_card(), "cuda"),
+        ("Shapes", "backward", shapes_on_card(), "cuda"),
+        ("ServingCpu", "forward", serving_on_cpu(), "cpu"),
+    )
+    return [
+        Group(
+            f"{direction}-{title.replace('Cpu', '-cpu').lower()}",
+            f"{direction}.{title}.track_",
+            SECONDS,
+            tuple(("fa4", shape.name) for shape in shapes),
+            exact=False,
+            device=device,
+            backward=direction == "backward",
+            what="turn",
+            on_request=True,
+        )
+        for title, direction, shapes, device in sets
+    ]
+
+
+# How a call is made that costs the host: as it stands, or as a CUDA graph that has recorded it.
+LAUNCHES = ("eager", "graph")
+
+
+def _decode_host() -> Group:
+    decoded = [shape.name for shape in serving_on_card() if shape.seq_len == 1]
+    return Group(
+        "decode-host",
+        "decode.Host.track_",
+        SECONDS,
+        tuple((launch, name) for launch in LAUNCHES for name in decoded),
+        exact=False,
+        device="cuda",
+        what="decode-host",
+        on_request=True,
+    )
 
 
 def _errors() -> list[Group]:
@@ -269,6 +323,27 @@ def _beyond_the_core() -> list[Group]:
         *(_kernels_of(KERNEL_GROUPS[name]) for name in BEYOND),
         *(_traces_of(KERNEL_GROUPS[name]) for name in TRACED_GROUPS),
     ]
+
+
+def _beyond_sdpa() -> list[Group]:
+    """The ways to FA4 that are not SDPA: packed sequences, and FlexAttention; and both on a card."""
+    metrics = {"broken": ("checks", "broken checks"), "refused": ("checks", "refused checks")}
+    cases = tuple((torch, arch) for torch in TORCHES for arch in ARCHES)
+    ways = [
+        Group(f"route-{way.lower()}", f"beyond_sdpa.{way}.track_", metrics, cases, on_request=True)
+        for way in ("Varlen", "Flex")
+    ]
+    card = Group(
+        "route-beyond-card",
+        "beyond_sdpa.Card.track_",
+        metrics,
+        (("varlen",), ("flex",)),
+        exact=False,
+        device="cuda",
+        what="route-beyond",
+        on_request=True,
+    )
+    return [*ways, card]
 
 
 def _kernels_of(group: KernelGroup) -> Group:
@@ -327,6 +402,7 @@ _GROUPS = (
         tuple((torch, arch) for torch in TORCHES for arch in ARCHES),
     ),
     *_beyond_the_core(),
+    *_beyond_sdpa(),
     Group(
         "launch",
         "launch.Contract.track_",
@@ -349,6 +425,8 @@ _GROUPS = (
     Group("import", "compile.Import.track_", SECONDS, (("flash_attn.cute",),), exact=False),
     *_timed(),
     *_swept(),
+    *_beside_the_history(),
+    _decode_host(),
     *_errors(),
     Group(
         "allocated",

@@ -78,6 +78,13 @@ class SdpaShape:
         return self.features.keys or self.seq_len
 
     @property
+    def used_keys(self) -> tuple[int, ...]:
+        """Keys of each sequence that count: where they are told, no sequence uses all, and each another number."""
+        if self.features.used:
+            return tuple(self.keys - 1 - 17 * number for number in range(self.batch))
+        return tuple(self.features.keys or length for length in self.lengths)
+
+    @property
     def has_backward(self) -> bool:
         return self.dtype != "fp8" and VARIANTS.get(self.variant, True) and self.features.has_backward
 
@@ -98,10 +105,9 @@ class SdpaShape:
     @property
     def pairs(self) -> int:
         """How many (query, key) pairs one head computes in all sequences: the mask's entries, exactly."""
-        return sum(map(self._pairs_of, self.lengths))
+        return sum(map(self._pairs_of, self.lengths, self.used_keys))
 
-    def _pairs_of(self, length: int) -> int:
-        keys = self.features.keys or length
+    def _pairs_of(self, length: int, keys: int) -> int:
         before = keys - length  # a causal mask ends at the last key
         if self.features.topk:
             return length * min(self.features.topk, keys)
@@ -340,7 +346,7 @@ def for_features() -> list[SdpaShape]:
     layouts that kernels have been wrong at.
 
     Sinks and windows (gpt-oss), a soft cap at head dim 256 with a batch of two, ALiBi, documents, pages, used keys, splits,
-    MLA dense, paged and of chosen keys, FP8 with factors; head dim 72, Dv other than D, rows that see no key.
+    MLA dense, paged and of chosen keys, blocks of a mask, FP8 with factors; head dim 72, Dv other than D, rows that see no key.
     """
     decode, chunk = Features(keys=96, page=16, used=True), Features(keys=96, page=8, used=True)
     latent = Features(keys=96, latent=64)
@@ -360,7 +366,64 @@ def for_features() -> list[SdpaShape]:
         shape(2, 8, 4, 16, 1, 64, causal=True, features=latent),
         shape(2, 8, 4, 16, 1, 64, causal=True, features=Features(keys=96, page=16, used=True, latent=64)),
         shape(2, 8, 4, 16, 1, 64, features=Features(keys=96, latent=64, topk=32)),
+        shape(1, 8, 2, 16, 1, 64, causal=True, features=Features(keys=2304, latent=64, topk=2048)),
+        shape(2, 8, 4, 16, 1, 64, features=Features(keys=96, latent=64, topk=32, recompute=True)),
+        shape(2, 2, 512, 32, features=Features(mask="document", blocks=True)),
         shape(2, 2, 64, 64, causal=True, dtype="fp8", features=Features(descale=True)),
+    ]
+
+
+def serving_on_card() -> list[SdpaShape]:
+    """What servers ask of a card, forward only: decode over 8k and 64k keys, speculative decode, chunks of a prefill.
+
+    Llama 3's heads (32 over 8, or 32) at d 128 over pages of 16 and 128 keys, and without pages, where PyTorch has a yardstick;
+    Gemma's (16 over 8) at d 256; gpt-oss's sink and window. Each sequence uses another number of its keys.
+    """
+
+    def cached(batch: int, queries: int, keys: int, kv: int, page: int, **more: Any) -> SdpaShape:
+        features = Features(keys=keys, page=page, used=True, sink=more.pop("sink", False))
+        heads, dim = more.pop("heads", 32), more.pop("dim", 128)
+        options = {"causal": True, **more}
+        return shape(batch, heads, queries, dim, kv, variant="varlen", features=features, **options)
+
+    shapes = [shape(batch, 32, 1, 128, 8, features=Features(keys=keys)) for batch, keys in _DECODE]
+    shapes += [
+        cached(batch, 1, keys, kv, page) for batch, keys in _DECODE for kv, page in ((8, 16), (8, 128))
+    ]
+    shapes.append(cached(32, 1, 8192, 32, 128))
+    shapes.append(shape(32, 32, 1, 128, 8, causal=True, features=Features(keys=8192, used=True)))
+    shapes.append(cached(32, 4, 8192, 8, 16))
+    shapes += [cached(4, 2048, 32768, 8, page) for page in (16, 128)]
+    shapes.append(cached(32, 1, 8192, 8, 16, heads=16, dim=256))
+    shapes.append(cached(32, 1, 8192, 8, 16, heads=64, dim=64, causal=False, window=128, sink=True))
+    return shapes
+
+
+_DECODE = ((32, 8192), (8, 65536))  # sequences that are decoded at once, and keys of each
+
+
+def shapes_on_card() -> list[SdpaShape]:
+    """Training and vision beyond the history: gpt-oss's sink, Gemma's soft cap, each with its window; d 256 with a window;
+    d 72 and 80 packed; d 128 full at 76,800 tokens (video) and at an odd length; 8,192 sequences of 34 tokens."""
+    sink, cap = Features(sink=True), Features(softcap=50.0)
+    shapes = [
+        shape(2, 64, 4096, 64, 8, window=128, features=sink),
+        shape(2, 16, 4096, 256, 8, window=1024, features=cap),
+        shape(2, 16, 4096, 256, 8, window=1024),
+    ]
+    shapes += [shape(16, 16, 2048, dim, variant="varlen") for dim in (72, 80)]
+    shapes += [shape(1, 12, 76800, 128), shape(4, 16, 8191, 128)]
+    shapes.append(shape(8192, 8, 34, 128, variant="varlen"))
+    return shapes
+
+
+def serving_on_cpu() -> list[SdpaShape]:
+    """The same kinds small enough for a processor, where a stand-in of FA4 runs."""
+    paged = Features(keys=96, page=16, used=True)
+    return [
+        shape(2, 4, 1, 64, 2, causal=True, variant="varlen", features=paged),
+        shape(2, 4, 1, 64, 2, features=Features(keys=96)),
+        shape(1, 2, 96, 64, 1, window=32, features=Features(sink=True)),
     ]
 
 
@@ -371,5 +434,16 @@ HOST_SHAPES = (
     shape(1, 32, 1024, 128, 8, causal=True),
 )
 
-_EVERY = [*core(), *further(), *history(), *for_cpu(), *for_accuracy(), *for_features(), *HOST_SHAPES]
+_EVERY = [
+    *core(),
+    *further(),
+    *history(),
+    *for_cpu(),
+    *for_accuracy(),
+    *for_features(),
+    *HOST_SHAPES,
+    *serving_on_card(),
+    *shapes_on_card(),
+    *serving_on_cpu(),
+]
 SHAPES = {shape.name: shape for shape in _EVERY}

@@ -32,7 +32,7 @@ from fa4_asv.base.files import write_atomic
 from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.output import say, say_again, say_json
 from fa4_asv.base.project import Project
-from fa4_asv.catalog.benchmarks import SWEEP_SETS
+from fa4_asv.catalog.benchmarks import CPU_SETS, SWEEP_SETS
 from fa4_asv.catalog.metrics import SHORT_CALL
 from fa4_asv.cli.flavours import installed_flavour
 from fa4_asv.cli.toolchains import toolchain_option
@@ -123,6 +123,7 @@ def sweep(ranges: tuple[str, ...], machine: str, dry_run: bool, as_json: bool, *
       fa4-asv sweep -m h100-sxm --flavour cu13 --flavour cu12
       fa4-asv sweep -m h100-sxm 4.0.0b30..4.0.0b36 -b 'forward.*d128'
       fa4-asv sweep -m h100-sxm --set more 4.0.0b18 4.0.0b36
+      fa4-asv sweep -m h100-sxm --set serving --set shapes 4.0.0b36
     """
     project = Project.find()
     if machine == NOGPU:
@@ -164,10 +165,11 @@ class Asked:
 
     def cards(self) -> list[Card]:
         """The first cards of this machine, as many as were asked for, each free and of the name's kind."""
-        if self.sets == ("cpu",):
+        on_cpu = [name for name in self.sets if name in CPU_SETS]
+        if len(on_cpu) == len(self.sets):
             return [cpu_card()]
-        if "cpu" in self.sets:
-            raise Fa4AsvError("the set cpu is timed on a processor: ask for it alone")
+        if on_cpu:
+            raise Fa4AsvError(f"the set {on_cpu[0]} is timed on a processor: ask for it alone")
         found_cards = cards()
         if len(found_cards) < self.options["count"]:
             raise Fa4AsvError(f"--cards {self.options['count']}: this machine has {len(found_cards)}")

@@ -19,7 +19,7 @@ from fa4_asv.compare.policy import BETTER, WORSE
 from fa4_asv.compare.rows import Measured, Row, compare, of_effect
 from fa4_asv.compare.sweeps import Pools, pools_of, sidecars_of
 from fa4_asv.history.manifest import Manifest
-from fa4_asv.record.turns import is_history
+from fa4_asv.record.turns import is_swept
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def steps_of(
     records = [
         record
         for record in recorded(project.results, manifest, flavour, policy, machine)
-        if any(is_history(name) and cases for name, cases in record.sidecar.groups.items())
+        if any(is_swept(name) and cases for name, cases in record.sidecar.groups.items())
     ][-last:]
     if len(records) < 2:
         raise Fa4AsvError(
@@ -58,7 +58,7 @@ def steps_of(
 
 def rows_between(before: Record, after: Record, pools: Pools) -> tuple[Row, ...]:
     base, head = (Measured(record.sidecar.groups, record.versions, pools) for record in (before, after))
-    return tuple(row for row in compare(base, head, exact=False) if is_history(row.group))
+    return tuple(row for row in compare(base, head, exact=False) if is_swept(row.group))
 
 
 def render_steps(steps: Sequence[Step], console: Console, limit: int | None, every: bool = False) -> None:

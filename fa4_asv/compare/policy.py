@@ -54,6 +54,7 @@ RULES = {
     "growth_bytes": Rule(_CODE, "memory that grows with the sequence"),
     "untraced_bytes": Rule(None, "says how well the trace fits the card, not what FA4 does"),
     "broken": Rule(0.0, "one check is a call that no longer works"),
+    "refused": Rule(0.0, "one check is a call that is not taken any more"),
     "compiles": Rule(0.0, "a kernel that is compiled anew stops a step for seconds"),
     "host_reads": Rule(0.0, "the host waits until the card has done all before"),
     "allocations": Rule(None, "says where time and memory may go; the peak is judged"),

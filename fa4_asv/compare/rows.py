@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from fa4_asv.catalog.benchmarks import CHILDREN, GROUPS, SAMPLES, Group
+from fa4_asv.catalog.benchmarks import CHILDREN, GROUPS, REFUSED, SAMPLES, Group
 from fa4_asv.catalog.kernels import CASES
 from fa4_asv.compare import policy
 from fa4_asv.compare.policy import NEITHER
@@ -282,10 +282,17 @@ def _exact(
 
 
 def _checks(group: Group, old: CaseRecord, new: CaseRecord) -> str:
-    """Which checks of a route broke or were mended, by name; "" of other groups."""
+    """Which checks of a route broke, are refused or were mended, by name; "" of other groups."""
     if "broken" not in group.metrics:
         return ""
-    parts = [("broken", new.notes.keys() - old.notes.keys()), ("mended", old.notes.keys() - new.notes.keys())]
+    ended, before = (
+        {(name, words.startswith(REFUSED)) for name, words in record.notes.items()} for record in (new, old)
+    )
+    parts = [
+        ("broken", {name for name, refused in ended - before if not refused}),
+        ("refused", {name for name, refused in ended - before if refused}),
+        ("mended", old.notes.keys() - new.notes.keys()),
+    ]
     return "; ".join(f"{what}: {', '.join(sorted(names))}" for what, names in parts if names)
 
 

@@ -17,7 +17,7 @@ from fa4_asv.compare.rows import Measured, Row, compare, of_effect
 from fa4_asv.compare.sweeps import Pools, pools_of, sidecars_of
 from fa4_asv.record.schema import SUITE, Sidecar, package_changes
 from fa4_asv.record.store import all_pairs, iter_results, sidecar_path, sound_pairs
-from fa4_asv.record.turns import is_history, is_of_a_sweep
+from fa4_asv.record.turns import is_of_a_sweep, is_swept
 
 # What a worker says when its process did not even start: FA4 could not be imported.
 _NO_START = "the process ended with exit code"
@@ -117,7 +117,7 @@ def _predicted(
     if clocked:
         pools = _pools(results, CARD, clocked)
         old, new = (replace(side.measured, pools=pools) for side in clocked)
-        rows = [row for row in compare(old, new, exact=False) if is_history(row.group)]
+        rows = [row for row in compare(old, new, exact=False) if is_swept(row.group)]
     return predictions_of(results, base, head, {row.key: row for row in rows if row.metric == "seconds"})
 
 

@@ -11,7 +11,7 @@ from fa4_asv.compare.round_effects import LINKS
 from fa4_asv.compare.verdicts import NOT_COMPARABLE, Verdict
 from fa4_asv.record.schema import SUITE, CaseRecord, Sidecar
 from fa4_asv.record.store import all_pairs
-from fa4_asv.record.turns import Origin, Turn, is_history, is_of_a_sweep, origin_of, turns_of
+from fa4_asv.record.turns import Origin, Turn, is_of_a_sweep, is_swept, origin_of, turns_of
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def calls_of(sidecars: Iterable[Sidecar]) -> dict[CallKey, Call]:
     result: dict[CallKey, dict[str, list[Turn]]] = {}
     for sidecar in sidecars:
         for group, cases in sidecar.groups.items():
-            for case, record in cases.items() if is_history(group) else ():
+            for case, record in cases.items() if is_swept(group) else ():
                 turns = turns_of(record) if is_of_a_sweep(record) else []
                 if turns:
                     key = CallKey(group, case, origin_of(record))

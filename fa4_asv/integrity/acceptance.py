@@ -17,7 +17,7 @@ from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.escape import one_line
 from fa4_asv.base.machine import ANY_PYTHON, NOGPU, NOGPU_RECORD
 from fa4_asv.base.project import Project
-from fa4_asv.catalog.benchmarks import GROUPS, group_of, key_of
+from fa4_asv.catalog.benchmarks import BY_TORCH, GROUPS, group_of, key_of
 from fa4_asv.catalog.flavours import AS_CU12
 from fa4_asv.catalog.kernels import BEYOND
 from fa4_asv.catalog.metrics import LOOP_DIGITS
@@ -48,7 +48,7 @@ _KEYS = {
 }
 _COLUMNS = ("result", "params", "version", "started_at", "duration")
 _CLOCK = slice(3, 5)  # of these: when it ran, and how long
-_FURTHER = {"route": {"checks"}}  # figures that no benchmark shows
+_FURTHER = dict.fromkeys(BY_TORCH, {"checks"})  # figures that no benchmark shows
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _LOOP_DIGEST = re.compile(f"[0-9a-f]{{{LOOP_DIGITS}}}")
 

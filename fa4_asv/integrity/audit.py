@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from fa4_asv.base.escape import one_line
-from fa4_asv.catalog.benchmarks import GROUPS, key_of
+from fa4_asv.catalog.benchmarks import BY_TORCH, GROUPS, key_of
 from fa4_asv.catalog.kernels import BEYOND
 from fa4_asv.record.explanation import Explanation
 from fa4_asv.record.schema import CaseRecord
@@ -111,7 +111,9 @@ def recorded_cases(pair: Pair, torches: Sequence[str] = ()) -> dict[str, list[st
 @cache
 def _can_be_made(name: str, torches: tuple[str, ...]) -> frozenset[str]:
     """Of today's table of a group."""
-    return frozenset(key_of(case) for case in GROUPS[name].cases if name != "route" or case[0] in torches)
+    return frozenset(
+        key_of(case) for case in GROUPS[name].cases if name not in BY_TORCH or case[0] in torches
+    )
 
 
 def chance(count: int, population: int, wrong: float = WRONG) -> float:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from fa4_asv.catalog.benchmarks import TRACED, TRACED_GROUPS
+from fa4_asv.catalog.benchmarks import BY_TORCH, REFUSED, TRACED, TRACED_GROUPS
 from fa4_asv.catalog.flavours import AS_CU12, PLAIN
 from fa4_asv.catalog.kernels import BEYOND
 from fa4_asv.catalog.launch import COUNTED, counts
@@ -179,10 +179,26 @@ def _route(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterat
     yield "" if broken <= made else f"broken is {broken} of {made} checks"
 
 
+def _route_beyond(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
+    refused = sum(words.startswith(REFUSED) for words in record.notes.values())
+    yield _same(record.figures, "refused", refused, "the checks that are refused")
+    yield _same(record.figures, "broken", len(record.notes) - refused, "the others that have a reason")
+    ended, made = len(record.notes), record.figures.get("checks", len(record.notes))
+    yield "" if ended <= made else f"{ended} of {made} checks have a reason"
+
+
 def _launch(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
     """Each figure against the places that say what it counts."""
     for metric, count in counts(record.parts).items():
         yield _same(record.figures, metric, count, f"the parts that were {COUNTED[metric]}")
+
+
+def _beyond_of_card(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
+    reasons = [words for name, words in record.notes.items() if name not in _NO_CHECK]
+    refused = sum(words.startswith(REFUSED) for words in reasons)
+    for name, count in (("broken", len(reasons) - refused), ("refused", refused)):
+        values = record.samples.get(name, [count])
+        yield "" if set(values) == {count} else f"{name} is {values[0]:g}, {count} checks have a reason"
 
 
 def _route_of_card(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
@@ -199,8 +215,10 @@ _OF_GROUP: dict[str, Callable[[CaseRecord, bool, Groups, str], Iterator[str]]] =
     "allocated": _allocated,
     "route-host": _host,
     "route": _route,
+    **{name: _route_beyond for name in BY_TORCH if name != "route"},
     "launch": _launch,
     "route-card": _route_of_card,
+    "route-beyond-card": _beyond_of_card,
     **dict.fromkeys(BEYOND, _whole),
     **{f"{group}-memory": _workspaces for group in TRACED_GROUPS},
 }

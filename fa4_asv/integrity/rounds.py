@@ -16,7 +16,7 @@ from statistics import median
 
 from fa4_asv.record.modes import FEWEST, two_modes
 from fa4_asv.record.schema import CaseRecord, Sidecar
-from fa4_asv.record.turns import NEEDED, PER_TURN, WHOLE, YARDSTICKS, is_of_a_sweep, origin_of
+from fa4_asv.record.turns import BESIDE, NEEDED, PER_TURN, WHOLE, is_of_a_sweep, origin_of
 
 Samples = Mapping[str, Sequence[float]]
 
@@ -25,7 +25,7 @@ _PARTS = "kernel "  # how the profiler's samples of a backward are named: "kerne
 _LEAST, _MOST = 2 / 3, 3 / 2
 _LARGEST = 1e18  # of any second, byte or count; what is larger overflows
 _CONTROL = 2.0  # how many times slower or faster than usual; 1.15 in 6,800 recorded rounds
-_POSITIVE = ("control", "first_seconds", "peak_bytes", *YARDSTICKS)
+_POSITIVE = ("control", "first_seconds", "peak_bytes", *BESIDE)
 _BLOCK = 512  # bytes; torch's allocator gives whole blocks
 _NEAR = 0.1  # of a peak; traced and on two cards differ by up to 0.002 in 436 recorded calls
 _STEPS = 200_000  # how many samples the search for the rounds of one case looks at; recorded cases take up to 2,500
@@ -205,7 +205,7 @@ class Sweeps:
             key = (path.parent.name, origin.sweep, origin.card, number)
             came = self.places.setdefault(key, {}).setdefault(path, {})
             came.setdefault(samples["order"][at], []).append(place)
-            for name in YARDSTICKS:
+            for name in BESIDE:
                 if name in samples:
                     values = self.beside.setdefault((key, name, place[1]), {})
                     values.setdefault(samples[name][at], []).append(place)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 
-from fa4_asv.catalog.benchmarks import TRACED_GROUPS
+from fa4_asv.catalog.benchmarks import BY_TORCH, TRACED_GROUPS
 from fa4_asv.catalog.kernels import BEYOND
 from fa4_asv.measure.benchmark_api import Measure
 from fa4_asv.measure.context import current
@@ -24,7 +24,7 @@ MEASURES: dict[str, Measure] = {
     "loops": kernels.measure_loops,
     "memory": memory.measure,
     "growth": memory.measure_growth,
-    "route": route.measure,
+    **{name: route.measure_group(name) for name in BY_TORCH},
     "launch": contract.measure,
     **{name: kernels.measure_group(name) for name in BEYOND},
     **{f"{name}-memory": memory.measure_group(f"{name}-memory") for name in TRACED_GROUPS},

@@ -7,11 +7,15 @@ from dataclasses import dataclass, field
 
 from fa4_asv.record.schema import CaseRecord
 
-HISTORY = "history"  # in the name of every group whose cases a sweep times
+HISTORY = "history"  # in the name of every group of the run-time history
 YARDSTICKS = ("cudnn", "fa2")  # the first that both sides have stands beside figures of two cards
+# A copy on the card that moves as many bytes as the call must: how much of its time memory explains.
+COPY = "copy"
+BESIDE = (*YARDSTICKS, COPY)
+_SERVING, _SHAPES = "serving", "shapes"  # in the names of groups that a sweep times on request
 # Samples with one value per turn, in the order taken; not every case has every one.
 NEEDED = ("centre", "process", "round", "two modes")
-PER_TURN = (*NEEDED, "kept", "order", "control", *YARDSTICKS)
+PER_TURN = (*NEEDED, "kept", "order", "control", *BESIDE)
 WHOLE = ("kept", "process", "round", "order")
 
 
@@ -39,8 +43,18 @@ class Origin:
 
 
 def is_history(group: str) -> bool:
-    """Whether sweeps time the cases of a group."""
+    """Whether the cases of a group are those of the run-time history."""
     return HISTORY in group.split("-")
+
+
+def is_swept(group: str) -> bool:
+    """Whether sweeps time the cases of a group."""
+    return is_history(group) or not {_SERVING, _SHAPES}.isdisjoint(group.split("-")[1:])
+
+
+def yardsticks_of(group: str) -> tuple[str, ...]:
+    """What a sweep times beside the calls of a group."""
+    return BESIDE if _SERVING in group.split("-") else YARDSTICKS
 
 
 def origin_of(record: CaseRecord) -> Origin:

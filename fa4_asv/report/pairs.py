@@ -17,6 +17,7 @@ from fa4_asv.compare.rows import Measured, Row, compare
 from fa4_asv.record.schema import CaseRecord
 from fa4_asv.report import wording
 from fa4_asv.report.events import Timeline
+from fa4_asv.report.further_calls import page_of
 from fa4_asv.report.model import RELEASES, Model, Point, Series
 from fa4_asv.report.multiples import kernel_page
 from fa4_asv.report.plots import runs
@@ -234,7 +235,7 @@ def _place(case: CaseHistory) -> tuple[str, str, str]:
         return arch, name, kernel_page(arch, name)
     if group == "route":
         return arch, f"through torch {name}", "route.html"
-    return arch, f"{group} of {name}", "memory.html"
+    return arch, f"{group} of {name}", page_of(group) or "memory.html"
 
 
 def _row_json(row: Row) -> int | str:

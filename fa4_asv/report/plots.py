@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fa4_asv.catalog.benchmarks import GROUPS, TRACED
+from fa4_asv.catalog.benchmarks import BY_TORCH, GROUPS, TRACED
 from fa4_asv.catalog.flavours import PLAIN
 from fa4_asv.catalog.kernels import CASES
 from fa4_asv.catalog.shapes import SdpaShape
@@ -157,7 +157,7 @@ def _exact(model: Model, arch: str, name: str) -> list[Metric]:
     key = f"{arch}/{name}"
     found: list[Metric] = []
     for group in GROUPS.values():
-        if group.exact and group.name not in ("memory", "growth", "route"):
+        if group.exact and group.name not in ("memory", "growth", *BY_TORCH):
             for metric, (unit, title) in group.metrics.items():
                 curves = _curves(model.exact(), model.versions, _figure(group.name, key, metric))
                 judged = True if is_judged(metric) else None

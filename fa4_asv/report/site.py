@@ -24,7 +24,7 @@ from fa4_asv.integrity.staging import is_verified
 from fa4_asv.integrity.verify import Problem, sound_files, verify
 from fa4_asv.record.explanation import Explanation, read_explanation
 from fa4_asv.record.formatting import counted
-from fa4_asv.report import chronicle, multiples, wording
+from fa4_asv.report import chronicle, further_calls, multiples, wording
 from fa4_asv.report.call_history import CallPage, call_pages
 from fa4_asv.report.cards import Cards, beside_releases, beside_steps, broken_table, cards_of, clocked
 from fa4_asv.report.compile_times import compile_seconds
@@ -124,7 +124,8 @@ def pages(model: Model, found_timeline: Timeline) -> Iterator[Page]:
     cards, first = cards_of(model, swept), first_of(swept)
     launch_tables = launches(series)
     run_time = page_of(first.key.machine) if first else ""
-    nav = _nav([machine.name for machine in timed], run_time, bool(launch_tables))
+    calls_pages = further_calls.pages(model)
+    nav = _nav([machine.name for machine in timed], run_time, bool(launch_tables), bool(calls_pages))
     render = _renderer(nav)
     yield from _assets()
     kernel = kernel_pages(
@@ -183,6 +184,8 @@ def pages(model: Model, found_timeline: Timeline) -> Iterator[Page]:
     )
     yield from _maps(model, cards, render)
     yield from _launches(launch_tables, render)
+    for each in calls_pages:
+        yield render(each.name, "tables.html", title=each.title, lead=each.lead, key=[], parts=each.parts)
     for page in kernel:
         yield render(page.plot.page, "kernel.html", title=page.plot.title, page=page)
     yield from _run_time(swept, calls, render)
@@ -347,13 +350,16 @@ def _metrics() -> list[tuple[str, list[tuple[str, str, bool]]]]:
     return [(name, metrics) for name, metrics in result.items() if not GROUPS[name].device]
 
 
-def _nav(machine_names: Sequence[str], run_time: str, has_launches: bool) -> list[tuple[str, str]]:
+def _nav(
+    machine_names: Sequence[str], run_time: str, has_launches: bool, has_calls: bool
+) -> list[tuple[str, str]]:
     """The menu: name and page."""
     return [
         ("Summary", "index.html"),
         ("Events", "events.html"),
         ("History", "history.html"),
         *((f"Kernels {arch}", f"kernels-{arch}.html") for arch in ARCHES),
+        *([("Other calls", further_calls.INDEX)] if has_calls else []),
         *([("Run time", run_time)] if run_time else []),
         ("Memory", "memory.html"),
         ("Compile time", "compile.html"),

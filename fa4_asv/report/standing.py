@@ -11,6 +11,7 @@ from fa4_asv.compare.rows import Row
 from fa4_asv.record.formatting import counted
 from fa4_asv.report import wording
 from fa4_asv.report.events import UNEXPLAINED, Timeline
+from fa4_asv.report.further_calls import page_of
 from fa4_asv.report.model import Point
 from fa4_asv.report.multiples import kernel_page, short
 from fa4_asv.report.pairs import CaseHistory, ClockHistory, History
@@ -93,7 +94,11 @@ def _standing(
     best, since = (history.points[at] for at in places)
     arch, name = wording.arch_of(row.group, row.case), wording.kernel_of(row.group, row.case)
     cause, event = _cause(history, since, row, timeline)
-    page = kernel_page(arch, name) if row.group in _KERNELS else _OTHERS.get(row.group, "releases.html")
+    page = (
+        kernel_page(arch, name)
+        if row.group in _KERNELS
+        else _OTHERS.get(row.group, page_of(row.group) or "releases.html")
+    )
     key = history.series.key
     what = wording.metric_title(row.group, row.metric)
     name = f"torch {name}" if row.group == "route" else name

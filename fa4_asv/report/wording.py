@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
-from fa4_asv.catalog.benchmarks import GROUPS
+from fa4_asv.catalog.benchmarks import BY_TORCH, GROUPS
 from fa4_asv.catalog.kernels import CASES, Case
 from fa4_asv.catalog.shapes import SdpaShape
 from fa4_asv.compare.rows import Row
@@ -78,13 +78,13 @@ def change(row: Row) -> str:
 def arch_of(group: str, case: str) -> str:
     """The architecture in a case's key, which route keeps last."""
     parts = case.split("/")
-    return parts[-1] if group == "route" else parts[0]
+    return parts[-1] if group in BY_TORCH else parts[0]
 
 
 def kernel_of(group: str, case: str) -> str:
     """A case's key without its architecture."""
     parts = case.split("/")
-    return "/".join(parts[:-1] if group == "route" else parts[1:]) or case
+    return "/".join(parts[:-1] if group in BY_TORCH else parts[1:]) or case
 
 
 def case_title(name: str) -> str:

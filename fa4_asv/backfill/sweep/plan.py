@@ -29,7 +29,7 @@ from fa4_asv.measure.runtime import journal, kernel_cache
 from fa4_asv.measure.runtime.card import Card
 from fa4_asv.measure.runtime.journal import SWEEP_FILE, YARDSTICK_FILE, Plan, sweeps_folder
 from fa4_asv.record.store import sound_pairs
-from fa4_asv.record.turns import YARDSTICKS
+from fa4_asv.record.turns import yardsticks_of
 
 # Words of a record that say which sweep and card its rounds come from.
 SWEEP, CARD, CARD_NAME, TORCH = "sweep", "card", "card name", "torch"
@@ -66,7 +66,7 @@ def calls_of_sets(sets: Sequence[str], bench: Sequence[str]) -> list[Call]:
         Call(name, case)
         for chosen in sets
         for name in SWEEP_SETS[chosen]
-        for case in GROUPS[name].selected(bench)
+        for case in (GROUPS[name].selected(bench) if bench else GROUPS[name].cases)
     ]
     if not calls:
         raise Fa4AsvError(f"no call of {', '.join(sets)} matches {' or '.join(map(repr, bench))}")
@@ -121,7 +121,9 @@ def yardstick_subject(project: Project, base: Path) -> Subject:
 
 def yardstick_calls(calls: Iterable[Call]) -> list[Call]:
     """The same calls by each yardstick; which of them PyTorch lacks is said by its own refusal."""
-    return [Call(call.group, (backend, *call.case[1:])) for call in calls for backend in YARDSTICKS]
+    return [
+        Call(call.group, (backend, *call.case[1:])) for call in calls for backend in yardsticks_of(call.group)
+    ]
 
 
 # Which card has what.

@@ -26,7 +26,8 @@ _VARLEN_FORWARD, _VARLEN_BACKWARD = "_flash_attention_forward", "_flash_attentio
 OPERATORS = (_FORWARD, _BACKWARD, _VARLEN_FORWARD, _VARLEN_BACKWARD)
 
 
-def _seen(tensor: Any) -> Seen | None:
+def seen(tensor: Any) -> Seen | None:
+    """What can be seen of a fake tensor; None of none."""
     if tensor is None:
         return None
     return Seen(tuple(tensor.shape), tuple(tensor.stride()), str(tensor.dtype).removeprefix("torch."))
@@ -153,8 +154,8 @@ class TorchDriver:
         return self._call(_VARLEN_BACKWARD, grad, *inputs, out, lse, *rest, left[2], left[3])
 
     def _answer(self, tensors: Any, inputs: list[Any]) -> Answer:
-        given = tuple(seen for seen in map(_seen, inputs) if seen is not None)
-        return Answer(tuple(map(_seen, tensors)), given, list(self.calls))
+        given = tuple(one for one in map(seen, inputs) if one is not None)
+        return Answer(tuple(map(seen, tensors)), given, list(self.calls))
 
 
 def main() -> None:

@@ -196,6 +196,10 @@ def payload_of(group: Group, case: Case, what: str) -> dict[str, Any]:
         return job | {"backend": "fa4", "arch": case[0], "shape": shape.name, "backward": backward}
     if group.what == "route":
         return job | {"dtype": case[0]}
+    if group.what == "route-beyond":
+        return job | {"way": case[0]}
+    if group.what == "decode-host":
+        return job | {"backend": "fa4", "launch": case[0], "shape": case[1]}
     if group.what == "host":
         return job | {"shape": case[1], "backward": case[0] == "bwd"}
     return job | dict(zip(("backend", "shape", "kind"), case, strict=False))
@@ -217,14 +221,24 @@ _ASKED = {
     "seconds": "timing",
     "bytes": "peak memory",
     "host": "host cost",
+    "decode-host": "host cost",
     "route": "checks",
+    "route-beyond": "checks",
 }
 
 
 def _call(asked: dict[str, Any]) -> str:
     """A job as text: "guard of fa4 backward b1_s256_h2_d128_causal"."""
     direction = ("backward" if asked["backward"] else "forward") if "shape" in asked else ""
-    parts = (asked.get("backend"), direction, asked.get("shape"), asked.get("kind"), asked.get("dtype"))
+    parts = (
+        asked.get("backend"),
+        direction,
+        asked.get("shape"),
+        asked.get("kind"),
+        asked.get("dtype"),
+        asked.get("way"),
+        asked.get("launch"),
+    )
     return f"{_ASKED.get(asked['what'], asked['what'])} of {' '.join(part for part in parts if part)}"
 
 

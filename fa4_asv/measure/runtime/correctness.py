@@ -18,7 +18,8 @@ GUARD_TOKENS = 1024  # of the shape on which the whole answer is compared, at mo
 
 
 def small(shape: SdpaShape) -> SdpaShape:
-    """The same attention, small enough for MATH: an odd length, so that the last tile is not full."""
+    """The same attention, small enough for MATH: an odd length, so that the last tile is not full; few keys in a cache."""
+    shape = _fewer_keys(shape)
     if shape.packed:
         return replace(shape, batch=min(shape.batch, 4), seq_len=min(shape.seq_len, GUARD_TOKENS // 4 - 6))
     if shape.seq_len <= GUARD_TOKENS:
@@ -27,6 +28,15 @@ def small(shape: SdpaShape) -> SdpaShape:
     kv_heads = min(shape.kv_heads, 2)
     tokens = GUARD_TOKENS - (PAGE if shape.variant == "paged" else 24)
     return replace(shape, batch=2, seq_len=tokens, num_heads=group * kv_heads, kv_heads=kv_heads)
+
+
+def _fewer_keys(shape: SdpaShape) -> SdpaShape:
+    """A cache of at most GUARD_TOKENS keys, and a window that still cuts something of it."""
+    features = shape.features
+    if features.keys > GUARD_TOKENS and not features.topk:
+        shape = replace(shape, features=replace(features, keys=GUARD_TOKENS))
+    least = min(shape.keys, GUARD_TOKENS) // 2
+    return replace(shape, window=least // 2) if shape.window is not None and shape.window > least else shape
 
 
 def beyond(shape: SdpaShape) -> float:

@@ -8,6 +8,7 @@ A query that sees nothing has the answer 0 and no gradient.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from fa4_asv.measure.runtime.inputs import Inputs
@@ -29,8 +30,49 @@ def full(torch: Any, inputs: Inputs, low: bool, cast: bool = True) -> dict[str, 
     return {name: x.to(dtype) if cast or low else x for name, x in answer}
 
 
-def _attend(torch: Any, inputs: Inputs, leaves: dict[str, Any], number: int, low: bool) -> Any:
-    """(queries, heads, dim) of one sequence."""
+def sampled(torch: Any, inputs: Inputs, at: Any, low: bool) -> dict[str, Any]:
+    """out and dq at the queries `at` of the last sequence, for the query heads of its last KV head: (rows, heads, dim).
+
+    A few rows against all keys: the scores of the timed shape itself would not fit beside it.
+    """
+    inputs = _last(torch, inputs)
+    leaves = {name: getattr(inputs, name).float() for name in ("q", "k", "v")}
+    leaves |= {name: inputs.given[name].float() for name in GIVEN_GRADIENTS.keys() & inputs.given.keys()}
+    leaves["q"].requires_grad_()
+    rows, places = at.unique(return_inverse=True)  # of a short sequence some are sampled twice
+    out = _attend(torch, inputs, leaves, 0, low, rows)
+    (dq,) = torch.autograd.grad(out, [leaves["q"]], inputs.dout[0, rows].float())
+    outputs = {"out": out.detach()[places], "dq": dq[0, at]}
+    return {name: x.to(inputs.q.dtype) for name, x in outputs.items()}
+
+
+def _last(torch: Any, inputs: Inputs) -> Inputs:
+    """The last sequence with its last KV head, dense and alone."""
+    shape, number = inputs.shape, inputs.shape.batch - 1
+    group = shape.num_heads // shape.kv_heads
+    heads = {"q": group, "dout": group, "k": 1, "v": 1}
+    tensors = {
+        name: _sequence(inputs, getattr(inputs, name).detach(), number)[None, :, -count:]
+        for name, count in heads.items()
+    }
+    given = {name: _given_of_last(name, x, group) for name, x in inputs.given.items()}
+    one = replace(shape, batch=1, num_heads=group, kv_heads=1, variant="", seq_len=max(shape.lengths))
+    return Inputs(one, given=given, **tensors)
+
+
+def _given_of_last(name: str, x: Any, group: int) -> Any:
+    """A feature's tensor, of the last sequence and the heads of the last KV head."""
+    if name in ("learnable_sink", "slopes"):
+        return x[-group:]
+    if name == "qv":
+        return x[-1:, :, -group:]
+    return x[-1:, -1:] if name.endswith("_descale") else x[-1:]
+
+
+def _attend(
+    torch: Any, inputs: Inputs, leaves: dict[str, Any], number: int, low: bool, at: Any = None
+) -> Any:
+    """(queries, heads, dim) of one sequence; of the queries `at`, where they are given."""
     shape, dtype = inputs.shape, inputs.q.dtype
 
     def rounded(x: Any) -> Any:
@@ -39,15 +81,26 @@ def _attend(torch: Any, inputs: Inputs, leaves: dict[str, Any], number: int, low
     q, k, v = (_scaled(inputs, name, _sequence(inputs, leaves[name], number), number) for name in "qkv")
     group = shape.num_heads // shape.kv_heads
     k, v = (x.repeat_interleave(group, dim=1) for x in (k, v))
+    at = torch.arange(len(q), device=q.device) if at is None else at
+    queries, q = len(q), q[at]
     scores = rounded(torch.einsum("qhd,khd->hqk", q, k))
     dims = shape.head_dim
     if "qv" in leaves:
         qv = _scaled(inputs, "q", _sequence(inputs, leaves["qv"], number), number)
-        scores, dims = scores + rounded(torch.einsum("qhd,khd->hqk", qv, v)), dims + v.shape[-1]
-    scores = _changed(torch, inputs, scores / math.sqrt(dims))
-    seen = seen_by(torch, inputs, number, len(q), len(k)).expand_as(scores)
+        scores, dims = scores + rounded(torch.einsum("qhd,khd->hqk", qv[at], v)), dims + v.shape[-1]
+    scores = _changed(torch, inputs, scores / math.sqrt(dims), at)
+    seen = seen_by(torch, inputs, number, queries, len(k))[at].expand_as(scores)
     p = _probabilities(torch, scores, seen, leaves.get("learnable_sink"))
+    if low and inputs.shape.features.topk and not inputs.shape.features.recompute:
+        p = _kept(torch, scores, seen, p, rounded)
     return rounded(torch.einsum("hqk,khd->qhd", rounded(p), v))
+
+
+def _kept(torch: Any, scores: Any, seen: Any, p: Any, rounded: Any) -> Any:
+    """Probabilities as a forward keeps them for its backward, in 16 bits: the gradient of softmax is made of these."""
+    tiny = torch.finfo(torch.float32).tiny
+    change = (rounded(p).clamp_min(tiny).log() - p.clamp_min(tiny).log()).detach()
+    return _probabilities(torch, scores + change, seen, None)
 
 
 def _sequence(inputs: Inputs, x: Any, number: int) -> Any:
@@ -66,15 +119,14 @@ def _scaled(inputs: Inputs, name: str, x: Any, number: int) -> Any:
     return x * factor[number].repeat_interleave(x.shape[1] // factor.shape[1])[None, :, None]
 
 
-def _changed(torch: Any, inputs: Inputs, scores: Any) -> Any:
-    """Scores (heads, queries, keys) with a soft cap, or ALiBi's slope times the distance."""
+def _changed(torch: Any, inputs: Inputs, scores: Any, at: Any) -> Any:
+    """Scores (heads, queries, keys) of the queries `at` with a soft cap, or ALiBi's slope times the distance."""
     features = inputs.shape.features
     if features.softcap:
         scores = features.softcap * torch.tanh(scores / features.softcap)
     if features.score == "alibi":
-        _, queries, keys = scores.shape
-        rows, columns = (torch.arange(count, device=scores.device) for count in (queries, keys))
-        distance = columns[None, :] - rows[:, None]
+        columns = torch.arange(scores.shape[-1], device=scores.device)
+        distance = columns[None, :] - at[:, None]
         scores = scores + inputs.given["slopes"][:, None, None] * distance
     return scores
 

@@ -100,8 +100,8 @@ def given_of(
 ) -> dict[str, Any]:
     """The tensors of a shape's features: FA4's names, `slopes` of ALiBi and `ids` of documents."""
     features, given = shape.features, {}
-    if features.used:  # no sequence uses all of its keys, each another number
-        given["seqused_k"] = shape.keys - 1 - 17 * torch.arange(shape.batch, dtype=torch.int32, device=device)
+    if features.used:
+        given["seqused_k"] = torch.tensor(shape.used_keys, dtype=torch.int32, device=device)
     if features.sink:
         given["learnable_sink"] = torch.linspace(-1, 2, shape.num_heads, device=device).to(
             getattr(torch, shape.torch_dtype)
@@ -110,7 +110,8 @@ def given_of(
         given["slopes"] = 0.5 ** torch.arange(1, shape.num_heads + 1, device=device)
     if features.mask == "document":  # boundaries that differ from batch to batch and are no tile's
         tokens = torch.arange(shape.keys, device=device)[None, :]
-        given["ids"] = ((tokens + 13 * torch.arange(shape.batch, device=device)[:, None]) // 37).to(
+        length = 300 if features.blocks else 37  # long enough that some blocks are whole
+        given["ids"] = ((tokens + 13 * torch.arange(shape.batch, device=device)[:, None]) // length).to(
             torch.int32
         )
     if features.latent:

@@ -19,7 +19,7 @@ from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import parse_json, read_bytes
 from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.record.schema import CaseRecord
-from fa4_asv.record.turns import YARDSTICKS
+from fa4_asv.record.turns import yardsticks_of
 
 YARDSTICK_FILE = "yardsticks.jsonl"
 SWEEP_FILE = "sweep.json"
@@ -297,7 +297,7 @@ def _beside(timed: Sequence[Entry], call: str, yardsticks: Sequence[Entry]) -> d
     result = {}
     group, _, case = call.partition("/")
     shape = case.partition("/")[2]
-    for backend in YARDSTICKS:
+    for backend in yardsticks_of(group):
         theirs = {
             entry["round"]: median(entry["seconds"])
             for entry in rounds_of(yardsticks, f"{group}/{backend}/{shape}")

@@ -83,7 +83,7 @@ def allowed(rows: Any, columns: Any, inputs: Inputs) -> Any:
 def sampled_positions(torch: Any, inputs: Inputs) -> Any:
     """Positions at the start, in the middle and at the end of a sequence."""
     length = inputs.shape.seq_len
-    count = min(ROWS, length // 3)
+    count = min(ROWS, max(1, length // 3))
     starts = (0, length // 2, length - count)
     return torch.cat([torch.arange(s, s + count, device=inputs.q.device) for s in starts])
 
@@ -93,8 +93,10 @@ def sampled(torch: Any, inputs: Inputs, low: bool) -> Tensors:
 
     Shapes: out, dq (rows, group, dim), dk, dv (columns, dim); group is the number of query heads that share
     the KV head. Of packed sequences, the last, which is the longest. In fp32, or (`low`) with products and
-    probabilities rounded to the inputs' dtype.
+    probabilities rounded to the inputs' dtype. Of a call with features out and dq alone: `full` holds all of a small one.
     """
+    if inputs.shape.features != Features():
+        return feature_reference.sampled(torch, inputs, sampled_positions(torch, inputs), low)
     *_, inputs = inputs.sequences()
     shape, at = inputs.shape, sampled_positions(torch, inputs)
     group = shape.num_heads // shape.kv_heads
@@ -132,6 +134,10 @@ def sampled(torch: Any, inputs: Inputs, low: bool) -> Tensors:
 
 def sample_of(torch: Any, inputs: Inputs, tensors: Tensors) -> Tensors:
     """What `sampled` computes, cut out of whole results in the inputs' layout."""
+    if inputs.shape.features != Features():
+        at, group = sampled_positions(torch, inputs), inputs.shape.num_heads // inputs.shape.kv_heads
+        rows = {name: x[-1, -inputs.shape.seq_len :] for name, x in tensors.items() if name in ("out", "dq")}
+        return {name: x[at, -group:] for name, x in rows.items()}
     *_, inputs = inputs.sequences()
     tensors = {name: x[:, -inputs.shape.seq_len :] for name, x in tensors.items()}
     at = sampled_positions(torch, inputs)

@@ -17,13 +17,16 @@ import sys
 import time
 from typing import Any
 
+from fa4_asv.catalog.benchmarks import REFUSED
 from fa4_asv.measure.compile_stubs import compile_counter, count_compiles
 from fa4_asv.measure.driver_stubs import describe
+from fa4_asv.measure.runtime import beyond_on_gpu
 from fa4_asv.measure.runtime.accuracy import errors_of
 from fa4_asv.measure.runtime.allocated import peak_of
 from fa4_asv.measure.runtime.answers import Answer, broken, card_arch, chosen, measured, refused
 from fa4_asv.measure.runtime.clocks import clock_reader, no_clocks
 from fa4_asv.measure.runtime.correctness import check_sampled, guard_small, results
+from fa4_asv.measure.runtime.decode_host import host_seconds
 from fa4_asv.measure.runtime.fatal import is_fatal, is_out_of_memory, short
 from fa4_asv.measure.runtime.host_cost import extra_seconds
 from fa4_asv.measure.runtime.inputs import make
@@ -94,6 +97,16 @@ def route_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
     return measured({"broken": [len(result)]}, {"torch": torch.__version__, "checks": str(checks), **result})
 
 
+def beyond_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
+    """How many checks of a way beyond SDPA are broken on this card, and how many torch or FA4 refuses."""
+    if not torch.cuda.is_available():
+        return refused("needs a CUDA GPU, this machine has none that torch can use")
+    checks, result = beyond_on_gpu.run_checks(torch, job["way"])
+    said = {name: f"{REFUSED}{words}" for name, words in result.refused.items()}
+    notes = {"torch": torch.__version__, "checks": str(checks), **result.broken, **said}
+    return measured({"broken": [len(result.broken)], "refused": [len(said)]}, notes)
+
+
 def host_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
     """Seconds of the host that the route takes beyond the direct call."""
     backend, shape, why_not = chosen(torch, job | {"backend": "fa4-sdpa"})
@@ -103,13 +116,24 @@ def host_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
     return measured({"seconds": samples}, notes)
 
 
+def decode_host_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
+    """Seconds of the host per decode, as a call or as a graph. Raises GuardFailed, and what the backend raises."""
+    backend, shape, why_not = chosen(torch, job)
+    if backend is None or why_not:
+        return refused(why_not)
+    samples, notes = host_seconds(torch, shape, job["launch"])
+    return measured({"seconds": samples}, notes)
+
+
 JOBS = {
     "guard": guard_case,
     "seconds": time_case,
     "errors": error_case,
     "bytes": memory_case,
     "route": route_case,
+    "route-beyond": beyond_case,
     "host": host_case,
+    "decode-host": decode_host_case,
     **TURNS,
 }
 

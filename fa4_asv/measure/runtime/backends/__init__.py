@@ -56,6 +56,7 @@ TABLE = {
     "cudnn": "fa4_asv.measure.runtime.backends.sdpa",
     "efficient": "fa4_asv.measure.runtime.backends.sdpa",
     "math": "fa4_asv.measure.runtime.backends.sdpa",
+    "copy": "fa4_asv.measure.runtime.backends.copied",
 }
 
 

@@ -10,6 +10,7 @@ from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.catalog.shapes import PAGE, SPLITS, SdpaShape
 from fa4_asv.measure.fa4_arguments import backward_options, feature_options, lse_shape, options_of
 from fa4_asv.measure.runtime.backends import Calls, Results
+from fa4_asv.measure.runtime.blocks import block_sparse_tensors
 from fa4_asv.measure.runtime.inputs import Inputs
 
 
@@ -36,10 +37,15 @@ class Fa4:
         shape, interface = inputs.shape, self._interface
         q, k, v, only_forward = _given(torch, inputs)
         dout = inputs.dout[0] if shape.packed else inputs.dout
-        both = options_of(shape, _begins(torch, inputs) if shape.packed else None)
+        both = options_of(shape, begins_of(torch, inputs) if shape.packed else None)
         both |= _shared(inputs)
         first = {**only_forward, **feature_options(shape.features, backward=False)}
         last = {**backward_options(shape, deterministic), **feature_options(shape.features, backward=True)}
+        if shape.features.blocks:
+            name = "block_sparse_tensors"
+            first[name], last[name] = (block_sparse_tensors(torch, inputs, way) for way in (False, True))
+        if shape.features.topk:
+            return self._of_chosen_keys(torch, inputs, q, k, v, dout, first)
         saved: list[Any] = []
 
         def raw_forward() -> Any:
@@ -62,6 +68,43 @@ class Fa4:
 
         return Calls(forward, backward, raw_forward, raw_backward)
 
+    def _of_chosen_keys(
+        self, torch: Any, inputs: Inputs, q: Any, k: Any, v: Any, dout: Any, first: dict[str, Any]
+    ) -> Calls:
+        """MLA with chosen keys: its backward is a function of its own, and takes what its forward kept."""
+        shape, interface = inputs.shape, self._interface
+        features, causal = shape.features, shape.causal
+        if features.recompute:
+            first["gather_bwd_recompute_p"] = True
+        # The forward keeps what the backward needs where an input asks for gradients.
+        kept = {**first, "qv": first["qv"].detach().requires_grad_()}
+        chosen = first["gather_kv_indices"]
+        saved: list[Any] = []
+
+        def raw_forward() -> Any:
+            return interface._flash_attn_fwd(q, k, v, causal=causal, return_lse=True, **first)
+
+        def raw_backward() -> Any:
+            if not saved:
+                answer = interface._flash_attn_fwd(q, k, v, causal=causal, return_lse=True, **kept)
+                saved.extend((*_out_and_lse(torch, answer, inputs), *answer[2:4]))
+            out, lse, *probabilities = saved
+            return interface._flash_attn_bwd_sparse_mla(
+                *(q, k, v, first["qv"], out, dout, lse, *probabilities, chosen),
+                causal=causal,
+                **({"recompute_p": True} if features.recompute else {}),
+            )
+
+        def forward() -> Results:
+            return {"out": _out_and_lse(torch, raw_forward(), inputs)[0]}
+
+        def backward() -> Results:
+            # Gradients of keys come in fp32, which ranks add up; held to the reference as the inputs are.
+            grads = [x.to(q.dtype) for x in raw_backward()[:4]]
+            return dict(zip(("dq", "dk", "dv", "dqv"), grads, strict=True))
+
+        return Calls(forward, backward, raw_forward, raw_backward)
+
 
 def _shared(inputs: Inputs) -> dict[str, Any]:
     """Tensors of features that forward and backward are given alike, by FA4's names."""
@@ -76,7 +119,7 @@ def _batched(x: Any, shape: SdpaShape) -> Any:
     return x.unsqueeze(0) if shape.packed else x
 
 
-def _begins(torch: Any, inputs: Inputs) -> Any:
+def begins_of(torch: Any, inputs: Inputs) -> Any:
     """Where packed sequences begin, and where the last one ends."""
     begins = [0, *itertools.accumulate(inputs.shape.lengths)]
     return torch.tensor(begins, dtype=torch.int32, device=inputs.q.device)
@@ -95,17 +138,17 @@ def _given(torch: Any, inputs: Inputs) -> tuple[Any, Any, Any, dict[str, Any]]:
         q = q[0]
         k, v = (k, v) if features.page else (k[0], v[0])
     if features.page:
-        k, v, table = _pages(torch, k, v, features.page)
+        k, v, table = pages_of(torch, k, v, features.page)
         return q, k, v, {**options, "page_table": table}
     if shape.variant == "split":
         return q, k, v, {"num_splits": SPLITS}
     if shape.variant == "paged":
-        k, v, table = _pages(torch, k, v, PAGE)
+        k, v, table = pages_of(torch, k, v, PAGE)
         return q, k, v, {"page_table": table}
     return q, k, v, options
 
 
-def _pages(torch: Any, k: Any, v: Any, page: int) -> tuple[Any, Any, Any]:
+def pages_of(torch: Any, k: Any, v: Any, page: int) -> tuple[Any, Any, Any]:
     """K and V (batch, keys, heads, dim) in pages of an order of their own, and the table: read in a row they give a wrong answer."""
     batch, pages = k.shape[0], k.shape[0] * k.shape[1] // page
     order = torch.randperm(pages, generator=torch.Generator().manual_seed(pages))

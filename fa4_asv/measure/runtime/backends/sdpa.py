@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from fa4_asv.catalog.features import Features
 from fa4_asv.catalog.shapes import SdpaShape
 from fa4_asv.measure.runtime.backends import Calls, Results
 from fa4_asv.measure.runtime.inputs import Inputs
@@ -41,6 +42,10 @@ class Sdpa:
             return f"{self._choice} has no CPU kernels"
         if shape.window is not None:
             return "SDPA has no sliding window"
+        if shape.features != Features(keys=shape.features.keys):
+            return f"SDPA has no {', '.join(shape.features.names)}"
+        if shape.causal and shape.keys != shape.seq_len:
+            return "SDPA's causal mask begins at the first key"
         if shape.variant not in ("", "deterministic") or shape.dtype == "fp8":
             return f"SDPA has no {shape.variant or shape.dtype} attention"
         return ""

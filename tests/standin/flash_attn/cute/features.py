@@ -33,6 +33,7 @@ def forward(q, k, v, causal, left, num_splits=1, **asked):
 
 def backward(q, k, v, out, dout, lse, causal, left, **asked):
     """dq, dk, dv, and dsink where there is a sink."""
+    asked = {**asked, "by_keys": True}
     heads, low = q.shape[-2], q.dtype
     group = heads // k.shape[-2]
     dq, dk, dv = (torch.zeros(x.shape, dtype=torch.float32, device=q.device) for x in (q, k, v))
@@ -56,6 +57,48 @@ def backward(q, k, v, out, dout, lse, causal, left, **asked):
                 dsink[head] -= (torch.exp(sink[head].float() - total) * delta[:, 0]).sum()
     grads = dq.to(low), dk.to(low), dv.to(low)
     return grads if sink is None else (*grads, dsink.to(sink.dtype))
+
+
+def kept(q, k, v, causal, lse, **asked):
+    """What the forward of chosen keys keeps for its backward: p (batch, queries, heads, chosen), and a maximum of none."""
+    chosen = asked["gather_kv_indices"].long()
+    p = torch.empty(*q.shape[:-1], chosen.shape[-1], dtype=q.dtype)
+    for number, rows, keys, values in _sequences(q, k, v, asked):
+        for head in range(q.shape[-2]):
+            whole = _probabilities(q, keys, values, number, rows, head, causal, lse, asked)
+            p[number, :, head] = whole.gather(1, chosen[number]).to(q.dtype)
+    return p, torch.zeros(1)
+
+
+def _probabilities(q, keys, values, number, rows, head, causal, lse, asked):
+    s, _ = _scores(q, keys, values, number, rows, head, causal, None, asked)
+    return torch.exp(s - _lse_at(lse, asked, number, rows, head).unsqueeze(-1))
+
+
+def backward_of_chosen(q, k, v, out, dout, lse, p, causal, **asked):
+    """dq, dk, dv, dqv of MLA with chosen keys: V is the part of K without positions, and has both gradients."""
+    low, chosen = q.dtype, asked["gather_kv_indices"].long()
+    dq, dk, dv, dqv = (torch.zeros(x.shape) for x in (q, k, v, asked["qv"]))
+    scale = 1 / math.sqrt(q.shape[-1] + v.shape[-1])
+    for number, rows, keys, values in _sequences(q, k, v, asked):
+        for head in range(q.shape[-2]):
+            if p is None:
+                part = _probabilities(q, keys, values, number, rows, head, causal, lse, asked)
+            else:
+                part = torch.zeros(q.shape[1], len(keys))
+                part.scatter_(1, chosen[number], p[number, :, head].float())
+            grad, value = dout[number, :, head].float(), values[:, 0].float()
+            slope = grad @ value.mT
+            # Of the probabilities themselves: `out` in 16 bits is too coarse, for which FA4 keeps its lower half as well.
+            delta = (part * slope).sum(-1, keepdim=True)
+            ds = (part * (slope - delta)).to(low).float()
+            part = part.to(low).float()
+            query, beside = q[number, :, head].float(), asked["qv"][number, :, head].float()
+            dq[number, :, head] = scale * (ds @ keys[:, 0].float())
+            dqv[number, :, head] = scale * (ds @ value)
+            dk[number, :, 0] += scale * (ds.mT @ query)
+            dv[number, :, 0] += part.mT @ grad + scale * (ds.mT @ beside)
+    return dq.to(low), dk, dv, dqv.to(low)
 
 
 def _lse_shape(q, asked):
@@ -159,10 +202,26 @@ def _seen(s, asked, number, head, causal, left):
     if "mask_mod" in asked:
         at = torch.tensor([number]), torch.tensor([head])
         seen = seen & asked["mask_mod"](*at, queries, keys, None, asked["aux_tensors"])[0]
+    if "block_sparse_tensors" in asked:
+        cut, whole = _blocks(asked["block_sparse_tensors"], number, head, "by_keys" in asked)
+        seen = (seen & cut) | whole
     if "gather_kv_indices" in asked:
         chosen = asked["gather_kv_indices"][number].long()
         seen = seen & torch.zeros(s.shape, dtype=torch.bool).scatter(1, chosen, True)
     return seen
+
+
+def _blocks(sparse, number, head, by_keys):
+    """Where blocks lie that are cut by the mask, and that are whole: (queries, keys). A backward's lines are of keys."""
+    places = []
+    for count, index in (sparse[:2], sparse[2:4]):
+        rows, columns = sparse.block_size
+        lines = torch.zeros(index.shape[2], index.shape[3], dtype=torch.bool)
+        for line, visited in enumerate(count[number, head].tolist()):
+            lines[line, index[number, head, line, :visited].long()] = True
+        blocks = lines.mT if by_keys else lines
+        places.append(blocks.repeat_interleave(rows, 0).repeat_interleave(columns, 1))
+    return places
 
 
 def _combined(s, values, splits, low):

@@ -40,7 +40,12 @@ def _flash_attn_fwd(
 ):
     """out (b, s, h, dv) and lse (b, h, s) of q (b, s, h, d), k (b, s, hk, d), v (b, s, hk, dv); `asked`: features.py."""
     if asked or q.shape[1] != k.shape[1] or not q.is_contiguous():
-        return features.forward(q, k, v, causal, _left(window_size_left, window_size_right), **asked)
+        recompute = asked.pop("gather_bwd_recompute_p", False)
+        kept = "gather_kv_indices" in asked and asked["qv"].requires_grad and not recompute
+        asked = {name: x.detach() if isinstance(x, torch.Tensor) else x for name, x in asked.items()}
+        with record_function("flash_attncute_standin_forward"):
+            answer = features.forward(q, k, v, causal, _left(window_size_left, window_size_right), **asked)
+        return (*answer, *(features.kept(q, k, v, causal, answer[1], **asked) if kept else (None, None)))
     left = _left(window_size_left, window_size_right)
     scale = softmax_scale or 1 / math.sqrt(q.shape[-1])
     kernel = _compiled(_forward_kernel, "forward", q.shape[-1], causal, left)
@@ -68,7 +73,8 @@ def _flash_attn_bwd(
     """dq, dk, dv, each like the input it belongs to; with a sink dsink, too."""
     if asked or q.shape[1] != k.shape[1] or not q.is_contiguous():
         left = _left(window_size_left, window_size_right)
-        return features.backward(q, k, v, out, dout, lse, causal, left, **asked)
+        with record_function("flash_attncute_standin_backward"):
+            return features.backward(q, k, v, out, dout, lse, causal, left, **asked)
     left = _left(window_size_left, window_size_right)
     scale = softmax_scale or 1 / math.sqrt(q.shape[-1])
     kernel = _compiled(_backward_kernel, "backward", q.shape[-1], causal, left)
@@ -77,6 +83,15 @@ def _flash_attn_bwd(
     with record_function("flash_attncute_standin_backward"):
         kernel(q, k, v, out, dout, lse, dq, dk, dv, scale, causal, left, turn)
     return dq, dk, dv
+
+
+def _flash_attn_bwd_sparse_mla(
+    q, k, v, qv, out, dout, lse, p, row_max, gather_kv_indices, causal=False, recompute_p=False
+):
+    """dq, dk, dv, dqv and no dsink; dk and dv in fp32. `p` and `row_max` as the forward kept them, or neither."""
+    assert recompute_p == (p is None) == (row_max is None)
+    asked = {"qv": qv, "gather_kv_indices": gather_kv_indices}
+    return (*features.backward_of_chosen(q, k, v, out, dout, lse, p, causal, **asked), None)
 
 
 def _left(left, right):
