@@ -40,7 +40,7 @@ def until(true) -> None:
         time.sleep(0.1)
 
 
-def driver(site, cluster, *words: str, timeout: int = PATIENCE) -> subprocess.Popen[str]:
+def driver(site, cluster, *arguments: str, timeout: int = PATIENCE) -> subprocess.Popen[str]:
     """`fa4-asv backfill --ray` on the cluster, as a process of its own."""
     command = [
         sys.executable,
@@ -51,7 +51,7 @@ def driver(site, cluster, *words: str, timeout: int = PATIENCE) -> subprocess.Po
         "--flavour",
         "cu13",
     ]
-    command += ["-b", "^codegen.Kernels", "--ray", cluster.address, *words]
+    command += ["-b", "^codegen.Kernels", "--ray", cluster.address, *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "STAND_IN_TIMEOUT": str(timeout)}
     return subprocess.Popen(
         command,
@@ -172,7 +172,7 @@ def test_a_card_is_whole_and_of_the_type_asked_for(site, cluster, monkeypatch):
 
 def test_an_unknown_cluster_is_one_line(site, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    words = [
+    arguments = [
         sys.executable,
         "-m",
         "tests.support.cluster_site",
@@ -184,7 +184,7 @@ def test_an_unknown_cluster_is_one_line(site, monkeypatch):
     ]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     ended = subprocess.run(
-        [*words, "nowhere"],
+        [*arguments, "nowhere"],
         cwd=site.project.root,
         env=environment,
         capture_output=True,

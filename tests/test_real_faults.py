@@ -19,10 +19,10 @@ def test_a_damaged_result_file_is_one_line(real, measured, text):
     try:
         measured.write_text(text)
         done = asv(real.root, "run", "-E", "fa4:same", "-b", "spill.*fwd_d128_full_gqa4'", "fa4-v4.0.0b36^!")
-        said = done.stdout + done.stderr
+        output = done.stdout + done.stderr
         assert done.returncode != 0
-        assert measured.name in said
-        assert "Traceback" not in said
+        assert measured.name in output
+        assert "Traceback" not in output
         assert measured.read_text() == text
     finally:
         measured.write_text(whole)
@@ -57,9 +57,9 @@ def test_a_failed_build_keeps_the_figures_that_were_there(real, measured):
         )
     finally:
         lock.write_bytes(content)
-    said = done.stdout + done.stderr
-    assert "4.0.0b36.txt is damaged at 'damaged'" in said
-    assert "nothing ran, so nothing is recorded; what was there is kept" in said
+    output = done.stdout + done.stderr
+    assert "4.0.0b36.txt is damaged at 'damaged'" in output
+    assert "nothing ran, so nothing is recorded; what was there is kept" in output
     assert done.returncode != 0
     assert (measured.read_bytes(), sidecar_path(measured).read_bytes()) == before
 
@@ -98,10 +98,10 @@ def test_an_installed_flash_attn_is_refused(real, measured, tmp_path):
     (site / "shadow.pth").write_text(str(tmp_path))
     try:
         done = asv(real.root, "run", "-E", "fa4:same", "-b", "spill.*fwd_d64_full'", "fa4-v4.0.0b36^!")
-        said = done.stdout + done.stderr
+        output = done.stdout + done.stderr
         assert done.returncode != 0
-        assert "(flash-attn 2) hides FA4; uninstall flash-attn" in said
-        assert "Traceback" not in said
+        assert "(flash-attn 2) hides FA4; uninstall flash-attn" in output
+        assert "Traceback" not in output
     finally:
         (site / "shadow.pth").unlink()
 

@@ -32,8 +32,8 @@ def home(real, tmp_path_factory) -> dict[str, str]:
 
 
 def _run(root: Path, bench: str, **environment: str) -> str:
-    words = ("run", "-E", "fa4:same", "-m", "testbox", "-b", bench, "fa4-v4.0.0b36^!", "--show-stderr")
-    done = asv(root, *words, **environment)
+    arguments = ("run", "-E", "fa4:same", "-m", "testbox", "-b", bench, "fa4-v4.0.0b36^!", "--show-stderr")
+    done = asv(root, *arguments, **environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

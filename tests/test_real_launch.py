@@ -74,8 +74,8 @@ def test_b36_compiles_each_kernel_once_and_finds_all_on_disk(launches):
         assert figures(launches["4.0.0b36"], f"{arch}/autograd_d128", "compiles") == [4, 0, 0]
         steps = "length batch strides"
         assert figures(launches["4.0.0b36"], f"{arch}/autograd_d128", "compiles", steps) == [0, 0, 0]
-        found = launches["4.0.0b36"][f"{arch}/autograd_d128/process"].parts["found on disk"]
-        assert found == 4
+        result = launches["4.0.0b36"][f"{arch}/autograd_d128/process"].parts["found on disk"]
+        assert result == 4
 
 
 def test_b18_compiles_at_each_call_with_a_tensor_and_reads_it(launches):

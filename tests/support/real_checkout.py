@@ -18,9 +18,9 @@ from tests.support import ROOT
 ENVIRONMENT = "fa4-pyany-flavourcu13-toolchainday"
 
 
-def command(root: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def command(root: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", *words],
+        [sys.executable, "-m", *arguments],
         cwd=root,
         env={**os.environ, **environment},
         capture_output=True,
@@ -30,8 +30,8 @@ def command(root: Path, *words: str, **environment: str) -> subprocess.Completed
     )
 
 
-def asv(root: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return command(root, "asv", *words, **environment)
+def asv(root: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return command(root, "asv", *arguments, **environment)
 
 
 @pytest.fixture(scope="session")
