@@ -25,7 +25,7 @@ from fa4_asv.measure.driver_stubs import target_environment
 from fa4_asv.measure.kernels.cubin import read_cubin
 from fa4_asv.measure.pool import Job, run_jobs
 from fa4_asv.record.store import load_result, read_sidecar, sidecar_path
-from tests.support.real_checkout import ROOT, asv, toolchain_of
+from tests.support.real_checkout import ROOT, asv, measure, toolchain_of
 
 pytestmark = pytest.mark.slow
 SPILLS = "codegen.Kernels.track_spill_bytes"
@@ -101,7 +101,7 @@ def test_a_second_run_compiles_nothing_and_says_the_same(real, measured):
 
     before, record = written(), read_sidecar(sidecar_path(measured))
     pattern = "codegen.*instructions.*d128_full_gqa4'"
-    done = asv(real.root, "run", "-E", "fa4:same", "-b", pattern, "fa4-v4.0.0b36^!")
+    done = measure(real.root, pattern)
     assert done.returncode == 0, done.stdout
     assert read_sidecar(sidecar_path(measured)) == record
     assert len(before) > 2 and written() == before

@@ -20,7 +20,7 @@ from fa4_asv.measure.runtime.kernel_cache import variables
 from fa4_asv.record.schema import Records
 from fa4_asv.record.store import load_result, read_sidecar, sidecar_path
 from tests.support import ROOT
-from tests.support.real_checkout import ENVIRONMENT, asv
+from tests.support.real_checkout import ENVIRONMENT, measure
 
 pytestmark = pytest.mark.slow
 SELECTED = r"launch.*'(direct_d128|autograd_d128|varlen_tensor_d128)'"
@@ -53,7 +53,7 @@ print(json.dumps(answers), file=sys.stderr)
 def launches(real) -> dict[str, Records]:
     """Records of b18, run as a person runs it, and of b36 as committed: `test_real_audit.py` makes all of these anew."""
     records = {}
-    asv(real.root, "run", "-E", "fa4:same", "-b", SELECTED, "fa4-v4.0.0b18^!")
+    measure(real.root, SELECTED, commits="fa4-v4.0.0b18^!")
     for root, version in ((real, "4.0.0b18"), (Project(ROOT), "4.0.0b36")):
         (commit,) = (each.commit for each in Manifest.load(root.manifest).releases if each.version == version)
         path = root.results / "nogpu" / f"{commit[:8]}-{ENVIRONMENT}.json"

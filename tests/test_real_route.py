@@ -10,7 +10,7 @@ import pytest
 from fa4_asv.asv_plugin.base_environments import torch_of
 from fa4_asv.measure.route.checks import NAMES
 from fa4_asv.record.store import load_result, read_sidecar, sidecar_path
-from tests.support.real_checkout import asv, command
+from tests.support.real_checkout import command, measure
 
 pytestmark = pytest.mark.slow
 UNPACK = "ValueError: too many values to unpack (expected 2) (in _fa4.py, _fa4_run_forward)"
@@ -24,7 +24,7 @@ def routes(real):
         pytest.skip(f"needs torch {OURS}, the base's own")
     result = {}
     for version in ("4.0.0b15", "4.0.0b36"):
-        done = asv(real.root, "run", "-E", "fa4:same", "-b", "route", f"fa4-v{version}^!")
+        done = measure(real.root, "route", commits=f"fa4-v{version}^!")
         assert done.returncode == 0, done.stdout + done.stderr
     for path in (real.results / "nogpu").glob("*.sidecar"):
         sidecar = read_sidecar(path)
@@ -57,7 +57,7 @@ def test_the_table_says_so(real, routes):
 
 
 def test_a_torch_that_nobody_knows_is_one_line(real):
-    done = asv(real.root, "run", "-E", "fa4:same", "-b", "route", "fa4-v4.0.0b36^!", FA4_ASV_TORCHES="2.9")
+    done = measure(real.root, "route", FA4_ASV_TORCHES="2.9")
     assert done.returncode != 0
     assert "no torch '2.9'; write `all` or some of" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr

@@ -125,7 +125,15 @@ def test_a_damaged_sidecar_is_named(tmp_path, change, message):
     assert message in str(error.value)
 
 
-def test_a_full_disk_leaves_the_old_sidecar(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("place", "name", "message"),
+    [
+        (os, "fsync", "cannot write .*x.sidecar: No space left on device"),
+        (Path, "replace", "nothing was changed"),
+    ],
+    ids=["full disk", "failed rename"],
+)
+def test_a_write_that_fails_leaves_the_old_sidecar(tmp_path, monkeypatch, place, name, message):
     path = tmp_path / "x.sidecar"
     write_sidecar(path, make())
     before = path.read_bytes()
@@ -133,23 +141,8 @@ def test_a_full_disk_leaves_the_old_sidecar(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(Fa4AsvError, match="cannot write .*x.sidecar: No space left on device"):
-        write_sidecar(path, make(digest="d2"))
-    assert path.read_bytes() == before
-    assert [entry.name for entry in tmp_path.iterdir()] == ["x.sidecar"]
-
-
-def test_a_failed_rename_leaves_the_old_sidecar(tmp_path, monkeypatch):
-    path = tmp_path / "x.sidecar"
-    write_sidecar(path, make())
-    before = path.read_bytes()
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(Fa4AsvError, match="nothing was changed"):
+    monkeypatch.setattr(place, name, full)
+    with pytest.raises(Fa4AsvError, match=message):
         write_sidecar(path, make(digest="d2"))
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.sidecar"]
