@@ -157,8 +157,10 @@ def series(name: str, value: str) -> Edit:
     def change(result: dict[str, Any], sidecar: dict[str, Any]) -> None:
         sidecar["toolchain"][{"toolchain": "policy"}.get(name, name)] = value
         result["requirements"][name] = result["params"][name] = value
-        said = {**result["requirements"]}
-        result["env_name"] = sidecar["environment"] = environment_name(said["flavour"], said["toolchain"])
+        requirements = {**result["requirements"]}
+        result["env_name"] = sidecar["environment"] = environment_name(
+            requirements["flavour"], requirements["toolchain"]
+        )
 
     return change
 
@@ -275,9 +277,9 @@ ADDITIONS = {
     inputs="edits that are consistent in both files: another version of the benchmark, digest, opcodes, words, state, date, packages",
     happens="one line that names the place and both values; every byte of the record stays",
 )
-@pytest.mark.parametrize(("change", "words"), CHANGES.values(), ids=CHANGES.keys())
-def test_what_is_recorded_never_changes(known, staged, change, words):
-    refused(known, staged, 0, change, words)
+@pytest.mark.parametrize(("change", "message"), CHANGES.values(), ids=CHANGES.keys())
+def test_what_is_recorded_never_changes(known, staged, change, message):
+    refused(known, staged, 0, change, message)
 
 
 @pytest.mark.fault(
@@ -285,18 +287,18 @@ def test_what_is_recorded_never_changes(known, staged, change, words):
     inputs="unknown benchmarks, cases, groups, policies and flavours, other packages than the lock's, a commit or a date that is not of the history, the series under another name, a profile",
     happens="one line; every byte of the record stays",
 )
-@pytest.mark.parametrize(("change", "words"), ADDITIONS.values(), ids=ADDITIONS.keys())
-def test_what_is_new_is_held_against_our_own_tables(known, staged, change, words):
-    refused(known, staged, 1, change, words)
+@pytest.mark.parametrize(("change", "message"), ADDITIONS.values(), ids=ADDITIONS.keys())
+def test_what_is_new_is_held_against_our_own_tables(known, staged, change, message):
+    refused(known, staged, 1, change, message)
 
 
-def refused(project: Project, staged: Project, number: int, change: Edit, words: str) -> None:
+def refused(project: Project, staged: Project, number: int, change: Edit, reasons: str) -> None:
     """In one line, and every byte of the checkout is as it was."""
     edit(staged, number, change)
     before = bytes_of(project)
     with pytest.raises(Fa4AsvError) as error:
         accept(staged, project)
-    assert any(each in str(error.value) for each in words.split("|")), str(error.value)
+    assert any(each in str(error.value) for each in reasons.split("|")), str(error.value)
     assert str(error.value).isprintable()
     assert bytes_of(project) == before
 
@@ -386,9 +388,9 @@ def test_the_old_version_stays_where_it_is_not_measured_anew(known, staged, rais
     """A night that had no time for it brings it as it is recorded."""
     for path in pair_of(staged, 1):
         path.unlink()
-    kept = [(path, path.read_bytes()) for path in pair_of(staged, 0)]
+    before = [(path, path.read_bytes()) for path in pair_of(staged, 0)]
     assert accept(staged, known) == []
-    for path, content in kept:
+    for path, content in before:
         path.write_bytes(content)
     refused(known, staged, 0, registers(200), "is recorded as 168")
 
@@ -418,8 +420,8 @@ def test_a_commit_on_a_branch_has_the_date_that_git_says(known, staged):
     path = staged.results / "nogpu" / f"{commit[:8]}-{ENVIRONMENT}.json"
     data = json.loads(path.read_text())
     path.write_text(json.dumps(data | {"date": 0}))
-    found = [problem.what for problem in verify(staged, arriving=True) if problem.path == path]
-    assert found == ["has date 0, the history says 1776847397000; restore it from git"]
+    problems = [problem.what for problem in verify(staged, arriving=True) if problem.path == path]
+    assert problems == ["has date 0, the history says 1776847397000; restore it from git"]
 
 
 def test_verify_makes_no_path_of_a_stranger_s_words(staged):

@@ -119,16 +119,16 @@ def join(folder: Path, work: Path) -> int:
 def test_toolchains_arrive_as_they_were_and_share_what_is_the_same(packed: Path, tmp_path: Path):
     assert len(list(packed.glob("pack.part-*"))) == 3
     inside = unpack.unpack(packed, tmp_path / "work")
-    found = sorted((inside / "asv" / "packages").iterdir())
-    assert [folder.name.split("-")[0] for folder in found] == ["cu12", "cu12", "cu13", "cu13"]
-    versions = {(folder / "version.py").read_text() for folder in found}
+    paths = sorted((inside / "asv" / "packages").iterdir())
+    assert [folder.name.split("-")[0] for folder in paths] == ["cu12", "cu12", "cu13", "cu13"]
+    versions = {(folder / "version.py").read_text() for folder in paths}
     assert len(versions) == 2, "two compilers, each under two flavours"
     shared = {path.stat().st_ino for path in inside.rglob("*.so")} | {
-        (folder / "einops.py").stat().st_ino for folder in found
+        (folder / "einops.py").stat().st_ino for folder in paths
     }
     assert len(shared) == 1
-    assert all(os.access(folder / "bin" / "tool", os.X_OK) for folder in found)
-    assert not os.access(found[0] / "einops.py", os.X_OK)
+    assert all(os.access(folder / "bin" / "tool", os.X_OK) for folder in paths)
+    assert not os.access(paths[0] / "einops.py", os.X_OK)
     assert not list(inside.rglob(".lock"))
     assert (inside / "asv" / "history.git" / "refs" / "heads").is_dir(), "git needs the empty folder"
 
@@ -148,8 +148,8 @@ def test_a_content_is_packed_once_beside_its_like(tmp_path: Path):
         (tmp_path / name).write_text(text)
         entries.append(Entry(name, tmp_path / name))
     (tmp_path / "b" / "x.py").chmod(0o755)
-    found = [(member.name, member.islnk()) for member, _ in members(entries)]
-    assert found == [("a/x.py", False), ("b/x.py", False), ("a/y.cu12.so", False), ("b/y.cu13.so", False)]
+    result = [(member.name, member.islnk()) for member, _ in members(entries)]
+    assert result == [("a/x.py", False), ("b/x.py", False), ("a/y.cu12.so", False), ("b/y.cu13.so", False)]
     (tmp_path / "b" / "x.py").chmod(0o644)
     linked = {member.name: member.linkname for member, _ in members(entries) if member.islnk()}
     assert linked == {"b/x.py": "a/x.py"}
@@ -166,8 +166,8 @@ def test_parts_come_in_any_order_and_more_than_once(packed: Path, tmp_path: Path
     names = ["pack.part-002", "pack.part-000", "pack.part-002", "zstandard.zip", "pack.part-001"]
     for number, name in enumerate(names):
         arriving.mkdir()
-        for one in (name, *(["pack.json"] if number == 0 else [])):
-            shutil.copy(packed / one, arriving)
+        for each in (name, *(["pack.json"] if number == 0 else [])):
+            shutil.copy(packed / each, arriving)
         assert join(arriving, work) == 0
         shutil.rmtree(arriving)
     told = capsys.readouterr().out.splitlines()
@@ -278,7 +278,7 @@ def test_a_member_outside_the_folder_is_refused(tmp_path: Path, name):
     happens="one line; nothing is laid",
 )
 @pytest.mark.parametrize(
-    ("kind", "link", "words"),
+    ("kind", "link", "message"),
     [
         (tarfile.SYMTYPE, "/etc", "neither file nor folder"),
         (tarfile.FIFOTYPE, "", "neither file nor folder"),
@@ -286,13 +286,13 @@ def test_a_member_outside_the_folder_is_refused(tmp_path: Path, name):
         (tarfile.LNKTYPE, "nosuch", "cannot be unpacked"),
     ],
 )
-def test_nothing_but_files_folders_and_links_within_is_laid(tmp_path: Path, kind, link, words):
+def test_nothing_but_files_folders_and_links_within_is_laid(tmp_path: Path, kind, link, message):
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "secret").write_text("mine")
     member = tarfile.TarInfo("a")
     member.type, member.linkname = kind, link
     write_index(tmp_path, pack_of(tmp_path, [member]))
-    with pytest.raises(unpack.Failure, match=words):
+    with pytest.raises(unpack.Failure, match=message):
         unpack.unpack(tmp_path, tmp_path / "work")
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["secret"]
 
@@ -395,7 +395,7 @@ def test_a_toolchain_that_was_brought_is_linked_not_installed(project: Project, 
     brought = packed_packages(project.work, lock, python_tag())
     (brought / "cutlass").mkdir(parents=True)
     (brought / "cutlass" / "__init__.py").write_text("__version__ = '4.8.1'")
-    monkeypatch.setattr(toolchain, "lay_packages", lambda *words: pytest.fail("installed"))
+    monkeypatch.setattr(toolchain, "lay_packages", lambda *arguments: pytest.fail("installed"))
     python = install(project, lock, Path(sys.executable))
     code = "import cutlass, click; print(cutlass.__version__)"
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
@@ -404,9 +404,9 @@ def test_a_toolchain_that_was_brought_is_linked_not_installed(project: Project, 
     assert laid.samefile(brought / "cutlass" / "__init__.py")
 
 
-def there(packed: Path, work: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def there(packed: Path, work: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """airgap.py as a person starts it, with nothing of the suite to import."""
-    command = [sys.executable, "-I", str(packed / "airgap.py"), *words]
+    command = [sys.executable, "-I", str(packed / "airgap.py"), *arguments]
     command[4:4] = ["--from", str(packed), "--work", str(work)]
     return subprocess.run(command, capture_output=True, text=True)
 
@@ -484,8 +484,8 @@ def test_a_checkout_that_is_there_is_used(packed: Path, tmp_path: Path):
     (other / "results" / "box").mkdir(parents=True)
     (other / "results" / "box" / "a.json").touch()
     output = tmp_path / "out.tar.gz"
-    words = ["exec", "--checkout", str(other), "-o", str(output), "--", "true"]
-    assert there(packed, tmp_path / "work", *words).returncode == 0
+    arguments = ["exec", "--checkout", str(other), "-o", str(output), "--", "true"]
+    assert there(packed, tmp_path / "work", *arguments).returncode == 0
     with tarfile.open(output) as tar:
         assert tar.getnames() == ["results/box/a.json"]
     (other / ".asv").unlink()

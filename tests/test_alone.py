@@ -88,22 +88,22 @@ with getattr(core_locks, sys.argv[1])(lambda words: None):
 @pytest.mark.parametrize("held", ["exclusive", "shared"])
 def test_a_timing_excludes_all_and_compiles_share(held, own_lock, monkeypatch):
     monkeypatch.setattr(core_locks, "_TELL_AFTER", 0.0)
-    said: list[str] = []
+    messages: list[str] = []
     root = Path(core_locks.__file__).parent.parent
     command = [sys.executable, "-c", HOLDER, held, str(own_lock)]
     with subprocess.Popen(command, cwd=root, stdin=-1, stdout=-1, text=True) as other:
         assert other.stdout.readline() == "held\n"
         with (
             pytest.raises(core_locks.Fa4AsvError, match=r"waited 0.3 s"),
-            core_locks.exclusive(said.append, 0.3),
+            core_locks.exclusive(messages.append, 0.3),
         ):
             raise AssertionError("two held it")
-        assert said == ["waiting for another fa4_asv run on this machine", ""]
+        assert messages == ["waiting for another fa4_asv run on this machine", ""]
         begin = time.monotonic()
-        with core_locks.shared(lambda words: None, 0.3):
+        with core_locks.shared(lambda message: None, 0.3):
             assert (time.monotonic() - begin > 0.2) == (held == "exclusive")
         other.communicate("go\n")
-    with core_locks.exclusive(said.append, 0.0):
+    with core_locks.exclusive(messages.append, 0.0):
         assert own_lock.stat().st_mode & 0o777 == 0o600
 
 
@@ -115,23 +115,26 @@ def test_timings_on_other_cores_run_side_by_side(own_lock, monkeypatch):
     def refused(kind, *bound_to):
         cores["now"] = bound_to
         try:
-            with getattr(core_locks, kind)(lambda words: None, 0.0):
+            with getattr(core_locks, kind)(lambda message: None, 0.0):
                 return False
         except core_locks.Fa4AsvError:
             return True
 
-    with core_locks.exclusive(lambda words: None, 0.0):
+    with core_locks.exclusive(lambda message: None, 0.0):
         assert not refused("exclusive", 4), "another core"
-        with pytest.raises(core_locks.Fa4AsvError), core_locks.exclusive(lambda words: None, 0.0, whole=True):
+        with (
+            pytest.raises(core_locks.Fa4AsvError),
+            core_locks.exclusive(lambda message: None, 0.0, whole=True),
+        ):
             raise AssertionError("a card's timing beside another")
         assert refused("exclusive", 2, 3), "one of its cores is taken"
         assert refused("exclusive", *range(16)), "the whole machine"
         assert not refused("exclusive", 4), "a refused one holds nothing"
     cores["now"] = tuple(range(16))
-    with core_locks.exclusive(lambda words: None, 0.0):
+    with core_locks.exclusive(lambda message: None, 0.0):
         assert refused("exclusive", 4)
     cores["now"] = (4, 5)
-    with core_locks.shared(lambda words: None, 0.0):
+    with core_locks.shared(lambda message: None, 0.0):
         assert refused("exclusive", 5) and not refused("exclusive", 6)
 
 

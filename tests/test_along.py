@@ -37,13 +37,13 @@ def test_the_spread_is_pooled_over_releases():
 
 
 def test_the_interval_is_that_of_the_pooled_spread():
-    found = between(pool_of(THREE), THREE["a"], THREE["b"])
+    result = between(pool_of(THREE), THREE["a"], THREE["b"])
     reach = T2 * math.sqrt(2 * S**2 * (1 / 2 + 1 / 2))
-    assert (found.name, found.code) == ("slower", "interval-excludes-0")
-    assert found.change == pytest.approx(math.expm1(0.05))
-    assert found.low == pytest.approx(math.expm1(0.05 - reach), abs=1e-6)
-    assert found.high == pytest.approx(math.expm1(0.05 + reach), abs=1e-6)
-    assert found.why.endswith("processes differ by 0.01% (2 degrees of freedom)")
+    assert (result.name, result.code) == ("slower", "interval-excludes-0")
+    assert result.change == pytest.approx(math.expm1(0.05))
+    assert result.low == pytest.approx(math.expm1(0.05 - reach), abs=1e-6)
+    assert result.high == pytest.approx(math.expm1(0.05 + reach), abs=1e-6)
+    assert result.why.endswith("processes differ by 0.01% (2 degrees of freedom)")
 
 
 def test_what_cannot_be_told_says_what_could():
@@ -52,15 +52,15 @@ def test_what_cannot_be_told_says_what_could():
         for name, taken in THREE.items()
     }
     pool = pool_of(wide)
-    found = between(pool, wide["a"], wide["c"])
-    assert (found.name, found.code) == ("unclear", "wide-interval")
-    assert f"{visible(pool):.1%} would be seen in 90% of cases" in found.why
+    result = between(pool, wide["a"], wide["c"])
+    assert (result.name, result.code) == ("unclear", "wide-interval")
+    assert f"{visible(pool):.1%} would be seen in 90% of cases" in result.why
 
 
 def test_a_change_below_the_relevant_is_the_same():
     call = {name: turns((0, 0), (0, 0)) for name in "abc"} | {"d": turns((0.004, 0.004), (0.004, 0.004))}
-    found = between(pool_of(call), call["a"], call["d"])
-    assert (found.name, found.code) == ("same", "change-ruled-out")
+    result = between(pool_of(call), call["a"], call["d"])
+    assert (result.name, result.code) == ("same", "change-ruled-out")
 
 
 DRIFT = (0.0, 0.01, 0.02, 0.05, 0.06, 0.07)
@@ -74,8 +74,8 @@ def test_effects_of_rounds_go_whatever_a_release_lacks_or_changes():
     pool = pool_of(call)
     assert [effect - pool.effects[0] for effect in pool.effects.values()] == pytest.approx(DRIFT, abs=1e-8)
     assert pool.variance == pytest.approx(0, abs=1e-15)
-    found = between(pool, call["a"], call["f"])
-    assert found.name == "same" and found.change == pytest.approx(0, abs=1e-8)
+    result = between(pool, call["a"], call["f"])
+    assert result.name == "same" and result.change == pytest.approx(0, abs=1e-8)
 
 
 @given(
@@ -87,8 +87,10 @@ def test_effects_without_noise_are_found_for_any_number_of_releases(levels, roun
         str(number): [(at, level + effect) for at, effect in enumerate(rounds)]
         for number, level in enumerate(levels)
     }
-    found = round_effects(logs)
-    assert [found[at] - found[0] for at in found] == pytest.approx([effect - rounds[0] for effect in rounds])
+    result = round_effects(logs)
+    assert [result[at] - result[0] for at in result] == pytest.approx(
+        [effect - rounds[0] for effect in rounds]
+    )
 
 
 @pytest.mark.parametrize(
@@ -119,18 +121,18 @@ def test_a_release_timed_later_alone_changes_no_pool():
 
 def test_one_process_a_side_is_not_enough():
     call = {**THREE, "d": turns((0, 0, 0, 0))}
-    found = between(pool_of(call), call["a"], call["d"])
-    assert (found.name, found.code) == ("unclear", "few-processes")
-    assert found.why == "head has 1 process, 2 are needed"
+    result = between(pool_of(call), call["a"], call["d"])
+    assert (result.name, result.code) == ("unclear", "few-processes")
+    assert result.why == "head has 1 process, 2 are needed"
     alone = {"a": THREE["a"]}
-    found = between(pool_of(alone), alone["a"], alone["a"])
-    assert (found.name, found.code) == ("unclear", "few-processes") and "no other release" in found.why
+    result = between(pool_of(alone), alone["a"], alone["a"])
+    assert (result.name, result.code) == ("unclear", "few-processes") and "no other release" in result.why
 
 
 def test_two_modes_in_most_rounds_are_unclear():
     doubted = [replace(turn, two_modes=turn.round != 0) for turn in THREE["b"]]
-    found = between(pool_of(THREE), THREE["a"], doubted)
-    assert (found.name, found.code, found.why) == (
+    result = between(pool_of(THREE), THREE["a"], doubted)
+    assert (result.name, result.code, result.why) == (
         "unclear",
         "two-modes",
         "head: two modes, in 3 of 4 rounds",
@@ -139,17 +141,17 @@ def test_two_modes_in_most_rounds_are_unclear():
 
 def many(**others: list[Turn]) -> dict[str, list[Turn]]:
     """Twelve releases whose processes differ by 2 S in turn either way, two whose do not, and `others`."""
-    found = {str(n): turns((S * (-1) ** n,) * 2, (-S * (-1) ** n,) * 2) for n in range(12)}
-    return found | {"12": turns((0, 0), (0, 0)), "13": turns((0, 0), (0, 0))} | others
+    result = {str(n): turns((S * (-1) ** n,) * 2, (-S * (-1) ** n,) * 2) for n in range(12)}
+    return result | {"12": turns((0, 0), (0, 0)), "13": turns((0, 0), (0, 0))} | others
 
 
 @pytest.mark.parametrize(("level", "code"), [(0.0, "processes-apart"), (0.06, "interval-excludes-0")])
 def test_a_release_with_processes_apart_has_no_verdict_unless_all_of_them_agree(level, code):
     call = many(apart=turns((level,) * 2, (level + 0.03,) * 2))
     pool = pool_of(call)
-    found = between(pool, call["12"], call["apart"])
-    assert found.code == code == between(pool, call["apart"], call["12"]).code
-    assert ("the processes of head differ more" in found.why) == (level == 0)
+    result = between(pool, call["12"], call["apart"])
+    assert result.code == code == between(pool, call["apart"], call["12"]).code
+    assert ("the processes of head differ more" in result.why) == (level == 0)
     assert between(pool, call["0"], call["1"]).code != "processes-apart"
 
 
@@ -176,31 +178,31 @@ def beside(taken: list[Turn], seconds: float, card: float = 1.0) -> list[Turn]:
 
 
 def test_two_cards_are_compared_as_ratios_to_the_yardstick():
-    one = many()
-    other = {name: beside(taken, 2.0, 1.02) for name, taken in one.items()}
-    pools = (pool_of(one), pool_of(other))
-    base, head = beside(one["0"], 2.0), other["1"]
-    found = across(pools, base, head, "fa2")
-    assert found.name == "same" and found.change == pytest.approx(0, abs=1e-9)
-    assert "ratios to fa2" in found.why
+    levels = many()
+    other = {name: beside(taken, 2.0, 1.02) for name, taken in levels.items()}
+    pools = (pool_of(levels), pool_of(other))
+    base, head = beside(levels["0"], 2.0), other["1"]
+    result = across(pools, base, head, "fa2")
+    assert result.name == "same" and result.change == pytest.approx(0, abs=1e-9)
+    assert "ratios to fa2" in result.why
     slower = [replace(turn, seconds=turn.seconds * 1.03) for turn in head]
     assert across(pools, base, slower, "fa2").name == "slower"
     assert across((pools[1], pools[0]), slower, base, "fa2").name == "faster"
 
 
 def test_the_yardsticks_noise_is_in_the_interval():
-    one = many()
-    pools = (pool_of(one),) * 2
-    found = across(pools, beside(one["0"], 2.0), beside(one["1"], 2.0), "fa2")
+    levels = many()
+    pools = (pool_of(levels),) * 2
+    result = across(pools, beside(levels["0"], 2.0), beside(levels["1"], 2.0), "fa2")
     # Each side: its two processes, and the one of the yardstick: v / 2 + v, with 14 - 1 degrees of freedom.
     variance = pools[0].variance
     reach = along.welch(1.5 * variance, 13, 1.5 * variance, 13)
-    assert math.log1p(found.high) - math.log1p(found.change) == pytest.approx(reach)
+    assert math.log1p(result.high) - math.log1p(result.change) == pytest.approx(reach)
     shaky = [
         replace(turn, yardsticks={"fa2": 2.0 * (1 + 0.01 * (turn.round % 2))})
-        for turn in beside(one["0"], 2.0)
+        for turn in beside(levels["0"], 2.0)
     ]
-    assert across(pools, shaky, beside(one["1"], 2.0), "fa2").high > found.high + 0.005
+    assert across(pools, shaky, beside(levels["1"], 2.0), "fa2").high > result.high + 0.005
 
 
 # False alarms
@@ -208,12 +210,12 @@ def test_the_yardsticks_noise_is_in_the_interval():
 
 def test_the_two_processes_of_a_release_are_compared_as_two_releases():
     call = many(apart=turns((0.0, 0.0), (0.03, 0.03)))
-    found = same_release(pool_of(call))
-    assert {name for name, one in found.items() if one.name in ("faster", "slower")} == {"apart"}
+    result = same_release(pool_of(call))
+    assert {name for name, each in result.items() if each.name in ("faster", "slower")} == {"apart"}
     # By the spread of the others, not its own: 24 S^2 of 14 pairs, one for the effects.
     reach = along.critical(13, along.CONFIDENCE) * math.sqrt(2 * 24 * S**2 / 13)
-    assert math.log1p(found["apart"].change) == pytest.approx(0.03)
-    assert math.log1p(found["apart"].high) == pytest.approx(0.03 + reach)
+    assert math.log1p(result["apart"].change) == pytest.approx(0.03)
+    assert math.log1p(result["apart"].high) == pytest.approx(0.03 + reach)
 
 
 @pytest.mark.parametrize(
@@ -344,10 +346,10 @@ def test_the_answer_does_not_depend_on_the_order_of_releases():
 
 def test_the_simulated_table_is_computed_from_its_seed_and_holds_its_claims():
     quiet, noisy_model = (
-        next(one for one in sweep_power.MODELS if one.title == title) for title in ("0.1 %", "1 %")
+        next(model for model in sweep_power.MODELS if model.title == title) for title in ("0.1 %", "1 %")
     )
-    found = sweep_power.shares(quiet, 5, 30, 2, 3, False, "7")
-    assert found == sweep_power.shares(quiet, 5, 30, 2, 3, False, "7")
-    assert found["alarms"] <= 0.01 and found["seen"] >= 0.9 and found["A/A"] <= 0.02
-    assert sweep_power.missed(quiet, {**found, "seen": 0.5, "A/A": 0.2}, 145) == ["A/A", "seen"]
+    result = sweep_power.shares(quiet, 5, 30, 2, 3, False, "7")
+    assert result == sweep_power.shares(quiet, 5, 30, 2, 3, False, "7")
+    assert result["alarms"] <= 0.01 and result["seen"] >= 0.9 and result["A/A"] <= 0.02
+    assert sweep_power.missed(quiet, {**result, "seen": 0.5, "A/A": 0.2}, 145) == ["A/A", "seen"]
     assert sweep_power.shares(noisy_model, 5, 30, 2, 3, False, "7")["seen"] < 0.3

@@ -56,20 +56,20 @@ class Place:
     def root(self) -> Path:
         return self.checkout.project.root
 
-    def asv(self, *words: str, code: int = 0) -> str:
+    def asv(self, *arguments: str, code: int = 0) -> str:
         """What asv said; its exit code is `code`, and no Python traceback reaches the user."""
-        done = asv(self.root, *words, **self.checkout.environment)
-        said = done.stdout + done.stderr
-        assert done.returncode == code, said
-        assert "Traceback" not in said
-        return said
+        done = asv(self.root, *arguments, **self.checkout.environment)
+        output = done.stdout + done.stderr
+        assert done.returncode == code, output
+        assert "Traceback" not in output
+        return output
 
-    def run(self, *words: str, code: int = 0) -> str:
-        return self.asv("run", "-E", "fa4:same", "-b", NARROW, *words, code=code)
+    def run(self, *arguments: str, code: int = 0) -> str:
+        return self.asv("run", "-E", "fa4:same", "-b", NARROW, *arguments, code=code)
 
-    def git(self, *words: str) -> str:
+    def git(self, *arguments: str) -> str:
         return subprocess.run(
-            ["git", *words], cwd=self.root, capture_output=True, text=True, check=True
+            ["git", *arguments], cwd=self.root, capture_output=True, text=True, check=True
         ).stdout
 
     def changed(self) -> list[str]:
@@ -175,8 +175,8 @@ def new(place: Place) -> None:
 
 @row("asv run TAGS")
 def tags(place: Place) -> None:
-    said = place.run("TAGS", code=1)
-    assert f"{TAGS[3]} is not a hash of a commit; write `asv run ALL`" in said
+    output = place.run("TAGS", code=1)
+    assert f"{TAGS[3]} is not a hash of a commit; write `asv run ALL`" in output
     assert place.changed() == []
 
 
@@ -184,8 +184,8 @@ def tags(place: Place) -> None:
 def hashfile(place: Place) -> None:
     chosen = place.root / ".asv" / "chosen"
     chosen.write_text(f"{place.commit(TAGS[1])}\n{TAGS[2]}\nnosuch\n")
-    said = place.run(f"HASHFILE:{chosen}")
-    assert "Unknown commit hash nosuch" in said
+    output = place.run(f"HASHFILE:{chosen}")
+    assert "Unknown commit hash nosuch" in output
     assert place.releases() == RELEASES[1:3]
 
 
@@ -223,9 +223,9 @@ def skip_existing(place: Place) -> None:
 
 @row("asv run --python=same")
 def python_same(place: Place) -> None:
-    for words in (["--python=same"], ["-E", "existing:same"], ["--environment", "existing"]):
-        said = place.asv("run", *words, f"{TAGS[3]}^!", code=1)
-        assert "holds no commit of FA4; write `-E fa4:same`" in said and said.count("\n") == 1
+    for arguments in (["--python=same"], ["-E", "existing:same"], ["--environment", "existing"]):
+        output = place.asv("run", *arguments, f"{TAGS[3]}^!", code=1)
+        assert "holds no commit of FA4; write `-E fa4:same`" in output and output.count("\n") == 1
     assert "fa4 has no Python '3.9'" in place.asv("run", "-E", "fa4:3.9", f"{TAGS[3]}^!", code=1)
 
 
@@ -246,21 +246,21 @@ def parallel(place: Place) -> None:
 
 @row("asv run --set-commit-hash HASH")
 def set_commit(place: Place) -> None:
-    said = place.run("--set-commit-hash", TAGS[0], f"{TAGS[3]}^!")
-    assert "nothing ran, so nothing is recorded" in said and place.changed() == []
+    output = place.run("--set-commit-hash", TAGS[0], f"{TAGS[3]}^!")
+    assert "nothing ran, so nothing is recorded" in output and place.changed() == []
 
 
 @row("asv continuous BASE HEAD")
 def continuous(place: Place) -> None:
-    said = place.asv("continuous", "-E", "fa4:same", "-b", ONE, TAGS[1], TAGS[2], code=1)
-    assert re.search(r"\+ +\| +100 +\| +200 +\|", said) and "PERFORMANCE DECREASED" in said
+    output = place.asv("continuous", "-E", "fa4:same", "-b", ONE, TAGS[1], TAGS[2], code=1)
+    assert re.search(r"\+ +\| +100 +\| +200 +\|", output) and "PERFORMANCE DECREASED" in output
     assert place.releases() == RELEASES[1:3] and place.changed() == []
 
 
 @row("asv find RANGE BENCHMARK")
 def find(place: Place) -> None:
-    words = ("find", "-E", "fa4:same", "--launch-method", "forkserver", f"{TAGS[0]}..{TAGS[3]}", ONE)
-    assert f"Greatest regression found: {place.commit(TAGS[2])[:8]}" in place.asv(*words)
+    arguments = ("find", "-E", "fa4:same", "--launch-method", "forkserver", f"{TAGS[0]}..{TAGS[3]}", ONE)
+    assert f"Greatest regression found: {place.commit(TAGS[2])[:8]}" in place.asv(*arguments)
     assert {line.split()[2] for line in place.measured()} == {"fwd_d64_full"}, (
         "the benchmark selects the cases"
     )
@@ -270,8 +270,8 @@ def find(place: Place) -> None:
 @row("asv rm benchmark=NAME")
 def rm_benchmark(place: Place) -> None:
     path, before = place.file(TAGS[3]), ResultRows.read(place.file(TAGS[3]))
-    said = place.asv("rm", "-y", f"commit_hash={place.commit(TAGS[3])}", f"benchmark={SPILLS}")
-    assert "Removing 1 benchmarks in 1 files" in said
+    output = place.asv("rm", "-y", f"commit_hash={place.commit(TAGS[3])}", f"benchmark={SPILLS}")
+    assert "Removing 1 benchmarks in 1 files" in output
     assert list(json.loads(path.read_text())["results"]) == ["codegen.Kernels.track_registers"]
     record = read_sidecar(path.with_suffix(".sidecar")).groups["codegen"]["sm_90/fwd_d64_full"]
     assert "registers" in record.figures and "spill_bytes" not in record.figures
@@ -316,8 +316,8 @@ def setup(place: Place) -> None:
 
 @row("asv show [COMMIT]")
 def show(place: Place) -> None:
-    said = place.asv("show", "-E", ENVIRONMENT, "-b", NARROW, TAGS[3])
-    cells = dict(re.findall(r"sm_90 +(\w+) +([\w/]+)", said))
+    output = place.asv("show", "-E", ENVIRONMENT, "-b", NARROW, TAGS[3])
+    cells = dict(re.findall(r"sm_90 +(\w+) +([\w/]+)", output))
     expected = {"fwd_d64_full": "200", "fwd_d96_full": "n/a", "fwd_d96_causal": "failed"}
     assert {case: cells[case] for case in expected} == expected
     assert "<setup_cache codegen.Kernels>" in place.asv("show", "--durations", TAGS[3])
@@ -362,8 +362,8 @@ def publish(place: Place) -> None:
 def preview(place: Place) -> None:
     (place.root / "html").mkdir(exist_ok=True)
     (place.root / "html" / "index.html").write_text("the site")
-    words = [sys.executable, "-u", "-m", "asv", "preview"]
-    served = subprocess.Popen(words, cwd=place.root, stdout=subprocess.PIPE, text=True)
+    arguments = [sys.executable, "-u", "-m", "asv", "preview"]
+    served = subprocess.Popen(arguments, cwd=place.root, stdout=subprocess.PIPE, text=True)
     try:
         url = re.search(r"Serving at (\S+)", served.stdout.readline())[1]
         assert urllib.request.urlopen(url, timeout=20).read() == b"the site"
@@ -423,7 +423,7 @@ def without_case(path: Path, case: str) -> None:
     rows = ResultRows.read(path)
     for name, row in rows.rows.items():
         if name.startswith("codegen."):
-            left = [index for index, words in rows.cases(name) if case not in words]
+            left = [index for index, labels in rows.cases(name) if case not in labels]
             row["result"] = [row["result"][index] for index in left]
             row["params"] = [[word for word in axis if word != repr(case)] for axis in row["params"]]
     path.write_text(json.dumps(rows.to_json()))

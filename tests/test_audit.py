@@ -82,14 +82,14 @@ class Truth:
 def audit(checkout, monkeypatch, capsys):
     """The command, with what the process would make; its exit code and output."""
 
-    def call(*words: str, maker: Any = None) -> tuple[int, str]:
+    def call(*arguments: str, maker: Any = None) -> tuple[int, str]:
         monkeypatch.setattr(command, "base_here", lambda *_: Path(sys.executable))
         monkeypatch.setattr(command, "torch_of", lambda _: TORCH)
         monkeypatch.setattr(command, "Anew", maker or Truth())
         with pytest.raises(SystemExit) as ended:
-            run(["audit", *words])
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out + said.err
+            run(["audit", *arguments])
+        output = capsys.readouterr()
+        return int(ended.value.code or 0), output.out + output.err
 
     return call
 
@@ -314,7 +314,7 @@ def test_json_says_the_same(checkout, audit):
 
 
 @pytest.mark.parametrize(
-    ("words", "line"),
+    ("arguments", "line"),
     [
         (["--sample", "3", "--minutes", "3"], "--sample and --minutes are both given"),
         (["-m", "h200-sxm"], "figures of machine 'h200-sxm' are a clock's or a card's"),
@@ -323,8 +323,8 @@ def test_json_says_the_same(checkout, audit):
         (["--seed", "x"], "Invalid value for '--seed'"),
     ],
 )
-def test_bad_use_is_one_line_and_2(audit, words, line):
-    code, text = audit(*words)
+def test_bad_use_is_one_line_and_2(audit, arguments, line):
+    code, text = audit(*arguments)
     assert code == 2 and line in text and "Traceback" not in text
 
 
@@ -380,13 +380,13 @@ def pairs():
 
 def test_the_seed_fixes_the_draws_and_no_case_comes_twice(pairs):
     def drawn(seed: int) -> list[tuple[str, str, str]]:
-        draws, found = Draws(pairs[:6], seed, (TORCH,)), []
+        draws, result = Draws(pairs[:6], seed, (TORCH,)), []
         while draw := draws.next():
-            found += [(draw.pair.path.name, g, case) for g, cases in draw.cases.items() for case in cases]
-        assert Counter(group for _, group, _ in found) == Counter(
+            result += [(draw.pair.path.name, g, case) for g, cases in draw.cases.items() for case in cases]
+        assert Counter(group for _, group, _ in result) == Counter(
             {g: n for g, n in draws.population.items() if n}
         )
-        return found
+        return result
 
     assert drawn(1) == drawn(1) != drawn(2)
     assert len(set(drawn(3))) == len(drawn(3))
@@ -445,8 +445,8 @@ def test_minutes_end_in_time(checkout, monkeypatch):
             now[0] += 20 + 2 * len(cases["codegen"])
             return super().records(side, cases)
 
-    found = Audit.of(checkout, 1, TORCH)
-    sizes = [checked.counts["codegen"] for checked in found.run(Slow(), Limit(minutes=3))]
+    result = Audit.of(checkout, 1, TORCH)
+    sizes = [checked.counts["codegen"] for checked in result.run(Slow(), Limit(minutes=3))]
     assert sizes == [20, 20, 20] and now[0] == 180
     now[0] = 0.0
     sizes = [each.counts["codegen"] for each in Audit.of(checkout, 1, TORCH).run(Slow(), Limit(minutes=2.6))]
@@ -524,8 +524,8 @@ def test_what_a_cause_says_of_a_state_is_compared(checkout):
     ):
         states = {KERNEL: Verdict(base, head, None, None, "unknown")}
         causes = {path: replace(cause, states=states)}
-        found = compared(pair, causes, "codegen", KERNEL, TRUTH.groups["codegen"][KERNEL])
-        assert [each.what for each in found] == lines
+        result = compared(pair, causes, "codegen", KERNEL, TRUTH.groups["codegen"][KERNEL])
+        assert [each.what for each in result] == lines
 
 
 def test_of_many_differences_the_first_are_told_and_the_rest_counted():

@@ -31,9 +31,9 @@ def interface(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["fa2", "math"])
-@pytest.mark.parametrize("one", [SHAPE, shape(2, 2, 64, 32), replace(SHAPE, dtype="fp16")])
-def test_torchs_own_backends_pass_the_guard(name, one):
-    inputs = make(torch, one, "cpu")
+@pytest.mark.parametrize("size", [SHAPE, shape(2, 2, 64, 32), replace(SHAPE, dtype="fp16")])
+def test_torchs_own_backends_pass_the_guard(name, size):
+    inputs = make(torch, size, "cpu")
     calls = backend(name).prepare(torch, inputs)
     exact, low = (reference.full(torch, inputs, low) for low in (False, True))
     tolerances.compare(torch, {**calls.forward(), **calls.backward()}, exact, low, name)
@@ -60,7 +60,7 @@ def test_gradients_have_the_inputs_layout():
 
 
 @pytest.mark.parametrize(
-    ("name", "one", "words"),
+    ("name", "size", "message"),
     [
         ("cudnn", SHAPE, "CUDNN_ATTENTION has no CPU kernels"),
         ("efficient", SHAPE, "EFFICIENT_ATTENTION has no CPU kernels"),
@@ -69,8 +69,8 @@ def test_gradients_have_the_inputs_layout():
         ("math", shape(1, 4, 96, 64, window=16), "SDPA has no sliding window"),
     ],
 )
-def test_a_backend_that_cannot_says_why(name, one, words):
-    assert backend(name).why_not(torch, one, "cpu", backward=False) == words
+def test_a_backend_that_cannot_says_why(name, size, message):
+    assert backend(name).why_not(torch, size, "cpu", backward=False) == message
 
 
 def test_a_backend_that_refuses_while_it_runs_does_not_fall_back():
@@ -87,13 +87,13 @@ def test_every_name_of_the_table_is_a_backend(interface):
 
 
 def test_fa4_does_not_run_on_a_cpu_nor_on_an_old_card(interface, monkeypatch):
-    one = backend("fa4")
-    assert one.why_not(torch, SHAPE, "cpu", backward=False) == "FA4 has no CPU kernels"
+    fa4 = backend("fa4")
+    assert fa4.why_not(torch, SHAPE, "cpu", backward=False) == "FA4 has no CPU kernels"
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
-    words = "FA4 needs Hopper or Blackwell, this card has compute capability 8.0"
-    assert one.why_not(torch, SHAPE, "cuda", backward=False) == words
+    message = "FA4 needs Hopper or Blackwell, this card has compute capability 8.0"
+    assert fa4.why_not(torch, SHAPE, "cuda", backward=False) == message
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (10, 0))
-    assert one.why_not(torch, SHAPE, "cuda", backward=False) == ""
+    assert fa4.why_not(torch, SHAPE, "cuda", backward=False) == ""
 
 
 def test_fa4_is_called_with_what_the_shape_says(interface):
@@ -121,7 +121,7 @@ def test_fa4_is_called_with_what_the_shape_says(interface):
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("answer", "message"),
     [
         (lambda q: torch.zeros_like(q), r"returned Tensor \(1, 96, 4, 64\), expected out, lse and more"),
         (lambda q: (torch.zeros_like(q),), "returned 1 values, expected out, lse"),
@@ -129,9 +129,9 @@ def test_fa4_is_called_with_what_the_shape_says(interface):
         (lambda q: (torch.zeros_like(q), torch.zeros(1, 96, 4)), r"returned Tensor \(1, 96, 4\) for lse"),
     ],
 )
-def test_another_number_of_values_is_one_clear_line(interface, answer, words):
+def test_another_number_of_values_is_one_clear_line(interface, answer, message):
     interface._flash_attn_fwd = lambda q, k, v, **_: answer(q)
-    with pytest.raises(Fa4AsvError, match=words):
+    with pytest.raises(Fa4AsvError, match=message):
         backend("fa4").prepare(torch, make(torch, SHAPE, "cpu")).forward()
 
 

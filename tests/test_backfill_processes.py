@@ -79,7 +79,7 @@ def test_a_session_that_is_not_ours_is_left_alone(history):
 def test_a_hanging_asv_is_ended(history, monkeypatch):
     monkeypatch.setattr(module, "TASK_TIMEOUT", 0.5)
     command = [shutil.which("sleep"), "60"]
-    monkeypatch.setattr(module, "run_bounded", lambda words, *rest: processes.run_bounded(command, *rest))
+    monkeypatch.setattr(module, "run_bounded", lambda _asked, *rest: processes.run_bounded(command, *rest))
     task = missing(history, commits(history), CODEGEN)[0]
     with pytest.raises(Fa4AsvError, match="did not end within 0 s and was killed|did not end within"):
         Attempt(history, task, CODEGEN).run()

@@ -98,7 +98,7 @@ def test_which_branches_and_under_which_name(synced, upstream):
 def test_names_that_would_mislead_are_refused_and_odd_ones_are_inert(synced, upstream, capsys):
     before = refs(synced)
     upstream_fake.git(upstream, "branch", "releases/2")
-    for words, reason in (
+    for name, reason in (
         ("releases/2", "branch 'releases/2' would hide FA4's releases; give it another name"),
         ("main:-x", "branch '-x' means something else to git or asv"),
         ("main:ALL", "branch 'ALL' means something else to git or asv"),
@@ -107,7 +107,7 @@ def test_names_that_would_mislead_are_refused_and_odd_ones_are_inert(synced, ups
         ("--upload-pack=touch x:y", "has no branch '--upload-pack=touch x'"),
     ):
         with pytest.raises(Fa4AsvError, match=reason):
-            sync_branches(synced, str(upstream), [words])
+            sync_branches(synced, str(upstream), [name])
     assert refs(synced) == before
     odd = "$(touch${IFS}owned);<b>'[red]"
     assert refusal(odd) == "is not a name of a branch"  # git has no '['
@@ -164,8 +164,12 @@ def test_a_damaged_history_is_built_anew_and_says_what_is_lost(synced, upstream,
 def test_releases_come_first_and_options_need_a_source(project, registry, upstream, capsys):
     run_sync(project, str(upstream), code=0)
     assert resolve(project, "fa4-v4.0.0b10") != resolve(project, "main")
-    for words in (["--branch", "main"], ["--all"], ["--source", str(upstream), "--all", "--branch", "main"]):
+    for arguments in (
+        ["--branch", "main"],
+        ["--all"],
+        ["--source", str(upstream), "--all", "--branch", "main"],
+    ):
         with pytest.raises(SystemExit) as ended:
-            run(["history", "sync", *words])
+            run(["history", "sync", *arguments])
         assert ended.value.code == 2
     capsys.readouterr()

@@ -156,7 +156,7 @@ class _Old:
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "words"),
+    ("name", "options", "message"),
     [
         (
             "_flash_attn_bwd",
@@ -166,8 +166,8 @@ class _Old:
         ("_flash_attn_bwd_sparse_mla", {}, "this release has no _flash_attn_bwd_sparse_mla"),
     ],
 )
-def test_what_an_old_release_lacks_is_unsupported_and_says_what(name, options, words):
-    with pytest.raises(driver_stubs.Lacking, match=re.escape(words)) as caught:
+def test_what_an_old_release_lacks_is_unsupported_and_says_what(name, options, message):
+    with pytest.raises(driver_stubs.Lacking, match=re.escape(message)) as caught:
         function_of(_Old, name, options)
     assert driver_stubs.describe(caught.value)["refused"]
 
@@ -296,8 +296,8 @@ def test_the_kernel_of_each_role():
         )
     ]
     call = CALLS["mla_bwd_top2048"]
-    found = {role: _kernel_of(Case("x", call, role), kernels) for role in ("main", "pre", "dq", "dk")}
-    assert [one["kernel"] for one in found.values()] == [
+    result = {role: _kernel_of(Case("x", call, role), kernels) for role in ("main", "pre", "dq", "dk")}
+    assert [each["kernel"] for each in result.values()] == [
         "FlashAttentionSparseMLABackwardSm100",
         "FlashAttentionBackwardPreprocess",
         "dQdQvGemmKernel",
@@ -349,7 +349,7 @@ SOUND = {
 
 
 @pytest.mark.parametrize(
-    ("metric", "value", "words"),
+    ("metric", "value", "message"),
     [
         ("instructions", 105, "text_bytes is 1664, its instructions have 1680"),
         ("text_bytes", 1665, "text_bytes is 1665, its instructions have 1600"),
@@ -359,12 +359,12 @@ SOUND = {
         ("slots_per_100_products", 501, "slots_per_100_products is 501, its parts give 500"),
     ],
 )
-def test_an_edited_figure_contradicts_another(metric, value, words):
+def test_an_edited_figure_contradicts_another(metric, value, message):
     parts = {"exp2": 10, "HGMMA.64x128x16": 8}
     record = CaseRecord("measured", figures=SOUND, parts=parts, notes={})
     assert not any(wrong_whole(record))
     edited = CaseRecord("measured", figures={**SOUND, metric: value}, parts=parts)
-    assert words in list(wrong_whole(edited))
+    assert message in list(wrong_whole(edited))
 
 
 # How many pairs of query and key a call computes, counted entry by entry.
@@ -425,5 +425,5 @@ def test_a_trace_beyond_the_core_keeps_the_parts_that_the_call_does_not_say():
     groups = {"mla-memory": {"sm_100/mla_decode": record}}
     assert not [wrong for _, wrong in checks(groups) if wrong]
     edited = replace(record, figures={**record.figures, "extra_bytes": 9})
-    found = [wrong for _, wrong in checks({"mla-memory": {"sm_100/mla_decode": edited}}) if wrong]
-    assert found == ["extra_bytes is 9, the workspaces give 10"]
+    problems = [wrong for _, wrong in checks({"mla-memory": {"sm_100/mla_decode": edited}}) if wrong]
+    assert problems == ["extra_bytes is 9, the workspaces give 10"]

@@ -130,7 +130,7 @@ def edited(path, change) -> None:
     happens="one line that names the file",
 )
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         (lambda d: d.update(format=2), "format is 2, this suite reads 1"),
         (lambda d: d["base"].update(commit="beef"), "commit is 'beef', expected 40 hexadecimal digits"),
@@ -148,16 +148,16 @@ def edited(path, change) -> None:
         (lambda d: d.pop("threads"), "KeyError: 'threads'"),
     ],
 )
-def test_a_damaged_cause_is_refused_by_name(tmp_path, change, words):
+def test_a_damaged_cause_is_refused_by_name(tmp_path, change, message):
     path = tmp_path / "nogpu" / FOUND.file_name
     write_explanation(path, FOUND)
     edited(path, change)
     with pytest.raises(Fa4AsvError) as error:
         read_explanation(path)
     assert str(path) in str(error.value)
-    assert words in str(error.value)
+    assert message in str(error.value)
     ((_, line),) = Explanations.of(tmp_path).problems(Manifest())
-    assert words in line
+    assert message in line
     assert str(path) not in line
 
 

@@ -59,11 +59,11 @@ def asking(errors: dict[str, dict] | None = None, **samples: dict) -> tuple[list
 
 def test_a_call_that_agrees_has_its_figures():
     asked, ask = asking()
-    found = check(ask, CALL, "cuda", "sm_90", GROUPS)
+    result = check(ask, CALL, "cuda", "sm_90", GROUPS)
     assert asked == ["guard", "seconds", "kernels", "bytes"]
-    assert (found.state, found.reason, found.seconds) == ("agrees", "", 1e-3)
-    assert found.profiler_seconds == pytest.approx(1e-3)
-    assert (found.peak_bytes, found.traced_bytes) == (1000, 1000)
+    assert (result.state, result.reason, result.seconds) == ("agrees", "", 1e-3)
+    assert result.profiler_seconds == pytest.approx(1e-3)
+    assert (result.peak_bytes, result.traced_bytes) == (1000, 1000)
 
 
 @pytest.mark.parametrize(
@@ -75,8 +75,8 @@ def test_a_call_that_agrees_has_its_figures():
     ],
 )
 def test_a_difference_is_named_with_its_size(samples, reason):
-    found = check(asking(**samples)[1], CALL, "cuda", "sm_90", GROUPS)
-    assert found.state == "differs" and reason in found.reason
+    result = check(asking(**samples)[1], CALL, "cuda", "sm_90", GROUPS)
+    assert result.state == "differs" and reason in result.reason
 
 
 def test_what_is_within_the_bounds_or_unknown_is_no_difference():
@@ -91,8 +91,8 @@ def test_what_is_within_the_bounds_or_unknown_is_no_difference():
 )
 def test_a_call_without_an_answer_is_asked_no_more(what, refused, state, asked_for):
     asked, ask = asking({what: {"words": "dq is off", "refused": refused}})
-    found = check(ask, CALL, "cuda", "sm_90", GROUPS)
-    assert (found.state, found.reason, len(asked)) == (state, f"{what}: dq is off", asked_for)
+    result = check(ask, CALL, "cuda", "sm_90", GROUPS)
+    assert (result.state, result.reason, len(asked)) == (state, f"{what}: dq is off", asked_for)
 
 
 def test_a_process_that_is_gone_and_a_yardstick():
@@ -131,10 +131,10 @@ def test_the_stand_in_through_the_real_worker(tmp_path):
         lay(root, MUTANTS.get(mutant))
         subject = Subject("x", "x", sys.executable, (str(root), str(ROOT)), "")
         calls = [Call("fa4", D64, backward=True)]
-        (found,) = findings_of(subject, calls, "cpu", "sm_90", {}, tmp_path, 60.0)
-        states.append((found.state, found.reason))
+        (result,) = findings_of(subject, calls, "cpu", "sm_90", {}, tmp_path, 60.0)
+        states.append((result.state, result.reason))
         if not mutant:
-            assert found.seconds and found.peak_bytes and found.tflops
+            assert result.seconds and result.peak_bytes and result.tflops
     assert states[0] == ("agrees", "")
     assert states[1][0] == "broken" and "dq is 1.0099 times the reference" in states[1][1]
 
@@ -146,11 +146,11 @@ def checkout(project, monkeypatch):
     write_pair(project, release, GROUPS, flavour="cu13")
     monkeypatch.setattr(module, "cards", lambda: [Card(0, "NVIDIA H200", "GPU-1")])
     monkeypatch.setattr(module, "refuse_busy", lambda card: None)
-    monkeypatch.setattr(module, "_laid", lambda *words: Subject("x", "x", "python", (), ""))
+    monkeypatch.setattr(module, "_laid", lambda *arguments: Subject("x", "x", "python", (), ""))
     return project
 
 
-def said(monkeypatch, capsys, errors: dict | None, *words: str) -> tuple[int, str]:
+def said(monkeypatch, capsys, errors: dict | None, *arguments: str) -> tuple[int, str]:
     class Answering:
         def ask(self, job):
             return asking(errors)[1](job.payload)
@@ -160,7 +160,7 @@ def said(monkeypatch, capsys, errors: dict | None, *words: str) -> tuple[int, st
 
     monkeypatch.setattr(module, "LastingWorker", Answering)
     with pytest.raises(SystemExit) as ended:
-        run(["check-card", "--shapes", f"^{SHAPE}$", *words])
+        run(["check-card", "--shapes", f"^{SHAPE}$", *arguments])
     return int(ended.value.code), capsys.readouterr().out
 
 
@@ -179,12 +179,12 @@ def test_the_command_says_what_agrees_by_its_exit_code(checkout, monkeypatch, ca
 
 
 def test_what_cannot_start_is_one_line(checkout, monkeypatch, capsys):
-    for words, message in (
+    for arguments, message in (
         (["--release", "4.0.0b99"], "no record of 4.0.0b99 cu13"),
         (["--flavour", "cu12"], "no record of"),
     ):
         with pytest.raises(SystemExit) as ended:
-            run(["check-card", *words])
+            run(["check-card", *arguments])
         assert ended.value.code == 2 and message in capsys.readouterr().err
     monkeypatch.setattr(module, "cards", lambda: [Card(0, "NVIDIA A100", "GPU-1")])
     with pytest.raises(SystemExit) as ended:

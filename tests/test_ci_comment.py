@@ -111,7 +111,7 @@ def test_without_a_report_or_behind_a_newer_commit_nothing_happens(github, comme
     happens="refused; its words are not repeated",
 )
 @pytest.mark.parametrize(
-    ("files", "words"),
+    ("files", "message"),
     [
         ({"number": b"6\n"}, "GitHub refused"),  # a pull request that does not exist
         ({"number": b"5/../6"}, "its number is not a number"),
@@ -122,11 +122,11 @@ def test_without_a_report_or_behind_a_newer_commit_nothing_happens(github, comme
         ({"report": b"\xff\xfe"}, "report.md in the artifact is not UTF-8"),
     ],
 )
-def test_a_false_artifact_is_refused_and_its_words_are_not_repeated(github, files, words, comment):
+def test_a_false_artifact_is_refused_and_its_words_are_not_repeated(github, files, message, comment):
     leave(github, files.get("report", b"fine"), files.get("number", b"5"))
     code, told = comment()
     assert code == 2
-    assert words in told
+    assert message in told
     assert len(told.splitlines()) == 1
     assert not github.written
 
@@ -149,7 +149,7 @@ def test_another_persons_pull_request_gets_no_comment(github, comment):
     happens="refused without being unpacked",
 )
 @pytest.mark.parametrize(
-    ("archive", "words"),
+    ("archive", "message"),
     [
         (b"no archive", "is not a zip archive"),
         (archive_of({"../report.md": b"x", "/number": b"5"}), "holds no report.md"),
@@ -160,13 +160,13 @@ def test_another_persons_pull_request_gets_no_comment(github, comment):
     # An archive holds the time at which it was made: as a name it would differ between the processes of one run.
     ids=["no archive", "out of the folder", "40 MB", "half", "damaged"],
 )
-def test_a_hostile_archive_is_refused_without_being_unpacked(github, archive, words, tmp_path, comment):
+def test_a_hostile_archive_is_refused_without_being_unpacked(github, archive, message, tmp_path, comment):
     """Paths out of the folder, 40 MB behind 40 kB, half an archive, a damaged one."""
     github.artifact(REPOSITORY, RUN, "fa4-asv-report", archive)
     before = set(tmp_path.rglob("*"))
     code, told = comment()
     assert code == 2
-    assert words in told
+    assert message in told
     assert not github.written
     assert {path.name for path in set(tmp_path.rglob("*")) - before} == {"answers", "calls"}
 

@@ -74,8 +74,8 @@ def test_what_was_asked_for_reaches_compare_as_arguments(suite, monkeypatch):
 
 
 def test_what_could_not_be_compared_is_reported_as_code(suite, tmp_path):
-    words = "no common machine </details>\n    ```\n@everyone"
-    suite.ready(compare=f"sys.stderr.write({words!r}); sys.exit(2)")
+    message = "no common machine </details>\n    ```\n@everyone"
+    suite.ready(compare=f"sys.stderr.write({message!r}); sys.exit(2)")
     assert run() == 2
     report = (tmp_path / "out" / "report.md").read_text()
     assert report.startswith("**fa4-asv could not compare.**\n\n")

@@ -70,8 +70,8 @@ def test_only_what_changed_is_handed_over(checkout, tmp_path, monkeypatch, faile
     ]
     out = tmp_path / "out"
     stem = PAIR.format(commits(checkout)[1][:8])
-    found = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
-    assert found == {f"{stem}.json", f"{stem}.sidecar"}
+    paths = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert paths == {f"{stem}.json", f"{stem}.sidecar"}
     assert f"exit code of backfill: {failed}" in (tmp_path / "summary").read_text()
 
 
@@ -96,14 +96,14 @@ def test_when_the_time_is_over_what_is_finished_is_handed_over(checkout, tmp_pat
 def test_nothing_leaves_a_night_that_went_wrong(checkout, tmp_path, monkeypatch, capfd):
     suite = FakeSuite(tmp_path / "suite", monkeypatch, measure)
     suite.ready(backfill=records(checkout, tmp_path))
-    for command, words in (
+    for command, message in (
         ("verify", "unsound"),
         ("backfill", "could not start"),
         ("history", "could not be synced"),
     ):
         suite.ready(**{command: "sys.exit(2)"})
         assert run(measure.step) == 2
-        assert words in capfd.readouterr().out
+        assert message in capfd.readouterr().out
         assert not (tmp_path / "out").exists()
 
 
@@ -206,8 +206,8 @@ OUTSIDE = (
 )
 def test_a_file_that_is_no_pair_refuses_the_whole_artifact(checkout, github, tmp_path, capsys):
     def files() -> dict[Path, int]:
-        found = (path for path in checkout.root.rglob("*") if ".git" not in path.parts)
-        return {path: path.stat().st_mtime_ns for path in found}
+        paths = (path for path in checkout.root.rglob("*") if ".git" not in path.parts)
+        return {path: path.stat().st_mtime_ns for path in paths}
 
     good, before = pair_of(checkout, 1, tmp_path), files()
     for name in OUTSIDE:
@@ -230,7 +230,7 @@ def spoil(files: dict[str, bytes], old: bytes, new: bytes) -> dict[str, bytes]:
 def test_an_unsound_or_oversized_pair_is_refused(checkout, github, tmp_path, capsys, monkeypatch):
     good = pair_of(checkout, 1, tmp_path)
     (stem,) = {name.rpartition(".")[0] for name in good}
-    for files, words in [
+    for files, message in [
         ({f"{stem}.json": good[f"{stem}.json"]}, "has only one of its two files"),
         (good | {f"{stem}.sidecar": b"::add-mask::\n{"}, "is not JSON"),
         (spoil(good, commits(checkout)[1].encode(), b"f" * 40), "is not in the history"),
@@ -240,7 +240,7 @@ def test_an_unsound_or_oversized_pair_is_refused(checkout, github, tmp_path, cap
         leave(github, files)
         assert run(accept.step) == 2
         told = capsys.readouterr().out
-        assert words in told
+        assert message in told
         assert len(told.splitlines()) == 1
     assert pushed(tmp_path) == ["the record"]
 
@@ -279,7 +279,7 @@ def test_a_refused_file_costs_itself_and_is_told(tmp_path, monkeypatch, capsys):
     assert run(site.step) == 2
     suite.ready(history="sys.exit(2)")
     assert run(site.step) == 2
-    assert [words[0] for words in suite.calls] == ["history", "publish"] * 2 + ["history"]
+    assert [message[0] for message in suite.calls] == ["history", "publish"] * 2 + ["history"]
 
 
 # The audit.
@@ -299,8 +299,8 @@ FOUND = {
 def test_an_audit_is_told_on_the_runs_page(tmp_path, monkeypatch, capsys, code):
     suite = FakeSuite(tmp_path / "suite", monkeypatch, audit)
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary"))
-    found = FOUND if code else {**FOUND, "differences": []}
-    suite.ready(audit=f"print({json.dumps(found)!r}); sys.exit({code})")
+    result = FOUND if code else {**FOUND, "differences": []}
+    suite.ready(audit=f"print({json.dumps(result)!r}); sys.exit({code})")
     monkeypatch.setenv("MINUTES", "15")
     monkeypatch.setenv("SOURCE", "https://example.org/fa4")
     assert run(audit.step) == code
@@ -312,7 +312,7 @@ def test_an_audit_is_told_on_the_runs_page(tmp_path, monkeypatch, capsys, code):
     page = (tmp_path / "summary").read_text()
     assert "seed 7" in page and "codegen: 36 of 6862 made anew" in page
     assert ("results/nogpu/x.sidecar: codegen sm_90/a: registers" in page) == bool(code)
-    assert json.loads(capsys.readouterr().out) == found
+    assert json.loads(capsys.readouterr().out) == result
 
 
 def test_an_audit_without_upstream_goes_on_and_says_so(tmp_path, monkeypatch, capsys):
@@ -328,7 +328,7 @@ def test_an_audit_without_upstream_goes_on_and_says_so(tmp_path, monkeypatch, ca
 
 def test_an_audit_that_cannot_be_done_is_red(tmp_path, monkeypatch, capsys):
     suite = FakeSuite(tmp_path / "suite", monkeypatch, audit)
-    for command, words in (("audit", "could not be audited"), ("history", "could not be synced")):
+    for command, message in (("audit", "could not be audited"), ("history", "could not be synced")):
         suite.ready(**{command: "sys.exit(2)"})
         assert run(audit.step) == 2
-        assert words in capsys.readouterr().out
+        assert message in capsys.readouterr().out

@@ -19,9 +19,9 @@ pytest_plugins = ["tests.support.cluster_site"]
 WORDS = ["backfill", "--flavour", "cu13", "-b", "^codegen.Kernels"]
 
 
-def ended(*words: str) -> int:
+def ended(*arguments: str) -> int:
     with pytest.raises(SystemExit) as stopped:
-        run([*WORDS, *words])
+        run([*WORDS, *arguments])
     return stopped.value.code
 
 
@@ -38,9 +38,9 @@ class PlayedRay(PlayedPool):
 
     def submit(self, ticket, order, avoid):
         told = json.loads(order)
-        words = told["words"]
+        arguments = told["words"]
         PlayedRay.works.add(told["work"])
-        super().submit(ticket, words[-1].encode(), avoid)
+        super().submit(ticket, arguments[-1].encode(), avoid)
 
     def answered(self, commit, node):
         from tests.support.cluster_site import answer
@@ -54,7 +54,9 @@ def played(site, monkeypatch):
     """The engine is played; Ray is neither needed nor imported."""
     from types import SimpleNamespace
 
-    module = SimpleNamespace(LOCAL="local", RayPool=lambda *words, **more: PlayedRay(site, *words, **more))
+    module = SimpleNamespace(
+        LOCAL="local", RayPool=lambda *arguments, **more: PlayedRay(site, *arguments, **more)
+    )
     monkeypatch.setitem(sys.modules, "fa4_asv.backfill.cluster.ray_pool", module)
     PlayedRay.made.clear()
     PlayedRay.works.clear()
@@ -123,9 +125,9 @@ def test_without_ray_the_rest_works_and_ray_is_asked_for(site):
     """In a process where Ray cannot be imported, as where the extra is not installed."""
     code = "import sys; sys.modules['ray'] = None; from fa4_asv.cli import run; run(sys.argv[1:])"
 
-    def said(*words):
+    def said(*arguments):
         return subprocess.run(
-            [sys.executable, "-c", code, *WORDS, *words],
+            [sys.executable, "-c", code, *WORDS, *arguments],
             cwd=site.project.root,
             env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
             capture_output=True,

@@ -33,8 +33,8 @@ def order(site, number=0, timeout=30.0, **variables) -> Order:
     )
 
 
-def asked(site, one: Order) -> Answer:
-    return Answer.load(ask(one.dump(), str(site.project.root)))
+def asked(site, given: Order) -> Answer:
+    return Answer.load(ask(given.dump(), str(site.project.root)))
 
 
 def left(site) -> list[Path]:

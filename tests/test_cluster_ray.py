@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -40,7 +41,7 @@ def until(true) -> None:
         time.sleep(0.1)
 
 
-def driver(site, cluster, *words: str, timeout: int = PATIENCE) -> subprocess.Popen[str]:
+def driver(site, cluster, *arguments: str, timeout: int = PATIENCE) -> subprocess.Popen[str]:
     """`fa4-asv backfill --ray` on the cluster, as a process of its own."""
     command = [
         sys.executable,
@@ -51,7 +52,7 @@ def driver(site, cluster, *words: str, timeout: int = PATIENCE) -> subprocess.Po
         "--flavour",
         "cu13",
     ]
-    command += ["-b", "^codegen.Kernels", "--ray", cluster.address, *words]
+    command += ["-b", "^codegen.Kernels", "--ray", cluster.address, *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "STAND_IN_TIMEOUT": str(timeout)}
     return subprocess.Popen(
         command,
@@ -172,25 +173,8 @@ def test_a_card_is_whole_and_of_the_type_asked_for(site, cluster, monkeypatch):
 
 def test_an_unknown_cluster_is_one_line(site, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    words = [
-        sys.executable,
-        "-m",
-        "tests.support.cluster_site",
-        str(site.template),
-        "backfill",
-        "--flavour",
-        "cu13",
-        "--ray",
-    ]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    ended = subprocess.run(
-        [*words, "nowhere"],
-        cwd=site.project.root,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    ended = driver(site, SimpleNamespace(address="nowhere"))
+    _, errors = ended.communicate(timeout=60)
     assert ended.returncode == 2
-    assert ended.stderr.startswith("fa4-asv: cannot use Ray at 'nowhere': ") and ended.stderr.count("\n") == 1
+    assert errors.startswith("fa4-asv: cannot use Ray at 'nowhere': ") and errors.count("\n") == 1
     assert site.runs() == []

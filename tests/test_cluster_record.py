@@ -73,7 +73,7 @@ def test_a_bomb_and_what_is_no_archive_are_refused(tmp_path):
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("nogpu/x.json", bytes(65 << 20))
     whole = zipped({"nogpu/x.json": b"content"})
-    for parcel, words in (
+    for parcel, message in (
         (bomb.getvalue(), "unpacks to 1 files of 68157440 bytes; refused"),
         (zipped({f"m/{number}.json": b"" for number in range(1001)}), "unpacks to 1001 files"),
         (b"", "the archive cannot be read"),
@@ -81,7 +81,7 @@ def test_a_bomb_and_what_is_no_archive_are_refused(tmp_path):
         (whole[:-30], "the archive cannot be read"),
         (whole.replace(b"content", b"contenT", 1), "the archive cannot be read: Bad CRC"),
     ):
-        with pytest.raises(Fa4AsvError, match=words):
+        with pytest.raises(Fa4AsvError, match=message):
             unpack(parcel, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -150,14 +150,14 @@ def test_all_cards_of_a_kind_write_one_machine(site):
 
 
 def test_a_sound_answer_is_moved_and_its_log_kept(site):
-    one = gate(site)
-    one.order(task(site, 1))
-    moved = one.keep(task(site, 1), answer(site, 1))
+    recording = gate(site)
+    recording.order(task(site, 1))
+    moved = recording.keep(task(site, 1), answer(site, 1))
     assert [path.suffix for path in moved] == [".sidecar", ".json"]
     assert verify(site.project) == [] and site.recorded() == [site.commits[1][:8]]
     log = site.project.work / "backfill" / "logs" / "4.0.0b4-cu13.log"
     assert log.read_text() == "on far, 2.0 s\nasv said\n"
-    one.keep(task(site, 1), answer(site, 1))  # once more changes nothing
+    recording.keep(task(site, 1), answer(site, 1))  # once more changes nothing
     assert len(site.recorded()) == 1
 
 
@@ -167,7 +167,7 @@ def test_a_sound_answer_is_moved_and_its_log_kept(site):
     happens="nothing of it reaches the record",
 )
 @pytest.mark.parametrize(
-    ("spoil", "words"),
+    ("spoil", "message"),
     [
         (lambda a, site: Answer(fault="task", why="asv recorded nothing"), "asv recorded nothing; log: "),
         (lambda a, site: answer(site, 2), r"is of nogpu \w{40} cu13 day \w{16}, expected .*; refused"),
@@ -175,23 +175,23 @@ def test_a_sound_answer_is_moved_and_its_log_kept(site):
         (lambda a, site: Answer(results=zipped({"../nogpu/x.json": b""})), "not a file of a record; refused"),
     ],
 )
-def test_nothing_else_is_moved(site, spoil, words):
-    one = gate(site)
-    one.order(task(site, 1))
-    with pytest.raises(Fa4AsvError, match=words):
-        one.keep(task(site, 1), spoil(answer(site, 1), site))
+def test_nothing_else_is_moved(site, spoil, message):
+    recording = gate(site)
+    recording.order(task(site, 1))
+    with pytest.raises(Fa4AsvError, match=message):
+        recording.keep(task(site, 1), spoil(answer(site, 1), site))
     assert not list(site.project.results.rglob("*.*"))
 
 
 def test_what_verify_refuses_stays_out(site):
     for path in (site.template / "results" / "nogpu").glob(f"{site.commits[1][:8]}-*.json"):
         path.write_text(path.read_text().replace("[[16,", "[[17,", 1))
-    one = gate(site)
-    one.order(task(site, 1))
+    recording = gate(site)
+    recording.order(task(site, 1))
     with pytest.raises(
         Fa4AsvError, match="the result file has 17, the sidecar 16.*not moved into results/; log: "
     ):
-        one.keep(task(site, 1), answer(site, 1))
+        recording.keep(task(site, 1), answer(site, 1))
     assert not list(site.project.results.rglob("*.*"))
 
 

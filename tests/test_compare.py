@@ -48,9 +48,9 @@ def spilling(spill: int, sha256: str = "b" * 64) -> CaseRecord:
 
 
 def test_one_spill_more_is_worse_and_the_rest_is_equal():
-    found = {row.metric: row for row in rows(MEASURED, spilling(101))}
-    assert found.keys() == FIGURES.keys()
-    spill = found.pop("spill_bytes")
+    result = {row.metric: row for row in rows(MEASURED, spilling(101))}
+    assert result.keys() == FIGURES.keys()
+    spill = result.pop("spill_bytes")
     assert (spill.verdict, spill.reason, spill.effect, spill.base, spill.head) == (
         "more",
         "exact",
@@ -59,7 +59,7 @@ def test_one_spill_more_is_worse_and_the_rest_is_equal():
         101,
     )
     assert spill.ratio == 1.01
-    assert {(row.verdict, row.reason, row.effect) for row in found.values()} == {("equal", "exact", NEITHER)}
+    assert {(row.verdict, row.reason, row.effect) for row in result.values()} == {("equal", "exact", NEITHER)}
 
 
 def test_the_same_machine_code_is_said():
@@ -92,13 +92,13 @@ SAID = {
 
 @pytest.mark.parametrize("before, after", list(product((*STATES, None), repeat=2)))
 def test_every_pair_of_states_says_one_thing(before, after):
-    found = rows(RECORDS.get(before), RECORDS.get(after))
+    result = rows(RECORDS.get(before), RECORDS.get(after))
     if (before, after) == ("measured", "measured"):
         return
     if {before, after} <= {None, "not run"}:
-        assert found == []
+        assert result == []
         return
-    (row,) = found
+    (row,) = result
     assert (row.verdict, row.reason, row.effect, row.message) == SAID[before, after]
     assert (row.metric, row.base, row.head, row.ratio) == ("", None, None, None)
 
@@ -154,16 +154,16 @@ STEADY = (1.0, 1.001, 0.999, 1.0005, 0.9995)
 
 
 @pytest.mark.parametrize(
-    ("factor", "said", "reason", "effect"),
+    ("factor", "verdict", "reason", "effect"),
     [
         (1.05, "slower", "interval-excludes-0", WORSE),
         (0.95, "faster", "interval-excludes-0", BETTER),
         (1.0, "same", "change-ruled-out", NEITHER),
     ],
 )
-def test_times_are_told_by_one_value_a_round(factor, said, reason, effect):
+def test_times_are_told_by_one_value_a_round(factor, verdict, reason, effect):
     (row,) = rows(timed(*STEADY), timed(*(value * factor for value in STEADY)), "forward", TIMED)
-    assert (row.verdict, row.reason, row.effect, row.base) == (said, reason, effect, 1.0)
+    assert (row.verdict, row.reason, row.effect, row.base) == (verdict, reason, effect, 1.0)
     assert row.ratio == pytest.approx(factor) and row.low < row.ratio < row.high
     assert "no control beside every round" in row.message
 
@@ -175,7 +175,7 @@ def test_what_the_card_did_to_both_is_divided_out():
 
 
 @pytest.mark.parametrize(
-    ("head", "said", "reason"),
+    ("head", "verdict", "reason"),
     [
         (timed(1.0, 1.0), "unclear", "few-rounds"),
         (timed(*STEADY, modes=3), "unclear", "two-modes"),
@@ -183,9 +183,9 @@ def test_what_the_card_did_to_both_is_divided_out():
         (CaseRecord("measured", samples={"seconds": [1.0] * 40}), NOT_COMPARABLE, "head-rounds-unknown"),
     ],
 )
-def test_what_times_cannot_tell(head, said, reason):
+def test_what_times_cannot_tell(head, verdict, reason):
     (row,) = rows(timed(*STEADY), head, "forward", TIMED)
-    assert (row.verdict, row.reason, row.effect) == (said, reason, NEITHER)
+    assert (row.verdict, row.reason, row.effect) == (verdict, reason, NEITHER)
 
 
 def test_a_sample_of_the_compile_time_is_a_process_of_its_own():
@@ -205,7 +205,7 @@ def on_a_card(*values: float, metric: str = "peak_bytes", words: dict[str, str] 
 
 
 @pytest.mark.parametrize(
-    ("base", "head", "said", "reason"),
+    ("base", "head", "verdict", "reason"),
     [
         ((512, 512), (512, 512), "equal", "exact"),
         ((512, 512), (1024, 1024), "more", "exact"),
@@ -214,20 +214,20 @@ def on_a_card(*values: float, metric: str = "peak_bytes", words: dict[str, str] 
         ((512, 1024), (768, 2048), "unclear", "ranges-overlap"),
     ],
 )
-def test_bytes_of_a_card_are_exact_unless_they_vary(base, head, said, reason):
+def test_bytes_of_a_card_are_exact_unless_they_vary(base, head, verdict, reason):
     old, new = on_a_card(*base), on_a_card(*head)
-    found = [row for row in rows(old, new, "allocated", "sm_90/x") if row.metric == "peak_bytes"]
-    assert [(row.verdict, row.reason) for row in found] == [(said, reason)]
+    result = [row for row in rows(old, new, "allocated", "sm_90/x") if row.metric == "peak_bytes"]
+    assert [(row.verdict, row.reason) for row in result] == [(verdict, reason)]
 
 
 @pytest.mark.parametrize(
-    ("head", "said", "reason"),
+    ("head", "verdict", "reason"),
     [(0.5, "equal", "exact"), (0.54, "same", "errors-alike"), (0.6, "more", "exact"), (0.4, "less", "exact")],
 )
-def test_errors_are_told_apart_from_a_tenth_on(head, said, reason):
+def test_errors_are_told_apart_from_a_tenth_on(head, verdict, reason):
     old, new = on_a_card(0.5, metric="out"), on_a_card(head, metric="out")
     (row,) = rows(old, new, "accuracy-forward", "fa4/x/hard")
-    assert (row.verdict, row.reason, row.base, row.head) == (said, reason, 0.5, head)
+    assert (row.verdict, row.reason, row.base, row.head) == (verdict, reason, 0.5, head)
 
 
 def test_checks_of_a_card_are_named():

@@ -41,13 +41,13 @@ def by_asv(project, base: str, head: str) -> dict[str, str]:
 def by_us(project, base: str, head: str) -> dict[str, str]:
     """The same of ours; a row of a case's state stands for each of its metrics."""
     commits = (Commit(base, base), Commit(head, head))
-    found = held_against(project.results, commits, "cu13", "nogpu", Plan(("day",), ""))
+    comparison = held_against(project.results, commits, "cu13", "nogpu", Plan(("day",), ""))
     marks = {}
-    for row in found.rows:
+    for row in comparison.rows:
         group = GROUPS[row.group]
-        words = ", ".join(repr(word) for word in row.case.split("/"))
+        parameters = ", ".join(repr(word) for word in row.case.split("/"))
         for metric in [row.metric] if row.metric else group.metrics:
-            marks[f"{group.benchmark(metric)}({words})"] = MARKS.get(row.verdict, "")
+            marks[f"{group.benchmark(metric)}({parameters})"] = MARKS.get(row.verdict, "")
     return marks
 
 

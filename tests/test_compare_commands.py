@@ -37,17 +37,17 @@ def checkout(project):
     return lay(project)
 
 
-def asked(capsys, *words: str) -> tuple[int, str, str]:
+def asked(capsys, *arguments: str) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of `fa4-asv compare ... --no-run`."""
     with pytest.raises(SystemExit) as ended:
-        run(["compare", *words, "--no-run"])
+        run(["compare", *arguments, "--no-run"])
     captured = capsys.readouterr()
     return int(ended.value.code or 0), captured.out, captured.err
 
 
-def refused(capsys, *words: str) -> str:
+def refused(capsys, *arguments: str) -> str:
     """The one line of a comparison that cannot be made."""
-    code, out, err = asked(capsys, *words)
+    code, out, err = asked(capsys, *arguments)
     assert (code, out, err.count("\n")) == (2, "", 1), (code, out, err)
     return err.removeprefix("fa4-asv: ").strip()
 
@@ -59,10 +59,10 @@ def test_a_pull_request_that_adds_a_spilled_register_is_exit_1(checkout, capsys,
     base = copy_record(checkout, B20, B15)
     edit(base, spill(8))
     edit(copy_record(checkout, B20, NEW), spill(8 + more))
-    found, out, _ = asked(capsys, "4.0.0b15", "4.0.0b99", "--format", "json")
+    result, out, _ = asked(capsys, "4.0.0b15", "4.0.0b99", "--format", "json")
     (comparison,) = json.loads(out)["comparisons"]
     changed = [row for row in comparison["rows"] if row["verdict"] in ("more", "less")]
-    assert found == code == json.loads(out)["exit_code"]
+    assert result == code == json.loads(out)["exit_code"]
     assert [(row["case"], row["metric"]) for row in changed] == [
         ("sm_100/fwd_d128_full", "spill_bytes")
     ] * bool(more)
@@ -74,11 +74,11 @@ def test_a_spill_outside_of_loops_is_exit_0_and_one_inside_is_exit_1(checkout, c
     for group, metric, code in (("codegen", "spill_bytes", 0), ("loops", "spills_inside", 1)):
         edit(copy_record(checkout, B20, NEW), one_more(group, metric))
         copy_record(checkout, B20, B15)
-        found, out, _ = asked(capsys, "4.0.0b15", "4.0.0b99", "--format", "json")
+        result, out, _ = asked(capsys, "4.0.0b15", "4.0.0b99", "--format", "json")
         changed = [
             row for row in json.loads(out)["comparisons"][0]["rows"] if row["verdict"] in ("more", "less")
         ]
-        assert found == code
+        assert result == code
         assert [(row["metric"], row["effect"]) for row in changed] == [(metric, "worse" * code)]
 
 
@@ -115,8 +115,8 @@ def test_a_report_goes_to_a_file_whole(checkout, capsys, tmp_path):
 
 def test_an_unknown_ref(checkout, capsys):
     add_commit(checkout, "releases", "x", {"README": "x"})
-    words = "unknown release or commit 'main<b>'; `fa4-asv history list` shows what there is"
-    assert refused(capsys, "main<b>", "4.0.0b20").startswith(words)
+    message = "unknown release or commit 'main<b>'; `fa4-asv history list` shows what there is"
+    assert refused(capsys, "main<b>", "4.0.0b20").startswith(message)
 
 
 def test_no_history_yet(checkout, capsys):
@@ -139,8 +139,8 @@ def test_no_common_machine(checkout, capsys):
 def test_results_of_another_suite(checkout, capsys):
     path = sidecar_path(pair(checkout, B15))
     write_sidecar(path, replace(read_sidecar(path), suite="0"))
-    words = refused(capsys, "4.0.0b15", "4.0.0b20")
-    assert words.startswith(
+    message = refused(capsys, "4.0.0b15", "4.0.0b20")
+    assert message.startswith(
         f"{path.name} was written by suite '0', this is suite '1': figures of different suites"
     )
 
@@ -150,8 +150,8 @@ def test_results_of_another_suite(checkout, capsys):
 def test_a_damaged_file_is_named(checkout, capsys, damage, side):
     path = side(pair(checkout, B15))
     path.write_text(damage)
-    words = refused(capsys, "4.0.0b15", "4.0.0b20")
-    assert path.name in words and "restore it from git or delete it" in words
+    message = refused(capsys, "4.0.0b15", "4.0.0b20")
+    assert path.name in message and "restore it from git or delete it" in message
 
 
 def test_a_missing_sidecar_is_named(checkout, capsys):
@@ -181,9 +181,10 @@ def test_a_commit_that_does_not_import(checkout, capsys):
 
 def test_a_commit_of_which_nothing_compiles(checkout, capsys):
     edit(pair(checkout, B15), break_all("TypeError: 'NoneType' object is not callable"))
-    words = refused(capsys, "4.0.0b15", "4.0.0b20")
+    message = refused(capsys, "4.0.0b15", "4.0.0b20")
     assert (
-        words.startswith(f"nothing of '4.0.0b15' ({B15[:10]}) works on this machine") and "TypeError" in words
+        message.startswith(f"nothing of '4.0.0b15' ({B15[:10]}) works on this machine")
+        and "TypeError" in message
     )
 
 
@@ -195,16 +196,16 @@ def test_one_broken_case_is_a_verdict(checkout, capsys):
 
 
 def test_nothing_selected_and_no_pattern(checkout, capsys):
-    words = refused(capsys, "4.0.0b15", "4.0.0b20", "--bench", "^forward")
-    assert words == "no figure of '4.0.0b15' or '4.0.0b20' is selected; try another --bench"
+    message = refused(capsys, "4.0.0b15", "4.0.0b20", "--bench", "^forward")
+    assert message == "no figure of '4.0.0b15' or '4.0.0b20' is selected; try another --bench"
     code, _, err = asked(capsys, "4.0.0b15", "4.0.0b20", "--bench", "(")
     assert code == 2 and "'(' is not a regular expression: missing )" in err
 
 
 def test_a_file_that_cannot_be_written(checkout, capsys, tmp_path):
     (tmp_path / "file").write_text("x")
-    words = refused(capsys, "4.0.0b15", "4.0.0b20", "-o", str(tmp_path / "file" / "x"))
-    assert words == f"cannot write {tmp_path}/file/x: File exists; nothing was changed"
+    message = refused(capsys, "4.0.0b15", "4.0.0b20", "-o", str(tmp_path / "file" / "x"))
+    assert message == f"cannot write {tmp_path}/file/x: File exists; nothing was changed"
 
 
 # Commits off the releases: whose toolchain
@@ -227,17 +228,17 @@ def test_both_get_heads_toolchain_where_the_pins_are_the_same(branches, capsys):
     project, first, second, _ = branches
     copy_record(project, B15, first)
     copy_record(project, B20, second)
-    words = refused(capsys, first, "pr")
-    assert "no toolchain and Python common to both on nogpu (cu13)" in words
-    assert f"asked for day or as-{second[:8]}" in words
+    message = refused(capsys, first, "pr")
+    assert "no toolchain and Python common to both on nogpu (cu13)" in message
+    assert f"asked for day or as-{second[:8]}" in message
     for commit, source in ((first, B20), (second, B20)):
         copy_record(project, source, commit, policy=f"as-{second[:8]}")
     code, out, _ = asked(capsys, first, "pr", "--format", "json")
-    (found,) = json.loads(out)["comparisons"]
-    assert (code, found["packages"]) == (0, {})
-    assert found["toolchains"] == "both with HEAD's toolchain: the pins are the same"
-    assert found["head"]["toolchain"]["policy"] == f"as-{second[:8]}"
-    assert found["head"]["subject"] == "second `|<b>"
+    (entry,) = json.loads(out)["comparisons"]
+    assert (code, entry["packages"]) == (0, {})
+    assert entry["toolchains"] == "both with HEAD's toolchain: the pins are the same"
+    assert entry["head"]["toolchain"]["policy"] == f"as-{second[:8]}"
+    assert entry["head"]["subject"] == "second `|<b>"
 
 
 def test_the_day_serves_where_it_gave_both_the_same(branches, capsys):
@@ -253,9 +254,9 @@ def test_each_gets_its_own_where_the_pins_changed(branches, capsys):
     copy_record(project, B15, first)
     copy_record(project, B20, third)
     code, out, _ = asked(capsys, first, "pins", "--format", "json")
-    (found,) = json.loads(out)["comparisons"]
-    assert (code, found["packages"]["nvidia-cutlass-dsl"]) == (1, ["4.5.2", "4.6.0.dev0"])
-    assert found["toolchains"] == "each with the toolchain of its day: the pins in pyproject.toml differ"
+    (entry,) = json.loads(out)["comparisons"]
+    assert (code, entry["packages"]["nvidia-cutlass-dsl"]) == (1, ["4.5.2", "4.6.0.dev0"])
+    assert entry["toolchains"] == "each with the toolchain of its day: the pins in pyproject.toml differ"
 
 
 def test_a_commit_before_fa4(branches, capsys):

@@ -272,7 +272,7 @@ ADVICE = "CUDA kernel errors might be asynchronously reported\nCompile with `TOR
 
 
 @pytest.mark.parametrize(
-    ("end", "said", "words"),
+    ("end", "reason", "message"),
     [
         (
             "os._exit(1)",
@@ -288,8 +288,8 @@ ADVICE = "CUDA kernel errors might be asynchronously reported\nCompile with `TOR
         ("os.kill(os.getpid(), 9)", f"ValueError: long ago\n{ADVICE}", "SIGKILL: Compile with"),
     ],
 )
-def test_the_reason_of_a_death_names_the_exception_not_the_advice_below_it(end, said, words):
-    script = f"import os, sys; print({said!r}, file=sys.stderr, flush=True); {end}"
+def test_the_reason_of_a_death_names_the_exception_not_the_advice_below_it(end, reason, message):
+    script = f"import os, sys; print({reason!r}, file=sys.stderr, flush=True); {end}"
     (outcome,) = run_jobs([Job("a", "a", (sys.executable, "-c", script), (), 20)], 1)
-    assert words in outcome.lost
-    assert ("misaligned address" in said) == outcome.lost.endswith("CUDA error: misaligned address")
+    assert message in outcome.lost
+    assert ("misaligned address" in reason) == outcome.lost.endswith("CUDA error: misaligned address")

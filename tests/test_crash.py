@@ -55,8 +55,8 @@ def _raise(error: Exception) -> None:
     raise error
 
 
-def _dies(card: Card, words: str = ILLEGAL) -> None:
-    card.dead = words
+def _dies(card: Card, message: str = ILLEGAL) -> None:
+    card.dead = message
 
 
 def test_a_sound_case_on_a_sound_card(ask):
@@ -64,8 +64,8 @@ def test_a_sound_case_on_a_sound_card(ask):
 
 
 def test_an_error_that_nobody_waited_for_is_this_cases(ask):
-    said = ask(Card(), _dies)
-    assert said == worker.broken("RuntimeError", ILLEGAL, fatal=True)
+    answer = ask(Card(), _dies)
+    assert answer == worker.broken("RuntimeError", ILLEGAL, fatal=True)
 
 
 def test_what_is_raised_behind_an_earlier_case_ends_the_process_too(ask):
@@ -97,44 +97,44 @@ def test_a_dead_card_is_known_whatever_the_error_is_called(ask):
 def test_no_memory_is_tried_again_once_it_is_given_back(ask):
     card = Card()
     card.held = True
-    said = ask(card, lambda card: _raise(RuntimeError(MEMORY)) if card.held else None)
-    assert said["samples"] == {"seconds": [1.0]}
+    answer = ask(card, lambda card: _raise(RuntimeError(MEMORY)) if card.held else None)
+    assert answer["samples"] == {"seconds": [1.0]}
     assert card.calls == 2
 
 
 def test_no_memory_that_stays_ends_the_process_after_two_tries(ask):
     card = Card()
-    said = ask(card, lambda card: _raise(RuntimeError(MEMORY)))
-    assert said == worker.broken("RuntimeError", MEMORY, fatal=True)
+    answer = ask(card, lambda card: _raise(RuntimeError(MEMORY)))
+    assert answer == worker.broken("RuntimeError", MEMORY, fatal=True)
     assert card.calls == 2
 
 
 def test_fa4s_refusal_stays_one(ask):
-    said = ask(Card(), lambda card: worker.refused("head_dim 17"))
-    assert said == worker.refused("head_dim 17")
+    answer = ask(Card(), lambda card: worker.refused("head_dim 17"))
+    assert answer == worker.refused("head_dim 17")
     no_kernel = ask(Card(), lambda card: _raise(RuntimeError("No available kernel. Aborting execution.")))
     assert no_kernel["error"]["refused"]
 
 
 def test_a_card_on_which_no_control_can_be_made_is_of_no_use(monkeypatch):
     monkeypatch.setattr(worker, "timer_of", lambda torch, device: _raise(RuntimeError(MEMORY)))
-    said = worker.answer_line(Card(), {"what": "seconds", "device": "cuda"}, {})
-    assert said == worker.broken("RuntimeError", MEMORY, fatal=True)
+    answer = worker.answer_line(Card(), {"what": "seconds", "device": "cuda"}, {})
+    assert answer == worker.broken("RuntimeError", MEMORY, fatal=True)
 
 
 def test_without_a_card_a_case_is_refused_and_nothing_is_fatal():
     torch = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: False, is_initialized=lambda: False))
     job = {"what": "seconds", "device": "cuda", "shape": "b1_s512_h16_d128_full", "backend": "fa4"}
-    said = worker.answer_line(torch, job, {})
-    assert said == worker.refused("needs a CUDA GPU, this machine has none that torch can use")
+    answer = worker.answer_line(torch, job, {})
+    assert answer == worker.refused("needs a CUDA GPU, this machine has none that torch can use")
 
 
 def test_the_routes_checks_end_where_the_card_does(monkeypatch):
     """Those behind the guilty one would all be counted as broken."""
     asked = []
 
-    def check(name: str, words: str) -> Any:
-        return lambda torch, dtype: asked.append(name) or _raise(RuntimeError(words))
+    def check(name: str, message: str) -> Any:
+        return lambda torch, dtype: asked.append(name) or _raise(RuntimeError(message))
 
     torch = SimpleNamespace(
         nn=SimpleNamespace(attention=SimpleNamespace(restore_flash_attention_impl=lambda: None))
@@ -145,5 +145,5 @@ def test_the_routes_checks_end_where_the_card_does(monkeypatch):
         route_on_gpu.run_checks(torch, "bf16")
     assert asked == ["one", "two"]
     monkeypatch.setattr(route_on_gpu, "CHECKS", {"one": checks["one"]})
-    count, found = route_on_gpu.run_checks(torch, "bf16")
-    assert (count, list(found)) == (1, ["one"])
+    count, result = route_on_gpu.run_checks(torch, "bf16")
+    assert (count, list(result)) == (1, ["one"])

@@ -87,8 +87,8 @@ def test_a_version_that_cannot_be_measured_widens_the_step(between, told):
 
     answer = Walk(FakeShop(project, spills), base, head, told.append).run(MOVES[:1])
     assert answer.culprits == [Culprit("package", (KEY,), DSL, "4.6.2", "4.8.0")]
-    said, note = answer.notes
-    assert said == "nvidia-cutlass-dsl 4.7.0: ICE"
+    reason, note = answer.notes
+    assert reason == "nvidia-cutlass-dsl 4.7.0: ICE"
     assert note.startswith("nvidia-cutlass-dsl 4.7.1 cannot be measured: ")
     assert "is damaged at 'damage'" in note
 
@@ -177,9 +177,9 @@ def test_the_commit_is_named_among_upstreams(two, told):
     project, base, head = two
     commits = upstream(project, ["one", "two <b>|`x`", "three"])
     shop = FakeShop(project, source_moves)
-    found = investigate(shop, base, head, [CASE], told.append)
-    assert found.cases[KEY]["spill_bytes"].cause == "source"
-    assert found.culprits == (Culprit("commit", (KEY,), commit=commits[2], subject="two <b>|`x`"),)
+    explanation = investigate(shop, base, head, [CASE], told.append)
+    assert explanation.cases[KEY]["spill_bytes"].cause == "source"
+    assert explanation.culprits == (Culprit("commit", (KEY,), commit=commits[2], subject="two <b>|`x`"),)
     assert (
         f"4 upstream commits touching FA4 lie between 4.0.0b3 ({commits[0][:10]}) and 4.0.0b10 ({commits[4][:10]})"
         in told

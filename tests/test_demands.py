@@ -25,14 +25,14 @@ LOCKED = "nvidia-cutlass-dsl==4.6.2\nquack-kernels==0.5.3\n"
 
 
 def test_what_is_taken_are_requirements_in_their_order_and_the_oldest_python():
-    found = demands_of(PYPROJECT, "4.0.0b20")
-    assert found.of_flavour("cu12").splitlines() == [
+    demands = demands_of(PYPROJECT, "4.0.0b20")
+    assert demands.of_flavour("cu12").splitlines() == [
         "nvidia-cutlass-dsl>=4.4",
         "torch",
         'typing_extensions; python_version < "3.10"',
     ]
-    assert found.of_flavour("cu13") == found.of_flavour("cu12") + "nvidia-cutlass-dsl[cu13]>=4.4\n"
-    assert found.python == "3.10"
+    assert demands.of_flavour("cu13") == demands.of_flavour("cu12") + "nvidia-cutlass-dsl[cu13]>=4.4\n"
+    assert demands.python == "3.10"
     assert demands_of(HEAD, "x").of_flavour("cu12") == ""
     assert demands_of(HEAD, "x").cu13 is None
 
@@ -97,12 +97,12 @@ REFUSED = {
 )
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_is_no_demand_of_fa4_is_one_line_that_names_it(project, monkeypatch, kind):
-    text, words = REFUSED[kind]
+    text, message = REFUSED[kind]
     monkeypatch.setattr("subprocess.run", lambda *_, **__: pytest.fail("something was started"))
     with pytest.raises(Fa4AsvError) as told:
         lock_for(project, "4.0.0b99", text, DAY, "cu13", Policy("day"))
     assert str(told.value).startswith("the pyproject.toml of 4.0.0b99 cannot be read: ")
-    assert words in str(told.value)
+    assert message in str(told.value)
     assert str(told.value).isprintable()
     assert len(str(told.value)) < 400
     assert told.value.exit_code == 2
@@ -237,12 +237,12 @@ def test_neither_the_persons_nor_a_folders_configuration_counts(
 
 
 def test_of_uvs_variables_those_pass_that_say_where_packages_come_from(monkeypatch):
-    kept = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_LAB_PASSWORD", "UV_FIND_LINKS", "UV_NO_INDEX")
-    kept += ("UV_OFFLINE", "UV_CACHE_DIR", "UV_HTTP_RETRIES", "SSL_CERT_FILE", "HTTPS_PROXY")
+    passed = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_LAB_PASSWORD", "UV_FIND_LINKS", "UV_NO_INDEX")
+    passed += ("UV_OFFLINE", "UV_CACHE_DIR", "UV_HTTP_RETRIES", "SSL_CERT_FILE", "HTTPS_PROXY")
     dropped = ("UV_CONFIG_FILE", "UV_OVERRIDE", "UV_EXCLUDE_NEWER", "UV_PYTHON", "UV_SYSTEM_PYTHON")
-    for name in kept + dropped:
+    for name in passed + dropped:
         monkeypatch.setenv(name, "x")
-    assert set(kept) <= uv_environment().keys()
+    assert set(passed) <= uv_environment().keys()
     assert not set(dropped) & uv_environment().keys()
 
 

@@ -105,13 +105,13 @@ def files() -> Iterator[Path]:
 
 
 def test_files_are_read_in_one_place_and_each_other_place_has_its_reason():
-    found = {path.relative_to(ROOT).as_posix(): reading(path) for path in files()}
-    assert {name: calls for name, calls in found.items() if calls and name not in ALLOWED} == {}
-    assert {name for name in ALLOWED if not found.get(name)} == set(), "they read nothing any more"
+    paths = {path.relative_to(ROOT).as_posix(): reading(path) for path in files()}
+    assert {name: calls for name, calls in paths.items() if calls and name not in ALLOWED} == {}
+    assert {name for name in ALLOWED if not paths.get(name)} == set(), "they read nothing any more"
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "result"),
     [
         ("path.read_text()", True),
         ("open('x')", True),
@@ -129,6 +129,6 @@ def test_files_are_read_in_one_place_and_each_other_place_has_its_reason():
         ("journal.read(path)", False),
     ],
 )
-def test_a_direct_read_is_seen(text, found):
+def test_a_direct_read_is_seen(text, result):
     tree = ast.parse(text)
-    assert bool(list(direct(tree, imported(tree)))) == found
+    assert bool(list(direct(tree, imported(tree)))) == result

@@ -63,26 +63,28 @@ def test_the_readme_is_short() -> None:
 
 def commands(text: str) -> list[str]:
     """What follows `fa4-asv` in every line that calls it."""
-    found = re.findall(r"\b(fa4-asv [a-z].*)$", text, re.MULTILINE)
-    return [line for line in found if "`" not in line]
+    matches = re.findall(r"\b(fa4-asv [a-z].*)$", text, re.MULTILINE)
+    return [line for line in matches if "`" not in line]
 
 
 def unknown(line: str) -> list[str]:
     """Words of a command line that fa4-asv does not know: a command, or an option of it."""
-    words = shlex.split(line.rstrip("\\"), comments=True)[1:]
-    end = next((at for at, word in enumerate(words) if word in ("&&", "|", ">", "--", "...")), len(words))
-    words = words[:end]
+    arguments = shlex.split(line.rstrip("\\"), comments=True)[1:]
+    end = next(
+        (at for at, word in enumerate(arguments) if word in ("&&", "|", ">", "--", "...")), len(arguments)
+    )
+    arguments = arguments[:end]
     command: click.Command = main
     while isinstance(command, click.Group):
-        name = words.pop(0)
-        found = command.get_command(click.Context(command), name)
-        if found is None:
+        name = arguments.pop(0)
+        result = command.get_command(click.Context(command), name)
+        if result is None:
             return [name]
-        command = found
+        command = result
     known = {
         option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
     }
-    options = [word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)]
+    options = [word.partition("=")[0] for word in arguments if re.match(r"--?[a-z]", word)]
     return [option for option in options if option not in known]
 
 

@@ -58,12 +58,12 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("what", ["listing", "downloading"])
 def test_an_answer_without_end_is_given_up(registry, monkeypatch, tmp_path, kind, what):
-    answer, limits, words = KINDS[kind]
+    answer, limits, message = KINDS[kind]
     client = Registry(limits)
     release = Registry().releases()[0]
     client._packages = {release.version: next(iter(_packages().values()))}
     monkeypatch.setattr(registry, "answer", answer)
-    with pytest.raises(Fa4AsvError, match=f"the registry failed while {what} .*{words}"):
+    with pytest.raises(Fa4AsvError, match=f"the registry failed while {what} .*{message}"):
         if what == "listing":
             client.releases()
         else:
@@ -146,7 +146,7 @@ HOSTILE = {
 )
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_hostile_index_never_reaches_the_manifest(project, registry, monkeypatch, kind):
-    changes, words = HOSTILE[kind]
+    changes, message = HOSTILE[kind]
     sync(project, Registry())
     before = project.manifest.read_bytes()
     registry.add("4.0.0b99", "2026-05-01T00:00:00Z")
@@ -155,7 +155,7 @@ def test_a_hostile_index_never_reaches_the_manifest(project, registry, monkeypat
         sync(project, Registry())
     except Fa4AsvError as error:
         assert str(error).isprintable()
-        assert re.search(words, str(error))
+        assert re.search(message, str(error))
     else:
         assert kind in ("a local version", "a version with a line end"), "what is no version is passed over"
     assert project.manifest.read_bytes() == before
@@ -164,9 +164,9 @@ def test_a_hostile_index_never_reaches_the_manifest(project, registry, monkeypat
 def test_words_of_a_yank_are_one_line(project, registry):
     registry.yanked["4.0.0b4"] = "\x1b[31mhangs\n\u202e" + "x" * 1000
     sync(project, Registry())
-    words = Manifest.load(project.manifest).releases[1].yanked
-    assert words.isprintable()
-    assert len(words) == 300
+    message = Manifest.load(project.manifest).releases[1].yanked
+    assert message.isprintable()
+    assert len(message) == 300
 
 
 @pytest.mark.fault(

@@ -31,8 +31,8 @@ def by_toolchain(source, packages, case):
 def test_only_what_changed_is_crossed(two, told):
     project, base, head = two
     shop = FakeShop(project, by_toolchain)
-    found = corners(shop, base, head, [CASE, OTHER_CASE], told.append)
-    assert list(found.base) == ["sm_100/fwd_d128_full"]
+    result = corners(shop, base, head, [CASE, OTHER_CASE], told.append)
+    assert list(result.base) == ["sm_100/fwd_d128_full"]
     assert shop.asked == [
         ("4.0.0b3", "4.6.2", ["sm_100/fwd_d128_full", "sm_100/fwd_d64_full"]),
         ("4.0.0b10", "4.8.0", ["sm_100/fwd_d128_full", "sm_100/fwd_d64_full"]),
@@ -40,7 +40,7 @@ def test_only_what_changed_is_crossed(two, told):
         ("4.0.0b3", "4.8.0", ["sm_100/fwd_d128_full"]),
     ]
     assert "1 of 2 kernels changed from 4.0.0b3 to 4.0.0b10 (cu12)" in told
-    explained = explanation(project, "cu12", base, head, found)
+    explained = explanation(project, "cu12", base, head, result)
     assert explained.cases["sm_100/fwd_d128_full"] == {
         "spill_bytes": Verdict(0, 16, 0, 16, "toolchain"),
         "local_loads": Verdict(0, 4, 0, 4, "toolchain"),
@@ -70,9 +70,11 @@ def test_the_record_is_believed_where_its_toolchain_is_the_same(two, told):
         data["toolchain"]["flavour"] = "cu12"
         path.write_text(json.dumps(data))
     shop = FakeShop(project, by_toolchain)
-    found = corners(shop, base, head, [CASE], told.append)
-    assert found.base["sm_100/fwd_d128_full"] == record(8)
-    assert found.head["sm_100/fwd_d128_full"] == record(16), "that of another toolchain is measured again"
+    explanation = corners(shop, base, head, [CASE], told.append)
+    assert explanation.base["sm_100/fwd_d128_full"] == record(8)
+    assert explanation.head["sm_100/fwd_d128_full"] == record(16), (
+        "that of another toolchain is measured again"
+    )
     assert "4.0.0b10 lacks 1 kernel in the record (cu12): compiled aside" in told
     (path,) = (project.results / "nogpu").glob(f"{base.source.commit[:8]}*")
     path.write_text("{")
@@ -87,15 +89,15 @@ def test_a_cross_pair_that_does_not_compile_leaves_the_cause_unknown(two, told):
             return "broken: ImportError: cannot import name 'clc' from 'cutlass'"
         return by_toolchain(source, packages, case)
 
-    found = investigate(FakeShop(project, spills), base, head, [CASE], told.append)
-    verdict = found.cases["sm_100/fwd_d128_full"]["spill_bytes"]
+    explanation = investigate(FakeShop(project, spills), base, head, [CASE], told.append)
+    verdict = explanation.cases["sm_100/fwd_d128_full"]["spill_bytes"]
     assert (verdict.source, verdict.toolchain, verdict.cause) == (None, 16, "unknown")
     assert (
         verdict.why
         == "new source with old toolchain: broken: ImportError: cannot import name 'clc' from 'cutlass'"
     )
-    assert found.unknown == ["sm_100/fwd_d128_full"]
-    assert found.culprits == ()
+    assert explanation.unknown == ["sm_100/fwd_d128_full"]
+    assert explanation.culprits == ()
 
 
 @pytest.mark.parametrize(
@@ -113,11 +115,11 @@ def test_a_state_that_changed_is_a_verdict_too(two, told, cross, cause):
     def spills(source, packages, case):
         return (days | cross)[source.release, packages["nvidia-cutlass-dsl"]]
 
-    found = investigate(FakeShop(project, spills), base, head, [CASE], told.append, culprits=False)
-    state = found.states["sm_100/fwd_d128_full"]
+    explanation = investigate(FakeShop(project, spills), base, head, [CASE], told.append, culprits=False)
+    state = explanation.states["sm_100/fwd_d128_full"]
     assert (state.base, state.head, state.cause) == ("measured", "unsupported", cause)
     assert state.why.startswith("unsupported: AssertionError: head_dim")
-    assert found.cases == {}
+    assert explanation.cases == {}
 
 
 @pytest.mark.parametrize(
@@ -146,10 +148,10 @@ def test_a_cross_pair_proves_something_only_where_it_breaks_as_a_side_does(
             return 0  # a side of which nothing compiles is an error
         return corners[source.release, packages["nvidia-cutlass-dsl"]]
 
-    found = investigate(
+    explanation = investigate(
         FakeShop(project, spills), base, head, [CASE, OTHER_CASE], told.append, culprits=False
     )
-    assert found.states["sm_100/fwd_d128_full"].cause == cause
+    assert explanation.states["sm_100/fwd_d128_full"].cause == cause
 
 
 def test_a_side_of_which_nothing_compiles_is_an_error(two, told):
@@ -166,8 +168,8 @@ def test_a_side_of_which_nothing_compiles_is_an_error(two, told):
 def test_nothing_changed_compiles_nothing_more(two, told):
     project, base, head = two
     shop = FakeShop(project, lambda *_: 0)
-    found = investigate(shop, base, head, [CASE], told.append)
-    assert (found.cases, found.culprits, found.notes) == ({}, (), ())
+    explanation = investigate(shop, base, head, [CASE], told.append)
+    assert (explanation.cases, explanation.culprits, explanation.notes) == ({}, (), ())
     assert len(shop.asked) == 2
 
 
@@ -210,7 +212,7 @@ def test_every_instruction_has_one_role():
 def test_the_record_leaves_few_instructions_without_a_role():
     total = other = 0
     sidecars = map(read_sidecar, sorted((ROOT / "results" / "nogpu").glob("*.sidecar")))
-    for sidecar in itertools.islice((one for one in sidecars if one.release), 2):
+    for sidecar in itertools.islice((each for each in sidecars if each.release), 2):
         for case in sidecar.groups["codegen"].values():
             total += sum(case.opcodes.values())
             other += by_role(case.opcodes)[OTHER]

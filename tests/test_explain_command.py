@@ -56,9 +56,9 @@ def shop(two, monkeypatch):
     return made
 
 
-def ended(words: list[str]) -> int:
+def ended(arguments: list[str]) -> int:
     with pytest.raises(SystemExit) as end:
-        run(words)
+        run(arguments)
     return end.value.code
 
 
@@ -76,11 +76,11 @@ def test_json_is_what_is_kept_and_verify_accepts_it(shop, two, capsys):
     assert out == ""
     name = f"results/nogpu/{head.source.commit[:8]}-{base.source.commit[:8]}-cu12.cause"
     assert f"kept {name}" in err
-    (found,) = json.loads((project.root / "why.json").read_text())
-    assert found == json.loads((project.root / name).read_text())
-    kept = read_explanation(project.root / name)
-    assert {culprit.kind for culprit in kept.culprits} == {"package", "commit"}
-    assert kept.cases["sm_100/fwd_d256_full"]["spill_bytes"].cause == "both together"
+    (entry,) = json.loads((project.root / "why.json").read_text())
+    assert entry == json.loads((project.root / name).read_text())
+    explanation = read_explanation(project.root / name)
+    assert {culprit.kind for culprit in explanation.culprits} == {"package", "commit"}
+    assert explanation.cases["sm_100/fwd_d256_full"]["spill_bytes"].cause == "both together"
     assert [problem for problem in verify(project) if problem.path.suffix == ".cause"] == []
     assert not list((project.results / "nogpu").glob("*.json")), "no figure of asv's is made"
 
@@ -107,7 +107,7 @@ def test_an_unknown_cause_is_exit_code_1(shop, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         (["explain", "fa4-v9", "fa4-v4.0.0b10"], "unknown release or commit 'fa4-v9'"),
         (["explain", "fa4-v4.0.0b3"], "Missing argument 'HEAD'"),
@@ -116,16 +116,16 @@ def test_an_unknown_cause_is_exit_code_1(shop, monkeypatch, capsys):
         ([*ENDS, "-b", "(", "-b", "x"], "--bench '(' is not a regular expression"),
     ],
 )
-def test_what_cannot_be_done_is_one_line(shop, capsys, words, said):
-    assert ended(words) == 2
+def test_what_cannot_be_done_is_one_line(shop, capsys, arguments, message):
+    assert ended(arguments) == 2
     err = capsys.readouterr().err
-    assert said in err
+    assert message in err
     assert "Traceback" not in err
 
 
 def test_a_flavour_that_a_side_lacks_is_left_out(shop, capsys):
-    words = ["explain", "fa4-v4.0.0b3", "fa4-v4.0.0b10", "-b", "sm_100.*'fwd_d128_full'"]
-    assert ended(words) == 0
+    arguments = ["explain", "fa4-v4.0.0b3", "fa4-v4.0.0b10", "-b", "sm_100.*'fwd_d128_full'"]
+    assert ended(arguments) == 0
     out, err = capsys.readouterr()
     assert "cu13 is left out: 4.0.0b3 has no cu13 extra" in err
     assert "4.0.0b3 -> 4.0.0b10, cu12: 3 figures changed in 1 kernel" in out
@@ -156,8 +156,8 @@ def context(project) -> Context:
 def test_the_process_that_compiles_answers_records(tmp_path, context):
     answer = {key_of(CASE): {"state": "measured", "figures": FIGURES}}
     script = f"import sys, json, os; assert json.load(sys.stdin) == {[list(CASE)]!r}; print({json.dumps(json.dumps(answer))})"
-    found = _ask(process(tmp_path, script), context, [CASE])
-    assert found[key_of(CASE)].figures == FIGURES
+    result = _ask(process(tmp_path, script), context, [CASE])
+    assert result[key_of(CASE)].figures == FIGURES
 
 
 def test_the_process_that_compiles_sees_no_secret(tmp_path, context, monkeypatch):
@@ -168,13 +168,13 @@ def test_the_process_that_compiles_sees_no_secret(tmp_path, context, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("script", "words"),
+    ("script", "message"),
     [
         ("import sys; sys.exit('no torch here')", "gave no answer: no torch here"),
         ("import os; os.kill(os.getpid(), 9)", "gave no answer: exit code -9"),
         ("print('{')", "gave no answer: exit code 0"),
     ],
 )
-def test_a_process_that_dies_is_one_line(tmp_path, context, script, words):
-    with pytest.raises(Fa4AsvError, match=words):
+def test_a_process_that_dies_is_one_line(tmp_path, context, script, message):
+    with pytest.raises(Fa4AsvError, match=message):
         _ask(process(tmp_path, script), context, [CASE])

@@ -18,14 +18,14 @@ ROW = re.compile(
 
 def test_the_committed_causes_are_sound():
     manifest = Manifest.load(ROOT / "history" / "releases.json")
-    kept = Explanations.of(RECORD.parent)
-    assert kept.by_path
-    assert list(kept.problems(manifest)) == []
+    explanations = Explanations.of(RECORD.parent)
+    assert explanations.by_path
+    assert list(explanations.problems(manifest)) == []
 
 
 def test_the_pages_table_is_what_the_files_say():
-    found = [read_explanation(path) for path in RECORD.glob("*.cause")]
-    pairs = {(one.flavour, one.base.release, one.head.release): one for one in found}
+    causes = [read_explanation(path) for path in RECORD.glob("*.cause")]
+    pairs = {(each.flavour, each.base.release, each.head.release): each for each in causes}
     rows = ROW.findall((ROOT / "docs" / "explain.md").read_text(encoding="utf-8"))
     assert {flavour for flavour, *_ in rows} == {"cu12", "cu13", "plain"}
     for flavour, kernel, base, head, before, after, cause, by in rows:

@@ -18,9 +18,9 @@ ASYNCHRONOUS = (
 ASSERTIONS = "Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.\n"
 
 
-def of_torch(said: str, name: str) -> str:
+def of_torch(message: str, name: str) -> str:
     """What torch 2.11 and 2.13 raise of an error, as AcceleratorError."""
-    return f"CUDA error: {said}\n{SEARCH.format(name)}\n{ASYNCHRONOUS}\n{ASSERTIONS}"
+    return f"CUDA error: {message}\n{SEARCH.format(name)}\n{ASYNCHRONOUS}\n{ASSERTIONS}"
 
 
 DSL = (
@@ -95,18 +95,18 @@ NOT_FATAL = (
 )
 
 
-@pytest.mark.parametrize("words", FATAL)
-def test_an_error_after_which_nothing_works_is_known_and_said_in_short(words):
-    assert is_fatal(words)
-    assert is_fatal(" ".join(words.split())), "in one line, too"
-    assert not is_out_of_memory(words)
-    assert short(words) == FATAL[words]
-    assert is_fatal(short(words)), "what is kept says as much"
+@pytest.mark.parametrize("arguments", FATAL)
+def test_an_error_after_which_nothing_works_is_known_and_said_in_short(arguments):
+    assert is_fatal(arguments)
+    assert is_fatal(" ".join(arguments.split())), "in one line, too"
+    assert not is_out_of_memory(arguments)
+    assert short(arguments) == FATAL[arguments]
+    assert is_fatal(short(arguments)), "what is kept says as much"
 
 
-@pytest.mark.parametrize("words", NOT_FATAL)
-def test_an_error_of_one_call_is_not(words):
-    assert not is_fatal(words)
+@pytest.mark.parametrize("message", NOT_FATAL)
+def test_an_error_of_one_call_is_not(message):
+    assert not is_fatal(message)
 
 
 # cudaGetErrorName, cuGetErrorName and cudaGetErrorString of CUDA 13.0, of every error that asks for a new process.
@@ -149,15 +149,15 @@ STICKY = [
 ]
 
 
-@pytest.mark.parametrize(("runtime", "driver", "said"), STICKY)
-def test_every_sticky_error_is_known_by_each_of_its_names(runtime, driver, said):
-    assert is_fatal(f"CUDA error: {said}")
+@pytest.mark.parametrize(("runtime", "driver", "message"), STICKY)
+def test_every_sticky_error_is_known_by_each_of_its_names(runtime, driver, message):
+    assert is_fatal(f"CUDA error: {message}")
     assert is_fatal(f"CUDA Error: {runtime}")
     assert is_fatal(f"DSLCudaRuntimeError: {driver} (error code: 7)")
 
 
 def test_no_memory_is_known_and_said_without_advice():
-    assert all(is_out_of_memory(words) for words in NOT_FATAL[:3])
+    assert all(is_out_of_memory(message) for message in NOT_FATAL[:3])
     assert is_out_of_memory("OutOfMemoryError: ") and is_out_of_memory(
         "CUDA_ERROR_OUT_OF_MEMORY (error code: 2)"
     )
@@ -167,6 +167,6 @@ def test_no_memory_is_known_and_said_without_advice():
 
 def test_what_is_kept_is_bounded_and_names_no_folder_of_a_machine():
     assert len(short("x" * 10_000)) == LONGEST
-    said = short("\x1b[31mno 'Arch'\x1b[0m (/home/me/lib/python3.12/site-packages/cutlass/cute.py)\n\x07")
-    assert said == "no 'Arch' (cutlass/cute.py) \\x07"
+    text = short("\x1b[31mno 'Arch'\x1b[0m (/home/me/lib/python3.12/site-packages/cutlass/cute.py)\n\x07")
+    assert text == "no 'Arch' (cutlass/cute.py) \\x07"
     assert short("") == ""

@@ -63,7 +63,7 @@ def test_only_a_run_that_passes_writes(pytester, bound, written):
     assert ("it: 2 |" in page.read_text()) == written
 
 
-@pytest.mark.parametrize("words", ['kind="k"', 'kind="k", inputs="", happens="h"', '"k"'])
-def test_a_fault_without_its_words_is_an_error(pytester, words):
-    pytester.makepyfile(MARKED.format(bound=9).replace('kind="k", inputs="i", happens="h"', words))
+@pytest.mark.parametrize("fields", ['kind="k"', 'kind="k", inputs="", happens="h"', '"k"'])
+def test_a_fault_without_its_words_is_an_error(pytester, fields):
+    pytester.makepyfile(MARKED.format(bound=9).replace('kind="k", inputs="i", happens="h"', fields))
     assert pytester.runpytest("-p", "tests.support.faults").ret == pytest.ExitCode.USAGE_ERROR

@@ -45,7 +45,7 @@ def figure(known, flavour: str, pair: tuple[str, str], release: str, kernel: str
     if "/" in kernel:
         return str(cases[kernel].figures[metric])
     arch = kernel.partition(",")[0]
-    sides = [known[flavour, one].sidecar.groups["codegen"] for one in pair]
+    sides = [known[flavour, each].sidecar.groups["codegen"] for each in pair]
     shared = [
         name
         for name in cases
@@ -65,8 +65,8 @@ def order() -> list[str]:
 def explained(flavour: str, old: str, new: str) -> Explanation:
     """What the record's `.cause` file of two releases says."""
     names = (ROOT / "results" / "nogpu").glob(f"*-{flavour}.cause")
-    found = {(one.base.release, one.head.release): one for one in map(read_explanation, names)}
-    return found[old, new]
+    result = {(each.base.release, each.head.release): each for each in map(read_explanation, names)}
+    return result[old, new]
 
 
 def cause(known, flavour: str, pair: tuple[str, str], kernel: str, metric: str) -> str:
@@ -75,16 +75,16 @@ def cause(known, flavour: str, pair: tuple[str, str], kernel: str, metric: str) 
         return "–"
     if known[flavour, pair[0]].sidecar.toolchain == known[flavour, pair[1]].sidecar.toolchain:
         return "source"
-    found = explained(flavour, *pair)
-    return (found.states[kernel] if metric == "state" else found.cases[kernel][metric]).cause
+    explanation = explained(flavour, *pair)
+    return (explanation.states[kernel] if metric == "state" else explanation.cases[kernel][metric]).cause
 
 
 def test_every_row_is_in_the_record(known):
     rows = ROW.findall(TEXT)
     assert len(rows) == len(re.findall(r"^\| 4\.0", TEXT, re.M)) >= 50
     for old, new, flavour, kernel, metric, before, after, why in rows:
-        found = [figure(known, flavour, (old, new), release, kernel, metric) for release in (old, new)]
-        assert found == [before, after], (old, new, flavour, kernel, metric)
+        result = [figure(known, flavour, (old, new), release, kernel, metric) for release in (old, new)]
+        assert result == [before, after], (old, new, flavour, kernel, metric)
         if old != "4.0.0b30" or new != "4.0.0b32":
             assert cause(known, flavour, (old, new), kernel, metric) == why, (
                 old,
@@ -96,14 +96,14 @@ def test_every_row_is_in_the_record(known):
 
 
 def test_the_largest_are_those_that_the_script_ranks_first():
-    found = [pair for pair in rank_steps.ranked(rank_steps.scores(Project(ROOT))) if pair[0] in order()]
+    result = [pair for pair in rank_steps.ranked(rank_steps.scores(Project(ROOT))) if pair[0] in order()]
     titles = " ".join(re.findall(r"^## \d\. (.*)$", TEXT, re.M))
-    assert {release for release, _ in found[:6]} <= set(re.findall(r"4\.0\.0b\d+", titles))
-    said = [
+    assert {release for release, _ in result[:6]} <= set(re.findall(r"4\.0\.0b\d+", titles))
+    messages = [
         (f"4.0.0{name}", int(score))
         for name, score in re.findall(r"(b\d+)(?: leads with| \()\s*(\d+)", TEXT)[:6]
     ]
-    assert said == [(release, round(score)) for release, score in found[:6]]
+    assert messages == [(release, round(score)) for release, score in result[:6]]
 
 
 def test_shares_of_causes_are_those_of_the_record():
@@ -111,20 +111,24 @@ def test_shares_of_causes_are_those_of_the_record():
     count: Counter[str] = Counter()
     known = order()
     for path in (ROOT / "results" / "nogpu").glob("*.cause"):
-        one = read_explanation(path)
-        sides = [known.index(side.release) for side in (one.base, one.head) if side.release in known]
-        if len(sides) < 2 or sides[1] - sides[0] > 1 or one.flavour == "plain":
+        explanation = read_explanation(path)
+        sides = [
+            known.index(side.release)
+            for side in (explanation.base, explanation.head)
+            if side.release in known
+        ]
+        if len(sides) < 2 or sides[1] - sides[0] > 1 or explanation.flavour == "plain":
             continue
-        count.update(verdict.cause for metrics in one.cases.values() for verdict in metrics.values())
-        count.update(verdict.cause for verdict in one.states.values())
+        count.update(verdict.cause for metrics in explanation.cases.values() for verdict in metrics.values())
+        count.update(verdict.cause for verdict in explanation.states.values())
     shares = [
         f"{count[name] / count.total():.0%}".replace("%", " %")
         for name in ("toolchain", "source", "both together", "unknown")
     ]
-    said = re.search(
+    claim = re.search(
         r"Of the ([\d,]+) figures .*?\n.*?, (\d+ %) .*?, (\d+ %) .*?, (\d+ %) .*?, (\d+ %)", TEXT
     )
-    assert said and list(said.groups()[1:]) == shares and said[1] == f"{round(count.total(), -2):,}"
+    assert claim and list(claim.groups()[1:]) == shares and claim[1] == f"{round(count.total(), -2):,}"
 
 
 def test_what_is_called_proven_is(known):
@@ -157,7 +161,7 @@ def test_what_is_called_proven_is(known):
 )
 def test_figures_by_cause(flavour, pair, arch, causes):
     cases = explained(flavour, *pair).cases
-    found = Counter(
+    result = Counter(
         v.cause for case, metrics in cases.items() if case.startswith(arch) for v in metrics.values()
     )
-    assert found == causes
+    assert result == causes

@@ -55,7 +55,10 @@ def test_one_table_says_whose_each_series_is():
     text = (ROOT / "docs" / "measuring.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| (\S.*?) \| (\S.*?) \| `?(.*?)`? \|$", text, re.M)
     told = {name: (libraries, cuda) for name, libraries, cuda, _ in rows if name in FLAVOURS}
-    assert told == {one.name: (one.libraries, one.cuda or "of the day's torch") for one in FLAVOURS.values()}
+    assert told == {
+        flavour.name: (flavour.libraries, flavour.cuda or "of the day's torch")
+        for flavour in FLAVOURS.values()
+    }
     assert set(FLAVOURS) == {*INSTALLED, PLAIN}
 
 
@@ -70,13 +73,13 @@ def test_labels_say_torchs_cuda():
 @pytest.mark.parametrize("version", RELEASES)
 def test_the_torch_of_each_releases_day_is_committed(version):
     """cu12's packages, one torch and its CUDA runtime: nothing else."""
-    found, cu12 = (read_lock(LOCKS / name / f"{version}.txt", name, "day") for name in (PLAIN, "cu12"))
-    assert without_torch(found.packages) == cu12.packages == found.installed.packages
-    assert found.installed.digest == cu12.digest, "so the installed folder is cu12's"
-    assert len(found.packages) == len(cu12.packages) + 2 and "torch" in found.packages
-    torch = tuple(map(int, found.packages["torch"].split(".")[:2]))
+    result, cu12 = (read_lock(LOCKS / name / f"{version}.txt", name, "day") for name in (PLAIN, "cu12"))
+    assert without_torch(result.packages) == cu12.packages == result.installed.packages
+    assert result.installed.digest == cu12.digest, "so the installed folder is cu12's"
+    assert len(result.packages) == len(cu12.packages) + 2 and "torch" in result.packages
+    torch = tuple(map(int, result.packages["torch"].split(".")[:2]))
     # torch's default build moved to CUDA 13 with 2.11.
-    assert torch_cuda(found.packages) == ("13.0" if torch >= (2, 11) else "12.8")
+    assert torch_cuda(result.packages) == ("13.0" if torch >= (2, 11) else "12.8")
 
 
 def test_a_worker_is_told_the_flavours_cuda_or_that_of_the_day():
@@ -107,13 +110,13 @@ def plain_lock(project, policy: str = "day") -> Lock:
 
 def test_a_lock_of_plain_is_cu12s_with_torch(cu12_lock, monkeypatch):
     resolved(monkeypatch, "torch==2.12.1", "nvidia-cuda-runtime==13.0.96", "sympy==1.14.0", "einops==9.9")
-    found = plain_lock(cu12_lock)
-    assert set(found.packages) == {"nvidia-cutlass-dsl", "apache-tvm-ffi", "torch", "nvidia-cuda-runtime"}
-    assert found.installed.flavour == "cu12" and not set(found.installed.packages) & set(OF_TORCH)
+    result = plain_lock(cu12_lock)
+    assert set(result.packages) == {"nvidia-cutlass-dsl", "apache-tvm-ffi", "torch", "nvidia-cuda-runtime"}
+    assert result.installed.flavour == "cu12" and not set(result.installed.packages) & set(OF_TORCH)
 
 
 @pytest.mark.parametrize(
-    ("lines", "words"),
+    ("lines", "message"),
     [
         (("torch==2.12.1",), "no torch with a CUDA runtime resolves for 4.0.0b20"),
         (
@@ -122,9 +125,9 @@ def test_a_lock_of_plain_is_cu12s_with_torch(cu12_lock, monkeypatch):
         ),
     ],
 )
-def test_a_torch_that_is_not_told_apart_is_refused(cu12_lock, monkeypatch, lines, words):
+def test_a_torch_that_is_not_told_apart_is_refused(cu12_lock, monkeypatch, lines, message):
     resolved(monkeypatch, *lines)
-    with pytest.raises(Fa4AsvError, match=words):
+    with pytest.raises(Fa4AsvError, match=message):
         plain_lock(cu12_lock)
     assert not (cu12_lock.locks / "day" / PLAIN).exists()
 
@@ -208,13 +211,13 @@ def test_only_what_is_reached_is_compiled_the_rest_is_cu12s_and_says_so(tmp_path
     ]
     here = Context(**{**dict.fromkeys(names, ""), "root": str(tmp_path)}, packages=PACKAGES)
     here = replace(here, flavour=PLAIN, digest=toolchain_digest(PLAIN, PACKAGES))
-    found = collect.measure(here, [("sm_100", "fwd_d128_full"), ("sm_90", "fwd_d128_full")], 1)
+    records = collect.measure(here, [("sm_100", "fwd_d128_full"), ("sm_90", "fwd_d128_full")], 1)
     cu12 = toolchain_digest("cu12", {"nvidia-cutlass-dsl": "4.6.0.dev0"})
     assert compiled == [
         ("cu12", cu12, "", [("sm_90", "fwd_d128_full")]),
         (PLAIN, here.digest, "13.0", [("sm_100", "fwd_d128_full")]),
     ]
-    own, shared = found["sm_100/fwd_d128_full"], found["sm_90/fwd_d128_full"]
+    own, shared = records["sm_100/fwd_d128_full"], records["sm_90/fwd_d128_full"]
     assert (own.why, own.sha256, shared.why, shared.sha256) == ("", PLAIN, AS_CU12, "cu12")
 
 
@@ -233,12 +236,12 @@ def test_what_says_it_is_cu12s_must_be(digest, wrong):
 
 
 def recorded() -> dict[tuple[str, str], dict[str, CaseRecord]]:
-    found = {}
+    result = {}
     for name in (PLAIN, "cu12"):
         for path in (ROOT / "results" / "nogpu").glob(f"*-flavour{name}-toolchainday.sidecar"):
-            one = read_sidecar(path)
-            found[name, one.release] = one.groups["codegen"]
-    return found
+            sidecar = read_sidecar(path)
+            result[name, sidecar.release] = sidecar.groups["codegen"]
+    return result
 
 
 def test_the_record_of_plain_is_whole_and_only_two_cta_choices_differ():
@@ -262,8 +265,10 @@ def test_the_record_of_plain_is_whole_and_only_two_cta_choices_differ():
 
 
 def test_hashes_of_the_asking_worker_do_not_depend_on_order():
-    one = hashlib.sha256(json.dumps([plain({"b": 1, "a": 2})], sort_keys=True).encode()).hexdigest()
-    assert one == hashlib.sha256(json.dumps([plain({"a": 2, "b": 1})], sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps([plain({"b": 1, "a": 2})], sort_keys=True).encode()).hexdigest()
+    assert (
+        digest == hashlib.sha256(json.dumps([plain({"a": 2, "b": 1})], sort_keys=True).encode()).hexdigest()
+    )
 
 
 def test_backfill_asks_plain_for_kernels_only():
@@ -276,7 +281,7 @@ def test_backfill_asks_plain_for_kernels_only():
 
 
 @pytest.mark.parametrize(
-    ("words", "why"),
+    ("arguments", "why"),
     [
         (["sweep", "-m", "card"], "a card has no series plain"),
         (["pack", "there"], "a card has no series plain"),
@@ -287,9 +292,9 @@ def test_backfill_asks_plain_for_kernels_only():
         (["route"], "plain has no route of its own"),
     ],
 )
-def test_a_command_that_has_no_plain_says_why_in_one_line(words, why, capsys):
+def test_a_command_that_has_no_plain_says_why_in_one_line(arguments, why, capsys):
     with pytest.raises(SystemExit) as ended:
-        run([*words, "--flavour", "plain"])
+        run([*arguments, "--flavour", "plain"])
     (line,) = capsys.readouterr().err.splitlines()
     assert ended.value.code == 2 and line.startswith(f"fa4-asv: --flavour plain: {why}")
 
@@ -311,12 +316,12 @@ CASES_OF_B16 = [f"sm_100/{name}" for name in ("fwd_d128_causal", "fwd_d128_full"
 
 def test_explain_takes_what_plain_shares_from_cu12():
     """b15 to b16: of two kernels that changed, one reads torch's CUDA."""
-    found = shared(Project(ROOT), *a_corner("4.0.0b15", "4.0.0b16"), CASES_OF_B16, [])
-    assert found is not None and (found.flavour, set(found.cases)) == ("plain", {"sm_100/fwd_d128_causal"})
-    cu12 = read_explanation(ROOT / "results" / "nogpu" / found.file_name.replace("plain", "cu12"))
-    assert found.cases["sm_100/fwd_d128_causal"] == cu12.cases["sm_100/fwd_d128_causal"]
-    assert {case for culprit in found.culprits for case in culprit.cases} <= set(found.cases)
-    assert "torch" in found.base.packages
+    result = shared(Project(ROOT), *a_corner("4.0.0b15", "4.0.0b16"), CASES_OF_B16, [])
+    assert result is not None and (result.flavour, set(result.cases)) == ("plain", {"sm_100/fwd_d128_causal"})
+    cu12 = read_explanation(ROOT / "results" / "nogpu" / result.file_name.replace("plain", "cu12"))
+    assert result.cases["sm_100/fwd_d128_causal"] == cu12.cases["sm_100/fwd_d128_causal"]
+    assert {case for culprit in result.culprits for case in culprit.cases} <= set(result.cases)
+    assert "torch" in result.base.packages
 
 
 def test_of_two_cuda_versions_or_other_packages_nothing_is_shared():
@@ -339,9 +344,9 @@ def test_explain_compiles_only_what_is_plains_own(monkeypatch):
     shop = SimpleNamespace(project=Project(ROOT), flavour="plain")
     told: list[str] = []
     cases = [tuple(case.split("/")) for case in CASES_OF_B16]
-    found = explained(shop, *a_corner("4.0.0b15", "4.0.0b16"), cases, told.append, True)
+    explanation = explained(shop, *a_corner("4.0.0b15", "4.0.0b16"), cases, told.append, True)
     assert asked == [("sm_100", "fwd_d128_full"), ("sm_100", "bwd_d128_full")]
-    assert set(found.cases) == {"sm_100/fwd_d128_causal", "sm_100/fwd_d128_full"}
+    assert set(explanation.cases) == {"sm_100/fwd_d128_causal", "sm_100/fwd_d128_full"}
     assert told == ["1 kernel of plain that changed: as under cu12"]
 
 

@@ -59,10 +59,10 @@ COMMANDS = {
 )
 def test_no_foreign_word_steers_a_terminal(hostile, capfdbinary):
     assert verify(hostile) == [], "what verify refuses would not be shown"
-    for words, shows in COMMANDS.items():
-        text = said(capfdbinary, *words.split())
-        assert not steering(text), words
-        assert ("wurd" in text and r"\u202egnp" in text.replace(r"\\", "\\")) == shows, words
+    for arguments, shows in COMMANDS.items():
+        text = said(capfdbinary, *arguments.split())
+        assert not steering(text), arguments
+        assert ("wurd" in text and r"\u202egnp" in text.replace(r"\\", "\\")) == shows, arguments
 
 
 @pytest.mark.fault(
@@ -125,7 +125,7 @@ def test_no_name_of_a_file_steers_a_terminal(hostile, capfdbinary):
     ):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{")
-    for words in (
+    for arguments in (
         "verify",
         "verify --json",
         "report",
@@ -135,12 +135,12 @@ def test_no_name_of_a_file_steers_a_terminal(hostile, capfdbinary):
         "route",
         "backfill --dry-run",
     ):
-        text = said(capfdbinary, *words.split())
-        assert not steering(text), words
+        text = said(capfdbinary, *arguments.split())
+        assert not steering(text), arguments
         assert not [line for line in text.splitlines() if line.startswith(".")], "a name ends no line"
-        if words.partition(" ")[0] in ("verify", "report"):
-            assert all(f"nogpu/{name}" in text for name in seen), words
-            assert "--json" not in words or json.JSONDecoder().raw_decode(text[text.index("{") :])
+        if arguments.partition(" ")[0] in ("verify", "report"):
+            assert all(f"nogpu/{name}" in text for name in seen), arguments
+            assert "--json" not in arguments or json.JSONDecoder().raw_decode(text[text.index("{") :])
     folder = hostile.locks / "day" / "cu13"
     folder.mkdir(parents=True)
     for text in texts:
@@ -187,8 +187,8 @@ def test_asv_is_given_no_odd_file(tmp_path, place):
         (lambda path: path.write_bytes(b"[" * 200_000), "it is nested more than 32 deep"),
     ):
         make(path)
-        said = one_line_of_asv(tmp_path)
-        assert f"{path} cannot be read: {reason}" in said
+        output = one_line_of_asv(tmp_path)
+        assert f"{path} cannot be read: {reason}" in output
         path.rmdir() if path.is_dir() else path.unlink()
 
 
@@ -205,13 +205,13 @@ def one_line_of_asv(root: Path) -> str:
     command = [sys.executable, "-m", "asv", "show"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "HOME": str(root)}
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=60)
-    said = done.stdout + done.stderr
-    assert done.returncode == 1 and said.count("\n") == 1, said
-    return said
+    output = done.stdout + done.stderr
+    assert done.returncode == 1 and output.count("\n") == 1, output
+    return output
 
 
 def test_what_is_typed_is_shown_as_it_is(hostile, capfdbinary):
-    for words in (
+    for arguments in (
         ("\x1b[2J",),
         ("verify", "--\x1b[2J"),
         ("changes", "--flavour", "\u202e"),
@@ -220,7 +220,7 @@ def test_what_is_typed_is_shown_as_it_is(hostile, capfdbinary):
         ("history", "sync", "--source", "\x1b[2J\udcff"),
         ("report", "--output", str(hostile.root / "fa4_asv" / "\x1b[2J")),
     ):
-        assert not steering(said(capfdbinary, *words)), words
+        assert not steering(said(capfdbinary, *arguments)), arguments
 
 
 def test_every_character_that_is_not_seen_is_an_escape():
@@ -228,8 +228,8 @@ def test_every_character_that_is_not_seen_is_an_escape():
     odd = {sign for sign in signs if category(sign) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")} - {"\n", "\t"}
     assert {sign for sign in odd if visible(sign) == sign} == set()
     assert all(visible(sign).isascii() for sign in odd)
-    kept = "a\N{NO-BREAK SPACE}b \u00e4 \u2192 \U0001f600\t\n"
-    assert visible(kept) == kept
+    shown = "a\N{NO-BREAK SPACE}b \u00e4 \u2192 \U0001f600\t\n"
+    assert visible(shown) == shown
     assert one_line(" a\r\n\tb\x0b\x1b[2J\ud800 ") == r"a b \x1b[2J\ud800"
     assert one_line("x" * 400) == "x" * 299 + "\u2026"
 
@@ -295,8 +295,8 @@ def calls(path: Path) -> set[str]:
 
 
 def test_only_one_place_writes_to_a_terminal():
-    found = {path.relative_to(ROOT).as_posix() for path in (ROOT / "fa4_asv").rglob("*.py") if calls(path)}
-    assert found == set(ALLOWED)
+    paths = {path.relative_to(ROOT).as_posix() for path in (ROOT / "fa4_asv").rglob("*.py") if calls(path)}
+    assert paths == set(ALLOWED)
 
 
 def test_the_airgap_tells_in_one_place(capsys):

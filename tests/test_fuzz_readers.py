@@ -33,8 +33,8 @@ def test_a_planted_fault_is_found_and_told_once(monkeypatch, capsys, error, key)
     made = tool("fuzz_readers")
     monkeypatch.setattr(made, "EXAMPLES", 60)
     monkeypatch.setitem(fuzzing.READERS, "lock", raising(error))
-    counts, found = made.fuzz(["lock"], time.monotonic() + 1, 1)
-    (told,) = found
+    counts, result = made.fuzz(["lock"], time.monotonic() + 1, 1)
+    (told,) = result
     assert told.startswith(key)
     assert capsys.readouterr().out.count("seed 1") == 1
     assert counts["lock"]["taken"] > 0
@@ -43,5 +43,5 @@ def test_a_planted_fault_is_found_and_told_once(monkeypatch, capsys, error, key)
 def test_a_reader_that_refuses_in_one_line_is_sound(monkeypatch):
     made = tool("fuzz_readers")
     monkeypatch.setattr(made, "EXAMPLES", 20)
-    counts, found = made.fuzz(["lock", "machine"], time.monotonic() + 0.5, 1)
-    assert found == {} and counts["lock"].total() > 0
+    counts, result = made.fuzz(["lock", "machine"], time.monotonic() + 0.5, 1)
+    assert result == {} and counts["lock"].total() > 0

@@ -47,7 +47,7 @@ def context(tmp_path, **changes) -> Context:
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("arguments", "expected"),
     [
         (["run", "-b", "spill", "a..b"], ["spill"]),
         (["run", "--bench=spill", "--bench", "text", "a..b"], ["spill", "text"]),
@@ -66,12 +66,12 @@ def context(tmp_path, **changes) -> Context:
         (["run", "-b"], []),
     ],
 )
-def test_the_selection_is_read_as_asv_reads_it(words, expected):
-    assert benchmarks(words) == expected
+def test_the_selection_is_read_as_asv_reads_it(arguments, expected):
+    assert benchmarks(arguments) == expected
 
 
 @pytest.mark.parametrize(
-    ("words", "nothing"),
+    ("arguments", "nothing"),
     [
         (["run", "a..b"], False),
         (["run", "-n"], True),
@@ -84,17 +84,17 @@ def test_the_selection_is_read_as_asv_reads_it(words, expected):
         (["no", "command of asv"], False),
     ],
 )
-def test_what_is_not_saved(words, nothing):
-    assert saves_nothing(words) is nothing
+def test_what_is_not_saved(arguments, nothing):
+    assert saves_nothing(arguments) is nothing
 
 
 @pytest.mark.parametrize(
-    "words", [["run", "--python=same"], ["check", "-E", "existing"], ["setup", "-E", "existing:same"]]
+    "arguments", [["run", "--python=same"], ["check", "-E", "existing"], ["setup", "-E", "existing:same"]]
 )
-def test_an_environment_that_lays_no_commit_is_refused(words):
+def test_an_environment_that_lays_no_commit_is_refused(arguments):
     with pytest.raises(util.UserError, match="write `-E fa4:same`"):
-        refuse_existing(words)
-    refuse_existing([words[0], "-E", "fa4:same"])
+        refuse_existing(arguments)
+    refuse_existing([arguments[0], "-E", "fa4:same"])
 
 
 def test_only_what_is_selected_is_measured():
@@ -107,8 +107,8 @@ def test_only_what_is_selected_is_measured():
 
 
 def test_an_unsupported_flavour_measures_nothing_and_says_why(tmp_path, monkeypatch):
-    one = context(tmp_path, unsupported="no cu13 extra", select=[r"spill_bytes\('sm_90', 'fwd_d64_full"])
-    monkeypatch.setenv(VARIABLE, one.dump())
+    lane = context(tmp_path, unsupported="no cu13 extra", select=[r"spill_bytes\('sm_90', 'fwd_d64_full"])
+    monkeypatch.setenv(VARIABLE, lane.dump())
     records = collect("codegen", lambda *_: pytest.fail("measured"))
     assert records["sm_90/fwd_d64_full"] == {"state": "unsupported", "why": "no cu13 extra"}
     assert records["sm_90/fwd_d64_causal"]["state"] == "not run"

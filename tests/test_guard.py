@@ -21,8 +21,8 @@ def answers():
     return inputs, reference.full(torch, inputs, False), reference.full(torch, inputs, True)
 
 
-def held(found, answers):
-    return tolerances.compare(torch, found, answers[1], answers[2], "here").errors
+def held(result, answers):
+    return tolerances.compare(torch, result, answers[1], answers[2], "here").errors
 
 
 def test_what_is_rounded_as_math_rounds_passes(answers):
@@ -35,30 +35,30 @@ def test_what_is_rounded_as_math_rounds_passes(answers):
 @pytest.mark.parametrize("name", ["out", "dq", "dk", "dv"])
 @pytest.mark.parametrize("factor", [1.01, 0.99])
 def test_one_percent_off_everywhere_fails_though_no_element_is_far(answers, name, factor):
-    found = {name: answers[2][name] * factor}
+    result = {name: answers[2][name] * factor}
     with pytest.raises(GuardFailed, match=f"here: {name} is "):
-        held(found, answers)
+        held(result, answers)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_one_value_that_is_not_finite_fails(answers, value):
-    found = {"out": answers[2]["out"].clone()}
-    found["out"][1, 3, 2, 5] = value
+    result = {"out": answers[2]["out"].clone()}
+    result["out"][1, 3, 2, 5] = value
     with pytest.raises(GuardFailed, match="here: out has 1 values that are not finite"):
-        held(found, answers)
+        held(result, answers)
 
 
 def test_one_element_far_off_is_named_with_its_place(answers):
-    found = {"dv": answers[2]["dv"].clone()}
-    found["dv"][1, 7, 0, 9] += 0.5
+    result = {"dv": answers[2]["dv"].clone()}
+    result["dv"][1, 7, 0, 9] += 0.5
     with pytest.raises(GuardFailed, match=r"here: dv is off by 0\.\d+ at \(1, 7, 0, 9\), at most"):
-        held(found, answers)
+        held(result, answers)
 
 
 def test_another_shape_fails_before_anything_is_compared(answers):
-    found = {"out": answers[2]["out"].transpose(1, 2)}
+    result = {"out": answers[2]["out"].transpose(1, 2)}
     with pytest.raises(GuardFailed, match=r"out has shape \(2, 4, 200, 64\), expected \(2, 200, 4, 64\)"):
-        held(found, answers)
+        held(result, answers)
 
 
 def test_the_layout_is_that_of_the_input(answers):
@@ -91,7 +91,7 @@ def test_a_call_that_turns_into_nan_is_no_repetition(answers):
 
 
 @pytest.mark.parametrize(
-    ("names", "words"),
+    ("names", "message"),
     [
         (["void flash::flash_fwd_kernel<...>"], "no kernel named [*]flash_attncute[*] ran, but void flash::"),
         ([], "no kernel named .* ran, but none"),
@@ -101,8 +101,8 @@ def test_a_call_that_turns_into_nan_is_no_repetition(answers):
         ),
     ],
 )
-def test_another_kernel_is_no_fa4(names, words):
-    with pytest.raises(GuardFailed, match=words):
+def test_another_kernel_is_no_fa4(names, message):
+    with pytest.raises(GuardFailed, match=message):
         tolerances.right_kernel(names, tolerances.FA4_KERNEL)
 
 

@@ -142,13 +142,13 @@ def device() -> tarfile.TarInfo:
 )
 @pytest.mark.parametrize("kind", ARCHIVES)
 def test_an_archive_that_is_no_release_is_one_line_and_is_not_recorded(project, registry, kind):
-    make, words = ARCHIVES[kind]
+    make, message = ARCHIVES[kind]
     sync(project, Registry())
     before, manifest = refs(project), project.manifest.read_bytes()
     registry.add("4.0.0b9", "2026-05-01T00:00:00Z", make())
     tracemalloc.start()
     try:
-        with pytest.raises(Fa4AsvError, match=words) as told:
+        with pytest.raises(Fa4AsvError, match=message) as told:
             sync(project, Registry())
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -188,7 +188,7 @@ def fault_empty(fake: FakeRegistry) -> None:
     happens="one line; manifest and history as they were",
 )
 @pytest.mark.parametrize(
-    ("fault", "words", "synced"),
+    ("fault", "message", "synced"),
     [
         (fault_corrupt, "flash_attn_4-4.0.0b10.tar.gz is corrupt: sha256", False),
         (fault_no_times, "the registry gives no upload-time for flash_attn_4-4.0.0b", False),
@@ -198,7 +198,7 @@ def fault_empty(fake: FakeRegistry) -> None:
         (fault_empty, "the registry lists no sdist of flash-attn-4", True),
     ],
 )
-def test_a_bad_registry_is_one_line_and_loses_nothing(project, registry, capsys, fault, words, synced):
+def test_a_bad_registry_is_one_line_and_loses_nothing(project, registry, capsys, fault, message, synced):
     if synced:
         sync(project, Registry())
     before = project.manifest.read_bytes() if synced else None
@@ -208,7 +208,7 @@ def test_a_bad_registry_is_one_line_and_loses_nothing(project, registry, capsys,
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fa4-asv:")]
     assert done.value.code == 2
     assert len(lines) == 1
-    assert words in lines[0]
+    assert message in lines[0]
     assert (project.manifest.read_bytes() if synced else None) == before
 
 
@@ -271,10 +271,10 @@ def test_a_folder_or_an_unreadable_file_in_place_of_the_lists_is_one_line(projec
     project.manifest.rmdir()
     project.manifest.write_bytes(content)
 
-    def refused(path: object, *words: object, **more: object) -> int:
+    def refused(path: object, *arguments: object, **more: object) -> int:
         if str(path).endswith("releases.json"):
             raise PermissionError(13, "Permission denied", str(path))
-        return real(path, *words, **more)
+        return real(path, *arguments, **more)
 
     real = os.open
     monkeypatch.setattr(os, "open", refused)

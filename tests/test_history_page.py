@@ -36,12 +36,12 @@ def history(made):
 
 def test_every_table_is_the_one_that_the_script_makes(made, history):
     """Where one differs: `python tools/history_tables.py --write`, then read the text again."""
-    found: dict[str, str] = {}
+    result: dict[str, str] = {}
     for page in made.PAGES:
-        found |= dict(MARKED.findall((ROOT / page).read_text(encoding="utf-8")))
-    assert found.keys() == made.TABLES.keys()
+        result |= dict(MARKED.findall((ROOT / page).read_text(encoding="utf-8")))
+    assert result.keys() == made.TABLES.keys()
     for name, make in made.TABLES.items():
-        assert found[name].splitlines() == make(history), name
+        assert result[name].splitlines() == make(history), name
 
 
 def test_the_pages_speak_of_named_releases_only(made, history):
@@ -51,7 +51,7 @@ def test_the_pages_speak_of_named_releases_only(made, history):
     assert len(history.second.records) == 11
     plain = list(history.plain.records)
     assert (plain[0], plain[-1], len(plain)) == ("4.0.0b3", made.LAST, 33)
-    assert {one.sidecar.toolchain.flavour for one in history.first.records.values()} == {"cu13"}
+    assert {record.sidecar.toolchain.flavour for record in history.first.records.values()} == {"cu13"}
     cards = {key.origin.card for key in history.first.pools}
     others = {key.origin.card for key in history.second.pools}
     assert (len(cards), len(others), cards & others) == (1, 1, set())
@@ -61,17 +61,17 @@ def test_every_percentage_of_the_text_stands_in_a_table(made, history):
     """Aims and thresholds apart."""
     shown = set(re.findall(r"\d+(?:\.\d+)? %", " ".join(BLOCKS.values())))
     swept = (history.first, history.plain)
-    rows = [row for one in swept for pair in one.steps for row in one.rows(*pair).values()]
+    rows = [row for sweep in swept for pair in sweep.steps for row in sweep.rows(*pair).values()]
     rows += beside(history, made.LAST).values()
     shown |= {f"{abs(row.ratio - 1) * 100:.1f} %" for row in rows if row.verdict in ("faster", "slower")}
-    said = set(re.findall(r"\d+(?:\.\d+)? %", PROSE))
-    assert said - shown <= {"5 %", "90 %", "1.4 %"}
+    claim = set(re.findall(r"\d+(?:\.\d+)? %", PROSE))
+    assert claim - shown <= {"5 %", "90 %", "1.4 %"}
 
 
 def beside(history, release):
     """The plain libraries against [cu13] of one release."""
-    found = rows_between(history.first.records[release], history.plain.records[release], history.plain.pools)
-    return {(row.group, row.case): row for row in found}
+    rows = rows_between(history.first.records[release], history.plain.records[release], history.plain.pools)
+    return {(row.group, row.case): row for row in rows}
 
 
 def test_what_is_said_of_the_plain_libraries(made, history):
@@ -97,7 +97,7 @@ def test_what_is_said_of_the_plain_libraries(made, history):
     assert (min(told), max(told)) == (9, 20)
     packed = ("forward-history", "fa4/b16_s2048_h16_d128_causal_varlen")
     for release in ("4.0.0b12", "4.0.0b13"):
-        states = [one.case(release, packed).state for one in (history.first, history.plain)]
+        states = [each.case(release, packed).state for each in (history.first, history.plain)]
         assert states == ["broken", "measured"]
     older = history.plain.case("4.0.0b4", ("forward-history", "fa4/b4_s8192_h8_d256_full"))
     assert older.state == "broken" and "cudaErrorInvalidValue" in older.why
@@ -195,15 +195,15 @@ def test_counts_of_the_cross_check(history, made):
     rows = [line.strip("| ").split(" | ") for line in BLOCKS["crossed"].splitlines()[2:]]
     cells = {row[0]: list(map(int, row[1:])) for row in rows}
     fast, slow = cells["faster, 2 % or more"], cells["slower, 2 % or more"]
-    said = re.search(r"Of (\d+) watched steps .*, (\d+) have fewer instructions and (\d+) have more", PROSE)
-    assert said and list(map(int, said.groups())) == [sum(fast[:6]), fast[0] + fast[1], fast[3] + fast[4]]
+    claim = re.search(r"Of (\d+) watched steps .*, (\d+) have fewer instructions and (\d+) have more", PROSE)
+    assert claim and list(map(int, claim.groups())) == [sum(fast[:6]), fast[0] + fast[1], fast[3] + fast[4]]
     assert sum(slow[:2]) == sum(slow) == 1
     far = sum(row[0] + row[4] for row in cells.values())
     moved = [side[column] for side in (fast, slow) for column in (0, 4)]
-    said = re.search(
+    claim = re.search(
         r"Of (\d+) steps with 2 % .*, (\d+) moved the time .*, and (\d+) of these against", PROSE
     )
-    assert said and list(map(int, said.groups())) == [far, sum(moved), fast[4] + slow[0]]
+    assert claim and list(map(int, claim.groups())) == [far, sum(moved), fast[4] + slow[0]]
     same_code = {
         name: cells[name][5] for name in cells if name.startswith(("faster", "slower")) and cells[name][5]
     }
@@ -212,11 +212,11 @@ def test_counts_of_the_cross_check(history, made):
 
 
 def test_the_examples_are_python_and_call_what_the_guard_calls():
-    found = re.findall(r"(?:^ {4}.*\n|^\n)+", TEXT, re.M)
-    snippets = [re.sub(r"^ {4}", "", one, flags=re.M) for one in found if "import torch" in one]
+    matches = re.findall(r"(?:^ {4}.*\n|^\n)+", TEXT, re.M)
+    snippets = [re.sub(r"^ {4}", "", each, flags=re.M) for each in matches if "import torch" in each]
     assert len(snippets) == 2
-    for one in snippets:
-        ast.parse(one)
+    for each in snippets:
+        ast.parse(each)
     assert "deterministic=True" in snippets[1] and "cu_seqlens_q" in snippets[0]
 
 

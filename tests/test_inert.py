@@ -8,7 +8,7 @@ from fa4_asv.base.escape import without_places
 
 
 @pytest.mark.parametrize(
-    ("said", "kept"),
+    ("text", "shown"),
     [
         (
             "ImportError: no 'Arch' (/tmp/w/.asv/lib/python3.12/site-packages/cutlass/base_dsl/__init__.py)",
@@ -22,5 +22,5 @@ from fa4_asv.base.escape import without_places
         ("flash_attn/cute/interface.py:12 and ../x/y", "flash_attn/cute/interface.py:12 and ../x/y"),
     ],
 )
-def test_no_folder_of_a_machine_is_kept(said, kept):
-    assert without_places(said) == kept
+def test_no_folder_of_a_machine_is_kept(text, shown):
+    assert without_places(text) == shown

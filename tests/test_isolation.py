@@ -281,9 +281,9 @@ ENDLESS = {
 
 @pytest.mark.parametrize("kind", ENDLESS)
 def test_what_has_no_end_is_ended_in_one_line(commit, kind):
-    code, words = ENDLESS[kind]
+    code, message = ENDLESS[kind]
     lost = commit(code).lost
-    assert words in lost
+    assert message in lost
     assert "\n" not in lost and len(lost) < 400
 
 
@@ -342,8 +342,8 @@ def test_asvs_benchmark_process_is_bounded_too(monkeypatch):
     )
     monkeypatch.setenv("GH_TOKEN", "a secret")
     for machine in ("nogpu", "box"):
-        one = SimpleNamespace(machine=machine, source="source", root="root", dump=lambda: "{}")
-        held = (sys.executable, one)
+        context = SimpleNamespace(machine=machine, source="source", root="root", dump=lambda: "{}")
+        held = (sys.executable, context)
         fake = SimpleNamespace(
             _read_held=lambda held=held: held, name="e", env_vars={"OWN": "1"}, _global_env_vars={}
         )

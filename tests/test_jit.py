@@ -132,16 +132,16 @@ def test_an_import_is_timed_by_its_own_processes(context, worker):
 def test_a_disturbed_sample_is_repeated_and_said(context, worker):
     record = measure_import(context, ("flash_attn.cute",), Machine(Simulated(1.3, 0.4, 0.1)), worker())
     assert record.samples == {"seconds": [0.4, 0.5, 0.6, 0.7, 0.8, 0.9]}
-    words = "others used at most 0.10 cores, 0.2 allowed; 2 disturbed samples were repeated"
-    assert record.notes["alone"] == words
+    message = "others used at most 0.10 cores, 0.2 allowed; 2 disturbed samples were repeated"
+    assert record.notes["alone"] == message
 
 
 def test_a_machine_that_is_always_busy_has_no_time(context, worker):
     simulated = Simulated(1.3)
     record = measure_import(context, ("flash_attn.cute",), Machine(simulated), worker())
     assert (record.state, record.samples) == ("not run", {})
-    words = "others used 1.3 cores while it ran: 0 of 13 samples were quiet enough, 6 are needed"
-    assert record.why == words
+    message = "others used 1.3 cores while it ran: 0 of 13 samples were quiet enough, 6 are needed"
+    assert record.why == message
     assert simulated.samples == 13, "after 13 of 18 attempts six can no longer come together"
 
 
@@ -208,21 +208,21 @@ def test_a_call_runs_in_a_child():
 
 
 @pytest.mark.parametrize(
-    ("death", "code", "words"),
+    ("death", "code", "arguments"),
     [
         ("os.abort()", -6, "LLVM ERROR"),
         ("sys.exit(3)", 1, "SystemExit: 3"),
         ("os.kill(os.getpid(), 9)", -9, "LLVM ERROR"),
     ],
 )
-def test_a_worker_whose_child_dies_does_likewise_and_its_words_are_heard(death, code, words):
+def test_a_worker_whose_child_dies_does_likewise_and_its_words_are_heard(death, code, arguments):
     script = (
         "import os, sys\nfrom fa4_asv.measure.forks import in_a_child\n"
         f"def dies():\n    print('LLVM ERROR', file=sys.stderr, flush=True)\n    {death}\nin_a_child(dies)"
     )
     root = Path(core_locks.__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True)
-    assert (done.returncode, words in done.stderr) == (code, True), done.stderr
+    assert (done.returncode, arguments in done.stderr) == (code, True), done.stderr
 
 
 def test_a_lock_that_is_not_ours_is_refused_and_never_followed(own_lock, tmp_path, context, worker):
@@ -236,7 +236,7 @@ def test_a_lock_that_is_not_ours_is_refused_and_never_followed(own_lock, tmp_pat
     target.chmod(0o600)
     record = measure_call(context, CASE, Machine(Simulated(0.0)), worker())
     assert "not a private file of this user" in record.why
-    with core_locks.shared(lambda words: None):
+    with core_locks.shared(lambda message: None):
         pass  # an exact figure needs no lock
     own_lock.unlink()
     own_lock.touch()

@@ -33,17 +33,17 @@ class Compiled(Exception):
 @pytest.fixture
 def context(tmp_path, monkeypatch):
     """Of a release whose kernel is recorded; its cubin is kept."""
-    found = recorded(tmp_path)
+    records = recorded(tmp_path)
     cubin = tmp_path / "dumped.cubin"
     cubin.write_bytes(BYTES)
-    kept_cubins.keep(found, cubin, DIGEST)
+    kept_cubins.keep(records, cubin, DIGEST)
 
     def compile_it(*_: object) -> None:
         raise Compiled
 
     monkeypatch.setattr(collect, "_compile", compile_it)
     monkeypatch.setattr(kept_cubins, "read_cubin", lambda *_: SimpleNamespace(loops=read_loops(TEXT)))
-    return found
+    return records
 
 
 def recorded(root, **others):

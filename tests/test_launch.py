@@ -155,9 +155,9 @@ def test_a_fault_is_counted_in_its_steps(name, monkeypatch):
     count_waits(torch, watch)
     answers = steps_of(torch, fa4(watch, **faults), watch, LAUNCH_CALLS[call], NAMES)
     assert not [answer["error"] for answer in answers.values() if answer["error"]]
-    found = [counts(answer["parts"]) for answer in answers.values()]
-    assert [each["compiles"] for each in found] == compiled
-    assert [each["host_reads"] for each in found] == read
+    result = [counts(answer["parts"]) for answer in answers.values()]
+    assert [each["compiles"] for each in result] == compiled
+    assert [each["host_reads"] for each in result] == read
 
 
 def test_a_read_is_answered_with_the_value_that_a_card_would_have():

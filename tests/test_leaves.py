@@ -80,9 +80,9 @@ def unseen(kind: Kind) -> list[Edit]:
 )
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_number_that_does_not_stand_alone_is_held_to_others(protocol):
-    found = of(protocol)
-    assert found, "the record has such cases"
-    for kind in found:
+    result = of(protocol)
+    assert result, "the record has such cases"
+    for kind in result:
         for edit in unseen(kind):
             alone = edit.name in ALONE.get(protocol, {}) or edit.name.startswith("notes ")
             assert alone, (kind.group, kind.case, edit.name, edit.at)

@@ -96,9 +96,9 @@ def test_of_a_window_the_masked_turn_counts(tools):
 
 def test_the_tool_and_the_policy_agree_at_the_policys_threshold(tools):
     for new in (turn(509), turn(510), turn(491), turn(490), turn(500, spills=3), turn(900, products=4)):
-        one = pair(tools, turn(500), new, instructions=5000)
-        by_rows = overall(row.effect for row in one.rows)
-        assert (tools.by_policy(one, 0.02) or UNCHANGED) == by_rows
+        compared = pair(tools, turn(500), new, instructions=5000)
+        by_rows = overall(row.effect for row in compared.rows)
+        assert (tools.by_policy(compared, 0.02) or UNCHANGED) == by_rows
 
 
 def test_the_rule_before_loops_is_that_of_whole_kernels(tools):
@@ -129,8 +129,8 @@ def test_the_page_holds_the_tables_that_the_script_makes(tools):
     except Fa4AsvError as error:
         pytest.skip(str(error))
     page = (ROOT / tools.PAGE).read_text(encoding="utf-8")
-    found = dict(re.findall(r"<!-- (\w+) -->\n(.*?)\n<!-- end -->", page, re.S))
-    assert found == made
+    result = dict(re.findall(r"<!-- (\w+) -->\n(.*?)\n<!-- end -->", page, re.S))
+    assert result == made
 
 
 def test_the_rule_at_the_policys_threshold_is_in_the_page(tools):
@@ -156,10 +156,10 @@ def test_agreement_counts_each_pair_once(tools):
         (NEITHER, BETTER),
         (NEITHER, NEITHER),
     ]
-    found = tools.agreement(told)
-    assert found == tools.Agreement(agree=2, disagree=1, silent=1, alarms=1, quiet=1)
-    assert found.score == 0
-    assert found.cells == ("2", "1", "1", "67 %", "75 %", "1 of 2")
+    result = tools.agreement(told)
+    assert result == tools.Agreement(agree=2, disagree=1, silent=1, alarms=1, quiet=1)
+    assert result.score == 0
+    assert result.cells == ("2", "1", "1", "67 %", "75 %", "1 of 2")
     assert tools.Agreement().cells == ("0", "0", "0", "–", "–", "0 of 0")
 
 

@@ -39,10 +39,10 @@ def steps(tools):
 
 
 def test_errors_are_means_of_absolute_differences_and_silent_steps_are_in_none(tools, steps):
-    found = tools.score(steps[:2] + steps[3:4])
-    assert (found.model, found.still) == (pytest.approx(0.02), pytest.approx(0.03))
-    assert (found.steps, found.silent, found.right) == (2, 1, 1)
-    assert found.cells == ("2", "1", "2.00 %", "3.00 %", "67 %", "1 of 2")
+    result = tools.score(steps[:2] + steps[3:4])
+    assert (result.model, result.still) == (pytest.approx(0.02), pytest.approx(0.03))
+    assert (result.steps, result.silent, result.right) == (2, 1, 1)
+    assert result.cells == ("2", "1", "2.00 %", "3.00 %", "67 %", "1 of 2")
     assert tools.score(steps[3:4]) is None
 
 
@@ -54,9 +54,9 @@ def test_a_direction_has_a_row_of_large_steps_and_one_of_all(tools, steps):
 
 
 def test_a_step_without_a_sample_or_a_model_is_silent(tools):
-    one, code = shape(1, 1, 1024, 128), machine_code(loop_record(), code_record())
+    size, code = shape(1, 1, 1024, 128), machine_code(loop_record(), code_record())
     rows = [
-        Timed(code, each, 1e-3) for each in (one, shape(2, 4, 512, 128, causal=True), shape(1, 9, 999, 64))
+        Timed(code, each, 1e-3) for each in (size, shape(2, 4, 512, 128, causal=True), shape(1, 9, 999, 64))
     ]
     sample = Sample("4.0.0b20", FORWARD, rows[0], "a")
     models = {False: fitted(rows, False)}
@@ -86,10 +86,10 @@ def test_the_page_holds_what_the_tool_makes_of_the_record(tools):
     page = (ROOT / tools.PAGE).read_text(encoding="utf-8")
     assert MARKED.findall(page) and {name for name, _ in MARKED.findall(page)} == {*tools.TABLES, "errors"}
     try:
-        found, plot = tools.made(tools.load(Project(ROOT)), None)
+        result, plot = tools.made(tools.load(Project(ROOT)), None)
     except Fa4AsvError as error:
         pytest.skip(str(error))
-    assert dict(MARKED.findall(page)) == found
+    assert dict(MARKED.findall(page)) == result
     assert (ROOT / tools.PLOT).read_text(encoding="utf-8") == plot
 
 

@@ -41,80 +41,80 @@ def both(*lines: str) -> tuple[CaseRecord, CaseRecord]:
 
 
 def wrong(kernel: CaseRecord, loops: CaseRecord) -> list[str]:
-    return [message for _, message in checks({"codegen": {KEY: kernel}, "loops": {KEY: loops}}) if message]
+    return [case for _, case in checks({"codegen": {KEY: kernel}, "loops": {KEY: loops}}) if case]
 
 
 def test_blackwell_has_figures_of_the_exp2_loop_and_slots_of_the_loop_that_issues():
-    _, found = both("STL [R1], R2", *BLACKWELL)
-    assert found.figures == {
+    _, result = both("STL [R1], R2", *BLACKWELL)
+    assert result.figures == {
         "turn_instructions": 4,
         "masked_instructions": 6,
         "spills_inside": 0,
         "spills_outside": 1,
         "slots_per_100_products": 300,
     }
-    assert found.parts == {"exp2": 1, "registers": 192, "UTCQMMA": 1, "slots": 3}
-    assert CaseRecord.from_json(found.to_json()) == found
+    assert result.parts == {"exp2": 1, "registers": 192, "UTCQMMA": 1, "slots": 3}
+    assert CaseRecord.from_json(result.to_json()) == result
 
 
 def test_hopper_issues_in_its_main_loop_and_without_a_mask_a_reason_stands_in_its_place():
-    _, found = both(*OUT_OF_LINE)
-    assert found.figures["slots_per_100_products"] == 100 * found.figures["turn_instructions"]
-    assert "slots" not in found.parts, "it is the main turn"
-    assert found.notes == {"masked_instructions": "no loop with a mask"}
-    assert found.sha256 == "5" * 16
+    _, result = both(*OUT_OF_LINE)
+    assert result.figures["slots_per_100_products"] == 100 * result.figures["turn_instructions"]
+    assert "slots" not in result.parts, "it is the main turn"
+    assert result.notes == {"masked_instructions": "no loop with a mask"}
+    assert result.sha256 == "5" * 16
 
 
 def test_slots_are_rounded_to_the_nearest_hundredth():
     lines = list(OUT_OF_LINE)
     lines[5:5] = [OUT_OF_LINE[5]] * 2  # three products in a turn of 10
-    _, found = both(*lines)
-    assert (found.figures["turn_instructions"], found.figures["slots_per_100_products"]) == (10, 333)
+    _, result = both(*lines)
+    assert (result.figures["turn_instructions"], result.figures["slots_per_100_products"]) == (10, 333)
 
 
 def test_what_is_not_understood_is_unsupported_with_the_reason():
-    kernel, found = both("BRX R2 -0x20")
-    assert (found.state, found.figures, found.sha256) == ("unsupported", {}, "5" * 16)
-    assert found.why.startswith("loops: an indirect branch")
-    assert wrong(kernel, found) == []
+    kernel, result = both("BRX R2 -0x20")
+    assert (result.state, result.figures, result.sha256) == ("unsupported", {}, "5" * 16)
+    assert result.why.startswith("loops: an indirect branch")
+    assert wrong(kernel, result) == []
 
 
 def test_spills_are_known_where_a_turn_is_not():
     inner = [*OUT_OF_LINE[:6], ".L_inner:", "LDL R9, [R1]", "@P2 BRA `(.L_inner)", *OUT_OF_LINE[6:]]
-    _, found = both(*inner)
-    assert found.figures == {"spills_inside": 1, "spills_outside": 0}
-    assert "turns is not in the code" in found.notes["turn_instructions"]
+    _, result = both(*inner)
+    assert result.figures == {"spills_inside": 1, "spills_outside": 0}
+    assert "turns is not in the code" in result.notes["turn_instructions"]
 
 
 @pytest.mark.parametrize("state", ["broken", "unsupported"])
 def test_without_a_kernel_there_is_nothing_to_read(state):
     kernel = CaseRecord(state, why="words of FA4")
-    found = loop_record(kernel, None)
-    assert found == CaseRecord(state, why=NO_KERNEL)
-    assert wrong(kernel, found) == []
+    record = loop_record(kernel, None)
+    assert record == CaseRecord(state, why=NO_KERNEL)
+    assert wrong(kernel, record) == []
 
 
 def test_a_sound_record_passes_and_each_edit_is_found():
-    kernel, found = both("STL [R1], R2", *BLACKWELL)
-    assert wrong(kernel, found) == []
+    kernel, result = both("STL [R1], R2", *BLACKWELL)
+    assert wrong(kernel, result) == []
 
     def edited(**figures: int) -> CaseRecord:
-        return replace(found, figures={**found.figures, **figures})
+        return replace(result, figures={**result.figures, **figures})
 
     cases = {
         "turn_instructions is 99": edited(turn_instructions=99),
         "masked_instructions is 99": edited(masked_instructions=99),
         "spilled accesses are 2": edited(spills_inside=1),
         "slots_per_100_products is 301": edited(slots_per_100_products=301),
-        "exp2 is 9": replace(found, parts={**found.parts, "exp2": 9}),
-        "UTCQMMA is 2": replace(found, parts={**found.parts, "UTCQMMA": 2, "slots": 6}),
-        "loops of cubin": replace(found, sha256="6" * 16),
+        "exp2 is 9": replace(result, parts={**result.parts, "exp2": 9}),
+        "UTCQMMA is 2": replace(result, parts={**result.parts, "UTCQMMA": 2, "slots": 6}),
+        "loops of cubin": replace(result, sha256="6" * 16),
         "loops are broken, the kernel is measured": CaseRecord("broken", why=NO_KERNEL),
     }
-    for message, record in cases.items():
-        assert [line for line in wrong(kernel, record) if line.startswith(message)], message
+    for case, record in cases.items():
+        assert [line for line in wrong(kernel, record) if line.startswith(case)], case
     hidden = CaseRecord("unsupported", why="no")
-    assert wrong(hidden, found) == ["loops are measured, the kernel is unsupported"]
+    assert wrong(hidden, result) == ["loops are measured, the kernel is unsupported"]
     assert wrong(hidden, CaseRecord("broken", why=NO_KERNEL)) == [
         "loops are broken, the kernel is unsupported"
     ]
@@ -122,18 +122,18 @@ def test_a_sound_record_passes_and_each_edit_is_found():
 
 
 def test_a_metric_without_a_figure_is_na_and_an_old_record_without_reason_is_wrong(monkeypatch):
-    _, found = both(*OUT_OF_LINE)
+    _, result = both(*OUT_OF_LINE)
     monkeypatch.setattr(benchmark_api, "current", lambda: SimpleNamespace(machine="nogpu", flavour="cu13"))
-    records = {KEY: found.to_json()}
-    words = KEY.split("/")
-    assert benchmark_api.figure(records, "loops", "spills_inside", *words) == 0
+    records = {KEY: result.to_json()}
+    case = KEY.split("/")
+    assert benchmark_api.figure(records, "loops", "spills_inside", *case) == 0
     with pytest.raises(SkipNotImplemented, match="no loop with a mask"):
-        benchmark_api.figure(records, "loops", "masked_instructions", *words)
+        benchmark_api.figure(records, "loops", "masked_instructions", *case)
     nan = float("nan")
-    assert disagreement(nan, found, "masked_instructions") == ""
-    assert disagreement(nan, found, "turn_instructions") != ""
-    assert disagreement(nan, replace(found, notes={}), "masked_instructions") != ""
-    assert disagreement(564, found, "masked_instructions") != ""
+    assert disagreement(nan, result, "masked_instructions") == ""
+    assert disagreement(nan, result, "turn_instructions") != ""
+    assert disagreement(nan, replace(result, notes={}), "masked_instructions") != ""
+    assert disagreement(564, result, "masked_instructions") != ""
 
 
 def test_only_main_kernels_have_loops_and_the_metrics_of_a_turn_are_among_them():
@@ -143,9 +143,9 @@ def test_only_main_kernels_have_loops_and_the_metrics_of_a_turn_are_among_them()
 
 
 def test_a_kernel_whose_loops_are_read_on_one_side_only_is_no_change_of_fa4():
-    _, found = both(*OUT_OF_LINE)
+    _, result = both(*OUT_OF_LINE)
     for other in (CaseRecord("unsupported", why="loops: x"), CaseRecord("not run"), CaseRecord("broken")):
-        for sides, code in (((found, other), "head-not-read"), ((other, found), "base-not-read")):
+        for sides, code in (((result, other), "head-not-read"), ((other, result), "base-not-read")):
             base, head = (Measured({"loops": {KEY: record}}) for record in sides)
             (row,) = compare(base, head, exact=True)
             assert (row.verdict, row.reason, row.effect) == ("not comparable", code, "")
@@ -154,17 +154,17 @@ def test_a_kernel_whose_loops_are_read_on_one_side_only_is_no_change_of_fa4():
 
 
 def test_a_side_recorded_before_loops_has_no_rows_of_them():
-    kernel, found = both(*OUT_OF_LINE)
+    kernel, result = both(*OUT_OF_LINE)
     before = Measured({"codegen": {KEY: kernel}})
-    after = Measured({"codegen": {KEY: kernel}, "loops": {KEY: found}})
+    after = Measured({"codegen": {KEY: kernel}, "loops": {KEY: result}})
     for sides in ((before, after), (after, before)):
         assert {row.group for row in compare(*sides, exact=True)} == {"codegen"}
 
 
 def test_a_figure_that_neither_side_has_is_no_row():
-    _, found = both(*OUT_OF_LINE)
-    side = Measured({"loops": {KEY: found}})
-    assert {row.metric for row in compare(side, side, exact=True)} == found.figures.keys()
+    _, result = both(*OUT_OF_LINE)
+    side = Measured({"loops": {KEY: result}})
+    assert {row.metric for row in compare(side, side, exact=True)} == result.figures.keys()
 
 
 class OneCompile:
@@ -186,9 +186,9 @@ class OneCompile:
                 answer = {"kernels": [{"kernel": "FlashAttentionForward", "cubin": "x"}], "error": None}
                 outcome = Outcome(job.key, lost="no") if broken else Outcome(job.key, answer)
                 case = tuple(job.key.split("/"))
-                found = records_of(case, outcome)
-                collect.write_cache(collect.cache_path(context, group, *case), found)
-                records |= found
+                record = records_of(case, outcome)
+                collect.write_cache(collect.cache_path(context, group, *case), record)
+                records |= record
             return records
 
         monkeypatch.setattr(collect, "read_cubin", read_cubin)

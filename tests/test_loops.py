@@ -14,9 +14,9 @@ from tests.support.loops import BLACKWELL, IN_LINE, OUT_OF_LINE, PRODUCT, WAIT, 
 
 def only(*lines: str):
     """The figures of the one iteration loop."""
-    found = read_loops(sass(*lines))
-    assert not found.why and len(found.loops) == 1, found
-    return found.loops[0]
+    result = read_loops(sass(*lines))
+    assert not result.why and len(result.loops) == 1, result
+    return result.loops[0]
 
 
 @pytest.mark.parametrize(("lines", "waiting"), [(OUT_OF_LINE, 5), (IN_LINE, 3)])
@@ -69,7 +69,7 @@ def test_of_nested_loops_the_inner_one_is_a_turn_and_the_outer_one_is_not():
 
 
 def test_spills_inside_and_outside_of_turns_are_told_apart():
-    found = read_loops(
+    result = read_loops(
         sass(
             "STL [R1], R2",
             ".L_turn:",
@@ -82,11 +82,11 @@ def test_spills_inside_and_outside_of_turns_are_told_apart():
             "EXIT",
         )
     )
-    assert (found.spills_inside, found.spills_outside) == (2, 2)
+    assert (result.spills_inside, result.spills_outside) == (2, 2)
 
 
 def test_a_product_unrolled_in_a_loop_that_waits_for_nothing_is_no_iteration():
-    found = read_loops(
+    result = read_loops(
         sass(
             ".L_turn:",
             WAIT,
@@ -98,21 +98,21 @@ def test_a_product_unrolled_in_a_loop_that_waits_for_nothing_is_no_iteration():
             "EXIT",
         )
     )
-    assert [(one.role, one.products) for one in found.loops] == [(MATRIX, {"UTCHMMA": 1})]
-    assert found.loops[0].why == "an inner loop whose number of turns is not in the code"
-    assert found.loops[0].slots_per_product is None
+    assert [(loop.role, loop.products) for loop in result.loops] == [(MATRIX, {"UTCHMMA": 1})]
+    assert result.loops[0].why == "an inner loop whose number of turns is not in the code"
+    assert result.loops[0].slots_per_product is None
 
 
 def test_each_role_of_warps_has_its_loops_and_the_mask_its_own():
-    found = read_loops(sass(*BLACKWELL))
-    assert [(one.role, one.masked, one.instructions, one.registers) for one in found.loops] == [
+    result = read_loops(sass(*BLACKWELL))
+    assert [(loop.role, loop.masked, loop.instructions, loop.registers) for loop in result.loops] == [
         (MATRIX, False, 3, 0x38),
         (EXP2, True, 6, 0xC0),
         (EXP2, False, 4, 0xC0),
         (TENSOR_MEMORY, False, 4, 0),
     ]
-    assert found.main().instructions == 4
-    assert found.main(masked=True).instructions == 6
+    assert result.main().instructions == 4
+    assert result.main(masked=True).instructions == 6
 
 
 def test_where_all_loops_apply_the_mask_the_longest_stands_for_the_kernel():
@@ -129,9 +129,9 @@ def test_where_all_loops_apply_the_mask_the_longest_stands_for_the_kernel():
         "@P1 BRA `(.L_b)",
         "EXIT",
     )
-    found = read_loops(sass(*lines))
-    assert [one.instructions for one in found.loops] == [5, 6]
-    assert found.main().instructions == found.main(masked=True).instructions == 6
+    result = read_loops(sass(*lines))
+    assert [loop.instructions for loop in result.loops] == [5, 6]
+    assert result.main().instructions == result.main(masked=True).instructions == 6
 
 
 def test_without_a_mask_there_is_no_masked_loop():
@@ -167,10 +167,10 @@ def test_without_a_mask_there_is_no_masked_loop():
     ],
 )
 def test_what_is_not_understood_has_a_reason_and_no_figures(lines, why):
-    found = read_loops(sass(*lines))
-    assert why in found.why and not found.loops
+    result = read_loops(sass(*lines))
+    assert why in result.why and not result.loops
     with pytest.raises(NotUnderstood, match=why):
-        found.main()
+        result.main()
 
 
 def test_a_call_inside_a_turn_leaves_it_uncounted_and_one_before_it_does_not():
@@ -179,7 +179,7 @@ def test_a_call_inside_a_turn_leaves_it_uncounted_and_one_before_it_does_not():
     call = "CALL.REL.NOINC `($helper)"
     assert only(call, *turn, *callee).instructions == 4
     inside = read_loops(sass(*turn[:2], call, *turn[2:], *callee))
-    assert [one.why for one in inside.loops] == ["a call inside the loop"]
+    assert [loop.why for loop in inside.loops] == ["a call inside the loop"]
     with pytest.raises(NotUnderstood, match="a call inside the loop"):
         inside.main()
 
@@ -199,8 +199,8 @@ def test_an_indirect_branch_with_its_table_is_followed():
 
 
 def test_a_table_with_an_unknown_label_is_refused():
-    found = read_loops(sass('BRX R2 -0x20 (*"BRANCH_TARGETS .L_a,.L_gone"*)', ".L_a:", "EXIT"))
-    assert ".L_gone" in found.why
+    result = read_loops(sass('BRX R2 -0x20 (*"BRANCH_TARGETS .L_a,.L_gone"*)', ".L_a:", "EXIT"))
+    assert ".L_gone" in result.why
 
 
 @pytest.mark.parametrize(
@@ -250,23 +250,23 @@ def test_a_counted_inner_loop_is_no_spin():
 def test_work_that_only_those_who_wait_do_leaves_the_turn_uncounted():
     work = ["FADD R1, R1, R2"] * 9
     lines = [line if line != "UMOV UR5, 0x1" else work for line in OUT_OF_LINE]
-    flat = [one for line in lines for one in (line if isinstance(line, list) else [line])]
+    flat = [each for line in lines for each in (line if isinstance(line, list) else [line])]
     assert only(*flat).why == "a part of the turn is done only by those that have to wait"
     assert only(*OUT_OF_LINE).why == ""
 
 
 def test_kernels_of_one_cubin_are_read_apart_and_none_stands_for_both():
     both = sass(*OUT_OF_LINE, kernel="one") + "\n" + sass(*IN_LINE, kernel="two")
-    found = read_loops(both)
-    assert [one.kernel for one in found.loops] == ["one", "two"]
+    result = read_loops(both)
+    assert [loop.kernel for loop in result.loops] == ["one", "two"]
     with pytest.raises(NotUnderstood, match="several kernels"):
-        found.main()
+        result.main()
 
 
 def test_code_that_is_never_reached_counts_for_nothing():
     """Compilers end a kernel with a branch to itself; spills in what cannot be reached are no spills."""
-    found = read_loops(sass(*OUT_OF_LINE[:-4], ".L_end:", "STL [R1], R2", WAIT, PRODUCT, "BRA `(.L_end)"))
-    assert (len(found.loops), found.spills_outside) == (1, 0)
+    result = read_loops(sass(*OUT_OF_LINE[:-4], ".L_end:", "STL [R1], R2", WAIT, PRODUCT, "BRA `(.L_end)"))
+    assert (len(result.loops), result.spills_outside) == (1, 0)
 
 
 def test_nothing_is_read_from_no_text():
@@ -280,8 +280,8 @@ def test_what_follows_an_exit_of_some_threads_is_reached():
 
 def test_spills_of_a_subroutine_are_outside_of_loops():
     callee = ("$helper:", "LDL R1, [R2]", "RET.REL.NODEC R4 `(kernel)")
-    found = read_loops(sass("CALL.REL.NOINC `($helper)", *OUT_OF_LINE, *callee))
-    assert found.spills_outside == 1
+    result = read_loops(sass("CALL.REL.NOINC `($helper)", *OUT_OF_LINE, *callee))
+    assert result.spills_outside == 1
 
 
 @pytest.mark.parametrize(("selects", "masked"), [(0, False), (1, False), (2, True)])
@@ -340,8 +340,8 @@ def test_a_long_loop_that_polls_is_no_spin():
 # Graphs by hand: block -> the blocks that follow it.
 def test_dominators_of_a_diamond_with_a_loop_behind():
     after = [(1, 2), (3,), (3,), (4,), (3, 5), ()]
-    found = dominators(after, (0,))
-    assert [sorted(found[block]) for block in range(6)] == [
+    result = dominators(after, (0,))
+    assert [sorted(result[block]) for block in range(6)] == [
         [0],
         [0, 1],
         [0, 2],
@@ -354,8 +354,8 @@ def test_dominators_of_a_diamond_with_a_loop_behind():
 
 def test_loops_nest_and_those_with_one_header_are_one():
     after = [(1,), (2,), (1, 3), (1, 4), (0, 5), ()]
-    found = natural_loops(after, (0,))
-    assert [(loop.header, sorted(loop.blocks)) for loop in found] == [(0, [0, 1, 2, 3, 4]), (1, [1, 2, 3])]
+    result = natural_loops(after, (0,))
+    assert [(loop.header, sorted(loop.blocks)) for loop in result] == [(0, [0, 1, 2, 3, 4]), (1, [1, 2, 3])]
 
 
 def test_what_no_root_reaches_is_in_no_loop():
@@ -366,8 +366,8 @@ def test_what_no_root_reaches_is_in_no_loop():
 def test_a_loop_that_rescales_with_one_exp2_does_not_stand_for_the_kernel():
     """FA4's forward at head dim 256 on sm_100: the mask is in the only loop of the softmax, and another rescales."""
     softmax, rescale = replace(turn(1267, masked=True), exp2=129), replace(turn(196), exp2=1)
-    found = loops(softmax, rescale)
-    assert (found.main().instructions, found.main(masked=True).instructions) == (1267, 1267)
+    result = loops(softmax, rescale)
+    assert (result.main().instructions, result.main(masked=True).instructions) == (1267, 1267)
     assert loops(softmax, replace(rescale, exp2=65)).main().instructions == 196
     other = loops(softmax, replace(rescale, kernel="another kernel of the cubin"))
     assert other.main().instructions == 196, "each kernel by itself"

@@ -23,8 +23,8 @@ WINDOW = shape(1, 8, 1024, 128, window=128)
 
 def code(m: ModuleType = model, **other: int):
     """A kernel of two consumer groups: per turn 8 products of 64x128x16, 64 exp2 of scores and 2 of rows, 500 instructions."""
-    found = m.machine_code(loop_record(), code_record())
-    return replace(found, **other)
+    result = m.machine_code(loop_record(), code_record())
+    return replace(result, **other)
 
 
 def approx(*terms: float):
@@ -37,8 +37,8 @@ def approx(*terms: float):
 def forward_dense(m: ModuleType) -> None:
     """Tiles of 128 rows: 9 per sequence of 1,056 tokens, 144 in all, in two waves of 132 SMs. A turn: 128 rows by 128 keys."""
     turns = 16 * 1056 * 1056 / (128 * 128) * (2 * 132 / 144)
-    found = m.terms_of(code(m), DENSE, False)
-    assert found == approx(2 * math.hypot(turns * 512, 1.4 * turns * 500) / SM, 144 / SM, 0)
+    terms = m.terms_of(code(m), DENSE, False)
+    assert terms == approx(2 * math.hypot(turns * 512, 1.4 * turns * 500) / SM, 144 / SM, 0)
 
 
 def forward_of_three_groups(m: ModuleType) -> None:
@@ -50,15 +50,15 @@ def forward_causal(m: ModuleType) -> None:
     """128 tiles without waves; half a turn of each is cut away, and one turn per tile is masked."""
     turns = 16 * 1024 * 1025 / 2 / (128 * 128) + 128 / 2
     slots = (turns - 128) * 500 + 128 * 600
-    found = m.terms_of(code(m, masked_turn=600), CAUSAL, False)
-    assert found == approx(2 * math.hypot(turns * 512, 1.4 * slots) / SM, 128 / SM, 0)
+    terms = m.terms_of(code(m, masked_turn=600), CAUSAL, False)
+    assert terms == approx(2 * math.hypot(turns * 512, 1.4 * slots) / SM, 128 / SM, 0)
 
 
 def forward_window(m: ModuleType) -> None:
     """Every turn is masked; 64 tiles have one more each."""
     turns = 8 * (1024 * 129 - 128 * 129 / 2) / (128 * 128) + 64
-    found = m.terms_of(code(m, masked_turn=600), WINDOW, False)
-    assert found == approx(2 * math.hypot(turns * 512, 1.4 * turns * 600) / SM, 64 / SM, 0)
+    terms = m.terms_of(code(m, masked_turn=600), WINDOW, False)
+    assert terms == approx(2 * math.hypot(turns * 512, 1.4 * turns * 600) / SM, 64 / SM, 0)
 
 
 def backward_dense(m: ModuleType) -> None:
@@ -66,8 +66,8 @@ def backward_dense(m: ModuleType) -> None:
     turns = 16 * 1056 * 1056 / (80 * 128) * (2 * 132 / 144)
     moved = 80 * (128 + 128) * 2 + 2 * 80 * 128 * 4
     around = 2 * 1056 * 8 * (4 * 128 + 10 * 128 + 12) / 4.8e12
-    found = m.terms_of(code(m, exp2=40), DENSE, True)
-    assert found == approx(2 * turns * 512 / SM, 2 * turns * 500 / SM, turns * moved / 128 / SM, 0, 0, around)
+    terms = m.terms_of(code(m, exp2=40), DENSE, True)
+    assert terms == approx(2 * turns * 512 / SM, 2 * turns * 500 / SM, turns * moved / 128 / SM, 0, 0, around)
 
 
 def backward_causal(m: ModuleType) -> None:
@@ -116,9 +116,11 @@ def timed(
 ) -> list:
     """What a card with these coefficients would time."""
     return [
-        m.Timed(kernel, one, sum(a * b for a, b in zip(true, m.terms_of(kernel, one, backward), strict=True)))
+        m.Timed(
+            kernel, shape, sum(a * b for a, b in zip(true, m.terms_of(kernel, shape, backward), strict=True))
+        )
         for kernel in kernels
-        for one in shapes
+        for shape in shapes
     ]
 
 
@@ -147,13 +149,13 @@ def none_is_below_zero(m: ModuleType) -> None:
 
 def relative_squares(m: ModuleType) -> None:
     """A call of 1 ms counts as much as one of 1 s: half of the rows say 1, half 2, and 1.2 errs least in shares."""
-    one = code(m, spilled=0)
+    kernel = code(m, spilled=0)
     rows = [
-        m.Timed(one, each, factor * m.terms_of(one, each, False)[0])
+        m.Timed(kernel, each, factor * m.terms_of(kernel, each, False)[0])
         for each, factor in ((shape(1, 1, 131072, 128), 2.0), (shape(1, 1, 131072, 128), 1.0))
     ]
-    found = m.least_squares([[m.terms_of(row.code, row.shape, False)[0] / row.seconds] for row in rows])
-    assert found == approx(1.2)
+    result = m.least_squares([[m.terms_of(row.code, row.shape, False)[0] / row.seconds] for row in rows])
+    assert result == approx(1.2)
 
 
 def a_change_inverts_with_its_sides(m: ModuleType) -> None:

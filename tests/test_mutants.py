@@ -18,12 +18,12 @@ from tests.support.mutants import MUTANTS  # noqa: E402
 from tests.support.standin_runs import BACKWARD, D64, D128, FORWARD, FULL, GQA, LONG, forget  # noqa: E402
 
 
-@pytest.mark.parametrize("one", for_cpu(), ids=lambda one: one.name)
+@pytest.mark.parametrize("size", for_cpu(), ids=lambda size: size.name)
 @pytest.mark.parametrize("backward", [FORWARD, BACKWARD], ids=["forward", "backward"])
-def test_the_stand_in_itself_is_never_caught(runner, backward, one):
-    if one.name == LONG and not backward:
+def test_the_stand_in_itself_is_never_caught(runner, backward, size):
+    if size.name == LONG and not backward:
         pytest.skip("seconds; the backward's guard looks at the same forward")
-    (record,) = runner.rounds("", backward, one.name)
+    (record,) = runner.rounds("", backward, size.name)
     assert record.state == "measured", record.why
     assert record.samples["seconds"]
 

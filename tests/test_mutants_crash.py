@@ -57,8 +57,8 @@ def processes(runner, monkeypatch) -> list[list[tuple[str, str]]]:
         def close(self) -> None:
             pass
 
-    def end(words: str) -> Any:
-        raise _Killed(words)
+    def end(message: str) -> Any:
+        raise _Killed(message)
 
     monkeypatch.setattr(pool, "Worker", Simulated)
     monkeypatch.setattr(cached_jobs, "run_jobs", pool.run_jobs)
@@ -73,12 +73,12 @@ def processes(runner, monkeypatch) -> list[list[tuple[str, str]]]:
 def costs_itself(runner, processes, note):
     """Asserts that of three cases the guilty one is broken, whose words match, and no other is touched."""
 
-    def check(name: str, catcher: str, words: str) -> None:
+    def check(name: str, catcher: str, message: str) -> None:
         records = runner.together(name, FULL, GUILTY, D128)
-        found = {shape: record.state for shape, record in records.items()}
-        assert found == {FULL: "measured", GUILTY: "broken", D128: "measured"}, records
+        result = {shape: record.state for shape, record in records.items()}
+        assert result == {FULL: "measured", GUILTY: "broken", D128: "measured"}, records
         why = records[GUILTY].why
-        assert re.fullmatch(words, why), why
+        assert re.fullmatch(message, why), why
         assert processes[:3] == [
             [("guard", FULL), ("guard", GUILTY)],
             [("guard", GUILTY)],
@@ -92,23 +92,23 @@ def costs_itself(runner, processes, note):
 
 
 def test_mutant_illegal_access(costs_itself):
-    words = re.escape(f"AcceleratorError: CUDA error: an illegal memory access was encountered {CALL}")
-    costs_itself("illegal_access", "fresh process", words)
+    pattern = re.escape(f"AcceleratorError: CUDA error: an illegal memory access was encountered {CALL}")
+    costs_itself("illegal_access", "fresh process", pattern)
 
 
 def test_mutant_device_assert(costs_itself):
-    words = re.escape(f"AcceleratorError: CUDA error: device-side assert triggered {CALL}")
-    costs_itself("device_assert", "fresh process", words)
+    pattern = re.escape(f"AcceleratorError: CUDA error: device-side assert triggered {CALL}")
+    costs_itself("device_assert", "fresh process", pattern)
 
 
 def test_mutant_misaligned(costs_itself):
-    words = re.escape(f"AcceleratorError: CUDA error: misaligned address {CALL}")
-    costs_itself("misaligned", "fresh process", words)
+    pattern = re.escape(f"AcceleratorError: CUDA error: misaligned address {CALL}")
+    costs_itself("misaligned", "fresh process", pattern)
 
 
 def test_mutant_no_memory_again(costs_itself):
-    words = rf"OutOfMemoryError: CUDA out of memory\. Tried .* is free\. {re.escape(CALL)}"
-    costs_itself("no_memory_again", "second try, fresh process", words)
+    pattern = rf"OutOfMemoryError: CUDA out of memory\. Tried .* is free\. {re.escape(CALL)}"
+    costs_itself("no_memory_again", "second try, fresh process", pattern)
 
 
 def test_mutant_no_memory_once(runner, processes, note):
@@ -125,8 +125,8 @@ def test_mutant_segfault(costs_itself):
 
 
 def test_mutant_hangs_behind_others(costs_itself):
-    words = re.escape(f"timed out after 300 s and was killed {CALL}")
-    costs_itself("hangs_behind_others", "time limit, fresh process", words)
+    pattern = re.escape(f"timed out after 300 s and was killed {CALL}")
+    costs_itself("hangs_behind_others", "time limit, fresh process", pattern)
 
 
 @pytest.mark.slow

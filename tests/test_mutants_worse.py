@@ -94,18 +94,18 @@ def test_mutant_slower(runner, note):
         runner.use(name)
         call = backend("fa4").prepare(torch, inputs).raw_backward
         call()  # the first one runs the forward as well
-        found = []
+        results = []
         for number in range(5):
             rule, clock = Rule(min_samples=10, min_busy=0.0), WorkTimer(seed + number)
             timed = timing.measure(call, clock, control, rule=rule, rest=lambda _: None)
-            found.append(Round(timed.samples.centre, timed.control))
-        return found
+            results.append(Round(timed.samples.centre, timed.control))
+        return results
 
     base, again, head = rounds("", 0), rounds("the same", 10), rounds("slower", 20)
     assert verdict(base, again).name == "same"
-    found = verdict(base, head)
-    assert (found.name, found.change) == ("slower", pytest.approx(0.02, abs=0.003)), found
-    note("slower", "verdict of 5 rounds", f"{found.name}: {found.why}")
+    results = verdict(base, head)
+    assert (results.name, results.change) == ("slower", pytest.approx(0.02, abs=0.003)), results
+    note("slower", "verdict of 5 rounds", f"{results.name}: {results.why}")
 
 
 def test_mutant_more_memory(runner, note):

@@ -119,12 +119,12 @@ def _from(rule: Rule) -> str:
 
 def held(project: Project, flavour: str, before: Release, after: Release) -> Comparison:
     """What `fa4-asv compare --no-run` prints."""
-    commits = [Commit(one.version, one.commit, one.version) for one in (before, after)]
+    commits = [Commit(each.version, each.commit, each.version) for each in (before, after)]
     return held_against(project.results, (commits[0], commits[1]), flavour, "nogpu", PLAN)
 
 
-def by_compare(found: Comparison) -> Counts:
-    worse, better = ([(row.group, row.case) for row in rows] for rows in (found.worse, found.better))
+def by_compare(result: Comparison) -> Counts:
+    worse, better = ([(row.group, row.case) for row in rows] for rows in (result.worse, result.better))
     return len(worse), len(set(worse)), len(better), len(set(better))
 
 
@@ -133,9 +133,9 @@ def by_changes(before: Record, after: Record) -> Counts:
     return worse.figures, worse.cases, better.figures, better.cases
 
 
-def by_report(found: Timeline, flavour: str, release: str) -> Counts:
+def by_report(result: Timeline, flavour: str, release: str) -> Counts:
     """Of the events of one release in one flavour."""
-    steps = [step for step in found.of(release) if (step.key.flavour, step.key.policy) == (flavour, "day")]
+    steps = [step for step in result.of(release) if (step.key.flavour, step.key.policy) == (flavour, "day")]
     keys = {
         effect: [event.change.key for step in steps for event in step.events if event.effect == effect]
         for effect in (WORSE, BETTER)
@@ -143,9 +143,9 @@ def by_report(found: Timeline, flavour: str, release: str) -> Counts:
     return len(keys[WORSE]), len(set(keys[WORSE])), len(keys[BETTER]), len(set(keys[BETTER]))
 
 
-def by_chart(model: Model, found: Timeline, flavour: str) -> dict[str, tuple[str, str]]:
+def by_chart(model: Model, result: Timeline, flavour: str) -> dict[str, tuple[str, str]]:
     """Cases that are worse and better, by release, as the table behind the first page's chart has them."""
-    panel = next(one for one in history(model, found) if one.anchor == f"moves-{flavour}")
+    panel = next(each for each in history(model, result) if each.anchor == f"moves-{flavour}")
     return {row[0]: (row[2], row[1]) for row in panel.table.rows}
 
 
@@ -317,10 +317,10 @@ def counted_by(pair: Pair) -> dict[str, Counts]:
 
 def asked(pair: Pair) -> dict[str, object]:
     """What each way says of two releases: counts, the word of the first page, the chart's cases, the exit code."""
-    found = timeline(pair.model, [])
+    result = timeline(pair.model, [])
     return counted_by(pair) | {
-        "chart": by_chart(pair.model, found, "cu13")[short(pair.records[1].release)],
-        "first page": headline(pair.model, found).verdict,
+        "chart": by_chart(pair.model, result, "cu13")[short(pair.records[1].release)],
+        "first page": headline(pair.model, result).verdict,
         "exit code": exit_code([pair.again()]),
     }
 
@@ -348,20 +348,20 @@ class Laid:
 @pytest.fixture(scope="module")
 def table(tmp_path_factory) -> list[Laid]:
     """Every case in both directions: swapped sides invert."""
-    folder, found = tmp_path_factory.mktemp("policy"), []
+    folder, result = tmp_path_factory.mktemp("policy"), []
     for name, (group, case, *records, counted) in CASES.items():
         for turn in (1, -1):
-            project = Project(folder / str(len(found)))
+            project = Project(folder / str(len(result)))
             project.manifest.parent.mkdir(parents=True)
             releases = lay(project, group, case, *records[::turn])
             told = counted if turn == 1 else (*counted[2:], *counted[:2])
-            found.append(Laid(name if turn == 1 else f"{name}, swapped", read(project, *releases), told))
-    return found
+            result.append(Laid(name if turn == 1 else f"{name}, swapped", read(project, *releases), told))
+    return result
 
 
 def check(table: list[Laid]) -> None:
-    for one in table:
-        assert asked(one.pair) == expected(one.counted), one.name
+    for each in table:
+        assert asked(each.pair) == expected(each.counted), each.name
 
 
 def test_compare_changes_and_report_say_what_the_table_says(table):
@@ -434,9 +434,9 @@ def test_a_mutant_of_the_policy_is_caught_and_nobody_has_a_rule_beside_it(name, 
         with pytest.raises(AssertionError):
             check(table)
         return
-    said = {one.name: counted_by(one.pair) for one in table}
-    assert any(set(said[one.name].values()) != {one.counted} for one in table)
-    assert all(len(set(found.values())) == 1 for found in said.values())
+    counts_by_reader = {each.name: counted_by(each.pair) for each in table}
+    assert any(set(counts_by_reader[each.name].values()) != {each.counted} for each in table)
+    assert all(len(set(result.values())) == 1 for result in counts_by_reader.values())
 
 
 def _with_name(name: str, value: object) -> list[object]:
@@ -472,9 +472,9 @@ def test_changes_prints_the_same_counts(project, monkeypatch, capsys):
     assert effects == {"instructions": WORSE, "spill_bytes": BETTER, "local_loads": NEITHER}
 
 
-def _run(*words: str) -> None:
+def _run(*arguments: str) -> None:
     with pytest.raises(SystemExit) as ended:
-        run(list(words))
+        run(list(arguments))
     assert not ended.value.code
 
 
@@ -490,16 +490,16 @@ def real() -> Model:
 @pytest.mark.parametrize("flavour", ["cu12", "cu13"])
 def test_all_ways_count_the_same_between_all_recorded_neighbours(flavour, real):
     """No number is named, so the record may grow."""
-    found = timeline(real, [])
-    chart = by_chart(real, found, flavour)
-    (series,) = (one for one in real.exact() if one.key.flavour == flavour)
+    result = timeline(real, [])
+    chart = by_chart(real, result, flavour)
+    (series,) = (each for each in real.exact() if each.key.flavour == flavour)
     for before, after in series.pairs():
-        sides = [Measured(one.record.sidecar.groups, one.record.versions) for one in (before, after)]
+        sides = [Measured(each.record.sidecar.groups, each.record.versions) for each in (before, after)]
         rows = compare(*sides, exact=True)
-        worse, better = ([(r.group, r.case) for r in rows if r.effect == one] for one in (WORSE, BETTER))
+        worse, better = ([(r.group, r.case) for r in rows if r.effect == each] for each in (WORSE, BETTER))
         counted = (len(worse), len(set(worse)), len(better), len(set(better)))
         assert by_changes(before.record, after.record) == counted, after.label
-        assert by_report(found, flavour, after.label) == counted, after.label
+        assert by_report(result, flavour, after.label) == counted, after.label
         assert chart[short(after.label)] == (str(counted[1]), str(counted[3])), after.label
 
 
@@ -509,9 +509,13 @@ def test_the_commands_and_the_report_count_the_same(flavour, versions, real):
     """Of the two steps of which they once said different things."""
     project = Project(ROOT)
     manifest = Manifest.load(project.manifest)
-    before, after = (next(one for one in manifest.releases if one.version == name) for name in versions)
+    before, after = (
+        next(release for release in manifest.releases if release.version == name) for name in versions
+    )
     comparison = held(project, flavour, before, after)
-    records = [one for one in recorded(project.results, manifest, flavour) if one.release in versions]
+    records = [
+        release for release in recorded(project.results, manifest, flavour) if release.release in versions
+    ]
     counted = by_compare(comparison)
     assert by_changes(*records) == by_report(timeline(real, []), flavour, after.version) == counted
     assert exit_code([comparison]) == int(counted[0] > 0)

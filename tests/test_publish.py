@@ -29,8 +29,8 @@ from tests.support.publishing import path_of, publish
 
 def published(project) -> int:
     """How many commits have a figure in the graph of one kernel's registers."""
-    found = (project.html / "graphs").rglob("codegen.Kernels.track_registers.json")
-    (graph,) = (path for path in found if "summary" not in path.parts)
+    paths = (project.html / "graphs").rglob("codegen.Kernels.track_registers.json")
+    (graph,) = (path for path in paths if "summary" not in path.parts)
     return sum(any(value is not None for value in values) for _, values in json.loads(graph.read_text()))
 
 
@@ -116,10 +116,10 @@ def test_a_report_that_fails_leaves_the_old_site_and_its_words(recorded, capsys,
     old_site(recorded)
     real = subprocess.Popen
 
-    def broken(words, **options):
-        if "report" in words:
-            words = [sys.executable, "-c", "import sys; sys.exit('no space left')"]
-        return real(words, **options)
+    def broken(arguments, **options):
+        if "report" in arguments:
+            arguments = [sys.executable, "-c", "import sys; sys.exit('no space left')"]
+        return real(arguments, **options)
 
     monkeypatch.setattr(module.subprocess, "Popen", broken)
     assert publish() == 2

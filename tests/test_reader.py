@@ -38,9 +38,9 @@ def refused(read: Reader, path: Path) -> str:
     """The one line that says what is wrong with `path`."""
     with pytest.raises(Fa4AsvError) as told:
         read(path)
-    words = str(told.value)
-    assert "\n" not in words and str(path) in words and len(words) < 1000
-    return words
+    message = str(told.value)
+    assert "\n" not in message and str(path) in message and len(message) < 1000
+    return message
 
 
 def deep(brackets: int) -> bytes:
@@ -77,7 +77,7 @@ def no_text(path: Path) -> None:
     happens="one line that names the file, at once",
 )
 @pytest.mark.parametrize(
-    ("make_it", "words"),
+    ("make_it", "message"),
     [
         (a_pipe, "a pipe or device, expected a file"),
         (a_device, "a pipe or device, expected a file"),
@@ -87,10 +87,10 @@ def no_text(path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("name", READERS)
-def test_every_reader_refuses_what_is_no_text_file_of_a_usual_size(tmp_path, name, make_it, words):
+def test_every_reader_refuses_what_is_no_text_file_of_a_usual_size(tmp_path, name, make_it, message):
     path = tmp_path / "x"
     make_it(path)
-    assert words in refused(READERS[name], path)
+    assert message in refused(READERS[name], path)
 
 
 @pytest.mark.fault(
@@ -99,7 +99,7 @@ def test_every_reader_refuses_what_is_no_text_file_of_a_usual_size(tmp_path, nam
     happens="one line that names the file",
 )
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         (deep(200_000), f"it is nested more than {DEEPEST} deep"),
         (b'{"a":' * 200_000, f"it is nested more than {DEEPEST} deep"),
@@ -110,10 +110,10 @@ def test_every_reader_refuses_what_is_no_text_file_of_a_usual_size(tmp_path, nam
     ],
 )
 @pytest.mark.parametrize("name", [name for name in READERS if name not in TEXTS])
-def test_every_reader_of_json_refuses_what_is_nested_or_no_json(tmp_path, name, content, words):
+def test_every_reader_of_json_refuses_what_is_nested_or_no_json(tmp_path, name, content, message):
     path = tmp_path / "x"
     path.write_bytes(content)
-    assert words in refused(READERS[name], path)
+    assert message in refused(READERS[name], path)
 
 
 def no_place(path: Path) -> None:
@@ -126,13 +126,13 @@ def no_place(path: Path) -> None:
     happens="locked like a file, or one line; nothing is waited for",
 )
 @pytest.mark.parametrize(
-    ("make_it", "words"), [(a_pipe, ""), (a_folder, "Is a directory"), (no_place, "No such file")]
+    ("make_it", "message"), [(a_pipe, ""), (a_folder, "Is a directory"), (no_place, "No such file")]
 )
-def test_what_stands_in_the_place_of_a_lock_is_not_waited_for(tmp_path, make_it, words):
+def test_what_stands_in_the_place_of_a_lock_is_not_waited_for(tmp_path, make_it, message):
     path = tmp_path / "x.lock"
     make_it(path)
-    if words:
-        with pytest.raises(Fa4AsvError, match=f"cannot lock .*: {words}"), only_one(path):
+    if message:
+        with pytest.raises(Fa4AsvError, match=f"cannot lock .*: {message}"), only_one(path):
             pass
         return
     with only_one(path), pytest.raises(Fa4AsvError, match="busy"), only_one(path, "busy"):
@@ -193,7 +193,7 @@ def with_rows(rows: dict[str, object]) -> str:
     happens="one line that names the file, at once",
 )
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         (with_rows({"x": [None, [["'a'"] * 200] * 6, "1"]}), "more than 100,000"),
         (with_rows({str(n): [None, [["'a'"] * 1000] * 1, "1"] for n in range(101)}), "more than 100,000"),
@@ -205,10 +205,10 @@ def with_rows(rows: dict[str, object]) -> str:
         (json.dumps(result(env_vars={"A": "\x1b[2J"})), "with markup or control characters"),
     ],
 )
-def test_a_result_file_of_another_shape_is_refused(tmp_path, text, words):
+def test_a_result_file_of_another_shape_is_refused(tmp_path, text, message):
     path = tmp_path / "x.json"
     path.write_text(text)
-    assert words in refused(load_result, path)
+    assert message in refused(load_result, path)
 
 
 @pytest.mark.fault(
@@ -217,7 +217,7 @@ def test_a_result_file_of_another_shape_is_refused(tmp_path, text, words):
     happens="one line that names the file",
 )
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         (machine(machine="other"), "it describes machine 'other', its folder is 'box'"),
         (machine(version=2), "it has version 2, asv reads 1"),
@@ -229,11 +229,11 @@ def test_a_result_file_of_another_shape_is_refused(tmp_path, text, words):
         ("[]", "is not an asv machine file"),
     ],
 )
-def test_a_machine_s_file_that_asv_cannot_show_is_refused(tmp_path, text, words):
+def test_a_machine_s_file_that_asv_cannot_show_is_refused(tmp_path, text, message):
     path = tmp_path / "box" / "machine.json"
     path.parent.mkdir()
     path.write_text(text)
-    assert words in refused(read_machine, path)
+    assert message in refused(read_machine, path)
     path.write_text(machine())
     assert read_machine(path)["cpu"] == "EPYC"
 
@@ -252,7 +252,7 @@ def benchmarks(**changes: object) -> str:
     happens="one line that names the file",
 )
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         (BENCHMARKS_TEXT[:100], "is not JSON"),
         (benchmarks(params=5), "are 5, expected a list for each name"),
@@ -273,10 +273,10 @@ def benchmarks(**changes: object) -> str:
         ("[]", "is not asv's list of benchmarks"),
     ],
 )
-def test_a_list_of_benchmarks_of_another_shape_is_refused(tmp_path, text, words):
+def test_a_list_of_benchmarks_of_another_shape_is_refused(tmp_path, text, message):
     path = tmp_path / "benchmarks.json"
     path.write_text(text)
-    assert words in refused(read_benchmarks, path)
+    assert message in refused(read_benchmarks, path)
     path.write_text(BENCHMARKS_TEXT)
     assert NAME in read_benchmarks(path)
 
@@ -320,13 +320,13 @@ def root(tmp_path) -> Path:
 
 
 def test_every_entry_is_a_pair_or_says_what_is_wrong(root):
-    found = {entry.path.stem: entry for entry in entries(root)}
-    assert [name for name, entry in found.items() if entry.pair] == ["sound"]
-    assert [path.name for entry in found.values() for path, _ in entry.damaged] == [
+    result = {entry.path.stem: entry for entry in entries(root)}
+    assert [name for name, entry in result.items() if entry.pair] == ["sound"]
+    assert [path.name for entry in result.values() for path, _ in entry.damaged] == [
         "result.json",
         "sidecar.sidecar",
     ]
-    assert not found["alone"].damaged
+    assert not result["alone"].damaged
     assert [pair.path.stem for pair in sound_pairs(root)] == ["sound"]
     assert [pair.path.stem for pair in sound_pairs(root, "nogpu", lambda path: path.stem == "x")] == []
     with pytest.raises(Fa4AsvError, match=r"result\.json: is not an asv result file"):
@@ -358,8 +358,8 @@ def test_a_folder_that_cannot_be_listed_is_an_entry(root, monkeypatch):
 
     monkeypatch.setattr(Path, "iterdir", refuses)
     (told,) = [entry for entry in entries(root) if entry.path.name == "h100"]
-    ((path, words),) = told.damaged
-    assert path == root / "h100" and words.startswith("cannot be read: Permission denied; make it readable")
+    ((path, message),) = told.damaged
+    assert path == root / "h100" and message.startswith("cannot be read: Permission denied; make it readable")
     assert [pair.path.stem for pair in sound_pairs(root)] == ["sound"]
     with pytest.raises(Fa4AsvError, match="h100: cannot be read: Permission denied"):
         list(all_pairs(root))

@@ -25,7 +25,7 @@ from fa4_asv.measure.driver_stubs import target_environment
 from fa4_asv.measure.kernels.cubin import read_cubin
 from fa4_asv.measure.pool import Job, run_jobs
 from fa4_asv.record.store import load_result, read_sidecar, sidecar_path
-from tests.support.real_checkout import ROOT, asv, toolchain_of
+from tests.support.real_checkout import ROOT, asv, measure, toolchain_of
 
 pytestmark = pytest.mark.slow
 SPILLS = "codegen.Kernels.track_spill_bytes"
@@ -53,15 +53,15 @@ def test_what_uv_is_given_is_what_each_release_demands(real):
         text = read_file(real, release.commit, "flash_attn/cute/pyproject.toml")
         table = tomllib.loads(text)["project"]
         extras = table.get("optional-dependencies", {})
-        found = demands_of(text, release.version)
+        demands = demands_of(text, release.version)
         for flavour, lines in (
             ("cu12", table["dependencies"]),
             ("cu13", table["dependencies"] + extras.get("cu13", [])),
         ):
-            given = [Requirement(line) for line in found.of_flavour(flavour).splitlines()]
+            given = [Requirement(line) for line in demands.of_flavour(flavour).splitlines()]
             assert given == [Requirement(line) for line in lines], release.version
-        assert (found.cu13 is None) == ("cu13" not in extras)
-        assert found.python == "3.10"
+        assert (demands.cu13 is None) == ("cu13" not in extras)
+        assert demands.python == "3.10"
 
 
 def test_figures_and_reasons_of_a_run_agree(measured):
@@ -101,7 +101,7 @@ def test_a_second_run_compiles_nothing_and_says_the_same(real, measured):
 
     before, record = written(), read_sidecar(sidecar_path(measured))
     pattern = "codegen.*instructions.*d128_full_gqa4'"
-    done = asv(real.root, "run", "-E", "fa4:same", "-b", pattern, "fa4-v4.0.0b36^!")
+    done = measure(real.root, pattern)
     assert done.returncode == 0, done.stdout
     assert read_sidecar(sidecar_path(measured)) == record
     assert len(before) > 2 and written() == before
@@ -140,12 +140,12 @@ def test_figures_are_those_of_nvidias_tools_and_do_not_change_between_runs(real,
         ).stdout
         sass = subprocess.run([nvdisasm, "-c", path], capture_output=True, text=True).stdout
         lines = re.findall(r"^\s*/\*([0-9a-f]{4,})\*/(.*);", sass, re.MULTILINE)
-        words = [re.sub(r"@!?U?P\w+", "", text).split()[0] for _, text in lines]
+        opcodes = [re.sub(r"@!?U?P\w+", "", text).split()[0] for _, text in lines]
         assert read.figures.registers == int(re.search(r"REG:(\d+)", usage)[1])
         assert read.figures.spill_bytes == int(re.search(r"STACK:(\d+)", usage)[1])
-        assert read.figures.local_loads == sum(word.split(".")[0] == "LDL" for word in words)
-        assert read.figures.local_stores == sum(word.split(".")[0] == "STL" for word in words)
-        assert read.figures.instructions == sum(word != "NOP" for word in words)
+        assert read.figures.local_loads == sum(word.split(".")[0] == "LDL" for word in opcodes)
+        assert read.figures.local_stores == sum(word.split(".")[0] == "STL" for word in opcodes)
+        assert read.figures.instructions == sum(word != "NOP" for word in opcodes)
         assert read.figures.text_bytes == int(lines[-1][0], 16) + 16
     main = next(k for k in kernels if k["kernel"] == "FlashAttentionBackwardSm100")
     assert read_cubin(Path(main["cubin"]), cuobjdump, nvdisasm).sha256 == cases[f"sm_100/{name}"].sha256

@@ -34,7 +34,7 @@ def keep_first_of_each_group_on_request(data: list[dict[str, Any]]) -> None:
         records |= {case: {"state": "not run"} for case in records if case != first}
         for name in map(group.benchmark, group.metrics):
             values, axes = result["results"][name][:2]
-            cases = ["/".join(map(ast.literal_eval, words)) for words in itertools.product(*axes)]
+            cases = ["/".join(map(ast.literal_eval, message)) for message in itertools.product(*axes)]
             values[:] = [
                 value if case == first else math.nan for case, value in zip(cases, values, strict=True)
             ]

@@ -55,9 +55,9 @@ def refused(real):
 @pytest.mark.parametrize("arch", coverage.ARCHES)
 def test_what_b36_refuses_is_what_the_page_says(refused, arch):
     for argument in coverage.ARGUMENTS:
-        words = [refused.get((arch, call.name), "") for call in coverage.asking(argument)]
+        arguments = [refused.get((arch, call.name), "") for call in coverage.asking(argument)]
         expected = coverage.REFUSED.get((arch, argument), "")
-        assert all(words) == bool(expected), argument
-        assert any(each.startswith(expected) for each in words), argument
-        partly = any(words) and not all(words)
+        assert all(arguments) == bool(expected), argument
+        assert any(each.startswith(expected) for each in arguments), argument
+        partly = any(arguments) and not all(arguments)
         assert not coverage.PARTLY.get((arch, argument)) or partly, argument

@@ -25,15 +25,15 @@ def test_the_source_of_b31_ended_the_spill_under_either_compiler(real, tmp_path)
     for name in ("9c7c5e9d", "cdcf72b3"):
         (sidecar,) = (ROOT / "results" / "nogpu").glob(f"{name}-*cu13*day.sidecar")
         shutil.copy(sidecar, staged.results / "nogpu")
-    words = ("explain", "4.0.0b30", "4.0.0b31", "--flavour", "cu13", "-b", "sm_100.*'fwd_d128_full'")
+    arguments = ("explain", "4.0.0b30", "4.0.0b31", "--flavour", "cu13", "-b", "sm_100.*'fwd_d128_full'")
     done = command(
-        staged.root, "fa4_asv", *words, "--no-culprits", "-E", "fa4:same", "--format", "json", "--keep"
+        staged.root, "fa4_asv", *arguments, "--no-culprits", "-E", "fa4:same", "--format", "json", "--keep"
     )
     assert done.returncode == 0, done.stderr
-    (found,) = json.loads(done.stdout)
-    spill = found["cases"]["sm_100/fwd_d128_full"]["spill_bytes"]
+    (entry,) = json.loads(done.stdout)
+    spill = entry["cases"]["sm_100/fwd_d128_full"]["spill_bytes"]
     assert spill == {"base": 112, "head": 0, "source": 0, "toolchain": 112, "cause": "source"}
-    assert found["opcodes"]["sm_100/fwd_d128_full"]["local loads"] == [35, 0]
+    assert entry["opcodes"]["sm_100/fwd_d128_full"]["local loads"] == [35, 0]
     assert not list(iter_results(staged.results)), "a cross pair is no figure of asv's"
     assert [path.name for path in (staged.results / "nogpu").glob("*.cause")] == [
         "cdcf72b3-9c7c5e9d-cu13.cause"

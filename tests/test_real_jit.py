@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fa4_asv.record.store import read_sidecar, sidecar_path
-from tests.support.real_checkout import asv
+from tests.support.real_checkout import asv, measure
 
 pytestmark = pytest.mark.slow
 CASE = r"compile.Jit.track_seconds\('sm_90', 'fwd_d128_full'\)"
@@ -32,8 +32,7 @@ def home(real, tmp_path_factory) -> dict[str, str]:
 
 
 def _run(root: Path, bench: str, **environment: str) -> str:
-    words = ("run", "-E", "fa4:same", "-m", "testbox", "-b", bench, "fa4-v4.0.0b36^!", "--show-stderr")
-    done = asv(root, *words, **environment)
+    done = measure(root, bench, "-m", "testbox", "--show-stderr", **environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -53,6 +52,6 @@ def test_a_call_has_six_samples_and_asv_their_statistics(real, home):
 
 
 def test_machine_nogpu_says_na_in_words(real):
-    done = asv(real.root, "run", "-E", "fa4:same", "-b", "compile.Import", "fa4-v4.0.0b36^!", "--show-stderr")
+    done = measure(real.root, "compile.Import", "--show-stderr")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "n/a" in done.stdout

@@ -20,7 +20,7 @@ from fa4_asv.measure.runtime.kernel_cache import variables
 from fa4_asv.record.schema import Records
 from fa4_asv.record.store import load_result, read_sidecar, sidecar_path
 from tests.support import ROOT
-from tests.support.real_checkout import ENVIRONMENT, asv
+from tests.support.real_checkout import ENVIRONMENT, measure
 
 pytestmark = pytest.mark.slow
 SELECTED = r"launch.*'(direct_d128|autograd_d128|varlen_tensor_d128)'"
@@ -53,7 +53,7 @@ print(json.dumps(answers), file=sys.stderr)
 def launches(real) -> dict[str, Records]:
     """Records of b18, run as a person runs it, and of b36 as committed: `test_real_audit.py` makes all of these anew."""
     records = {}
-    asv(real.root, "run", "-E", "fa4:same", "-b", SELECTED, "fa4-v4.0.0b18^!")
+    measure(real.root, SELECTED, commits="fa4-v4.0.0b18^!")
     for root, version in ((real, "4.0.0b18"), (Project(ROOT), "4.0.0b36")):
         (commit,) = (each.commit for each in Manifest.load(root.manifest).releases if each.version == version)
         path = root.results / "nogpu" / f"{commit[:8]}-{ENVIRONMENT}.json"
@@ -74,8 +74,8 @@ def test_b36_compiles_each_kernel_once_and_finds_all_on_disk(launches):
         assert figures(launches["4.0.0b36"], f"{arch}/autograd_d128", "compiles") == [4, 0, 0]
         steps = "length batch strides"
         assert figures(launches["4.0.0b36"], f"{arch}/autograd_d128", "compiles", steps) == [0, 0, 0]
-        found = launches["4.0.0b36"][f"{arch}/autograd_d128/process"].parts["found on disk"]
-        assert found == 4
+        result = launches["4.0.0b36"][f"{arch}/autograd_d128/process"].parts["found on disk"]
+        assert result == 4
 
 
 def test_b18_compiles_at_each_call_with_a_tensor_and_reads_it(launches):

@@ -53,7 +53,7 @@ HAND = {
 
 
 @pytest.fixture(scope="module")
-def kept(real, tmp_path_factory):
+def compiled(real, tmp_path_factory):
     """What the record names, compiled; and its digests."""
     tools = tool("loop_cubins")
     cubins, digests = tools.Cubins(tmp_path_factory.mktemp("loops")), {}
@@ -79,27 +79,27 @@ def _recorded(release: str):
 
 
 @pytest.mark.parametrize("case", HAND, ids="/".join)
-def test_loops_are_those_that_were_counted_by_hand(kept, case):
-    cubins, digests = kept
-    found = cubins.loops(digests[case])
+def test_loops_are_those_that_were_counted_by_hand(compiled, case):
+    cubins, digests = compiled
+    result = cubins.loops(digests[case])
     assert [
         (
-            one.role,
-            one.masked,
-            one.instructions,
-            one.waiting,
-            sum(one.products.values()),
-            one.exp2,
-            one.fsel,
+            loop.role,
+            loop.masked,
+            loop.instructions,
+            loop.waiting,
+            sum(loop.products.values()),
+            loop.exp2,
+            loop.fsel,
         )
-        for one in found.loops
+        for loop in result.loops
     ] == HAND[case]
-    assert found.why == ""
+    assert result.why == ""
 
 
-def test_a_turn_of_b36_is_shorter_than_one_of_b18(kept):
+def test_a_turn_of_b36_is_shorter_than_one_of_b18(compiled):
     """The whole backward has more instructions in b36 and is faster: its turn has fewer."""
-    cubins, digests = kept
+    cubins, digests = compiled
 
     def turn(release: str, kernel: str) -> int:
         return cubins.loops(digests[release, "sm_90", kernel]).main().instructions

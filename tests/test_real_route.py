@@ -10,7 +10,7 @@ import pytest
 from fa4_asv.asv_plugin.base_environments import torch_of
 from fa4_asv.measure.route.checks import NAMES
 from fa4_asv.record.store import load_result, read_sidecar, sidecar_path
-from tests.support.real_checkout import asv, command
+from tests.support.real_checkout import command, measure
 
 pytestmark = pytest.mark.slow
 UNPACK = "ValueError: too many values to unpack (expected 2) (in _fa4.py, _fa4_run_forward)"
@@ -22,14 +22,14 @@ def routes(real):
     """Sidecars and figures of b15 and b36, run as a person runs them."""
     if torch_of(sys.executable) != OURS:
         pytest.skip(f"needs torch {OURS}, the base's own")
-    found = {}
+    result = {}
     for version in ("4.0.0b15", "4.0.0b36"):
-        done = asv(real.root, "run", "-E", "fa4:same", "-b", "route", f"fa4-v{version}^!")
+        done = measure(real.root, "route", commits=f"fa4-v{version}^!")
         assert done.returncode == 0, done.stdout + done.stderr
     for path in (real.results / "nogpu").glob("*.sidecar"):
         sidecar = read_sidecar(path)
-        found[sidecar.release] = sidecar.groups.get("route", {}), path.with_suffix(".json")
-    return found
+        result[sidecar.release] = sidecar.groups.get("route", {}), path.with_suffix(".json")
+    return result
 
 
 def test_the_newest_release_returns_more_than_torch_2_13_unpacks(routes):
@@ -37,7 +37,7 @@ def test_the_newest_release_returns_more_than_torch_2_13_unpacks(routes):
     for arch in ("sm_90", "sm_100"):
         record = cases[f"{OURS}/{arch}"]
         assert record.figures == {"broken": 13, "checks": len(NAMES)}
-        assert {words for words in record.notes.values() if not words.startswith("needs ")} == {UNPACK}
+        assert {message for message in record.notes.values() if not message.startswith("needs ")} == {UNPACK}
     figures = load_result(path).figures
     assert figures["route.Sdpa.track_broken", (OURS, "sm_90")] == 13
     assert math.isnan(figures["route.Sdpa.track_broken", ("2.15.0", "sm_90")]), "not at hand"
@@ -57,7 +57,7 @@ def test_the_table_says_so(real, routes):
 
 
 def test_a_torch_that_nobody_knows_is_one_line(real):
-    done = asv(real.root, "run", "-E", "fa4:same", "-b", "route", "fa4-v4.0.0b36^!", FA4_ASV_TORCHES="2.9")
+    done = measure(real.root, "route", FA4_ASV_TORCHES="2.9")
     assert done.returncode != 0
     assert "no torch '2.9'; write `all` or some of" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr

@@ -23,10 +23,10 @@ def answering(
 
 
 def test_releases_are_major_4_sdists_in_upload_order(registry):
-    found = Registry().releases()
-    assert [release.version for release in found] == ["4.0.0b3", "4.0.0b4", "4.0.0b10"]
-    assert found[0].uploaded == "2026-03-05T17:56:13.305233Z"
-    assert all(len(release.sha256) == 64 and release.commit == "" for release in found)
+    result = Registry().releases()
+    assert [release.version for release in result] == ["4.0.0b3", "4.0.0b4", "4.0.0b10"]
+    assert result[0].uploaded == "2026-03-05T17:56:13.305233Z"
+    assert all(len(release.sha256) == 64 and release.commit == "" for release in result)
 
 
 def test_a_version_is_listed_once(registry, monkeypatch):
@@ -50,7 +50,7 @@ def test_the_index_is_ours_then_pips_then_uvs_then_the_librarys(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("status", "kind", "body", "words"),
+    ("status", "kind", "body", "message"),
     [
         (404, "text/plain", b"", "the registry knows no flash-attn-4"),
         (401, "text/plain", b"", "401 Client Error"),
@@ -63,12 +63,12 @@ def test_the_index_is_ours_then_pips_then_uvs_then_the_librarys(monkeypatch):
     ],
 )
 def test_an_unusable_answer_is_one_line_without_the_password(
-    registry, monkeypatch, status, kind, body, words
+    registry, monkeypatch, status, kind, body, message
 ):
     answering(monkeypatch, registry, status, kind, body)
     with pytest.raises(Fa4AsvError) as told:
         Registry().releases()
-    assert words in str(told.value)
+    assert message in str(told.value)
     assert "\n" not in str(told.value)
     assert "secret" not in str(told.value)
 

@@ -29,7 +29,7 @@ from tests.support.upstream_fake import commit, lose_file, refs, run_sync
     happens="one line; nothing is fetched",
 )
 @pytest.mark.parametrize(
-    ("source", "words"),
+    ("source", "message"),
     [
         ("--upload-pack=touch owned", "looks like an option"),
         ("ext::sh -c touch% owned", "asks for a remote helper"),
@@ -40,12 +40,12 @@ from tests.support.upstream_fake import commit, lose_file, refs, run_sync
         (".", "is not a git repository"),
     ],
 )
-def test_sources_that_cannot_serve_are_one_line(synced, capsys, source, words):
+def test_sources_that_cannot_serve_are_one_line(synced, capsys, source, message):
     before = refs(synced)
     run_sync(synced, source, code=2)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("fa4-asv: ")
-    assert words in line
+    assert message in line
     assert refs(synced) == before
     assert not (synced.root / "owned").exists()
 
@@ -70,13 +70,13 @@ def test_a_password_is_not_repeated(synced):
 def test_half_clones_are_one_line(synced, upstream, tmp_path):
     before = refs(synced)
     upstream_fake.git(upstream, "config", "uploadpack.allowFilter", "true")
-    for words, reason in (
+    for arguments, reason in (
         (["--depth=2"], "is a shallow clone, and ranges need the whole history; run `git fetch --unshallow`"),
         (["--filter=blob:none"], "is a partial clone .--filter.: 3 objects of flash_attn/cute are missing"),
         (["--filter=tree:0"], "is a partial clone .--filter."),
     ):
-        half = tmp_path / words[0]
-        upstream_fake.git(tmp_path, "clone", "-q", "--bare", *words, f"file://{upstream}", str(half))
+        half = tmp_path / arguments[0]
+        upstream_fake.git(tmp_path, "clone", "-q", "--bare", *arguments, f"file://{upstream}", str(half))
         with pytest.raises(Fa4AsvError, match=reason):
             sync_branches(synced, str(half))
     lose_file(upstream, "flash_attn/cute/interface.py")
@@ -330,7 +330,7 @@ def served(upstream):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    words = [
+    arguments = [
         "git",
         "daemon",
         "--reuseaddr",
@@ -338,7 +338,7 @@ def served(upstream):
         f"--port={port}",
         f"--base-path={upstream.parent}",
     ]
-    daemon = subprocess.Popen([*words, "--listen=127.0.0.1"], start_new_session=True)
+    daemon = subprocess.Popen([*arguments, "--listen=127.0.0.1"], start_new_session=True)
     try:
         for _ in range(100):
             with socket.socket() as probe:
@@ -388,13 +388,13 @@ ENDLESS = {
     happens="one line; git is ended: 64 MiB of names, 4 GiB of objects, 300 s without a byte, one hour; "
     "over https less than 2 KiB per second for 60 s",
 )
-@pytest.mark.parametrize("words", ENDLESS)
-def test_a_server_without_end_is_given_up(tmp_path, words):
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_a_server_without_end_is_given_up(tmp_path, kind):
     pack = tmp_path / "x" / "objects" / "pack"
     pack.mkdir(parents=True)
     limits = GitLimits(size=3_000_000, output=100_000, seconds=1.5, silence=0.7)
-    command = ["sh", "-c", ENDLESS[words], "git", "--git-dir", str(tmp_path / "x")]
-    with pytest.raises(Fa4AsvError, match=words):
+    command = ["sh", "-c", ENDLESS[kind], "git", "--git-dir", str(tmp_path / "x")]
+    with pytest.raises(Fa4AsvError, match=kind):
         call_bounded(command, dict(os.environ), tmp_path / "x", limits)
 
 

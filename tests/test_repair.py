@@ -102,13 +102,13 @@ def test_failing_git_removes_nothing(whole, registry, upstream, tmp_path, monkey
 def test_unreadable_files_prove_nothing(whole, monkeypatch):
     """They look like missing ones to git. (Root reads everything, so the question is answered in its place.)"""
     lost = loose(whole, "fa4-v4.0.0b4:flash_attn/cute/interface.py")
-    kept = lost.read_bytes()
+    content = lost.read_bytes()
     lost.unlink()
     real = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: "tags" not in str(path) and real(path, mode))
     with pytest.raises(Fa4AsvError, match="may not be read; make it readable, nothing was changed"):
         sync(whole, Registry())
-    lost.write_bytes(kept)
+    lost.write_bytes(content)
     assert damage_of(whole.repository) == ""
 
 

@@ -50,9 +50,9 @@ def made(project: Project) -> dict[str, str]:
     return dict(pages(model, timeline(model, explanations(project, []))))
 
 
-def report(*words: str) -> int:
+def report(*arguments: str) -> int:
     with pytest.raises(SystemExit) as ended:
-        run(["report", *words])
+        run(["report", *arguments])
     return int(ended.value.code or 0)
 
 
@@ -71,13 +71,13 @@ def test_neither_clock_nor_hash_seed_nor_folder_enters(small, tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    found = {
+    paths = {
         path.relative_to(target).as_posix(): path.read_text(encoding="utf-8")
         for path in target.rglob("*")
         if path.is_file()
     }
-    assert found == made(small)
-    assert not [name for name, text in found.items() if str(tmp_path) in text]
+    assert paths == made(small)
+    assert not [name for name, text in paths.items() if str(tmp_path) in text]
 
 
 def test_the_newest_release_is_judged_and_swapping_the_sides_inverts_it(small):
@@ -108,9 +108,9 @@ def test_a_cause_is_told_only_where_it_is_proven(small):
         for release, point in zip((second, third), model.exact()[0].points[1:], strict=True)
     ]
     verdict = {NAME: {"instructions": Verdict(900, 990, 900, 990, "toolchain")}}
-    found = Explanation("cu13", *sides, files=("flash_attn/cute/x.py",), cases=verdict)
-    path = small.results / "nogpu" / found.file_name
-    write_explanation(path, found)
+    explanation = Explanation("cu13", *sides, files=("flash_attn/cute/x.py",), cases=verdict)
+    path = small.results / "nogpu" / explanation.file_name
+    write_explanation(path, explanation)
     told = timeline(model, explanations(small, []))
     assert [event.cause for event in told.steps[1].events] == ["toolchain"]
     path.write_text("{")
@@ -130,8 +130,8 @@ def test_foreign_words_are_text_and_never_markup(small):
 
 def timed(seconds: float, backend: str = "fa4") -> dict[str, dict[str, CaseRecord]]:
     samples = {"seconds": [seconds * 0.9, seconds, seconds * 1.2]}
-    words = {"error out hard": "0.25", "error dq gaussian": "0.5", "notes": "drifts"}
-    record = CaseRecord("measured", samples=samples, notes=words)
+    notes = {"error out hard": "0.25", "error dq gaussian": "0.5", "notes": "drifts"}
+    record = CaseRecord("measured", samples=samples, notes=notes)
     shapes = ("b32_s1024_h16_d128_full", "b16_s2048_h16_d128_full", "b8_s4096_h16_d128_full")
     return {"forward": {f"{backend}/{shape}": record for shape in shapes}}
 
@@ -195,7 +195,7 @@ def test_commits_of_one_second_stand_in_the_order_of_their_branch(small):
         day = "2026-05-05T12:00:00Z"
         listed = [Commit(r.commit, day, "main", HOSTILE, at) for r, at in zip(releases, turns, strict=True)]
         add_commits(small.upstream, listed)
-        (series,) = (one for one in model_of(small).series if one.key.history == "upstream")
+        (series,) = (line for line in model_of(small).series if line.key.history == "upstream")
         expected = [
             release.commit for _, release in sorted(zip(turns, releases, strict=True), key=lambda p: p[0])
         ]
@@ -244,10 +244,12 @@ def test_figures_on_the_pages_are_those_of_the_record(real_report):
 
 def test_the_committed_report_is_that_of_the_committed_record(real_report):
     """Byte for byte; after new results run `fa4-asv report` and commit html/report/."""
-    kept = ROOT / "html" / "report"
-    names = {path.relative_to(kept) for path in kept.rglob("*") if path.is_file()}
+    committed = ROOT / "html" / "report"
+    names = {path.relative_to(committed) for path in committed.rglob("*") if path.is_file()}
     assert names == {path.relative_to(real_report) for path in real_report.rglob("*") if path.is_file()}
     different = [
-        str(name) for name in sorted(names) if (kept / name).read_bytes() != (real_report / name).read_bytes()
+        str(name)
+        for name in sorted(names)
+        if (committed / name).read_bytes() != (real_report / name).read_bytes()
     ]
     assert different == []

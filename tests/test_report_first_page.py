@@ -59,8 +59,8 @@ def story(project: Project) -> Project:
 
 def advised(project: Project):
     model = model_of(project)
-    found = standing(histories(model), [], timeline(model, []))
-    return {each.arch: each for each in advice(model, [], cards_of(model, []), found)}
+    result = standing(histories(model), [], timeline(model, []))
+    return {each.arch: each for each in advice(model, [], cards_of(model, []), result)}
 
 
 def test_the_newest_release_under_the_flavour_that_spills_less_is_recommended(story):
@@ -129,11 +129,11 @@ def test_a_compiler_that_does_not_import_is_named_with_its_reason(story):
 def test_any_two_releases_are_judged_as_compare_judges_them(story):
     """What the page looks up is what `compare` says, for every pair in both directions."""
     model = model_of(story)
-    found = histories(model)
-    value = pairs_value(model, found, [], [])
+    result = histories(model)
+    value = pairs_value(model, result, [], [])
     assert value["versions"] == model.versions[-MOST:]
     names = [title for title, _ in value["metrics"]]
-    for flavour, series in zip(value["flavours"], (each.series for each in found), strict=True):
+    for flavour, series in zip(value["flavours"], (each.series for each in result), strict=True):
         for at, before in enumerate(series.points):
             for after_at, after in enumerate(series.points[at + 1 :], at + 1):
                 expected = {
@@ -147,7 +147,7 @@ def test_any_two_releases_are_judged_as_compare_judges_them(story):
 def looked_up(flavour, names, before: int, after: int) -> set[tuple[object, ...]]:
     """As compare.js reads the data."""
     titles = {"spill (stack frame)": "spill_bytes", "instructions": "instructions"}
-    found = set()
+    result = set()
     for arch, name, _, runs, kinds, pairs in flavour["cases"]:
         classes = [value for at, value in runs for _ in [at]]
         starts = [at for at, _ in runs]
@@ -159,13 +159,13 @@ def looked_up(flavour, names, before: int, after: int) -> set[tuple[object, ...]
             sign = told if old < new else -told
             metric = abs(told) - 1
             sides = (kinds[old][metric], kinds[new][metric])
-            found.add((f"{arch}/{name}", titles[names[metric]], *sides, "worse" if sign > 0 else "better"))
-    return found
+            result.add((f"{arch}/{name}", titles[names[metric]], *sides, "worse" if sign > 0 else "better"))
+    return result
 
 
 def test_what_became_worse_and_did_not_recover_stands_with_its_release(story):
     model = model_of(story)
-    found = standing(histories(model), [], timeline(model, []))
+    result = standing(histories(model), [], timeline(model, []))
     told = {
         (each.series, each.row.metric): (
             each.best.label,
@@ -174,12 +174,12 @@ def test_what_became_worse_and_did_not_recover_stands_with_its_release(story):
             each.since.label,
             each.cause,
         )
-        for each in found
+        for each in result
     }
     assert told[("cu13", "instructions")] == ("4.0.0b1", 900, 1010, "4.0.0b2", "source")
     assert told[("cu13", "spill_bytes")] == ("4.0.0b5", 8, 16, "4.0.0b6", "source"), "500 in b3 has recovered"
-    assert short_table(found).rows[0][0].href == "kernels/sm_100-fwd_d128_full.html"
-    assert json.loads(json.dumps(value_of(found)))[0]["now"] in (16, 116, 1010)
+    assert short_table(result).rows[0][0].href == "kernels/sm_100-fwd_d128_full.html"
+    assert json.loads(json.dumps(value_of(result)))[0]["now"] in (16, 116, 1010)
     write_pair(story, model.releases[5], codegen(0, 900))
     model = model_of(story)
     left = standing(histories(model), [], timeline(model, []))
@@ -196,8 +196,8 @@ def test_the_search_finds_kernels_releases_events_and_threads(story):
     }
     story.threads.write_text(json.dumps({"format": 1, "threads": [thread]}))
     site = dict(pages(model_of(story), timeline(model_of(story), [])))
-    _, found = data_of_script(site["data/search.js"])
-    pages_of = {title: page for title, _, page in found}
+    _, result = data_of_script(site["data/search.js"])
+    pages_of = {title: page for title, _, page in result}
     assert pages_of["flash-attention#7: it spills"] == "kernels/sm_100-fwd_d128_full.html"
     assert pages_of["fwd_d128_full on sm_100"] == "kernels/sm_100-fwd_d128_full.html"
     assert pages_of["b6, 2026-01-07"] == "releases/4.0.0b6.html"
@@ -211,15 +211,15 @@ def test_the_search_finds_kernels_releases_events_and_threads(story):
 def test_the_feed_is_atom_of_the_newest_events_with_foreign_words_as_text(story):
     model = model_of(story)
     root = ElementTree.fromstring(feed(timeline(model, [])))
-    found = root.findall(f"{ATOM}entry")
-    assert found[0].find(f"{ATOM}title").text == "b6 on sm_100, cu12 (torch on CUDA 12)"
+    result = root.findall(f"{ATOM}entry")
+    assert result[0].find(f"{ATOM}title").text == "b6 on sm_100, cu12 (torch on CUDA 12)"
     assert (
-        found[0]
+        result[0]
         .find(f"{ATOM}summary")
         .text.startswith("Against 4.0.0b5: 2 figures of 1 case worse. Cause: source.")
     )
-    assert root.find(f"{ATOM}updated").text == found[0].find(f"{ATOM}updated").text == "2026-01-07T08:00:00Z"
-    ids = [each.find(f"{ATOM}id").text for each in found]
+    assert root.find(f"{ATOM}updated").text == result[0].find(f"{ATOM}updated").text == "2026-01-07T08:00:00Z"
+    ids = [each.find(f"{ATOM}id").text for each in result]
     assert len(ids) == len(set(ids))
     (step, *_) = timeline(model, []).steps
     before = replace(step.before.record, release=HOSTILE)
@@ -235,8 +235,8 @@ def test_the_json_files_say_their_format_and_hold_the_figures_of_the_record(stor
     for name in index["files"]:
         assert json.loads(site[f"data/{name}"])["format"] == index["format"] == 1
     figures = json.loads(site["data/figures.json"])["figures"]["Kernels on sm_100"]
-    (one,) = (each for each in figures if each["key"] == KERNEL)
-    (spills,) = (each for each in one["metrics"] if each["name"] == "spill_bytes")
+    (entry,) = (each for each in figures if each["key"] == KERNEL)
+    (spills,) = (each for each in entry["metrics"] if each["name"] == "spill_bytes")
     assert spills["curves"][0]["values"] == [8, 8, 500, 500, 8, 16]
     told = json.loads(site["data/events.json"])["events"]
     assert [each["after"] for each in told if each["flavour"] == "cu13"] == [

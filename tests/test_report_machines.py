@@ -46,8 +46,8 @@ def test_only_a_card_with_a_known_peak_gets_a_share(machine: str, peak: float | 
     ],
 )
 def test_an_error_is_a_share_of_what_is_allowed(state: str, errors: dict[str, str], shown: str):
-    words = {f"error {name}": text for name, text in errors.items()} | {"notes": "9"}
-    assert _worst(CaseRecord(state, notes=words)) == shown
+    notes = {f"error {name}": text for name, text in errors.items()} | {"notes": "9"}
+    assert _worst(CaseRecord(state, notes=notes)) == shown
 
 
 def test_what_the_guard_lets_pass_is_shown_as_one_at_most():

@@ -100,11 +100,11 @@ def route(**broken: int) -> Groups:
         f"{torch.replace('_', '.')[1:]}/sm_90": {"broken": count, "checks": 21}
         for torch, count in broken.items()
     }
-    words = {"forward_full": "ValueError: too many values", "forward_causal": "ValueError: too many values"}
+    notes = {"forward_full": "ValueError: too many values", "forward_causal": "ValueError: too many values"}
     return {
         "route": {
-            case: CaseRecord("measured", figures=found, notes=words if found["broken"] else {})
-            for case, found in figures.items()
+            case: CaseRecord("measured", figures=result, notes=notes if result["broken"] else {})
+            for case, result in figures.items()
         }
     }
 
@@ -150,17 +150,17 @@ def test_a_newest_release_that_is_recorded_in_part_takes_no_total_away(project):
 
 
 def calls(*seconds: float) -> Groups:
-    words = {"cpu": "A Processor, 1 of 2 cores"}
-    record = CaseRecord("measured", samples={"seconds": list(seconds)}, notes=words)
+    notes = {"cpu": "A Processor, 1 of 2 cores"}
+    record = CaseRecord("measured", samples={"seconds": list(seconds)}, notes=notes)
     return {"compile": {key_of(case): record for case in GROUPS["compile"].cases}}
 
 
 def test_compile_seconds_show_between_what_their_samples_lie_and_each_series_once(project):
-    (one,) = write_releases(project, 1)
+    (entry,) = write_releases(project, 1)
     samples = [2.0, 2.1, 2.2, 2.2, 2.3, 2.42]
     assert len(samples) == SAMPLES
     for flavour, policy in (("cu13", "day"), ("cu12", "day"), ("cu13", "nvidia-cutlass-dsl==4.7.1")):
-        write_pair(project, one, calls(*samples), flavour=flavour, policy=policy, machine="box")
+        write_pair(project, entry, calls(*samples), flavour=flavour, policy=policy, machine="box")
     usual, other = compile_seconds(model_of(project))
     assert usual.title == "box: first call"
     assert other.title == "box: first call (toolchain nvidia-cutlass-dsl==4.7.1)"
@@ -190,15 +190,18 @@ def test_a_branch_is_a_line_of_its_own(project):
         ],
     )
     model = model_of(project)
-    assert {one.key.title: len(one.points) for one in model.series} == {"cu13": 2, "cu13, branch faster": 1}
+    assert {line.key.title: len(line.points) for line in model.series} == {
+        "cu13": 2,
+        "cu13, branch faster": 1,
+    }
     (step,) = timeline(model, []).steps
     assert [(event.change.base, event.change.head) for event in step.events] == [(900, 901)]
 
 
 def test_the_colours_of_a_terminal_are_no_words(project):
-    (one,) = write_releases(project, 1)
-    said = "broken \x1b[1mError Code:\x1b[0m [92m- it[0m, of a[0] and b[12]"
-    write_pair(project, one, kernels(sm_100__fwd_d128_full=CaseRecord("broken", said)))
+    (entry,) = write_releases(project, 1)
+    output = "broken \x1b[1mError Code:\x1b[0m [92m- it[0m, of a[0] and b[12]"
+    write_pair(project, entry, kernels(sm_100__fwd_d128_full=CaseRecord("broken", output)))
     assert "broken Error Code: - it, of a[0] and b[12]" in site_of(project)["support.html"]
 
 
@@ -255,8 +258,8 @@ def test_kernel_pages_show_turns_and_the_spills_in_them_and_that_no_time_is_pred
 
 
 def test_a_page_without_loops_has_no_chart_of_them(project):
-    (one,) = write_releases(project, 1)
-    write_pair(project, one, kernels(sm_100__fwd_d128_full=MEASURED))
+    (entry,) = write_releases(project, 1)
+    write_pair(project, entry, kernels(sm_100__fwd_d128_full=MEASURED))
     assert "instructions per turn" not in site_of(project)["kernels-sm_100.html"].partition("<section")[2]
 
 

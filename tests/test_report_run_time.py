@@ -55,11 +55,11 @@ def record(number: int, call: Call, scale: float = 1.0, card: str = "0123456789a
 
 
 def groups(number: int, scale: float = 1.0, card: str = "0123456789ab", why: str = CRASH.why):
-    found = {call: record(number, call, scale, card) for call in (MAIN, LONGER, BACK)}
+    result = {call: record(number, call, scale, card) for call in (MAIN, LONGER, BACK)}
     if number == BROKEN:
-        found[BACK] = replace(CRASH, why=why)
+        result[BACK] = replace(CRASH, why=why)
     return {
-        name: {c.case: one for c, one in found.items() if c.group == name} for name in (FORWARD, BACKWARD)
+        name: {c.case: each for c, each in result.items() if c.group == name} for name in (FORWARD, BACKWARD)
     }
 
 
@@ -84,8 +84,8 @@ def made(project: Project) -> dict[str, str]:
 
 
 def only(project: Project) -> Swept:
-    (found,) = sweeps_of(model_of(project))
-    return found
+    (result,) = sweeps_of(model_of(project))
+    return result
 
 
 def texts(cells) -> list[str]:
@@ -94,21 +94,21 @@ def texts(cells) -> list[str]:
 
 def tables(project: Project) -> dict[str, list[list[str]]]:
     """The tables on the machine's page, by caption: the head first."""
-    one = only(project)
-    parts = swept_page(one, [one]).parts
+    machine = only(project)
+    parts = swept_page(machine, [machine]).parts
     every = [table for part in parts for table in (*part.tables, *part.folded)]
     return {table.caption: [list(table.head), *map(texts, table.rows)] for table in every}
 
 
 def test_when_run_time_changed_is_one_row_per_release_that_changed_it(clock):
-    found = tables(clock)
-    head, *rows = found["forward, against the one before"]
+    result = tables(clock)
+    head, *rows = result["forward, against the one before"]
     assert head == ["", "date", "d128 causal", "d128 full", "nvidia-cutlass-dsl"]
     assert [row[0] for row in rows] == ["b6", "b5", "the other 6"]
     assert rows[0][2:4] == ["·", "+3.0\xa0%"] and rows[1][2:4] == ["−5.0\xa0%", "·"]
-    _, *rows = found["backward, against the one before"]
+    _, *rows = result["backward, against the one before"]
     assert [(row[0], row[2]) for row in rows] == [("b8", "working"), ("b7", "broken"), ("the other 6", "·")]
-    head, *rows = found["Every release: calls by verdict"]
+    head, *rows = result["Every release: calls by verdict"]
     assert len(rows) == LAST - 1
     assert dict(zip(head, rows[-4 + 0], strict=True))["faster"] == "1"
 
@@ -118,8 +118,10 @@ def test_what_it_costs_to_stay_behind_is_the_geometric_mean_of_what_both_have(cl
     assert head == ["", "d128 causal", "d128 full", "all"]
     by_name = {row[0]: row[1:] for row in rows}
     assert list(by_name) == ["b6 to b9", "b5", "b1 to b4", "seen from"]
-    one = only(clock)
-    levels = [[math.log(one.behind(point, call)) for point in one.points[:4]] for call in (MAIN, LONGER)]
+    machine = only(clock)
+    levels = [
+        [math.log(machine.behind(point, call)) for point in machine.points[:4]] for call in (MAIN, LONGER)
+    ]
     means = [fmean(levels[0]), fmean(levels[1]), fmean(levels[0] + levels[1])]
     assert by_name["b1 to b4"] == [f"{math.exp(mean):.3f}" for mean in means]
     causal, full, both = map(float, by_name["b1 to b4"])
@@ -147,8 +149,8 @@ def plots_of(project, machine: str):
     """The charts of a machine's calls, by the call's title."""
     model = model_of(project)
     series = by_machine(sweeps_of(model))[machine]
-    found = timeline(model, [])
-    return {page.title: page.plot for page in call_pages(model, series, found)}
+    result = timeline(model, [])
+    return {page.title: page.plot for page in call_pages(model, series, result)}
 
 
 def test_a_calls_page_has_every_release_newest_first_with_its_verdict(clock):
@@ -184,12 +186,12 @@ def test_a_chart_has_a_line_for_each_yardstick_that_was_timed_beside_the_call(cl
 
 
 def test_the_first_page_says_what_the_clock_says(clock):
-    found = on_the_clock(only(clock))
-    assert (found.machine, found.newest.text, found.verdict) == (CARD, "b9", "no change told")
-    assert [cell.text for cell, _ in found.recent] == ["b8", "b7", "b6"]
-    assert found.recent[2][1] == f"1 slower (forward {LONGER.name} +3.0\xa0%)"
+    result = on_the_clock(only(clock))
+    assert (result.machine, result.newest.text, result.verdict) == (CARD, "b9", "no change told")
+    assert [cell.text for cell, _ in result.recent] == ["b8", "b7", "b6"]
+    assert result.recent[2][1] == f"1 slower (forward {LONGER.name} +3.0\xa0%)"
     assert any(
-        "as fast as cuDNN" in sentence and "as fast as FA2" in sentence for sentence in found.sentences
+        "as fast as cuDNN" in sentence and "as fast as FA2" in sentence for sentence in result.sentences
     )
     text = made(clock)["index.html"]
     assert f'On the clock: <a href="run-time-{CARD}.html">{CARD}</a>' in text
@@ -198,11 +200,11 @@ def test_the_first_page_says_what_the_clock_says(clock):
 def test_a_release_whose_kernels_look_better_says_that_it_crashes(clock):
     """Wherever the release counts as better: its page, the event's, the lists of both, the support map, the first page."""
     model = model_of(clock)
-    (step,) = (one for one in timeline(model, []).steps if one.after.label == "4.0.0b7")
+    (step,) = (each for each in timeline(model, []).steps if each.after.label == "4.0.0b7")
     assert [event.effect for event in step.events] == ["better"]
     site = made(clock)
-    said = f"1 of 3 calls is broken: AcceleratorError: CUDA error: an illegal memory access (backward {BACK.name})"
-    assert said in site["releases/4.0.0b7.html"] and said in site["events/4.0.0b7-cu13-sm_90.html"]
+    output = f"1 of 3 calls is broken: AcceleratorError: CUDA error: an illegal memory access (backward {BACK.name})"
+    assert output in site["releases/4.0.0b7.html"] and output in site["events/4.0.0b7-cu13-sm_90.html"]
     assert "is broken" not in site["releases/4.0.0b6.html"]
     for name in ("index.html", "events.html", "releases.html"):
         assert site[name].count(f"1 of 3 calls broken on {CARD}") == 1, name
@@ -220,7 +222,7 @@ def test_a_release_whose_kernels_look_better_says_that_it_crashes(clock):
 def test_a_step_of_another_architecture_or_flavour_is_not_blamed(clock):
     model = model_of(clock)
     cards = cards_of(model, [])
-    (step,) = (one for one in timeline(model, []).steps if one.after.label == "4.0.0b7")
+    (step,) = (each for each in timeline(model, []).steps if each.after.label == "4.0.0b7")
     assert len(cards.of_step(step)) == 1
     assert cards.of_step(replace(step, arch="sm_100")) == []
     assert cards.of_step(replace(step, key=replace(step.key, flavour="cu12"))) == []
@@ -230,8 +232,8 @@ def test_another_card_is_compared_by_the_yardstick_and_never_by_seconds(clock):
     """The newest release again on a card that takes twice as long for everything: neither slower nor on one line."""
     newest = model_of(clock).releases[-1]
     write_pair(clock, newest, groups(LAST, 2.0, "ba9876543210"), machine=CARD)
-    one = only(clock)
-    assert one.behind(one.points[0], LONGER) == pytest.approx(1 / 1.03, abs=0.01)
+    machine = only(clock)
+    assert machine.behind(machine.points[0], LONGER) == pytest.approx(1 / 1.03, abs=0.01)
     page = made(clock)[f"run-time/{CARD}/forward-{LONGER.name}.html"]
     seconds, *_ = plots_of(clock, CARD)[f"forward {LONGER.name}"].metrics
     lines = {curve.title: sum(value is not None for value in curve.values) for curve in seconds.curves}
@@ -240,7 +242,7 @@ def test_another_card_is_compared_by_the_yardstick_and_never_by_seconds(clock):
     )
     assert '<th scope="col">card</th>' in page and "ba987654" in page
     assert 'class="worse">b9' not in page
-    (glance,) = (g for g in swept_page(one, [one]).glances if g.title.text == LONGER.title)
+    (glance,) = (g for g in swept_page(machine, [machine]).glances if g.title.text == LONGER.title)
     assert "b9" not in glance.chart.svg
 
 
@@ -248,10 +250,12 @@ def test_two_machines_stand_beside_each_other_as_ratios_only(clock):
     for number, release in enumerate(model_of(clock).releases, 1):
         if number % 2 or number == 8:
             write_pair(clock, release, groups(number, 2.0), machine=OTHER)
-    found = sweeps_of(model_of(clock))
-    assert list(by_machine(found)) == [CARD, OTHER]
-    assert first_of(found).key.machine == CARD, "of the same newest release the machine with more of them"
-    (part,) = (part for part in swept_page(found[0], found).parts if part.title.startswith("Other machines"))
+    result = sweeps_of(model_of(clock))
+    assert list(by_machine(result)) == [CARD, OTHER]
+    assert first_of(result).key.machine == CARD, "of the same newest release the machine with more of them"
+    (part,) = (
+        part for part in swept_page(result[0], result).parts if part.title.startswith("Other machines")
+    )
     yardsticks, agreement = part.tables
     for row in map(texts, yardsticks.rows):
         assert row[1] == row[2] and row[3] == row[4], "twice the seconds of everything: the same ratios"

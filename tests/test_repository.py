@@ -106,9 +106,9 @@ def test_unknown_names_and_unreadable_ranges_are_one_line(synced):
     for exception in (util.UserError, NoSuchNameError):  # asv catches the one, prints the other
         with pytest.raises(exception, match="unknown release or commit 'fa4-v9'"):
             history.get_hash_from_name("fa4-v9")
-    for words in ("nosuch..HEAD", "HEAD^! --nonsense", "HEAD 'unpaired"):
+    for revisions in ("nosuch..HEAD", "HEAD^! --nonsense", "HEAD 'unpaired"):
         with pytest.raises(util.UserError) as told:
-            history.get_hashes_from_range(words)
+            history.get_hashes_from_range(revisions)
         assert "\n" not in str(told.value)
 
 

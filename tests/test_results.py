@@ -68,7 +68,7 @@ def test_a_result_file_is_read_with_its_gaps(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("[]", "is not an asv result file (TypeError"),
         ("{}", "is not an asv result file (KeyError: 'result_columns')"),
@@ -87,18 +87,18 @@ def test_a_result_file_is_read_with_its_gaps(tmp_path):
         (json.dumps(result(results={"x": [[1], 3, "1"]})), "is not an asv result file (TypeError"),
     ],
 )
-def test_a_damaged_result_file_is_named(tmp_path, text, words):
+def test_a_damaged_result_file_is_named(tmp_path, text, message):
     path = tmp_path / "damaged.json"
     path.write_text(text)
     with pytest.raises(Fa4AsvError) as error:
         load_result(path)
     assert str(path) in str(error.value)
-    assert words in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         ({"format": 99}, "format is 99, this suite reads 1"),
         ({"format": True}, "format is True"),
@@ -115,17 +115,25 @@ def test_a_damaged_result_file_is_named(tmp_path, text, words):
         ({"groups": {"codegen": {"a": 3}}}, "state is None, expected str"),
     ],
 )
-def test_a_damaged_sidecar_is_named(tmp_path, change, words):
+def test_a_damaged_sidecar_is_named(tmp_path, change, message):
     path = tmp_path / "damaged.sidecar"
     write_sidecar(path, make())
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(Fa4AsvError) as error:
         read_sidecar(path)
     assert str(path) in str(error.value)
-    assert words in str(error.value)
+    assert message in str(error.value)
 
 
-def test_a_full_disk_leaves_the_old_sidecar(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("place", "name", "message"),
+    [
+        (os, "fsync", "cannot write .*x.sidecar: No space left on device"),
+        (Path, "replace", "nothing was changed"),
+    ],
+    ids=["full disk", "failed rename"],
+)
+def test_a_write_that_fails_leaves_the_old_sidecar(tmp_path, monkeypatch, place, name, message):
     path = tmp_path / "x.sidecar"
     write_sidecar(path, make())
     before = path.read_bytes()
@@ -133,23 +141,8 @@ def test_a_full_disk_leaves_the_old_sidecar(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(Fa4AsvError, match="cannot write .*x.sidecar: No space left on device"):
-        write_sidecar(path, make(digest="d2"))
-    assert path.read_bytes() == before
-    assert [entry.name for entry in tmp_path.iterdir()] == ["x.sidecar"]
-
-
-def test_a_failed_rename_leaves_the_old_sidecar(tmp_path, monkeypatch):
-    path = tmp_path / "x.sidecar"
-    write_sidecar(path, make())
-    before = path.read_bytes()
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(Fa4AsvError, match="nothing was changed"):
+    monkeypatch.setattr(place, name, full)
+    with pytest.raises(Fa4AsvError, match=message):
         write_sidecar(path, make(digest="d2"))
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.sidecar"]

@@ -80,7 +80,7 @@ def test_a_round_is_one_process_and_is_read_once_per_case(context, worker, tmp_p
     other = next_record(context, GROUP, SECOND, command=worker())
     assert len(jobs(tmp_path)) == len(GROUP.cases), "the second case was in the first round"
     assert {first.state, other.state} == {"measured"}
-    errors = {name: words for name, words in first.notes.items() if name.startswith("error")}
+    errors = {name: message for name, message in first.notes.items() if name.startswith("error")}
     assert errors == {"error out gaussian": "0.5", "error out sampled": "0.4"}, (
         "of the guard, of the clock's process"
     )

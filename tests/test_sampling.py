@@ -119,8 +119,8 @@ def test_drift_is_told_and_noise_is_not():
 
 def test_two_modes_are_told_and_noise_is_not():
     mixed = [value * (1.03 if index % 3 == 0 else 1) for index, value in enumerate(normal(1))]
-    words = two_modes(mixed)
-    assert words.startswith("two modes: 34% of the samples are ") and words.endswith("% slower")
+    message = two_modes(mixed)
+    assert message.startswith("two modes: 34% of the samples are ") and message.endswith("% slower")
     assert sum(bool(two_modes(normal(seed, 20))) for seed in SEEDS) <= 2
     assert sum(bool(two_modes(normal(seed, 50, 0.05))) for seed in SEEDS) == 0
     assert two_modes([1.0] * 17 + [1.5] * 3) == "", "a few outliers are no mode"
@@ -140,9 +140,9 @@ BASE = (1.000, 1.001, 0.999, 1.0005, 0.9995)
     [(1.01, "slower"), (0.99, "faster"), (1.0, "same"), (1.002, "same"), (1.008, "slower")],
 )
 def test_what_a_clear_change_is_called(factor, name):
-    found = verdict(rounds(*BASE), rounds(*(value * factor for value in BASE)))
-    assert found.name == name and found.low <= found.change <= found.high
-    assert found.change == pytest.approx(factor - 1)
+    result = verdict(rounds(*BASE), rounds(*(value * factor for value in BASE)))
+    assert result.name == name and result.low <= result.change <= result.high
+    assert result.change == pytest.approx(factor - 1)
 
 
 def test_swapping_the_sides_inverts_the_answer():
@@ -163,9 +163,9 @@ def test_swapping_the_sides_inverts_the_answer():
 
 def test_processes_count_and_not_their_samples():
     luck = (1.00, 1.02, 0.985, 1.01, 0.995)
-    found = verdict(rounds(*BASE), rounds(*(value * 1.01 for value in luck)))
-    assert found.name == "unclear"
-    assert "rounds differ by 0.95%, 50 a side would not tell 1%" in found.why
+    result = verdict(rounds(*BASE), rounds(*(value * 1.01 for value in luck)))
+    assert result.name == "unclear"
+    assert "rounds differ by 0.95%, 50 a side would not tell 1%" in result.why
     calmer = tuple(1 + (value - 1) / 2 for value in luck)
     some = verdict(rounds(*calmer), rounds(*(value * 1.005 for value in calmer)))
     assert some.name == "unclear" and "rounds differ by 0.67%, 27 per side would detect 1%" in some.why
@@ -179,16 +179,16 @@ def test_the_control_cancels_what_the_card_does_to_both():
     base = [Round(value * state, 0.5 * state) for value, state in zip(BASE, luck, strict=True)]
     head = [Round(1.01 * value * state, 0.5 * state) for value, state in zip(BASE, luck[::-1], strict=True)]
     assert verdict(base, head).name == "slower"
-    without = verdict([Round(one.seconds) for one in base], [Round(one.seconds) for one in head])
+    without = verdict([Round(each.seconds) for each in base], [Round(each.seconds) for each in head])
     assert without.name == "unclear" and "no control beside every round" in without.why
     assert verdict(base, [*head[:-1], Round(head[-1].seconds)]).name == "unclear"
 
 
 def test_two_modes_in_most_rounds_are_unclear():
-    words = "two modes: 40% of the samples are 3.0% slower"
-    found = verdict(rounds(*BASE), rounds(*(1.1 * value for value in BASE), two_modes=words))
-    assert found.name == "unclear" and found.why == f"head: {words}, in 5 of 5 rounds"
-    mostly = [*rounds(*(1.1 * value for value in BASE)), *rounds(1.1, 1.1, two_modes=words)]
+    message = "two modes: 40% of the samples are 3.0% slower"
+    result = verdict(rounds(*BASE), rounds(*(1.1 * value for value in BASE), two_modes=message))
+    assert result.name == "unclear" and result.why == f"head: {message}, in 5 of 5 rounds"
+    mostly = [*rounds(*(1.1 * value for value in BASE)), *rounds(1.1, 1.1, two_modes=message)]
     assert verdict(rounds(*BASE), mostly).name == "slower"
 
 
@@ -207,8 +207,8 @@ def test_students_quantiles_are_those_of_the_tables(freedom, quantile):
 
 def test_the_table_is_computed_from_its_seed():
     pytest.importorskip("numpy")
-    words = ["--repetitions", "150", "--spread", "0.2", "--seed", "7"]
-    command = [sys.executable, "-m", "tests.proofs.sampler_power", *words]
+    arguments = ["--repetitions", "150", "--spread", "0.2", "--seed", "7"]
+    command = [sys.executable, "-m", "tests.proofs.sampler_power", *arguments]
     one, two = (subprocess.run(command, cwd=ROOT, capture_output=True, text=True) for _ in range(2))
     assert one.stdout == two.stdout and one.returncode in (0, 1), one.stderr
     lines = one.stdout.splitlines()

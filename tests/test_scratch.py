@@ -42,20 +42,20 @@ def start(place):
     """Starts PROCESS; gives it and its folder."""
     started = []
 
-    def process(*words: str) -> tuple[subprocess.Popen[str], Path]:
+    def process(*arguments: str) -> tuple[subprocess.Popen[str], Path]:
         environment = {**os.environ, "TMPDIR": str(place), "PYTHONPATH": str(ROOT)}
         environment.pop(scratch.OWNER, None)
-        command = [sys.executable, "-c", PROCESS, *words]
-        one = subprocess.Popen(
+        command = [sys.executable, "-c", PROCESS, *arguments]
+        child = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
-        started.append(one)
-        return one, Path(one.stdout.readline().strip()).parent
+        started.append(child)
+        return child, Path(child.stdout.readline().strip()).parent
 
     yield process
-    for one in started:
-        one.kill()
-        one.wait()
+    for child in started:
+        child.kill()
+        child.wait()
 
 
 def left(place: Path) -> list[str]:

@@ -48,12 +48,12 @@ def checkout(tmp_path_factory) -> Checkout:
 class Running:
     """A command in a checkout, with everything that it has started."""
 
-    def __init__(self, checkout: Checkout, *words: str) -> None:
+    def __init__(self, checkout: Checkout, *arguments: str) -> None:
         self.checkout, self.folder = checkout, checkout.project.root.parent
         started = self.folder / "started" / "worker"
         started.unlink(missing_ok=True)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", *words],
+            [sys.executable, "-m", *arguments],
             cwd=checkout.project.root,
             env={**os.environ, **checkout.environment, "NEEDED": "import asv_runner"},
             stdin=subprocess.DEVNULL,
@@ -66,22 +66,22 @@ class Running:
 
     def alive(self) -> list[str]:
         """Commands of the processes that carry a path of the checkout in their variables."""
-        found = []
+        results = []
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 if str(self.folder).encode() in (process / "environ").read_bytes():
-                    found.append((process / "cmdline").read_text().replace("\0", " "))
+                    results.append((process / "cmdline").read_text().replace("\0", " "))
             except OSError:
                 continue
-        return found
+        return results
 
     def end(self, number: int) -> tuple[int, str]:
         """Exit code and everything that was said, of a command that gets a signal."""
-        assert any("sleep 600" in one for one in self.alive()), self.process.communicate(timeout=60)
+        assert any("sleep 600" in each for each in self.alive()), self.process.communicate(timeout=60)
         for _ in range(2):  # as `timeout` does
             self.process.send_signal(number)
-        said = "".join(self.process.communicate(timeout=60))
-        return self.process.returncode, said
+        output = "".join(self.process.communicate(timeout=60))
+        return self.process.returncode, output
 
     def left(self) -> list[str]:
         return [path.name for path in (self.folder / "temporary").glob(f"{PREFIX}*")]
@@ -112,12 +112,12 @@ COMMANDS = {
 )
 def test_a_signal_ends_a_command_in_one_line_with_all_it_started(checkout, command, number):
     running = Running(checkout, *COMMANDS[command])
-    code, said = running.end(number)
-    assert code == 128 + number, said
-    assert "Traceback" not in said
+    code, output = running.end(number)
+    assert code == 128 + number, output
+    assert "Traceback" not in output
     if "asv run" in command:
-        assert said.rstrip().splitlines()[-1].startswith(f"fa4-asv: {LINES[number]}"), said
-        assert said.count(LINES[number]) == 1, said
+        assert output.rstrip().splitlines()[-1].startswith(f"fa4-asv: {LINES[number]}"), output
+        assert output.count(LINES[number]) == 1, output
     until(lambda: not running.alive(), seconds=20)
     assert running.left() == []
 

@@ -20,10 +20,10 @@ def test_rounds_of_a_case_become_one_record_in_the_order_they_were_taken(tmp_pat
     for seconds in (3.0, 1.0, 2.0):
         spool(tmp_path, "forward", of(seconds))
     spool(tmp_path, "codegen", {"sm_90/x": CaseRecord("broken", why="killed")})
-    found = spooled(tmp_path)
+    result = spooled(tmp_path)
     assert has_spooled(tmp_path)
-    assert found["forward"] == of(3.0, 1.0, 2.0)
-    assert found["codegen"]["sm_90/x"].why == "killed"
+    assert result["forward"] == of(3.0, 1.0, 2.0)
+    assert result["codegen"]["sm_90/x"].why == "killed"
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_one_unsound_pair_keeps_all_out(recorded, staged):
     shutil.copy(pair(recorded, 0)[0], staged.results / "nogpu")
     spoil(staged.results / "nogpu" / pair(recorded, 0)[1].name)
     before = sorted(recorded.results.rglob("*"))
-    words = "the result file has 17, the sidecar 16; .*not moved into results/"
-    with pytest.raises(Fa4AsvError, match=words):
+    message = "the result file has 17, the sidecar 16; .*not moved into results/"
+    with pytest.raises(Fa4AsvError, match=message):
         take(staged, recorded)
     assert sorted(recorded.results.rglob("*")) == before

@@ -30,8 +30,8 @@ def test_the_bare_loop_runs_in_the_base_that_asv_uses(project, monkeypatch):
         (folder / "bin" / "python").touch()
         shutil.copy(project.root / "requirements" / "base.txt", folder / "fa4_asv-pins.txt")
     used = []
-    source = SimpleNamespace(lock=lambda *words: None, folder=project.root)
-    monkeypatch.setattr(run, "lay_source", lambda *words: source)
+    source = SimpleNamespace(lock=lambda *arguments: None, folder=project.root)
+    monkeypatch.setattr(run, "lay_source", lambda *arguments: source)
     monkeypatch.setattr(run, "install", lambda project, lock, base: used.append(base))
     monkeypatch.setattr(run, "ARCHES", ())  # nothing is compiled
     run.run_bare(project, "c" * 40, "cu13")
@@ -88,9 +88,9 @@ def test_a_cold_checkout_shares_everything_but_what_was_measured(project, tmp_pa
 def test_what_bounds_cost_is_the_median_of_pairs():
     """One slow pair does not decide; a pair's two starts are compared with each other."""
     pairs = [(1.02, 1.0), (2.04, 2.0), (9.0, 1.0), (1.02, 1.0), (1.0, 1.0)]
-    found = isolation.summary(pairs)
-    assert (found["within"], found["without"]) == (1.02, 1.0)
-    assert found["more"] == pytest.approx(0.02) and found["share"] == pytest.approx(0.02)
+    result = isolation.summary(pairs)
+    assert (result["within"], result["without"]) == (1.02, 1.0)
+    assert result["more"] == pytest.approx(0.02) and result["share"] == pytest.approx(0.02)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2])

@@ -71,7 +71,7 @@ class Runs:
         self.monkeypatch.setenv("FA4_ASV_SWEEP_LOG", str(self.folder / "log"))
         self.monkeypatch.setenv("FA4_ASV_SWEEP_TOLD", json.dumps(told or {}))
         chosen = subjects or [subject(name) for name in names]
-        wanted = dict.fromkeys(calls, frozenset(one.file for one in chosen))
+        wanted = dict.fromkeys(calls, frozenset(each.file for each in chosen))
         if yardsticks:
             beside = [Call(call.group, ("cudnn", call.case[1])) for call in calls]
             wanted |= dict.fromkeys(beside, frozenset({YARDSTICK_FILE}))
@@ -80,7 +80,7 @@ class Runs:
             Station(card, self.folder / card.uuid, mine, {"sweep": "s", "card": card.digest})
             for card, mine in zip(cards, share, strict=True)
         ]
-        tell = more.pop("tell", lambda *words: self.told.append(words))
+        tell = more.pop("tell", lambda *arguments: self.told.append(arguments))
         return Engine(
             [replace(station, seed=seed) for station in stations],
             chosen,
@@ -112,8 +112,8 @@ class Runs:
         return journal.record_of(self.entries(name), call.key, self.entries("yardsticks"))
 
     def asked(self, name: str, what: str, call: Call) -> int:
-        words = f"{call.group.partition('-')[0]} {call.case[1]}"
-        return sum(line["who"] == name and line["call"] == words for line in self.begun(what))
+        label = f"{call.group.partition('-')[0]} {call.case[1]}"
+        return sum(line["who"] == name and line["call"] == label for line in self.begun(what))
 
 
 @pytest.fixture
@@ -178,15 +178,15 @@ def phases(log: Sequence[dict[str, Any]]) -> list[str]:
         "profiler": "profiler",
         "kernels": "kernels",
     }
-    found = [kinds[line["what"]] for line in log if line["what"] != "leave"]
-    return [kind for kind, before in zip(found, ["", *found], strict=False) if kind != before]
+    result = [kinds[line["what"]] for line in log if line["what"] != "leave"]
+    return [kind for kind, before in zip(result, ["", *result], strict=False) if kind != before]
 
 
 def test_nothing_compiles_or_starts_while_anything_is_timed(runs, monkeypatch):
     monkeypatch.setenv("FA4_ASV_SWEEP_TOOK", "0.004")
     runs.run(cores=4)
-    found = phases(runs.log())
-    assert found[found.index("turn") :] == ["turn", "start", "turn", "profiler", "kernels"]
+    result = phases(runs.log())
+    assert result[result.index("turn") :] == ["turn", "start", "turn", "profiler", "kernels"]
 
 
 def test_one_call_at_a_time_is_on_the_card(runs, monkeypatch):
@@ -209,11 +209,11 @@ def test_what_needs_no_turn_is_side_by_side(runs, what):
 
 def orders(runs: Runs, names: Sequence[str] = NAMES) -> list[list[str]]:
     """The order of releases in each round, by the rounds' own words."""
-    found: dict[int, dict[int, str]] = {}
+    result: dict[int, dict[int, str]] = {}
     for name in names:
         for entry in runs.rounds(name):
-            found.setdefault(entry["round"], {})[entry["order"]] = name
-    return [[found[number][place] for place in sorted(found[number])] for number in sorted(found)]
+            result.setdefault(entry["round"], {})[entry["order"]] = name
+    return [[result[number][place] for place in sorted(result[number])] for number in sorted(result)]
 
 
 def test_each_round_has_an_order_of_its_own_and_a_seed_repeats_it(tmp_path, monkeypatch):
@@ -223,12 +223,12 @@ def test_each_round_has_an_order_of_its_own_and_a_seed_repeats_it(tmp_path, monk
         runs = Runs(tmp_path / str(number), monkeypatch)
         runs.run(names, CALLS[:1], Plan(1, 4), seed=seed)
         made.append(orders(runs, names))
-        assert all(sorted(one) == names for one in made[-1])
+        assert all(sorted(each) == names for each in made[-1])
         # What is written down is what was done.
         did = [line["who"] for line in runs.begun("turn")]
-        assert did == [name for one in made[-1] for name in one]
+        assert did == [name for each in made[-1] for name in each]
     assert made[0] == made[1] != made[2]
-    assert len({tuple(one) for one in made[0]}) == 4, "a fresh order in each round"
+    assert len({tuple(each) for each in made[0]}) == 4, "a fresh order in each round"
 
 
 def test_yardsticks_take_a_turn_in_each_round(runs):
@@ -413,10 +413,10 @@ def test_a_run_that_ends_anywhere_goes_on_where_it_was(runs, steps):
 
     with pytest.raises(KeyboardInterrupt):
         runs.run(["old", "new"], CALLS[:2], tell=tell)
-    kept = {name: runs.entries(name) for name in ("old", "new")}
+    before = {name: runs.entries(name) for name in ("old", "new")}
     runs.run(["old", "new"], CALLS[:2])
     complete(runs, ["old", "new"], CALLS[:2])
-    for name, entries in kept.items():
+    for name, entries in before.items():
         assert runs.entries(name)[: len(entries)] == entries, "what was finished stays as it is"
 
 
@@ -561,8 +561,8 @@ def test_stations_are_side_by_side_and_each_goes_through_its_own_calls(runs):
             assert {line["call"] for line in rounds} == {call.key for call in CALLS[number::2]}
         numbers = [entry["round"] for entry in runs.rounds("old", CALLS[number], card)]
         assert numbers == [0, 1, 2, 3], "rounds are counted card by card"
-    found = [line["what"] for line in runs.log() if line["what"] in ("turn", "load")]
-    phases = [what for what, before in zip(found, ["", *found], strict=False) if what != before]
+    result = [line["what"] for line in runs.log() if line["what"] in ("turn", "load")]
+    phases = [what for what, before in zip(result, ["", *result], strict=False) if what != before]
     assert phases == ["load", "turn"] * 2, "nobody starts while another card is timed"
 
 
@@ -571,8 +571,8 @@ def test_a_process_sees_its_card_and_its_cache_of_kernels(runs, monkeypatch):
     started = pool.Worker
     monkeypatch.setattr(pool, "Worker", lambda job: seen.append(dict(job.environment)) or started(job))
     runs.run(["old"], CALLS[:2], cards=CARDS)
-    assert {one["CUDA_VISIBLE_DEVICES"] for one in seen} == {"GPU-1", "GPU-2"}
-    assert {one["FLASH_ATTENTION_CUTE_DSL_CACHE_DIR"] for one in seen} == {"/nowhere/cache-old"}
+    assert {each["CUDA_VISIBLE_DEVICES"] for each in seen} == {"GPU-1", "GPU-2"}
+    assert {each["FLASH_ATTENTION_CUTE_DSL_CACHE_DIR"] for each in seen} == {"/nowhere/cache-old"}
     seen.clear()
     runs.run(["new"], CALLS[:2])
-    assert not any("CUDA_VISIBLE_DEVICES" in one for one in seen), "there is no card to see"
+    assert not any("CUDA_VISIBLE_DEVICES" in each for each in seen), "there is no card to see"

@@ -54,11 +54,11 @@ def test_a_kill_at_any_byte_costs_the_line_that_it_tore(tmp_path_factory, cut, a
     content = path.read_bytes()[: cut % (path.stat().st_size + 1)]
     path.write_bytes(content)
     # A last line that lost nothing but its end is whole.
-    kept = [entry for entry in whole() if (json.dumps(entry, sort_keys=True)).encode() in content]
-    assert journal.read(path) == kept
+    whole_lines = [entry for entry in whole() if (json.dumps(entry, sort_keys=True)).encode() in content]
+    assert journal.read(path) == whole_lines
     if after:
         journal.append(path, first(BACKWARD))
-        assert journal.read(path) == [*kept, first(BACKWARD)]
+        assert journal.read(path) == [*whole_lines, first(BACKWARD)]
 
 
 FOREIGN = [
@@ -131,8 +131,8 @@ def test_a_field_of_another_kind_spoils_no_reader(tmp_path_factory, entry, data)
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     entries = journal.read(path)
     for call in (FORWARD, BACKWARD):
-        found = journal.record_of(entries, call)
-        assert found is None or CaseRecord.from_json(found.to_json()) == found
+        record = journal.record_of(entries, call)
+        assert record is None or CaseRecord.from_json(record.to_json()) == record
         assert journal.newest_record([(entries, entries)], call) == journal.record_of(entries, call, entries)
 
 
@@ -147,12 +147,12 @@ def test_a_pipe_a_folder_and_a_huge_file_are_refused_at_once(tmp_path):
     folder.mkdir()
     with huge.open("wb") as stream:
         stream.truncate((1 << 26) + 1)
-    for place, words in (
+    for place, message in (
         (pipe, "is a pipe or device"),
         (folder, "is a folder"),
         (huge, "more than 67,108,864 bytes"),
     ):
-        with pytest.raises(Fa4AsvError, match=words):
+        with pytest.raises(Fa4AsvError, match=message):
             journal.read(place)
     for place in (pipe, folder):
         with pytest.raises(Fa4AsvError, match=r"cannot write .*; what was measured before is kept"):
@@ -216,9 +216,9 @@ def test_what_a_slot_lacks_is_counted_by_slot():
 
 
 def test_the_record_of_a_complete_call():
-    found = journal.record_of(whole(BACKWARD), BACKWARD)
+    record = journal.record_of(whole(BACKWARD), BACKWARD)
     rounds = [line for line in whole(BACKWARD) if line["kind"] == "round"]
-    assert found is not None and found.state == "measured"
+    assert record is not None and record.state == "measured"
     expected = {
         "seconds": [value for line in rounds for value in line["seconds"]],
         "centre": [line["seconds"][1] for line in rounds],
@@ -232,8 +232,8 @@ def test_the_record_of_a_complete_call():
         "peak_bytes": [1024],
         "kernel main": [9e-4],
     }
-    assert found.samples == expected
-    assert found.notes == {**WORDS, "error out": "0.1"}
+    assert record.samples == expected
+    assert record.notes == {**WORDS, "error out": "0.1"}
 
 
 UNSUPPORTED = CaseRecord("unsupported", why="unsupported: head_dim 256")
@@ -266,44 +266,44 @@ def test_a_call_that_is_asked_again_begins_anew():
     assert not journal.is_broken(before, FORWARD)
     assert [journal.lacking(before, FORWARD, Plan(2, 2), slot) for slot in range(2)] == [2, 2]
     after = [*before, *(one_round(slot, 5 + 2 * slot + n) for slot in range(2) for n in range(2))]
-    found = journal.record_of([*after, session()], FORWARD)
-    assert found is not None and found.samples["round"] == [5, 6, 7, 8]
+    record = journal.record_of([*after, session()], FORWARD)
+    assert record is not None and record.samples["round"] == [5, 6, 7, 8]
 
 
 def test_a_noisy_round_is_left_out_and_nothing_but_noise_is_broken():
     noisy = {"seconds": [], "control": None, "why": "17 of 20 samples were rejected"}
     some = [session(), first(), one_round(0, 0, **noisy), *(one_round(n > 1, n) for n in (1, 2, 3))]
-    found = journal.record_of(some, FORWARD)
-    assert found is not None and found.samples["round"] == [1, 2, 3]
+    record = journal.record_of(some, FORWARD)
+    assert record is not None and record.samples["round"] == [1, 2, 3]
     assert not journal.is_broken(some, FORWARD)
     every = [session(), first(), *(one_round(n > 1, n, **noisy) for n in range(4))]
-    found = journal.record_of(every, FORWARD)
-    assert found is not None and (found.state, found.why) == ("broken", "17 of 20 samples were rejected")
+    record = journal.record_of(every, FORWARD)
+    assert record is not None and (record.state, record.why) == ("broken", "17 of 20 samples were rejected")
     assert journal.is_broken(every, FORWARD)
 
 
 def test_rounds_of_a_replaced_process_and_too_many_of_them_are_all_kept():
     lines = [session(), first(), one_round(0, 0), one_round(0, 1, process=1), *whole()[4:]]
     lines.append(one_round(1, 7, process=2))
-    found = journal.record_of(lines, FORWARD)
-    assert found is not None
-    assert found.samples["process"] == [0, 1, 1, 1, 2] and found.samples["round"] == [0, 1, 2, 3, 7]
-    assert len(found.samples["seconds"]) == sum(found.samples["kept"]) == 15
+    record = journal.record_of(lines, FORWARD)
+    assert record is not None
+    assert record.samples["process"] == [0, 1, 1, 1, 2] and record.samples["round"] == [0, 1, 2, 3, 7]
+    assert len(record.samples["seconds"]) == sum(record.samples["kept"]) == 15
 
 
 def test_a_control_that_is_missing_in_one_round_is_left_out():
     lines = [session(), first(), *(one_round(n > 1, n, control=None if n == 2 else 1e-4) for n in range(4))]
-    found = journal.record_of(lines, FORWARD)
-    assert found is not None and "control" not in found.samples
+    record = journal.record_of(lines, FORWARD)
+    assert record is not None and "control" not in record.samples
 
 
 def test_notes_of_rounds_are_told_once_and_not_without_end():
     lines = [session(), first(), *(one_round(n > 1, n, words={"notes": f"n{n % 2}"}) for n in range(4))]
-    found = journal.record_of(lines, FORWARD)
-    assert found is not None and found.notes["notes"] == "n0; n1"
+    record = journal.record_of(lines, FORWARD)
+    assert record is not None and record.notes["notes"] == "n0; n1"
     many = [*lines, *(one_round(1, 9 + n, words={"notes": f"m{n}"}) for n in range(9))]
-    found = journal.record_of(many, FORWARD)
-    assert found is not None and found.notes["notes"] == "n0; n1; m0"
+    record = journal.record_of(many, FORWARD)
+    assert record is not None and record.notes["notes"] == "n0; n1; m0"
 
 
 def test_a_record_says_the_session_in_which_it_was_taken():
@@ -319,12 +319,12 @@ def yardstick(backend: str, number: int, seconds: float) -> dict[str, Any]:
 
 def test_yardsticks_stand_beside_by_round_where_they_have_all():
     both = [yardstick(name, n, (1 + n) * 1e-3) for name in ("cudnn", "fa2") for n in (3, 1, 0, 2)]
-    found = journal.record_of(whole(), FORWARD, both)
-    assert found is not None
-    assert found.samples["cudnn"] == found.samples["fa2"] == [1e-3, 2e-3, 3e-3, 4e-3]
+    record = journal.record_of(whole(), FORWARD, both)
+    assert record is not None
+    assert record.samples["cudnn"] == record.samples["fa2"] == [1e-3, 2e-3, 3e-3, 4e-3]
     noisy = [*both[:4], *(yardstick("fa2", n, 1e-3 * (n != 2)) for n in range(4))]
-    found = journal.record_of(whole(), FORWARD, noisy)
-    assert found is not None and "cudnn" in found.samples and "fa2" not in found.samples
+    record = journal.record_of(whole(), FORWARD, noisy)
+    assert record is not None and "cudnn" in record.samples and "fa2" not in record.samples
     other = journal.record_of(whole(BACKWARD), BACKWARD, both)
     assert other is not None and not {"cudnn", "fa2"} & set(other.samples), "those of a forward"
 
@@ -337,12 +337,12 @@ def test_of_two_cards_the_one_that_took_a_call_last_counts(tmp_path):
             journal.append(folder / "c.jsonl", entry | ({"at": at} if "at" in entry else {}))
     journal.append(folders[1] / "c.jsonl", first(BACKWARD, at=9.0))
     journal.append(folders[0] / journal.YARDSTICK_FILE, session())
-    found = journal.of_cards(tmp_path, "c.jsonl")
-    assert len(found) == 2 and [bool(beside) for _, beside in found] == [False, True]
-    later = [line | {"process": 7} if line["kind"] == "round" else line for line in found[1][0]]
-    record = journal.newest_record([found[0], (later, [])], FORWARD)
+    result = journal.of_cards(tmp_path, "c.jsonl")
+    assert len(result) == 2 and [bool(beside) for _, beside in result] == [False, True]
+    later = [line | {"process": 7} if line["kind"] == "round" else line for line in result[1][0]]
+    record = journal.newest_record([result[0], (later, [])], FORWARD)
     assert record is not None and set(record.samples["process"]) == {7}
-    assert journal.newest_record(found, BACKWARD) is None, "begun only"
+    assert journal.newest_record(result, BACKWARD) is None, "begun only"
     assert journal.newest_record([], FORWARD) is None
 
 

@@ -56,17 +56,17 @@ def test_calls_are_selected_as_asv_selects():
 
 def at(known: dict[Card, str]) -> planning.Known:
     """What cards hold of the first call: of the subjects "x", "y" or both."""
-    return {CALLS[0].key: {card.digest: {FILES[one] for one in names} for card, names in known.items()}}
+    return {CALLS[0].key: {card.digest: {FILES[each] for each in names} for card, names in known.items()}}
 
 
 def wanted(cards: list[Card], known: dict[Card, str], names: str = "xy") -> dict[Card, str]:
     """Of which subjects each card is to time the first call."""
-    found = stations(Project(Path()), MACHINE, cards, CALLS[:1], [FILES[one] for one in names], at(known))
+    result = stations(Project(Path()), MACHINE, cards, CALLS[:1], [FILES[each] for each in names], at(known))
     back = {file: name for name, file in FILES.items()}
     return {
-        one.card: "".join(sorted(back[file] for file in files))
-        for one in found
-        for files in one.wanted.values()
+        each.card: "".join(sorted(back[file] for file in files))
+        for each in result
+        for files in each.wanted.values()
     }
 
 
@@ -108,34 +108,34 @@ def test_every_call_ends_complete_on_exactly_one_card(here, known):
     files = list(FILES.values())
     asked = stations(Project(Path()), MACHINE, cards[:here], CALLS[:8], files, have)
     for call in CALLS[:8]:
-        mine = [one for one in asked if call in one.wanted]
+        mine = [each for each in asked if call in each.wanted]
         complete = [card for card, its in have.get(call.key, {}).items() if its >= set(files)]
         assert len(mine) == (not complete)
-        for one in mine:
-            its = have.setdefault(call.key, {}).setdefault(one.card.digest, set())
-            assert not its & one.wanted[call], "nothing twice"
-            its |= one.wanted[call]
+        for each in mine:
+            its = have.setdefault(call.key, {}).setdefault(each.card.digest, set())
+            assert not its & each.wanted[call], "nothing twice"
+            its |= each.wanted[call]
             assert its == set(files)
     again = stations(Project(Path()), MACHINE, cards[:here], CALLS[:8], files, have)
-    assert not any(one.wanted for one in again)
+    assert not any(each.wanted for each in again)
 
 
 def test_several_cards_share_the_work_evenly():
-    found = stations(Project(Path()), MACHINE, [ONE, OTHER], CALLS, list(FILES.values()), {})
-    works = [planning._work(one.wanted) for one in found]
-    assert sum(len(one.wanted) for one in found) == len(CALLS)
+    result = stations(Project(Path()), MACHINE, [ONE, OTHER], CALLS, list(FILES.values()), {})
+    works = [planning._work(each.wanted) for each in result]
+    assert sum(len(each.wanted) for each in result) == len(CALLS)
     assert max(works) < 1.5 * min(works)
 
 
 def test_yardsticks_are_beside_every_call_of_a_station():
-    (one,) = stations(Project(Path()), MACHINE, [ONE], CALLS[:2], list(FILES.values()), {})
-    ready = planning.with_yardsticks(one, {"sweep": "s"}, wanted=True)
+    (entry,) = stations(Project(Path()), MACHINE, [ONE], CALLS[:2], list(FILES.values()), {})
+    ready = planning.with_yardsticks(entry, {"sweep": "s"}, wanted=True)
     beside = [call for call in ready.wanted if call.case[0] != "fa4"]
     assert [(call.group, *call.case) for call in beside] == [
         (call.group, backend, call.case[1]) for call in CALLS[:2] for backend in ("cudnn", "fa2")
     ]
     assert all(ready.wanted[call] == {journal.YARDSTICK_FILE} for call in beside)
-    assert planning.with_yardsticks(one, {}, wanted=False).wanted == one.wanted
+    assert planning.with_yardsticks(entry, {}, wanted=False).wanted == entry.wanted
 
 
 # From the record and from journals.
@@ -163,8 +163,8 @@ def rounds(call: Call, count: int = 4) -> list[dict]:
 def test_what_is_known_comes_from_the_record_and_from_journals(checkout):
     recorded(checkout, "x", {CALLS[0].key: SWEPT, CALLS[1].key: CaseRecord("broken", why="w")})
     written(checkout, OTHER, FILES["y"], [session(), *rounds(CALLS[0]), *rounds(CALLS[1], 3)])
-    found = known_calls(checkout, MACHINE, Plan(2, 2))
-    assert found == {CALLS[0].key: {ONE.digest: {FILES["x"]}, OTHER.digest: {FILES["y"]}}}
+    result = known_calls(checkout, MACHINE, Plan(2, 2))
+    assert result == {CALLS[0].key: {ONE.digest: {FILES["x"]}, OTHER.digest: {FILES["y"]}}}
     assert known_calls(checkout, MACHINE, Plan(2, 3)) == {CALLS[0].key: {ONE.digest: {FILES["x"]}}}
     assert known_calls(checkout, "other", Plan(2, 2)) == {}
 
@@ -234,11 +234,11 @@ def test_a_call_that_two_cards_have_is_recorded_once_from_the_later(checkout):
 
 
 def test_a_sweep_that_was_begun_keeps_its_name_and_its_seed(tmp_path):
-    words, seed = planning.sweep_words(tmp_path, ONE, 7, "2.11.0+cu130")
-    assert seed == 7 and words["card"] == ONE.digest and words["torch"] == "2.11.0+cu130"
-    assert ONE.uuid not in str(words)
+    notes, seed = planning.sweep_words(tmp_path, ONE, 7, "2.11.0+cu130")
+    assert seed == 7 and notes["card"] == ONE.digest and notes["torch"] == "2.11.0+cu130"
+    assert ONE.uuid not in str(notes)
     again, same = planning.sweep_words(tmp_path, ONE, None, "2.11.0+cu130")
-    assert (again, same) == (words, 7)
+    assert (again, same) == (notes, 7)
     assert planning.sweep_words(tmp_path, ONE, 9, "t")[1] == 9
 
 

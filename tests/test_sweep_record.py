@@ -57,14 +57,16 @@ def row_of(old: CaseRecord, new: CaseRecord, project, case: str = CALL) -> Row:
 
 
 def record(project, number: int, group: str = FORWARD, case: str = CALL, machine: str = "card") -> CaseRecord:
-    (found,) = [one for one in sidecars_of(project.results, machine) if one.release == f"4.0.0b{number}"]
-    return found.groups[group][case]
+    (result,) = [
+        sidecar for sidecar in sidecars_of(project.results, machine) if sidecar.release == f"4.0.0b{number}"
+    ]
+    return result.groups[group][case]
 
 
-def said(capsys, *words: str) -> tuple[int, str, str]:
+def said(capsys, *arguments: str) -> tuple[int, str, str]:
     code = 0
     try:
-        run([*words])
+        run([*arguments])
     except SystemExit as ended:
         code = int(ended.code or 0)
     captured = capsys.readouterr()
@@ -105,7 +107,7 @@ def test_a_record_without_processes_goes_on_with_the_old_rule(card):
 
 
 @pytest.mark.parametrize(
-    ("words", "yardsticks", "verdict", "reason"),
+    ("notes", "yardsticks", "verdict", "reason"),
     [
         ({"card": "b" * 12}, {}, "not comparable", "other-card"),
         ({"sweep": "other"}, {}, "not comparable", "other-sweep"),
@@ -114,13 +116,13 @@ def test_a_record_without_processes_goes_on_with_the_old_rule(card):
         ({"card": "b" * 12, "torch": "2.14.0"}, {"fa2": 2e-3}, "not comparable", "other-yardstick"),
     ],
 )
-def test_figures_of_two_cards_are_compared_as_ratios_or_not_at_all(card, words, yardsticks, verdict, reason):
+def test_figures_of_two_cards_are_compared_as_ratios_or_not_at_all(card, notes, yardsticks, verdict, reason):
     """The second card is 2 % slower at this call; by fa2, as slow as the first."""
     releases = write_releases(card, 20)[10:]
     beside = {"fa2": 2e-3} if yardsticks else {}
     for number, release in enumerate(releases):
-        one = swept(noisy(f"other{number}", LEVEL + math.log(1.02), 0.0005), words, yardsticks)
-        write_pair(card, release, {FORWARD: {CALL: one}}, machine="card")
+        timed = swept(noisy(f"other{number}", LEVEL + math.log(1.02), 0.0005), notes, yardsticks)
+        write_pair(card, release, {FORWARD: {CALL: timed}}, machine="card")
     old = swept(turns_of(record(card, 1)), yardsticks=beside)
     row = row_of(old, record(card, 12), card)
     assert (row.verdict, row.reason) == (verdict, reason)
@@ -151,12 +153,12 @@ def test_a_release_that_was_timed_later_is_told_by_the_yardstick_only(card, yard
 def test_both_flavours_of_a_commit_count_in_one_pool(card):
     release = write_releases(card, 10)[0]
     write_pair(card, release, {FORWARD: {CALL: swept(noisy("plain", LEVEL))}}, flavour="cu12", machine="card")
-    (found,) = [
+    (result,) = [
         call
         for key, call in calls_of(sidecars_of(card.results, "card")).items()
         if (key.group, key.case) == (FORWARD, CALL)
     ]
-    assert len(found) == 11
+    assert len(result) == 11
 
 
 # changes
@@ -192,22 +194,22 @@ def test_a_machine_without_a_sweep_is_one_line(card, capsys, command):
 def test_noise_counts_alarms_and_spreads_call_by_call(card, capsys):
     code, out, err = said(capsys, "noise", "card", "--json")
     assert (code, err) == (0, "")
-    found = json.loads(out)
-    calls = {(call["group"], call["case"]): call for call in found["calls"]}
-    assert found["pairs"] == 28 == sum(call["pairs"] for call in calls.values())
-    assert found["false_alarms"] == sum(call["alarms"] for call in calls.values())
-    assert found["rate_interval"][0] <= found["false_alarms"] / 28 <= found["rate_interval"][1]
+    data = json.loads(out)
+    calls = {(call["group"], call["case"]): call for call in data["calls"]}
+    assert data["pairs"] == 28 == sum(call["pairs"] for call in calls.values())
+    assert data["false_alarms"] == sum(call["alarms"] for call in calls.values())
+    assert data["rate_interval"][0] <= data["false_alarms"] / 28 <= data["rate_interval"][1]
     quiet, long = calls[FORWARD, CALL], calls[FORWARD, LONG]
     assert quiet["spread"] < 0.002 < 0.008 < long["spread"] and quiet["visible"] < 0.01 < long["visible"]
     assert (quiet["releases"], quiet["freedom"], long["releases"]) == (10, 9, 8)
-    assert [(each["title"], each["calls"]) for each in found["classes"]] == [
+    assert [(each["title"], each["calls"]) for each in data["classes"]] == [
         ("below 2.5 ms", 2),
         ("2.5 ms and longer", 1),
     ]
-    assert sum(each["alarms"] for each in found["classes"]) == found["false_alarms"]
+    assert sum(each["alarms"] for each in data["classes"]) == data["false_alarms"]
     code, out, _ = said(capsys, "noise", "card")
     assert code == 0 and f"{FORWARD} {CALL[4:]}" in out
-    assert out.startswith(f"false alarms: {found['false_alarms']} of 28 pairs, ")
+    assert out.startswith(f"false alarms: {data['false_alarms']} of 28 pairs, ")
 
 
 def test_two_cards_agree_or_not(card, capsys):
@@ -226,9 +228,9 @@ def test_a_single_process_has_no_spread(project, capsys):
     for release in write_releases(project, 3):
         write_pair(project, release, {FORWARD: {CALL: swept(turns((LEVEL,) * 3))}}, machine="card")
     code, out, _ = said(capsys, "noise", "card", "--json")
-    found = json.loads(out)
-    assert (code, found["pairs"], found["rate_interval"], found["classes"]) == (0, 0, None, [])
-    assert (found["calls"][0]["spread"], found["calls"][0]["visible"]) == (None, None)
+    data = json.loads(out)
+    assert (code, data["pairs"], data["rate_interval"], data["classes"]) == (0, 0, None, [])
+    assert (data["calls"][0]["spread"], data["calls"][0]["visible"]) == (None, None)
     assert said(capsys, "noise", "card")[1].startswith("false alarms: unknown, ")
 
 
@@ -263,7 +265,7 @@ def planted(change: Callable[[dict[str, list[float]]], object]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         (lambda samples: None, ""),
         (lambda samples: samples["process"].pop(), "different numbers of rounds: "),
@@ -279,9 +281,9 @@ def planted(change: Callable[[dict[str, list[float]]], object]) -> str:
         (lambda samples: samples["seconds"].reverse(), " of its round "),
     ],
 )
-def test_what_verify_says_of_rounds(change, words):
-    said = planted(change)
-    assert (words in said) if words else said == ""
+def test_what_verify_says_of_rounds(change, message):
+    output = planted(change)
+    assert (message in output) if message else output == ""
 
 
 def test_verify_names_the_case(card, capsys):

@@ -69,13 +69,13 @@ def history(project, registry, monkeypatch) -> Project:
 def refused(history, capsys) -> Callable[..., str]:
     """Runs a command that must end with 2 and one line on stderr; that line."""
 
-    def check(*words: str) -> str:
+    def check(*arguments: str) -> str:
         with pytest.raises(SystemExit) as ended:
-            run([*SWEEP, *words])
-        said = capsys.readouterr()
-        assert ended.value.code == 2, said
-        lines = said.err.splitlines()
-        assert len(lines) == 1 and lines[0].startswith("fa4-asv: ") and not said.out, said
+            run([*SWEEP, *arguments])
+        output = capsys.readouterr()
+        assert ended.value.code == 2, output
+        lines = output.err.splitlines()
+        assert len(lines) == 1 and lines[0].startswith("fa4-asv: ") and not output.out, output
         assert not list(history.results.rglob("*.json")) or "holds figures" in lines[0]
         return lines[0].removeprefix("fa4-asv: ")
 
@@ -88,7 +88,7 @@ def test_a_machine_without_nvidia_smi(refused, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("script", "words"),
+    ("script", "message"),
     [
         ("echo 'NVIDIA-SMI has failed'; exit 9", "no card: nvidia-smi says 'NVIDIA-SMI has failed'"),
         ("exit 9", "no card: nvidia-smi says ''"),
@@ -99,10 +99,10 @@ def test_a_machine_without_nvidia_smi(refused, tmp_path, monkeypatch):
         ("echo " + "x" * 9000, "nvidia-smi answered 'xxx"),
     ],
 )
-def test_an_nvidia_smi_that_does_not_tell(refused, smi, script, words):
+def test_an_nvidia_smi_that_does_not_tell(refused, smi, script, message):
     smi(script=script)
     line = refused()
-    assert line.startswith(words) and len(line) < 400
+    assert line.startswith(message) and len(line) < 400
 
 
 def test_an_nvidia_smi_that_hangs(refused, smi, monkeypatch):
@@ -132,8 +132,8 @@ def test_a_process_on_another_card_is_nobodys_business(smi):
 
 def test_a_card_of_another_kind_than_the_record(refused, smi, history):
     (history.results / "box").mkdir(parents=True)
-    words = {"card": "c" * 12, "card name": "NVIDIA H100 80GB HBM3"}
-    recorded(history, "x", {CALLS[0].key: CaseRecord("measured", samples={"seconds": [1e-3]}, notes=words)})
+    notes = {"card": "c" * 12, "card name": "NVIDIA H100 80GB HBM3"}
+    recorded(history, "x", {CALLS[0].key: CaseRecord("measured", samples={"seconds": [1e-3]}, notes=notes)})
     smi(H200)
     assert refused().startswith(
         "box holds figures of NVIDIA H100 80GB HBM3, and this card is NVIDIA H200; name another machine with -m"
@@ -152,18 +152,18 @@ def test_more_cards_than_there_are(refused, smi):
 
 def test_a_release_without_the_flavour(refused, smi):
     smi(H100)
-    words = "4.0.0b4 has no flavour cu13; leave out --flavour cu13, or this release"
-    assert refused("4.0.0b4", "--flavour", "cu13") == words
+    message = "4.0.0b4 has no flavour cu13; leave out --flavour cu13, or this release"
+    assert refused("4.0.0b4", "--flavour", "cu13") == message
     assert refused("4.0.0b4") == "no commit that was named has flavour cu13"
 
 
 def test_no_room_on_the_card(refused, smi, monkeypatch):
     smi(H100.replace("81559, 4", "24564, 20000"))
     monkeypatch.setattr(planning, "lay", lambda *_: ([target("x")] * 30, []))
-    words = (
+    message = (
         r"31 processes need about \d+ GiB of NVIDIA H100 80GB HBM3, which has 4 GiB free; name fewer releases"
     )
-    assert re.match(words, refused())
+    assert re.match(message, refused())
 
 
 def test_no_room_on_the_disk(refused, smi, monkeypatch):
@@ -216,11 +216,11 @@ def test_no_history(project, capsys):
 
 
 @pytest.mark.parametrize(
-    "words", [["--rounds", "0"], ["--processes", "0"], ["--cores", "0"], ["--cards", "0"]]
+    "arguments", [["--rounds", "0"], ["--processes", "0"], ["--cores", "0"], ["--cards", "0"]]
 )
-def test_a_number_that_means_nothing(history, words):
+def test_a_number_that_means_nothing(history, arguments):
     with pytest.raises(SystemExit) as ended:
-        run([*SWEEP, *words])
+        run([*SWEEP, *arguments])
     assert ended.value.code == 2
 
 
@@ -233,9 +233,9 @@ def test_a_dry_run_needs_no_card(history, capsys, tmp_path, monkeypatch):
     with pytest.raises(SystemExit) as ended:
         run(run_dry)
     assert not ended.value.code
-    said = json.loads(capsys.readouterr().out)
-    assert (said["commits"], said["calls"], said["processes"], said["rounds"]) == (3, 26, 2, 4)
-    assert said["total"] == pytest.approx(sum(said["seconds"].values())) and said["total"] > 0
+    output = json.loads(capsys.readouterr().out)
+    assert (output["commits"], output["calls"], output["processes"], output["rounds"]) == (3, 26, 2, 4)
+    assert output["total"] == pytest.approx(sum(output["seconds"].values())) and output["total"] > 0
     assert not (history.work / "sweeps").exists()
 
 

@@ -85,8 +85,8 @@ def test_a_short_call_fills_a_burst_of_limited_length():
 
 def test_drift_and_modes_are_told():
     drifting = SimulatedCard(disturb=lambda now: 1 + 0.03 * now)
-    words = measure(drifting.kernel(1e-3), drifting, rest=drifting.rest).notes
-    assert "drifts: the last third is" in words["notes"]
+    notes = measure(drifting.kernel(1e-3), drifting, rest=drifting.rest).notes
+    assert "drifts: the last third is" in notes["notes"]
     switching = SimulatedCard(disturb=lambda now: 1.03 if int(now / 0.1) % 2 else 1.0)
     timing = measure(switching.kernel(1e-3), switching, rest=switching.rest)
     assert timing.samples.two_modes in timing.notes["notes"] and timing.samples.two_modes

@@ -104,8 +104,8 @@ def test_a_resized_storage_counts_at_its_new_size(tracker):
 
 
 def test_what_lives_on_the_cpu_is_not_counted(tracker):
-    kept = torch.empty(256), torch.zeros(4, dtype=torch.int64)
-    assert len(kept) == 2 and tracker.peak == 0
+    tensors = torch.empty(256), torch.zeros(4, dtype=torch.int64)
+    assert len(tensors) == 2 and tracker.peak == 0
 
 
 def test_real_tensors_are_followed_as_fake_ones_are():

@@ -46,11 +46,11 @@ def main_of(project) -> list[str]:
 
 
 def test_ranges_hold_the_commits_that_touch_fa4(beside):
-    before, first, package, words, kernel = main_of(beside)
+    before, first, package, second, kernel = main_of(beside)
     assert commits_of(beside, ["main~4..main"]) == [first, package, kernel]
     assert commits_of(beside, ["main"]) == [first, package, kernel]
-    assert commits_of(beside, ["main~1"]) == commits_of(beside, ["main~1^!"]) == [words]
-    assert commits_of(beside, [words[:10]]) == [words]
+    assert commits_of(beside, ["main~1"]) == commits_of(beside, ["main~1^!"]) == [second]
+    assert commits_of(beside, [second[:10]]) == [second]
     tasks = missing(beside, [package, kernel], CODEGEN)
     assert [task.name for task in tasks] == [package[:10], kernel[:10]]
     with pytest.raises(Fa4AsvError, match="unknown release or commit 'my-branch'.*sync --source"):

@@ -80,17 +80,17 @@ def plain_fa4(monkeypatch):
 
 
 def test_every_variant_has_a_shape_in_the_full_set_and_a_test_here():
-    assert {one.variant or one.dtype for one in variants()} == set(SMALL) == {*VARIANTS, "fp8"}
-    assert {one.name for one in variants()} <= {one.name for one in further()}
+    assert {size.variant or size.dtype for size in variants()} == set(SMALL) == {*VARIANTS, "fp8"}
+    assert {size.name for size in variants()} <= {size.name for size in further()}
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_the_right_answer_passes_whole_and_sampled(name):
-    one, size = Fa4(), SMALL[name]
-    assert correctness.check_whole(torch, one, size, "cpu", size.has_backward, "gaussian")
+    fa4, size = Fa4(), SMALL[name]
+    assert correctness.check_whole(torch, fa4, size, "cpu", size.has_backward, "gaussian")
     inputs = make(torch, size, "cpu")
-    found = correctness.results(one.prepare(torch, inputs), size.has_backward)
-    assert set(correctness.check_sampled(torch, inputs, found)) == set(found)
+    result = correctness.results(fa4.prepare(torch, inputs), size.has_backward)
+    assert set(correctness.check_sampled(torch, inputs, result)) == set(result)
 
 
 @pytest.mark.parametrize("name", ["varlen", "tailed"])

@@ -44,7 +44,7 @@ def with_stats(value: object) -> Callable[[dict], object]:
     happens="`verify` names it, exit code 1",
 )
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         (set_value("registers", 0, 100), "sm_90/x registers: the result file has 100, the sidecar 168"),
         (set_value("registers", 0, math.nan), "registers: n/a in the result file, the sidecar says measured"),
@@ -89,10 +89,10 @@ def with_stats(value: object) -> Callable[[dict], object]:
         ),
     ],
 )
-def test_a_wrong_result_file_is_named(sound, change, words):
+def test_a_wrong_result_file_is_named(sound, change, message):
     edit(result_file(sound), change)
     lines = told(sound)
-    assert [line for line in lines if words in line], lines
+    assert [line for line in lines if message in line], lines
     assert all(line.startswith("cccccccc-fa4-pyany-flavourcu13-toolchainday.") for line in lines)
 
 
@@ -102,7 +102,7 @@ def test_a_wrong_result_file_is_named(sound, change, words):
     happens="`verify` names it, exit code 1",
 )
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         (lambda data: data.update(suite="0"), "was written by suite '0', this is suite '1'"),
         (lambda data: data.update(format=9), "format is 9, this suite reads 1"),
@@ -119,10 +119,10 @@ def test_a_wrong_result_file_is_named(sound, change, words):
         ),
     ],
 )
-def test_a_wrong_sidecar_is_named(sound, change, words):
+def test_a_wrong_sidecar_is_named(sound, change, message):
     edit(sidecar_path(result_file(sound)), change)
     lines = told(sound)
-    assert [line for line in lines if words in line], lines
+    assert [line for line in lines if message in line], lines
     assert all(line.startswith("cccccccc-fa4-pyany-flavourcu13-toolchainday.sidecar") for line in lines)
 
 
@@ -175,16 +175,16 @@ def test_packages_that_were_edited_are_named(sound):
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         (lambda data: data.update(env_vars=["x"]), "env_vars is ['x'], expected texts by name"),
         (lambda data: data["params"].update(ram={"x": 1}), "params['ram'] is {'x': 1}, expected a word"),
     ],
 )
-def test_what_would_stop_asv_s_pages_is_named(sound, change, words):
+def test_what_would_stop_asv_s_pages_is_named(sound, change, message):
     edit(result_file(sound), change)
     (line,) = told(sound)
-    assert words in line
+    assert message in line
 
 
 @pytest.mark.fault(
@@ -216,7 +216,7 @@ def test_what_cannot_be_checked_is_an_error(sound, project):
 
 
 @pytest.mark.parametrize(
-    ("value", "record", "words"),
+    ("value", "record", "message"),
     [
         (168, MEASURED, ""),
         (math.nan, None, ""),
@@ -227,8 +227,8 @@ def test_what_cannot_be_checked_is_an_error(sound, project):
         (1, None, "the result file has 1, the sidecar says not run"),
     ],
 )
-def test_each_gap_needs_its_reason(value: Value, record: CaseRecord | None, words: str):
-    assert disagreement(value, record, "registers") == words
+def test_each_gap_needs_its_reason(value: Value, record: CaseRecord | None, message: str):
+    assert disagreement(value, record, "registers") == message
 
 
 @pytest.mark.parametrize(

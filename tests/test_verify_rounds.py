@@ -57,7 +57,7 @@ def test_rounds_that_were_pooled_are_found_again(sizes, seed):
     happens="`verify` names it, exit code 1",
 )
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         ({"two modes": [1.0, 0.0, 0.0]}, "which no run of its samples gives"),
         ({"two modes": [0.5, 0.0, 0.0]}, "two modes 0.5, expected 0 or 1"),
@@ -68,9 +68,9 @@ def test_rounds_that_were_pooled_are_found_again(sizes, seed):
         ({"seconds": [1e-3] * 60}, "which no run of its samples gives"),
     ],
 )
-def test_what_contradicts_pooled_samples(change, words):
+def test_what_contradicts_pooled_samples(change, message):
     samples = pooled(20, 20, 20)
-    assert words in wrong_rounds(CaseRecord("measured", samples={**samples, **change}), 2e-4)
+    assert message in wrong_rounds(CaseRecord("measured", samples={**samples, **change}), 2e-4)
 
 
 def test_a_case_with_very_many_samples_ends_soon(monkeypatch):
@@ -88,7 +88,7 @@ def test_a_case_with_very_many_samples_ends_soon(monkeypatch):
     happens="`verify` names it, exit code 1",
 )
 @pytest.mark.parametrize(
-    ("name", "values", "words"),
+    ("name", "values", "message"),
     [
         ("round", [0, 2, 1], "round 1 by process 0 after round 2"),
         ("round", [0, 1, 1], "round 1 by process 0 after round 1"),
@@ -100,10 +100,10 @@ def test_a_case_with_very_many_samples_ends_soon(monkeypatch):
         ("peak_bytes", [-512], "peak_bytes -512, expected more than 0"),
     ],
 )
-def test_what_contradicts_the_rounds_of_a_sweep(name, values, words):
+def test_what_contradicts_the_rounds_of_a_sweep(name, values, message):
     record = swept(turns((0.0, 0.0, 0.0)))
     assert wrong_rounds(record) == ""
-    assert words in wrong_rounds(CaseRecord("measured", samples={**record.samples, name: values}))
+    assert message in wrong_rounds(CaseRecord("measured", samples={**record.samples, name: values}))
 
 
 def test_the_fault_that_this_began_with(project):
@@ -159,7 +159,7 @@ def commits(change: Callable[[int, dict[str, list[float]]], object]) -> list[tup
     happens="`verify` names the file that says something else than most, exit code 1",
 )
 @pytest.mark.parametrize(
-    ("name", "value", "words"),
+    ("name", "value", "message"),
     [
         (
             "cudnn",
@@ -173,20 +173,22 @@ def commits(change: Callable[[int, dict[str, list[float]]], object]) -> list[tup
         ),
     ],
 )
-def test_commits_of_a_sweep_share_yardsticks_and_turns(name, value, words):
+def test_commits_of_a_sweep_share_yardsticks_and_turns(name, value, message):
     def change(number: int, samples: dict[str, list[float]]) -> None:
         if number == 1:
             samples[name] = [*samples[name][:2], value]
 
     assert wrong(Sweeps(), *commits(lambda *_: None)) == []
-    assert wrong(Sweeps(), *commits(change)) == [words]
+    assert wrong(Sweeps(), *commits(change)) == [message]
 
 
 def test_two_commits_cannot_have_the_same_turn():
     files = commits(lambda *_: None)
     other = replace(files[2][1], groups=files[1][1].groups)
-    found = wrong(Sweeps(), files[1], (files[2][0], other))
-    assert found[:2] == [f"{n}: has turn 1 in round 0 of a sweep, and so has another commit" for n in (1, 2)]
+    problems = wrong(Sweeps(), files[1], (files[2][0], other))
+    assert problems[:2] == [
+        f"{n}: has turn 1 in round 0 of a sweep, and so has another commit" for n in (1, 2)
+    ]
 
 
 def test_other_sweeps_and_cards_are_no_siblings():
@@ -209,7 +211,7 @@ def with_peak(peak: float) -> dict[str, dict[str, CaseRecord]]:
     happens="`verify` names it, exit code 1",
 )
 @pytest.mark.parametrize(
-    ("peak", "words"),
+    ("peak", "message"),
     [
         (1 << 20, ""),
         ((1 << 20) + 512 * 10, ""),
@@ -218,15 +220,15 @@ def with_peak(peak: float) -> dict[str, dict[str, CaseRecord]]:
         (1 << 16, "peak_bytes is 65536, elsewhere 1048576"),
     ],
 )
-def test_a_peak_is_near_the_trace_and_other_cards(peak, words):
+def test_a_peak_is_near_the_trace_and_other_cards(peak, message):
     traced = {
         "memory": {
             "sm_90/fwd_b4_s8192_h16_d128_causal": CaseRecord("measured", figures={"peak_bytes": 1 << 20})
         }
     }
     for sibling in (sidecar(1, traced, "nogpu"), sidecar(1, with_peak(1 << 20), "card-2")):
-        found = wrong(Peaks(), sibling, sidecar(1, with_peak(peak)))
-        assert any(words in what for what in found) if words else found == []
+        problems = wrong(Peaks(), sibling, sidecar(1, with_peak(peak)))
+        assert any(message in what for what in problems) if message else problems == []
     assert wrong(Peaks(), sidecar(1, with_peak(1 << 20)), sidecar(2, with_peak(1 << 24))) == [], (
         "another commit"
     )
@@ -265,7 +267,7 @@ NAMES += ["peak_bytes", "untraced_bytes", "first_seconds"]
 @settings(deadline=None, max_examples=400)
 def test_no_samples_end_in_a_traceback(samples, notes, group):
     record = CaseRecord("measured", samples=samples, notes=notes)
-    for _, said in checks({group: {"fa4/x": record, "y": record}}):
-        assert "\n" not in said
+    for _, output in checks({group: {"fa4/x": record, "y": record}}):
+        assert "\n" not in output
     for checker in (Sweeps(), Peaks()):
         wrong(checker, *[sidecar(number, {group: {"fa4/x": record}}) for number in (1, 1, 2)])

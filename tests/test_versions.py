@@ -40,11 +40,11 @@ def told_to_asv(group: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     monkeypatch.setitem(sys.modules, spec.name, module)
     spec.loader.exec_module(module)
     owner = getattr(module, class_name)
-    found = {}
+    result = {}
     for metric in GROUPS[group].metrics:
         benchmark = _get_benchmark(prefix + metric, module, owner, getattr(owner, prefix + metric))
-        found[benchmark.name] = benchmark.version
-    return found
+        result[benchmark.name] = benchmark.version
+    return result
 
 
 def raised(monkeypatch: pytest.MonkeyPatch, name: str) -> str:
@@ -106,8 +106,8 @@ def test_raising_a_version_makes_the_cache_forget(name, context, monkeypatch):
     monkeypatch.setattr(memory, "_trace", _asked)
     monkeypatch.setattr(route, "_ask", _asked)
     monkeypatch.setattr(launch, "_of_arch", _asked)
-    words = (GROUPS[name].version, context.tree, context.flavour, context.digest, *parts)
-    key = hashlib.sha256("\0".join(words).encode()).hexdigest()
+    arguments = (GROUPS[name].version, context.tree, context.flavour, context.digest, *parts)
+    key = hashlib.sha256("\0".join(arguments).encode()).hexdigest()
     path = cache_path(context, name, *parts)
     assert path == Path(context.root) / ".asv" / "cache" / name / key[:2] / f"{key}.json"
     write_cache(path, {case: CaseRecord("unsupported", "no such head_dim")})
@@ -119,10 +119,10 @@ def test_raising_a_version_makes_the_cache_forget(name, context, monkeypatch):
 
 def _hits(look_up: Callable[[Context], object], context: Context) -> bool:
     try:
-        found = look_up(context)
+        result = look_up(context)
     except Asked:
         return False
-    return isinstance(found, dict) or found == []  # codegen answers what it lacks
+    return isinstance(result, dict) or result == []  # codegen answers what it lacks
 
 
 def test_growth_is_read_from_the_traces_of_memory_and_has_their_version():

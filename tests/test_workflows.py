@@ -46,8 +46,8 @@ def jobs() -> list[Any]:
 
 def steps_of(job: dict[str, Any]) -> set[str]:
     """Names of the modules in tools/ci that a job runs."""
-    found = (SHELL.fullmatch(step["run"]) for step in job["steps"] if "run" in step)
-    return {each[1] for each in found if each and each[1]}
+    match = (SHELL.fullmatch(step["run"]) for step in job["steps"] if "run" in step)
+    return {each[1] for each in match if each and each[1]}
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +63,9 @@ def callers(tmp_path_factory) -> list[Path]:
     return paths
 
 
-def tool(name: str, *words: str) -> None:
+def tool(name: str, *arguments: str) -> None:
     program = Path(sys.executable).with_name(name)
-    done = subprocess.run([program, *words], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -132,11 +132,11 @@ def test_actions_are_pinned_to_one_commit_each():
     for path in FILES:
         for line in path.read_text().splitlines():
             if "uses:" in line:
-                found = re.fullmatch(
+                match = re.fullmatch(
                     r"\s+uses: ([\w-]+/[\w-]+)[\w/-]*@([0-9a-f]{40}) # (v\d+\.\d+\.\d+)", line
                 )
-                assert found, f"{path.name}: {line}"
-                pins.setdefault(found[1], set()).add(f"{found[2]} {found[3]}")
+                assert match, f"{path.name}: {line}"
+                pins.setdefault(match[1], set()).add(f"{match[2]} {match[3]}")
     assert all(len(versions) == 1 for versions in pins.values()), pins
     assert all(name.startswith("actions/") for name in pins)
 
@@ -171,10 +171,10 @@ def test_a_shell_hears_only_the_projects_own_steps_and_no_expression(workflow, n
     for step in job["steps"]:
         if "run" not in step:
             continue
-        found = SHELL.fullmatch(step["run"])
-        assert found, step["run"]
-        if found[1]:
-            source = (ROOT / "tools" / "ci" / f"{found[1]}.py").read_text()
+        match = SHELL.fullmatch(step["run"])
+        assert match, step["run"]
+        if match[1]:
+            source = (ROOT / "tools" / "ci" / f"{match[1]}.py").read_text()
             required = set(re.findall(r'setting\("([A-Z_]+)", [^)"]+\)', source))
             assert required <= set(step.get("env", {})), f"{name}: {required - set(step.get('env', {}))}"
 

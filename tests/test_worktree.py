@@ -41,21 +41,21 @@ def checkout(project, monkeypatch):
     return project
 
 
-def compare(*words: object) -> int:
+def compare(*arguments: object) -> int:
     with pytest.raises(SystemExit) as ended:
-        run(["compare", *map(str, words)])
+        run(["compare", *map(str, arguments)])
     return int(ended.value.code or 0)
 
 
-def against(capsys, tree: Path, *words: object) -> tuple[int, dict]:
+def against(capsys, tree: Path, *arguments: object) -> tuple[int, dict]:
     """Exit code and the one comparison of main and a tree, by three processes a side."""
-    code = compare("main", "--worktree", tree, *CPU, "--processes", 3, "--format", "json", *words)
+    code = compare("main", "--worktree", tree, *CPU, "--processes", 3, "--format", "json", *arguments)
     return code, json.loads(capsys.readouterr().out)["comparisons"][0]
 
 
-def refused(capsys, *words: object) -> str:
+def refused(capsys, *arguments: object) -> str:
     """The one line of a comparison that cannot be made."""
-    assert compare(*words) == 2
+    assert compare(*arguments) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1), err
     return err.removeprefix("fa4-asv: ").strip()
@@ -72,26 +72,26 @@ def left(project: Project) -> list[str]:
 
 
 def test_a_tree_that_equals_base_is_no_worse(checkout, capsys, tmp_path):
-    code, found = against(capsys, lay_tree(tmp_path / "mine"))
-    (row,) = found["rows"]
+    code, result = against(capsys, lay_tree(tmp_path / "mine"))
+    (row,) = result["rows"]
     assert (code, row["verdict"] in ("same", "unclear")) == (0, True), row
-    head = found["head"]
+    head = result["head"]
     assert (head["ref"], head["commit"], head["release"]) == ("mine", "", "")
     assert (len(head["tree"]), head["subject"]) == (12, "no source file differs from BASE")
-    assert "tree" not in found["base"]
-    assert found["toolchains"] == "both with BASE's toolchain: the pins are the same"
-    assert found["base"]["toolchain"] == head["toolchain"]
+    assert "tree" not in result["base"]
+    assert result["toolchains"] == "both with BASE's toolchain: the pins are the same"
+    assert result["base"]["toolchain"] == head["toolchain"]
     assert left(checkout) == []
 
 
 def test_a_slower_tree_is_exit_1_in_every_format(checkout, capsys, tmp_path):
     tree = lay_tree(tmp_path / "mine", "takes 1.05")
-    code, found = against(capsys, tree)
-    (row,) = found["rows"]
+    code, result = against(capsys, tree)
+    (row,) = result["rows"]
     assert (code, row["verdict"], row["reason"]) == (1, "slower", "interval-excludes-0")
     assert row["ratio"] == pytest.approx(1.05, abs=0.005)
-    assert found["head"]["subject"] == "1 source file differs from BASE: interface.py"
-    digest = found["head"]["tree"]
+    assert result["head"]["subject"] == "1 source file differs from BASE: interface.py"
+    digest = result["head"]["tree"]
     for form in ("text", "markdown"):
         assert compare("main", "--worktree", tree, *CPU, "--processes", 3, "--format", form) == 1
         out, err = capsys.readouterr()
@@ -102,8 +102,8 @@ def test_a_slower_tree_is_exit_1_in_every_format(checkout, capsys, tmp_path):
 
 
 def test_a_faster_tree_is_exit_0(checkout, capsys, tmp_path):
-    code, found = against(capsys, lay_tree(tmp_path / "mine", "takes 0.95"))
-    assert (code, [row["verdict"] for row in found["rows"]]) == (0, ["faster"])
+    code, result = against(capsys, lay_tree(tmp_path / "mine", "takes 0.95"))
+    assert (code, [row["verdict"] for row in result["rows"]]) == (0, ["faster"])
 
 
 def test_a_wrong_tree_is_newly_broken_and_nothing_is_timed(checkout, capsys, tmp_path):
@@ -119,7 +119,7 @@ def test_a_wrong_tree_is_newly_broken_and_nothing_is_timed(checkout, capsys, tmp
 
 def test_a_base_that_does_not_work_is_no_comparison(checkout, capsys, tmp_path):
     lay_base(checkout, "wrong nothing works")
-    words = (
+    arguments = (
         "main",
         "--worktree",
         lay_tree(tmp_path / "mine"),
@@ -130,7 +130,7 @@ def test_a_base_that_does_not_work_is_no_comparison(checkout, capsys, tmp_path):
         "-b",
         "forward.*d64",
     )
-    assert compare(*words, "--processes", 3) == 2
+    assert compare(*arguments, "--processes", 3) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("fa4-asv: nothing of 'main'")
     assert last.endswith("guard: nothing works")
@@ -140,13 +140,13 @@ def test_edits_during_the_run_do_not_matter(checkout, capsys, tmp_path, monkeypa
     tree = lay_tree(tmp_path / "mine")
     compare_tree = worktree.compare_tree
 
-    def edit_first(*words):
+    def edit_first(*arguments):
         (tree / CUTE / "interface.py").write_text("# wrong everything\n")
-        return compare_tree(*words)
+        return compare_tree(*arguments)
 
     monkeypatch.setattr("fa4_asv.cli.worktree.compare_tree", edit_first)
-    code, found = against(capsys, tree)
-    assert (code, found["head"]["subject"]) == (0, "no source file differs from BASE")
+    code, result = against(capsys, tree)
+    assert (code, result["head"]["subject"]) == (0, "no source file differs from BASE")
 
 
 def test_other_pins_bring_the_tree_its_own_toolchain(checkout, capsys, tmp_path, monkeypatch):
@@ -157,12 +157,12 @@ def test_other_pins_bring_the_tree_its_own_toolchain(checkout, capsys, tmp_path,
         return "nvidia-cutlass-dsl==2.5\n"
 
     monkeypatch.setattr(toolchain, "_resolve", resolve)
-    code, found = against(capsys, lay_tree(tmp_path / "mine", pin=">=2"))
+    code, result = against(capsys, lay_tree(tmp_path / "mine", pin=">=2"))
     assert code == 0
-    assert found["toolchains"].endswith("its own, resolved now: the pins in pyproject.toml differ")
-    assert found["packages"] == {"nvidia-cutlass-dsl": ["1.0", "2.5"]}
+    assert result["toolchains"].endswith("its own, resolved now: the pins in pyproject.toml differ")
+    assert result["packages"] == {"nvidia-cutlass-dsl": ["1.0", "2.5"]}
     ((key, day),) = asked
-    assert key == f"tree-{found['head']['tree']}"
+    assert key == f"tree-{result['head']['tree']}"
     assert abs(time.time() - day.timestamp()) < 60
     assert left(checkout) == []
     assert not list(checkout.work.rglob("tree-*.txt")), "what was resolved for a tree is not kept"
@@ -171,11 +171,11 @@ def test_other_pins_bring_the_tree_its_own_toolchain(checkout, capsys, tmp_path,
 def test_a_fixed_toolchain_serves_both(checkout, capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("FA4_ASV_TOOLCHAIN", "nvidia-cutlass-dsl==1.5")
     monkeypatch.setattr(toolchain, "_resolve", lambda *_: "nvidia-cutlass-dsl==1.5\n")
-    _, found = against(capsys, lay_tree(tmp_path / "mine"))
-    assert found["toolchains"] == (
+    _, result = against(capsys, lay_tree(tmp_path / "mine"))
+    assert result["toolchains"] == (
         "both with BASE's toolchain under FA4_ASV_TOOLCHAIN (nvidia-cutlass-dsl==1.5): the pins are the same"
     )
-    assert found["packages"] == {}
+    assert result["packages"] == {}
 
 
 # What is refused.
@@ -200,9 +200,9 @@ def test_what_is_no_regular_file(checkout, capsys, tmp_path, what):
         os.mkfifo(odd)
     else:
         odd.symlink_to("interface.py" if what == "link" else tmp_path)
-    words = refused(capsys, "main", "--worktree", tree, "-m", "box")
+    message = refused(capsys, "main", "--worktree", tree, "-m", "box")
     why = "it is not a regular file" if what == "pipe" else "it is a link"
-    assert words == f"cannot copy 'flash_attn/cute/odd.py': {why}; only regular files are timed"
+    assert message == f"cannot copy 'flash_attn/cute/odd.py': {why}; only regular files are timed"
     assert left(checkout) == []
 
 
@@ -233,17 +233,17 @@ def test_a_tree_that_says_no_toolchain(checkout, capsys, tmp_path):
 def test_no_card(checkout, capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("fa4_asv.cli.worktree.commit_of", lambda *_: None)  # git is on the path, too
-    words = refused(capsys, "main", "--worktree", lay_tree(tmp_path / "mine"), "-m", "box")
-    assert words.startswith("no card: nvidia-smi is not installed")
+    message = refused(capsys, "main", "--worktree", lay_tree(tmp_path / "mine"), "-m", "box")
+    assert message.startswith("no card: nvidia-smi is not installed")
 
 
 def test_the_first_card_that_nobody_uses(checkout, monkeypatch):
-    found = [Card(number, "NVIDIA H200", f"GPU-{number}", 140_000) for number in range(2)]
+    result = [Card(number, "NVIDIA H200", f"GPU-{number}", 140_000) for number in range(2)]
     used = {"GPU-0": ["python3 (pid 42)"]}
-    monkeypatch.setattr(command, "cards", lambda: found)
+    monkeypatch.setattr(command, "cards", lambda: result)
     for module in (command, card):
-        monkeypatch.setattr(module, "strangers", lambda one, *_: used.get(one.uuid, []))
-    assert command._card(checkout, "my-h200", "cuda") is found[1]
+        monkeypatch.setattr(module, "strangers", lambda each, *_: used.get(each.uuid, []))
+    assert command._card(checkout, "my-h200", "cuda") is result[1]
     with pytest.raises(Fa4AsvError, match="the name my-h100 says H100, and this card is NVIDIA H200"):
         command._card(checkout, "my-h100", "cuda")
     used["GPU-1"] = ["python3 (pid 43)"]
@@ -252,7 +252,7 @@ def test_the_first_card_that_nobody_uses(checkout, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("words", "why"),
+    ("arguments", "why"),
     [
         (("main", "other", "--worktree", "x", "-m", "box"), "--worktree replaces HEAD: leave out 'other'"),
         (("main", "--worktree", "x", "-m", "box", "--no-run"), "an uncommitted tree is never recorded: leave out --no-run"),
@@ -262,8 +262,8 @@ def test_the_first_card_that_nobody_uses(checkout, monkeypatch):
         (("4.9", "--worktree", "x", "-m", "box"), "unknown release or commit '4.9'; "),
     ],
 )  # fmt: skip
-def test_words_that_say_nothing_of_a_tree(checkout, capsys, words, why):
-    assert refused(capsys, *words).startswith(why)
+def test_words_that_say_nothing_of_a_tree(checkout, capsys, arguments, why):
+    assert refused(capsys, *arguments).startswith(why)
 
 
 # Nothing stays behind.
@@ -281,16 +281,16 @@ def test_ctrl_c_keeps_nothing(checkout, capsys, tmp_path, monkeypatch):
 
 def test_what_a_kill_leaves_is_cleared_by_the_next_run(checkout, capsys, tmp_path):
     tree = lay_tree(tmp_path / "mine", "hangs")
-    words = ("compare", "main", "--worktree", str(tree), *CPU, "--processes", "3")
+    arguments = ("compare", "main", "--worktree", str(tree), *CPU, "--processes", "3")
     killed = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.worktree_fake", *words],
+        [sys.executable, "-m", "tests.support.worktree_fake", *arguments],
         cwd=checkout.root,
         env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
         stderr=subprocess.DEVNULL,
     )
     try:
         await_(lambda: list((checkout.work / "backfill").glob("*/journals-cu13/base-*.jsonl")))
-        workers = await_(lambda: len(found := children_of(killed.pid)) >= 6 and found)
+        workers = await_(lambda: len(result := children_of(killed.pid)) >= 6 and result)
     finally:
         killed.send_signal(signal.SIGKILL)
         killed.wait()
@@ -303,22 +303,22 @@ def test_what_a_kill_leaves_is_cleared_by_the_next_run(checkout, capsys, tmp_pat
 def await_(what):
     """What becomes true within a minute."""
     until = time.monotonic() + 60
-    while not (found := what()):
+    while not (result := what()):
         assert time.monotonic() < until
         time.sleep(0.05)
-    return found
+    return result
 
 
 def children_of(parent: int) -> list[int]:
-    found = []
+    results = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()
         except OSError:
             continue
         if int(fields[1]) == parent:
-            found.append(int(stat.parent.name))
-    return found
+            results.append(int(stat.parent.name))
+    return results
 
 
 def is_alive(process: int) -> bool:
@@ -365,8 +365,8 @@ def test_all_processes_of_both_sides_take_turns_in_every_round(checkout, tmp_pat
     assert all(len(set(order.values())) == 8 for order in orders.values())
     assert len({tuple(order[place] for place in range(8)) for order in orders.values()}) > 1
     assert set(took) == {"guard and compile", "start 1", "rounds 1"}
-    for one in records:
-        (record,) = one.values()
+    for each in records:
+        (record,) = each.values()
         assert (len(record.samples["centre"]), len(record.samples["control"])) == (4, 4), (
             "one value per process"
         )
@@ -420,7 +420,7 @@ def test_what_a_card_has_no_room_for_goes_one_after_another():
         Card(0, "NVIDIA H200", "GPU-1", mib)
         for mib in (140_000, INPUTS_MIB + 5 * CONTEXT_MIB, INPUTS_MIB + CONTEXT_MIB)
     )
-    assert [[one.name for one in batch] for batch in worktree.batches(sides, small)] == [
+    assert [[each.name for each in batch] for batch in worktree.batches(sides, small)] == [
         ["base#1", "base#2", "head#1", "head#2"],
         ["base#3", "head#3"],
     ]

@@ -20,20 +20,20 @@ BACKWARD = r"^backward.*'b1_s256_h2_d128_causal'"
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory) -> Checkout:
     """One release, the stand-in itself; its copy of the suite times by counting multiplications."""
-    found = standin_checkout(tmp_path_factory.mktemp("worktree"), {"4.0.0b1": ""})
-    worker = found.project.root / "counting_worker.py"
+    result = standin_checkout(tmp_path_factory.mktemp("worktree"), {"4.0.0b1": ""})
+    worker = result.project.root / "counting_worker.py"
     # Little noise: three processes a side are enough.
     worker.write_text(COUNTING_WORKER.replace("WorkTimer(seed)", "WorkTimer(seed, within=0.0005)"))
-    return found
+    return result
 
 
 def against(checkout: Checkout, tree: Path) -> tuple[int, dict, str]:
     """Exit code, row and stderr of b1 against a tree, one backward."""
-    words = ("4.0.0b1", "--worktree", str(tree), "-m", "box", "--set", "cpu", "-b", BACKWARD)
-    words += ("--processes", "3", "--rounds", "1", "--format", "json")
+    arguments = ("4.0.0b1", "--worktree", str(tree), "-m", "box", "--set", "cpu", "-b", BACKWARD)
+    arguments += ("--processes", "3", "--rounds", "1", "--format", "json")
     worker = str(checkout.project.root / "counting_worker.py")
     done = command(
-        checkout.project.root, "fa4_asv", "compare", *words, **checkout.environment, FA4_ASV_WORKER=worker
+        checkout.project.root, "fa4_asv", "compare", *arguments, **checkout.environment, FA4_ASV_WORKER=worker
     )
     assert done.stdout, done.stderr
     (row,) = json.loads(done.stdout)["comparisons"][0]["rows"]

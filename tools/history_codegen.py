@@ -24,16 +24,16 @@ from fa4_asv.compare.rows import Row
 
 def kernels_of(call: Call) -> list[str]:
     """The watched kernels that a call runs, the main one first; none where its main kernel is not watched."""
-    one, backward = shape_of(call), call[0] == BACKWARD
-    main = main_kernel(one, backward)
+    size, backward = shape_of(call), call[0] == BACKWARD
+    main = main_kernel(size, backward)
     if not main or not backward:
         return [main] if main else []
-    dim = "d192_128" if one.head_dim != one.head_dim_v else f"d{one.head_dim}"
-    packed = "_varlen" if one.packed else ""
-    found = [main, f"bwd_pre_{dim}{packed}", f"bwd_post_dq_{dim}{packed}"]
-    if one.kv_heads != one.num_heads:
-        found.append("bwd_post_dkv_d128_gqa4")
-    return found
+    dim = "d192_128" if size.head_dim != size.head_dim_v else f"d{size.head_dim}"
+    packed = "_varlen" if size.packed else ""
+    result = [main, f"bwd_pre_{dim}{packed}", f"bwd_post_dq_{dim}{packed}"]
+    if size.kv_heads != size.num_heads:
+        result.append("bwd_post_dkv_d128_gqa4")
+    return result
 
 
 def shown(history: History, before: Release, after: Release, call: Call) -> tuple[str, str, str]:
@@ -41,8 +41,8 @@ def shown(history: History, before: Release, after: Release, call: Call) -> tupl
     kernels = kernels_of(call)
     if not kernels:
         return "not watched", "–", "–"
-    found = [_moved(history, before, after, kernels[0], name) for name in ("instructions", "spill_bytes")]
-    return found[0], found[1], _cause(history, before, after, kernels[0])
+    result = [_moved(history, before, after, kernels[0], name) for name in ("instructions", "spill_bytes")]
+    return result[0], result[1], _cause(history, before, after, kernels[0])
 
 
 def _moved(history: History, before: Release, after: Release, kernel: str, metric: str) -> str:
@@ -53,9 +53,9 @@ def _moved(history: History, before: Release, after: Release, kernel: str, metri
 def _cause(history: History, before: Release, after: Release, kernel: str) -> str:
     sides = [history.codegen[name].sidecar.toolchain.digest for name in (before, after)]
     pair = history.causes.get((before, after))
-    found = pair.cases.get(f"{ARCH}/{kernel}", {}).get("instructions") if pair else None
-    if found:
-        return found.cause
+    result = pair.cases.get(f"{ARCH}/{kernel}", {}).get("instructions") if pair else None
+    if result:
+        return result.cause
     return "source" if sides[0] == sides[1] else "unknown"
 
 
@@ -76,7 +76,7 @@ def move_of(history: History, before: Release, after: Release, call: Call) -> st
     if not kernels:
         return MOVES[6]
     sides = [[history.code(name, kernel) for kernel in kernels] for name in (before, after)]
-    if [one.sha256 for one in sides[0]] == [one.sha256 for one in sides[1]]:
+    if [each.sha256 for each in sides[0]] == [each.sha256 for each in sides[1]]:
         return MOVES[5]
     old, new = (side[0].figures["instructions"] for side in sides)
     if old == new:
@@ -127,10 +127,10 @@ def crossed(history: History) -> list[str]:
 
 def unchanged(history: History, swept: Swept) -> tuple[int, int]:
     """False alarms, and of how many steps: all kernels of a call are the same machine code on both sides."""
-    found = [
+    result = [
         row
         for pair in swept.steps
         for call, row in swept.rows(*pair).items()
         if row.ratio is not None and move_of(history, *pair, call) == MOVES[5]
     ]
-    return sum(map(told, found)), len(found)
+    return sum(map(told, result)), len(result)

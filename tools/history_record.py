@@ -39,8 +39,8 @@ class Swept:
     pools: Pools
 
     def rows(self, before: Release, after: Release) -> dict[Call, Row]:
-        found = rows_between(self.records[before], self.records[after], self.pools)
-        return {(row.group, row.case): row for row in found}
+        result = rows_between(self.records[before], self.records[after], self.pools)
+        return {(row.group, row.case): row for row in result}
 
     def case(self, release: Release, call: Call) -> CaseRecord:
         return self.records[release].sidecar.groups[call[0]][call[1]]
@@ -90,16 +90,16 @@ class History:
 
 def loops_of(record: Record, key: str) -> CaseRecord:
     """The loops of a main kernel ("sm_90/fwd_d128_full"). Raises Fa4AsvError where they are not recorded."""
-    found = record.sidecar.groups.get("loops", {}).get(key)
-    if found is None:
+    result = record.sidecar.groups.get("loops", {}).get(key)
+    if result is None:
         what = f"{record.release} {key} under {record.sidecar.toolchain.flavour}"
         raise Fa4AsvError(f"results/ has no loops of {what}: fa4-asv backfill --bench '^codegen.Loops'")
-    return found
+    return result
 
 
 def in_order(call: Call) -> tuple[bool, int, int, str]:
-    one = shape_of(call)
-    return call[0] == BACKWARD, CLASSES.index(class_of(one)), one.head_dim, one.name
+    size = shape_of(call)
+    return call[0] == BACKWARD, CLASSES.index(class_of(size)), size.head_dim, size.name
 
 
 def shape_of(call: Call) -> SdpaShape:
@@ -112,20 +112,20 @@ def load(project: Project) -> History:
     known = set(order[: order.index(LAST) + 1])
 
     def of(machine: str, flavour: str = FLAVOUR) -> dict[Release, Record]:
-        found = recorded(project.results, manifest, flavour, machine=machine)
-        return {one.release: one for one in found if one.release in known}
+        result = recorded(project.results, manifest, flavour, machine=machine)
+        return {each.release: each for each in result if each.release in known}
 
     def swept(machine: str) -> list[Swept]:
         """Of each flavour, with the noise of all that was timed there."""
         flavours = [
-            {name: one for name, one in of(machine, flavour).items() if FORWARD in one.sidecar.groups}
+            {name: each for name, each in of(machine, flavour).items() if FORWARD in each.sidecar.groups}
             for flavour in (FLAVOUR, PLAIN)
         ]
-        pools = pools_of(one.sidecar for records in flavours for one in records.values())
+        pools = pools_of(each.sidecar for records in flavours for each in records.values())
         return [Swept(records, pools) for records in flavours]
 
     files = map(read_explanation, sorted((project.results / "nogpu").glob(f"*-{FLAVOUR}.cause")))
-    causes = {(one.base.release, one.head.release): one for one in files}
+    causes = {(each.base.release, each.head.release): each for each in files}
     return History(*swept(MACHINE), swept(SECOND)[0], of("nogpu"), causes, of(OLDER))
 
 

@@ -228,10 +228,10 @@ def each_release(history: History) -> list[str]:
 def _ratio(swept: Swept, releases: Sequence[Release], calls: Sequence[Call]) -> str:
     """Time over that of LAST, the geometric mean of releases and calls; a word where one has no time."""
     every = [(name, call) for name in releases for call in calls]
-    reasons = {_reason(swept.case(*one)) for one in every} - {""}
+    reasons = {_reason(swept.case(*each)) for each in every} - {""}
     if reasons:
         return "crash" if "illegal memory access" in " ".join(reasons) else "no time"
-    return f"{math.exp(fmean(swept.level(*one) - swept.level(LAST, one[1]) for one in every)):.3f}"
+    return f"{math.exp(fmean(swept.level(*each) - swept.level(LAST, each[1]) for each in every)):.3f}"
 
 
 def stale(history: History) -> list[str]:
@@ -286,7 +286,7 @@ def _yardsticks_of(history: History, group: str) -> list[str]:
     rows = [
         (
             short(name),
-            *(" / ".join(_over(first.case(name, call), one) for one in YARDSTICKS) for call in calls),
+            *(" / ".join(_over(first.case(name, call), each) for each in YARDSTICKS) for call in calls),
         )
         for name in first.records
     ]
@@ -306,7 +306,7 @@ def _over(record: CaseRecord, yardstick: str) -> str:
 def noise(history: History) -> list[str]:
     rows = []
     for machine, swept in ((MACHINE, history.first), (SECOND, history.second)):
-        calls = noise_among([one.sidecar for one in swept.records.values()])
+        calls = noise_among([record.sidecar for record in swept.records.values()])
         for each in classes_of(calls):
             cells = (
                 f"{each.calls}",
@@ -331,15 +331,15 @@ def _alarms(alarms: int, pairs: int) -> str:
 
 
 def agreement(history: History) -> list[str]:
-    order = [one.sidecar.commit for one in history.first.records.values()]
+    order = [record.sidecar.commit for record in history.first.records.values()]
     first, second = (
-        [one.sidecar for one in side.records.values()] for side in (history.first, history.second)
+        [record.sidecar for record in side.records.values()] for side in (history.first, history.second)
     )
     rows = []
     for each in agreement_among(first, second, order):
         beyond = [(name.split()[0], name.split()[1]) for name in each.beyond]
-        words = ", ".join(f"{direction(call)} {named(call)}" for call in beyond)
-        rows.append((each.title, str(each.ratios), f"{each.median:.2%}", f"{each.bound:.2%}", words))
+        calls_beyond = ", ".join(f"{direction(call)} {named(call)}" for call in beyond)
+        rows.append((each.title, str(each.ratios), f"{each.median:.2%}", f"{each.bound:.2%}", calls_beyond))
     head = f"calls | ratios to {short(LAST)} | they differ by, median | at most, in {AGREED:.0%}"
     return _spaced(table(f"{head} | calls with more than 5 % of ratios beyond 1 %", rows))
 

@@ -107,8 +107,8 @@ def _effect(row: Row, smallest: float) -> str:
 
 
 def _one(effects: Iterable[str]) -> str:
-    found = overall(effects)
-    return found if found in (WORSE, BETTER) else NEITHER
+    result = overall(effects)
+    return result if result in (WORSE, BETTER) else NEITHER
 
 
 @dataclass(frozen=True)
@@ -200,12 +200,12 @@ def profiled(history: History, swept: Swept, part: str) -> Iterator[Pair]:
 
 def _moves(swept: Swept, call: Call, part: str) -> dict[tuple[Release, Release], float]:
     """How the time of a part changed from one release to the next, where both have one."""
-    found = {}
+    result = {}
     for step in swept.steps:
         old, new = ((swept.case(name, call).samples or {}).get(f"kernel {part}") for name in step)
         if old and new:
-            found[step] = new[0] / old[0] - 1
-    return found
+            result[step] = new[0] / old[0] - 1
+    return result
 
 
 def _changed(history: History, step: tuple[Release, Release], kernels: Sequence[str]) -> bool:
@@ -236,8 +236,8 @@ _HEAD = "rule | judged on | threshold | agree | disagree | silent | agrees | spe
 def halves(pairs: Sequence[Pair]) -> list[str]:
     """Both rules on each half of the releases, the threshold chosen on the other; all changes, and those of LARGE and more."""
     sides = {
-        "even betas": [one for one in pairs if one.even],
-        "odd betas": [one for one in pairs if not one.even],
+        "even betas": [pair for pair in pairs if pair.even],
+        "odd betas": [pair for pair in pairs if not pair.even],
     }
     rows = []
     for name, half in sides.items():
@@ -248,23 +248,23 @@ def halves(pairs: Sequence[Pair]) -> list[str]:
 
 def elsewhere(history: History, smallest: float) -> list[str]:
     """Both rules where nothing was chosen: another card, any two kinds of machine code, the kernels of a backward."""
-    found = {
+    result = {
         SECOND: neighbours(history, history.second),
         "any two kinds of machine code": all_pairs(history, history.first),
         **{f"{part} of backwards": profiled(history, history.first, part) for part in PARTS},
     }
-    rows = [row for name, pairs in found.items() for row in _rows(name, list(pairs), smallest)]
+    rows = [row for name, pairs in result.items() for row in _rows(name, list(pairs), smallest)]
     return table(_HEAD, rows, 2)
 
 
 def _rows(name: str, half: Sequence[Pair], smallest: float) -> list[tuple[str, ...]]:
     large = [pair for pair in half if not pair.clock or abs(pair.change) >= LARGE]
-    found = []
+    results = []
     for title, pairs in ((name, half), (f"{name}, {share(LARGE)} or more", large)):
         old = agreement((pair.clock, by_whole_kernels(pair)) for pair in pairs)
-        found.append(("whole kernels", title, "1 %", *old.cells))
-        found.append(("loops", title, share(smallest), *judged(pairs, smallest).cells))
-    return found
+        results.append(("whole kernels", title, "1 %", *old.cells))
+        results.append(("loops", title, share(smallest), *judged(pairs, smallest).cells))
+    return results
 
 
 def share(value: float) -> str:
@@ -315,21 +315,29 @@ REPORTED = (
 def reported(records: Mapping[str, Mapping[Release, Record]]) -> list[str]:
     """What loops and spills said of each, by flavour and release; the last but one column is the policy's word."""
     rows = []
-    for thread, flavour, *releases, kernel, words in REPORTED:
+    for thread, flavour, *releases, kernel, message in REPORTED:
         key = f"sm_100/{kernel}"
         sides = [records[flavour][release] for release in releases]
         groups = [
-            {"codegen": {key: one.sidecar.groups["codegen"][key]}, "loops": {key: loops_of(one, key)}}
-            for one in sides
+            {"codegen": {key: side.sidecar.groups["codegen"][key]}, "loops": {key: loops_of(side, key)}}
+            for side in sides
         ]
-        found = compare(*map(Measured, groups), exact=True)
-        of = {row.metric: row for row in found}
+        result = compare(*map(Measured, groups), exact=True)
+        of = {row.metric: row for row in result}
         other = ", other exp2 or tile" if of[MAIN_TURN].reason == "other-tile" else ""
         cells = [_moved(of[name]) for name in ("spills_inside", "spills_outside", "instructions")]
         step = f"{' -> '.join(map(short, releases))}, {flavour}"
         turn = _moved(of[MAIN_TURN]) + other
         rows.append(
-            (thread, step, f"`{kernel}`", turn, *cells, _one(row.effect for row in found) or "silent", words)
+            (
+                thread,
+                step,
+                f"`{kernel}`",
+                turn,
+                *cells,
+                _one(row.effect for row in result) or "silent",
+                message,
+            )
         )
     head = "thread | step | kernel of sm_100 | turn | spills inside | spills outside | whole kernel | loops say | reported"
     return table(head, rows)
@@ -342,16 +350,16 @@ def tables(project: Project) -> dict[str, str]:
     smallest = chosen(pairs)
     manifest = Manifest.load(project.manifest)
     records = {
-        flavour: {one.release: one for one in recorded(project.results, manifest, flavour)}
+        flavour: {record.release: record for record in recorded(project.results, manifest, flavour)}
         for flavour in {row[1] for row in REPORTED}
     }
-    found = {
+    result = {
         "halves": halves(pairs),
         "large": listed(pairs, smallest),
         "elsewhere": elsewhere(history, smallest),
         "reported": reported(records),
     }
-    return {name: "\n".join(lines) for name, lines in found.items()}
+    return {name: "\n".join(lines) for name, lines in result.items()}
 
 
 def main() -> None:
@@ -360,14 +368,14 @@ def main() -> None:
     write = parser.parse_args().write
     project = Project.find()
     try:
-        found = tables(project)
+        result = tables(project)
     except Fa4AsvError as error:
         parser.exit(2, f"{error}\n")
     if not write:
-        print("\n\n".join(f"## {name}\n\n{lines}" for name, lines in found.items()))
+        print("\n\n".join(f"## {name}\n\n{lines}" for name, lines in result.items()))
         return
     page = project.root / PAGE
-    write_atomic(page, filled(page.read_text(encoding="utf-8"), found))
+    write_atomic(page, filled(page.read_text(encoding="utf-8"), result))
 
 
 if __name__ == "__main__":

@@ -45,11 +45,11 @@ class Cubins:
         return self._sass(digest).is_file()
 
     def keep(self, cubin: Path) -> None:
-        kept = self._sass(hashlib.sha256(cubin.read_bytes()).hexdigest())
-        if not kept.is_file():
+        sass = self._sass(hashlib.sha256(cubin.read_bytes()).hexdigest())
+        if not sass.is_file():
             command = [find_tool("nvdisasm") or "nvdisasm", "-c", str(cubin)]
             done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-            write_atomic(kept, done.stdout)
+            write_atomic(sass, done.stdout)
 
     def loops(self, digest: str) -> KernelLoops:
         """The iteration loops of a cubin. Raises Fa4AsvError where it is not there."""

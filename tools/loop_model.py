@@ -122,10 +122,10 @@ class Judge:
         order = list(self.swept.records)
 
         def earlier(after: Release) -> Mapping[bool, Model]:
-            return models_of(self.of(lambda one: order.index(one) < order.index(after)))
+            return models_of(self.of(lambda release: order.index(release) < order.index(after)))
 
         return {
-            BUT_ONE: cache(lambda after: models_of(self.of(lambda one: one != after))),
+            BUT_ONE: cache(lambda after: models_of(self.of(lambda release: release != after))),
             EARLIER: cache(earlier),
             **{f"{short(name)} alone": always(models_of(self.of(name.__eq__))) for name in ALONE},
         }
@@ -159,10 +159,10 @@ class Judge:
 
     def between(self, models: Mapping[bool, Model], call: Call, releases: Sequence[Release]) -> float | None:
         """What is predicted of a call by the kernels of two releases; None where the model is silent."""
-        one, kernel = SHAPES[call[1].partition("/")[2]], kernel_of(call)
+        size, kernel = SHAPES[call[1].partition("/")[2]], kernel_of(call)
         try:
             old, new = (code_of(self.kernels[name], kernel) for name in releases)
-            return models[is_backward(call)].change(old, new, one)
+            return models[is_backward(call)].change(old, new, size)
         except Silent:
             return None
 
@@ -170,8 +170,10 @@ class Judge:
 def kept_loops(groups: Groups, cubins: Cubins) -> dict[str, CaseRecord]:
     """The group `loops` of a release, of the kernels that the model needs, from kept SASS."""
     cases = {f"{ARCH}/{kernel_of((group, f'fa4/{name}'))}" for group in GROUPS for name in _names(group)}
-    found = groups["codegen"]
-    return {case: loop_record(found[case], cubins.loops(found[case].sha256)) for case in cases & found.keys()}
+    result = groups["codegen"]
+    return {
+        case: loop_record(result[case], cubins.loops(result[case].sha256)) for case in cases & result.keys()
+    }
 
 
 def _names(group: str) -> list[str]:
@@ -217,8 +219,11 @@ def score(steps: Sequence[Step]) -> Score | None:
     told = [(step.model, step.clock) for step in steps if step.model is not None]
     if not told:
         return None
-    model, still = fmean(abs(one - clock) for one, clock in told), fmean(abs(clock) for _, clock in told)
-    right = sum(one * clock > 0 for one, clock in told)
+    model, still = (
+        fmean(abs(change - clock) for change, clock in told),
+        fmean(abs(clock) for _, clock in told),
+    )
+    right = sum(change * clock > 0 for change, clock in told)
     return Score(len(told), len(steps) - len(told), model, still, right)
 
 
@@ -240,10 +245,10 @@ def errors(first: Judge, second: Judge) -> list[str]:
 def _rows(direction: str, title: str, steps: Iterable[Step], backward: bool) -> list[tuple[str, ...]]:
     chosen = [step for step in steps if is_backward(step.call) == backward]
     rows = []
-    for words, part in (("2 % or more", [step for step in chosen if step.large]), ("all", chosen)):
-        if found := score(part):
-            cells = found.cells if words != "all" else (*found.cells[:-1], "–")
-            rows.append((direction, title, words, *cells))
+    for label, part in (("2 % or more", [step for step in chosen if step.large]), ("all", chosen)):
+        if result := score(part):
+            cells = result.cells if label != "all" else (*result.cells[:-1], "–")
+            rows.append((direction, title, label, *cells))
     return rows
 
 
@@ -284,7 +289,7 @@ def coefficients(first: Judge) -> list[str]:
 
 
 def _newest(judge: Judge, backward: bool) -> list[Sample]:
-    return [sample for sample in judge.of(lambda one: one == LAST) if is_backward(sample.call) == backward]
+    return [sample for sample in judge.of(lambda each: each == LAST) if is_backward(sample.call) == backward]
 
 
 def _share(model: Model, sample: Sample, at: int) -> float:
@@ -297,7 +302,7 @@ def times(first: Judge) -> list[str]:
     off: dict[tuple[bool, str], list[float]] = {}
     for release in first.swept.records:
         models = first.fits[BUT_ONE](release)
-        for sample in first.of(lambda one, release=release: one == release):
+        for sample in first.of(lambda each, release=release: each == release):
             model = models[is_backward(sample.call)]
             error = model.seconds(sample.timed.code, sample.timed.shape) / sample.timed.seconds - 1
             off.setdefault((model.backward, class_of(sample.timed.shape)), []).append(error)
@@ -308,10 +313,10 @@ def times(first: Judge) -> list[str]:
     return table("class | forward: mean error | largest | backward: mean error | largest", rows, 1)
 
 
-def _spread(found: Sequence[float]) -> tuple[str, str]:
-    if not found:
+def _spread(result: Sequence[float]) -> tuple[str, str]:
+    if not result:
         return "–", "–"
-    return percent(fmean(map(abs, found)), 1), signed(max(found, key=abs))
+    return percent(fmean(map(abs, result)), 1), signed(max(result, key=abs))
 
 
 def spoken(first: Judge) -> list[str]:
@@ -334,9 +339,9 @@ TABLES = {"coefficients": coefficients, "large": large, "times": times, "spoken"
 def made(history: History, cubins: Cubins | None) -> tuple[dict[str, str], str]:
     """The tables by name, and the plot."""
     first, second = (Judge(history, swept, cubins) for swept in (history.first, history.second))
-    found = {name: make(first) for name, make in TABLES.items()} | {"errors": errors(first, second)}
+    result = {name: make(first) for name, make in TABLES.items()} | {"errors": errors(first, second)}
     steps = list(first.steps(first.fits[EARLIER]))
-    return {name: "\n".join(lines) for name, lines in found.items()}, scatter(steps)
+    return {name: "\n".join(lines) for name, lines in result.items()}, scatter(steps)
 
 
 def main() -> None:
@@ -351,13 +356,13 @@ def main() -> None:
 
 
 def run(project: Project, cubins: Cubins | None, write: bool) -> None:
-    found, plot = made(load(project), cubins)
+    result, plot = made(load(project), cubins)
     if write:
         page = project.root / PAGE
-        write_atomic(page, filled(page.read_text(encoding="utf-8"), found))
+        write_atomic(page, filled(page.read_text(encoding="utf-8"), result))
         write_atomic(project.root / PLOT, plot)
     else:
-        print("\n\n".join(f"{name}\n\n{text}" for name, text in found.items()))
+        print("\n\n".join(f"{name}\n\n{text}" for name, text in result.items()))
 
 
 if __name__ == "__main__":

@@ -64,13 +64,13 @@ def _dots(steps: Iterable[Dot]) -> Iterator[str]:
     for step in steps:
         if step.model is not None and max(abs(step.clock), abs(step.model)) >= _LEAST:
             direction = step.call[0].partition("-")[0]
-            words = (
+            message = (
                 f"{step.release}, {direction} {step.call[1]}: {step.clock:+.1%}, predicted {step.model:+.1%}"
             )
             place = f'cx="{_x(100 * step.clock)}" cy="{_y(100 * step.model)}"'
             yield (
                 f'<circle {place} r="3.5" fill="{_COLOURS[direction]}" fill-opacity="0.7">'
-                f"<title>{escape(words)}</title></circle>"
+                f"<title>{escape(message)}</title></circle>"
             )
 
 

@@ -48,7 +48,7 @@ class Command:
 
 def results_of(project: Project) -> object:
     """The record without clock readings."""
-    found = {}
+    result = {}
     for path in iter_results(project.results):
         data = json.loads(path.read_text())
         columns = [name for name in data["result_columns"] if name not in CLOCK]
@@ -56,8 +56,8 @@ def results_of(project: Project) -> object:
         for name, row in data["results"].items():
             entry = dict(zip(data["result_columns"], row, strict=False))
             rows[name] = repr([entry.get(column) for column in columns])
-        found[path.name] = (rows, data["requirements"], sidecar_path(path).read_text())
-    return found
+        result[path.name] = (rows, data["requirements"], sidecar_path(path).read_text())
+    return result
 
 
 def history_of(project: Project) -> object:
@@ -76,24 +76,24 @@ def site_of(project: Project) -> object:
 
 def damage(project: Project) -> list[str]:
     """Files that cannot be read, objects that git finds wrong."""
-    found = []
+    results = []
     for path in iter_results(project.results):
         for read, each in ((load_result, path), (read_sidecar, sidecar_path(path))):
             try:
                 read(each)
             except Fa4AsvError as error:
-                found.append(str(error))
+                results.append(str(error))
     for path in project.results.rglob("*.sidecar"):
         try:
             read_sidecar(path)
         except Fa4AsvError as error:
-            found.append(str(error))
+            results.append(str(error))
     if (project.repository / "HEAD").is_file():
         try:
             git(project.repository, "fsck", "--strict")
         except Fa4AsvError as error:
-            found.append(str(error))
-    return found
+            results.append(str(error))
+    return results
 
 
 def forget_history(project: Project) -> None:
@@ -179,10 +179,10 @@ def one(
     if finish(command, project) != expected:
         wrong.append(f"{name}: the next run left another record")
     wrong += damage(project)
-    words = "ended before the kill" if ended else f"killed after {after:5.1f} of {command.seconds:5.1f} s"
+    message = "ended before the kill" if ended else f"killed after {after:5.1f} of {command.seconds:5.1f} s"
     whom = "" if ended else ", with its children" if number % 2 else ", alone"
     print(
-        f"{number + 1:3} {name:9} {words}{whom}; completed in {time.monotonic() - begin:5.1f} s: "
+        f"{number + 1:3} {name:9} {message}{whom}; completed in {time.monotonic() - begin:5.1f} s: "
         + ("; ".join(wrong) or "whole"),
         flush=True,
     )
@@ -217,9 +217,9 @@ def main() -> None:
     killed = 0
     while killed < arguments.kills:  # a command that ended before its moment was not killed
         name = draw.choice(list(every))
-        hit, found = one(name, every[name], project, draw, killed, references[name])
+        hit, result = one(name, every[name], project, draw, killed, references[name])
         killed += hit
-        wrong += found
+        wrong += result
     print(f"{killed} kills, seed {arguments.seed}: {len(wrong)} damaged or different")
     if not arguments.keep:
         shutil.rmtree(folder, ignore_errors=True)

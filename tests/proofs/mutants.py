@@ -21,16 +21,16 @@ WIDEST = 110  # characters of the words: a table that can be read
 
 def rows(report: Path) -> list[tuple[str, str, str]]:
     """(mutant, catcher, words) of every mutant's test in pytest's report; a test that failed says so."""
-    found = []
+    results = []
     for case in ElementTree.parse(report).getroot().iter("testcase"):
         name = case.get("name", "")
         if not name.startswith("test_mutant_"):
             continue
-        noted = {one.get("name"): one.get("value", "") for one in case.iter("property")}
+        noted = {each.get("name"): each.get("value", "") for each in case.iter("property")}
         shown = noted.get("words", "").removeprefix("guard: ")
-        words = shown if len(shown) <= WIDEST else shown[:WIDEST] + "..."
-        found.append((noted.get("mutant", name), noted.get("catcher", "NOT CAUGHT"), words))
-    return found
+        message = shown if len(shown) <= WIDEST else shown[:WIDEST] + "..."
+        results.append((noted.get("mutant", name), noted.get("catcher", "NOT CAUGHT"), message))
+    return results
 
 
 def main(arguments: list[str]) -> int:

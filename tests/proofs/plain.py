@@ -24,8 +24,8 @@ GROUPS = ("memory", "growth", "route")
 
 def recorded(project: Project, commit: str, flavour: str) -> Sidecar:
     """What is recorded of a release without a GPU under the toolchain of its day."""
-    (found,) = series_sidecars(project.results / "nogpu", commit, flavour, "day")
-    return found
+    (result,) = series_sidecars(project.results / "nogpu", commit, flavour, "day")
+    return result
 
 
 def wanted(cu12: Sidecar, torch: str) -> dict[str, Records]:

@@ -23,36 +23,36 @@ Scores = dict[str, dict[str, float]]
 def scores(project: Project) -> Scores:
     """Release -> instructions, spill_bytes, state (a count); those that changed nothing are left out."""
     manifest = Manifest.load(project.manifest)
-    found: Scores = {}
+    result: Scores = {}
     for flavour in FLAVOURS:
         records = [
-            one
-            for one in recorded(project.results, manifest, flavour)
-            if any(case.state == "measured" for case in one.sidecar.groups.get("codegen", {}).values())
+            record
+            for record in recorded(project.results, manifest, flavour)
+            if any(case.state == "measured" for case in record.sidecar.groups.get("codegen", {}).values())
         ]
         for before, after in zip(records, records[1:], strict=False):
             for change in changes_between(before, after):
-                counter = found.setdefault(after.release, defaultdict(float))
+                counter = result.setdefault(after.release, defaultdict(float))
                 if change.metric in SCORED:
                     counter[change.metric] += log(change.weight)
                 elif change.states:
                     counter["state"] += 1
-    return found
+    return result
 
 
-def ranked(found: Scores) -> list[tuple[str, float]]:
+def ranked(result: Scores) -> list[tuple[str, float]]:
     """Releases by score, the largest first."""
-    total = {release: sum(counter[name] for name in SCORED) for release, counter in found.items()}
+    total = {release: sum(counter[name] for name in SCORED) for release, counter in result.items()}
     return sorted(total.items(), key=lambda pair: -pair[1])
 
 
 def main() -> None:
-    found = scores(Project.find())
+    result = scores(Project.find())
     print("| release | score | of instructions | of spills | states that changed |\n|---|---|---|---|---|")
-    for release, score in ranked(found):
-        if score or found[release]["state"]:
-            parts = " | ".join(f"{found[release][name]:.1f}" for name in SCORED)
-            print(f"| {release} | {score:.1f} | {parts} | {found[release]['state']:.0f} |")
+    for release, score in ranked(result):
+        if score or result[release]["state"]:
+            parts = " | ".join(f"{result[release][name]:.1f}" for name in SCORED)
+            print(f"| {release} | {score:.1f} | {parts} | {result[release]['state']:.0f} |")
 
 
 if __name__ == "__main__":

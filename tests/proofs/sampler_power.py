@@ -194,7 +194,7 @@ def main() -> None:
         for title, rounds, sign in rows(rng, noise, arguments.repetitions):
             signs = [[sign(index, effect) for index in range(arguments.repetitions)] for effect in EFFECTS]
             alarms = fmean(map(abs, signs[0]))
-            seen = [fmean(one == 1 for one in column) for column in signs[1:]]
+            seen = [fmean(each == 1 for each in column) for column in signs[1:]]
             claimed = rounds and not noise.slow and 100 * noise.spread <= CLAIMED[rounds]
             held = alarms <= ALARMS and seen[1] >= SEEN
             if claimed and not held:
@@ -204,8 +204,8 @@ def main() -> None:
                 f"  {title:<42} {alarms:6.1%}" + "".join(f" {share:6.1%}" for share in seen) + mark,
                 flush=True,
             )
-    for words in missed:
-        print(f"missed where docs/timing.md claims it: {words}", file=sys.stderr)
+    for miss in missed:
+        print(f"missed where docs/timing.md claims it: {miss}", file=sys.stderr)
     sys.exit(bool(missed))
 
 

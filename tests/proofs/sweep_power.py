@@ -84,7 +84,7 @@ def simulated(
     rng: random.Random, noise: Noise, releases: int, processes: int, rounds: int, change: float
 ) -> dict[str, list[Turn]]:
     """The turns of one call; every second release is slower by `change` (in logs)."""
-    found: dict[str, list[Turn]] = {str(number): [] for number in range(releases)}
+    result: dict[str, list[Turn]] = {str(number): [] for number in range(releases)}
     luck = [[_luck(rng, noise, number) for _ in range(processes)] for number in range(releases)]
     card = 0.0
     for turn in range(processes * rounds):
@@ -96,8 +96,8 @@ def simulated(
             own = luck[number][turn // rounds] + change * (number % 2) + rng.gauss(0, ROUND)
             own += 0.03 * (rng.random() < noise.disturbed)
             control = math.exp(state + rng.gauss(0, ROUND))
-            found[str(number)].append(Turn(math.exp(state + own), turn // rounds, turn, control))
-    return found
+            result[str(number)].append(Turn(math.exp(state + own), turn // rounds, turn, control))
+    return result
 
 
 def _luck(rng: random.Random, noise: Noise, number: int) -> float:
@@ -114,24 +114,24 @@ def shares(
             call = simulated(rng, noise, releases, processes, rounds, change)
             pool = pool_of(call, controlled)
             for number in range(releases - 1):
-                found = between(pool, call[str(number)], call[str(number + 1)])
+                result = between(pool, call[str(number)], call[str(number + 1)])
                 if change:
-                    counts["seen"] += found.name == ("slower" if number % 2 == 0 else "faster")
+                    counts["seen"] += result.name == ("slower" if number % 2 == 0 else "faster")
                 else:
-                    counts["alarms"] += found.name in ALARMS
-                    counts["apart"] += found.code == "processes-apart"
+                    counts["alarms"] += result.name in ALARMS
+                    counts["apart"] += result.code == "processes-apart"
             if not change:
-                counts["A/A"] += sum(found.name in ALARMS for found in same_release(pool).values())
+                counts["A/A"] += sum(result.name in ALARMS for result in same_release(pool).values())
     pairs = {"A/A": sweeps * releases}
     names = ("alarms", "seen", "A/A", "apart")
     return {name: counts[name] / pairs.get(name, sweeps * (releases - 1)) for name in names}
 
 
-def missed(noise: Noise, found: dict[str, float], pairs: int) -> list[str]:
+def missed(noise: Noise, result: dict[str, float], pairs: int) -> list[str]:
     """The claims that do not hold, within 2.6 standard errors of the simulation."""
     error = 2.6 * math.sqrt(MOST_ALARMS * (1 - MOST_ALARMS) / pairs)
-    high = [name for name in ("alarms", "A/A") if name in noise.claims and found[name] > MOST_ALARMS + error]
-    return high + (["seen"] if "seen" in noise.claims and found["seen"] < LEAST_SEEN else [])
+    high = [name for name in ("alarms", "A/A") if name in noise.claims and result[name] > MOST_ALARMS + error]
+    return high + (["seen"] if "seen" in noise.claims and result["seen"] < LEAST_SEEN else [])
 
 
 def main() -> None:
@@ -154,13 +154,13 @@ def main() -> None:
     print("| between processes | alarms | 1 % seen | A/A | processes apart |\n|---|---:|---:|---:|---:|")
     wrong = []
     for noise in MODELS:
-        found = shares(noise, *size, given.control, given.seed)
+        result = shares(noise, *size, given.control, given.seed)
         print(
-            f"| {noise.title} | " + " | ".join(f"{share:.1%}" for share in found.values()) + " |", flush=True
+            f"| {noise.title} | " + " | ".join(f"{share:.1%}" for share in result.values()) + " |", flush=True
         )
-        wrong += [f"{noise.title}: {name}" for name in missed(noise, found, size[0] * (size[1] - 1))]
-    for words in wrong:
-        print(f"missed where docs/verdicts.md claims it: {words}", file=sys.stderr)
+        wrong += [f"{noise.title}: {name}" for name in missed(noise, result, size[0] * (size[1] - 1))]
+    for miss in wrong:
+        print(f"missed where docs/verdicts.md claims it: {miss}", file=sys.stderr)
     sys.exit(bool(wrong))
 
 

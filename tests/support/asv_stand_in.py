@@ -34,8 +34,8 @@ def main() -> None:
         with open("/dev/full", "w") as full:  # noqa: PTH123 - a device: every write finds no space
             full.write("x" * 100_000)
     told = template / commit
-    word, *words = (told.read_text().split() if told.exists() else []) or ["measure"]
-    told.write_text(" ".join(words))
+    word, *arguments = (told.read_text().split() if told.exists() else []) or ["measure"]
+    told.write_text(" ".join(arguments))
     tell(template, commit, word)
     if word == "kill":
         os.kill(parent_of(parent_of(os.getppid())), signal.SIGKILL)  # above the node's two processes

@@ -92,15 +92,15 @@ class Watched:
 
 def watched(context: BrowserContext) -> Watched:
     """A new page whose errors, warnings, failed and answered requests are kept."""
-    found = Watched(context.new_page())
-    page = found.page
+    result = Watched(context.new_page())
+    page = result.page
     page.set_default_timeout(180_000)
-    page.on("console", lambda message: found.errors.append(f"{message.type}: {message.text}"))
-    page.on("pageerror", lambda error: found.errors.append(str(error)))
-    page.on("requestfailed", lambda request: found.errors.append(f"failed: {request.url}"))
-    page.on("response", lambda answer: found.missing.append(answer.url) if answer.status >= 400 else None)
-    page.on("request", lambda request: found.requests.append(request.url))
-    return found
+    page.on("console", lambda message: result.errors.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: result.errors.append(str(error)))
+    page.on("requestfailed", lambda request: result.errors.append(f"failed: {request.url}"))
+    page.on("response", lambda answer: result.missing.append(answer.url) if answer.status >= 400 else None)
+    page.on("request", lambda request: result.requests.append(request.url))
+    return result
 
 
 def violations(page: Page, axe: str, **options: object) -> list[str]:
@@ -109,9 +109,9 @@ def violations(page: Page, axe: str, **options: object) -> list[str]:
     page.evaluate(axe)
     # Without preload axe does not fetch style sheets again, which a page from a file may not.
     given = {"resultTypes": ["violations"], "preload": False, **options}
-    found = page.evaluate("options => axe.run(document, options)", given)["violations"]
+    result = page.evaluate("options => axe.run(document, options)", given)["violations"]
     return [
         f"{each['id']} ({each['impact']}): {each['help']}: {each['nodes'][0]['html'][:200]}"
-        for each in found
+        for each in result
         if each["impact"] in ("serious", "critical")
     ]

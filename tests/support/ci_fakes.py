@@ -29,19 +29,19 @@ sys.exit(code)
 """
 
 
-def respond(folder: str | Path, words: list[str], body: bytes) -> tuple[int, bytes]:
+def respond(folder: str | Path, arguments: list[str], body: bytes) -> tuple[int, bytes]:
     """Exit code and output of `gh WORDS`, by what stands in `folder`; the call is remembered there."""
     here = Path(folder)
-    assert words[0] == "api" and os.environ["GH_TOKEN"] == "a token"
-    assert not any("a token" in word for word in words)
-    method = words[words.index("--method") + 1] if "--method" in words else "GET"
-    path = words[1].partition("?")[0]
+    assert arguments[0] == "api" and os.environ["GH_TOKEN"] == "a token"
+    assert not any("a token" in word for word in arguments)
+    method = arguments[arguments.index("--method") + 1] if "--method" in arguments else "GET"
+    path = arguments[1].partition("?")[0]
     with (here / "calls").open("a") as calls:
         calls.write(json.dumps([method, path, body.decode()]) + "\n")
-    found = json.loads((here / "answers").read_text()).get(f"{method} {path}")
-    if found is None:
+    data = json.loads((here / "answers").read_text()).get(f"{method} {path}")
+    if data is None:
         return 1, b""
-    return 0, (here / "zip").read_bytes() if path.endswith("/zip") else json.dumps(found).encode()
+    return 0, (here / "zip").read_bytes() if path.endswith("/zip") else json.dumps(data).encode()
 
 
 class FakeGitHub:
@@ -128,10 +128,10 @@ def archive_of(files: dict[str, bytes]) -> bytes:
     return data.getvalue()
 
 
-def git(folder: Path, *words: str) -> str:
+def git(folder: Path, *arguments: str) -> str:
     """A git command with a name of its own; its answer."""
     who = ("-c", "user.name=somebody", "-c", "user.email=somebody@example.org", "-c", "commit.gpgsign=false")
     done = subprocess.run(
-        ["git", "-C", str(folder), *who, *words], capture_output=True, text=True, check=True
+        ["git", "-C", str(folder), *who, *arguments], capture_output=True, text=True, check=True
     )
     return done.stdout.strip()

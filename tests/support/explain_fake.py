@@ -115,11 +115,11 @@ def upstream(project: Project, subjects: Sequence[str]) -> list[str]:
         git(project.repository, "rev-parse", f"fa4-v4.0.0{b}^{{tree}}").decode().strip()
         for b in ("b3", "b10")
     )
-    for number, words in enumerate(["start", *subjects, "end"]):
+    for number, subject in enumerate(["start", *subjects, "end"]):
         lines += ["commit refs/heads/main", f"committer U <u@x> {1772700000 + number} +0000"]
-        lines += [f"data {len(words.encode())}", words]
-        if words in ("start", "end"):
-            lines += [f'M 040000 {first if words == "start" else last} ""']
+        lines += [f"data {len(subject.encode())}", subject]
+        if subject in ("start", "end"):
+            lines += [f'M 040000 {first if subject == "start" else last} ""']
         else:
             text = f"VERSION = {number}\n"
             lines += ["M 100644 inline flash_attn/cute/interface.py", f"data {len(text)}", text]

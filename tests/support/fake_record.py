@@ -36,9 +36,9 @@ def releases(count: int) -> list[Release]:
 
 
 def write_releases(project: Project, count: int) -> list[Release]:
-    found = releases(count)
-    Manifest(tuple(found)).save(project.manifest)
-    return found
+    result = releases(count)
+    Manifest(tuple(result)).save(project.manifest)
+    return result
 
 
 def write_pair(
@@ -95,7 +95,7 @@ def _rows(groups: Groups) -> dict[str, list[object]]:
     rows: dict[str, list[object]] = {}
     for name, records in groups.items():
         group = GROUPS[name]
-        axes = [list(dict.fromkeys(words)) for words in zip(*group.cases, strict=True)]
+        axes = [list(dict.fromkeys(labels)) for labels in zip(*group.cases, strict=True)]
         params = [[repr(word) for word in axis] for axis in axes]
         keys = [key_of(case) for case in _product(axes)]
         for metric in group.metrics:
@@ -106,10 +106,10 @@ def _rows(groups: Groups) -> dict[str, list[object]]:
 
 
 def _product(axes: list[list[str]]) -> list[tuple[str, ...]]:
-    found: list[tuple[str, ...]] = [()]
+    result: list[tuple[str, ...]] = [()]
     for axis in axes:
-        found = [(*case, word) for case in found for word in axis]
-    return found
+        result = [(*case, word) for case in result for word in axis]
+    return result
 
 
 def _value(record: CaseRecord | None, metric: str) -> float | None:

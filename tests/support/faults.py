@@ -35,21 +35,26 @@ def fault_of(item: pytest.Item) -> Fault | None:
     marker = item.get_closest_marker(NAME)
     if marker is None:
         return None
-    words = marker.kwargs
-    if marker.args or set(words) != FIELDS or not all(isinstance(one, str) and one for one in words.values()):
+    fields = marker.kwargs
+    if (
+        marker.args
+        or set(fields) != FIELDS
+        or not all(isinstance(each, str) and each for each in fields.values())
+    ):
         raise pytest.UsageError(f"{item.nodeid}: a fault has {', '.join(sorted(FIELDS))}, each a text")
     file, _, function = item.nodeid.split("[")[0].partition("::")
-    return Fault(words["kind"], words["inputs"], words["happens"], f"{Path(file).name}:{function}")
+    return Fault(fields["kind"], fields["inputs"], fields["happens"], f"{Path(file).name}:{function}")
 
 
-def table(found: Counter[Fault]) -> str:
+def table(result: Counter[Fault]) -> str:
     """The Markdown table: rows by kind, as many cases as were counted."""
     rows: dict[tuple[str, str, str], list[str]] = {}
-    for fault, count in sorted(found.items()):
+    for fault, count in sorted(result.items()):
         file, _, function = fault.test.partition(":")
         rows.setdefault(fault[:3], []).append(f"`{file}` {function.removeprefix('test_')}: {count}")
     lines = [
-        f"| {' | '.join(map(_cell, words))} | {_cell('; '.join(tests))} |\n" for words, tests in rows.items()
+        f"| {' | '.join(map(_cell, fields))} | {_cell('; '.join(tests))} |\n"
+        for fields, tests in rows.items()
     ]
     return HEAD + "".join(lines)
 
@@ -80,7 +85,7 @@ class FaultTable:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "setup":
-            self._found.update(Fault(*words) for name, words in report.user_properties if name == NAME)
+            self._found.update(Fault(*fields) for name, fields in report.user_properties if name == NAME)
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Only where every test passed: a table made by a run that failed would claim too much."""

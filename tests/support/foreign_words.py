@@ -37,7 +37,7 @@ def side(commit: str, version: str) -> Side:
 
 def explain(project, base: Side, head: Side) -> None:
     """Why CASE broke, in foreign words wherever a cause has some."""
-    found = Explanation(
+    explanation = Explanation(
         "cu13",
         base,
         head,
@@ -47,7 +47,7 @@ def explain(project, base: Side, head: Side) -> None:
         notes=(HOSTILE,),
         threads=(f"https://github.com/{HOSTILE}",),
     )
-    write_explanation(project.results / "nogpu" / found.file_name, found)
+    write_explanation(project.results / "nogpu" / explanation.file_name, explanation)
 
 
 @pytest.fixture
@@ -77,11 +77,11 @@ def hostile(history, upstream):
     return history
 
 
-def said(capfdbinary, *words: str) -> str:
+def said(capfdbinary, *arguments: str) -> str:
     """All that a command writes, as text; whatever its exit code is."""
     capfdbinary.readouterr()
     with pytest.raises(SystemExit):
-        run(list(words))
+        run(list(arguments))
     out, err = capfdbinary.readouterr()
     text = (out + err).decode("utf-8")
     assert "Traceback" not in text

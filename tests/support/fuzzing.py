@@ -74,16 +74,16 @@ def examples(name: str) -> list[bytes]:
         "lock": LOCK,
         "pyproject": PYPROJECT,
     }
-    found = [made[name].encode()] if name in made else []
+    actual = [made[name].encode()] if name in made else []
     if name == "sidecar":
         with tempfile.TemporaryDirectory() as folder:
             write_sidecar(Path(folder) / "x", make())
-            found = [(Path(folder) / "x").read_bytes()]
+            actual = [(Path(folder) / "x").read_bytes()]
     if name in ("releases", "upstream"):
         data = json.loads((ROOT / "history" / f"{name}.json").read_text())
         short = {key: value[:2] if isinstance(value, list) else value for key, value in data.items()}
-        found = [json.dumps(short).encode()]
-    return found + [_smallest(folder, name) for folder in _FOLDERS.get(name, ())]
+        actual = [json.dumps(short).encode()]
+    return actual + [_smallest(folder, name) for folder in _FOLDERS.get(name, ())]
 
 
 _FOLDERS = {
@@ -117,26 +117,28 @@ def holds(name: str, path: Path, content: bytes) -> bool:
     be written again and is then the same."""
     path.write_bytes(content)
     try:
-        found = READERS[name](path)
+        result = READERS[name](path)
     except Fa4AsvError as error:
-        words = str(error)
-        assert len(words) < LONGEST and words.isprintable(), f"not one line that can be shown: {words!a}"
+        message = str(error)
+        assert len(message) < LONGEST and message.isprintable(), (
+            f"not one line that can be shown: {message!a}"
+        )
         return False
-    _comes_back(name, path, found)
+    _comes_back(name, path, result)
     return True
 
 
-def _comes_back(name: str, path: Path, found: Any) -> None:
+def _comes_back(name: str, path: Path, result: Any) -> None:
     again = path.with_name(f"{name}.again")
     if name == "sidecar":
-        write_sidecar(again, found)
+        write_sidecar(again, result)
     elif name == "cause":
-        again.write_text(to_text(found), encoding="utf-8")
+        again.write_text(to_text(result), encoding="utf-8")
     elif name == "releases":
-        found.save(again)
+        result.save(again)
     else:
         return
-    assert READERS[name](again) == found
+    assert READERS[name](again) == result
 
 
 # How a file is altered.
@@ -242,9 +244,9 @@ def without(value: object, place: tuple) -> object:
     inner: Any = value
     for step in place[:-1]:
         inner = inner[step]
-    kept = dict(inner) if isinstance(inner, dict) else list(inner)
-    del kept[place[-1]]
-    return with_other(value, place[:-1], kept)
+    others = dict(inner) if isinstance(inner, dict) else list(inner)
+    del others[place[-1]]
+    return with_other(value, place[:-1], others)
 
 
 def draw_values(data: st.DataObject, content: bytes) -> bytes:

@@ -33,7 +33,7 @@ def failed(call: str, why: str) -> dict[str, Any]:
 def one_round(slot: int, number: int, call: str = FORWARD, **changed: Any) -> dict[str, Any]:
     """Round `number` over all releases: three samples of about 1 ms, none twice."""
     seconds = [1e-3 + number * 1e-5 + sample * 1e-6 for sample in range(3)]
-    found = {
+    result = {
         "kind": "round",
         "call": call,
         "version": version_of(call),
@@ -42,4 +42,4 @@ def one_round(slot: int, number: int, call: str = FORWARD, **changed: Any) -> di
         "round": number,
         "order": 3,
     }
-    return found | {"at": 2.0, "seconds": seconds, "control": 1e-4, "words": {}, "why": ""} | changed
+    return result | {"at": 2.0, "seconds": seconds, "control": 1e-4, "words": {}, "why": ""} | changed

@@ -123,5 +123,5 @@ def turn(instructions: int, masked: bool = False, products: int = 8, spills: int
     )
 
 
-def loops(*found: LoopFigures) -> KernelLoops:
-    return KernelLoops(found)
+def loops(*result: LoopFigures) -> KernelLoops:
+    return KernelLoops(result)

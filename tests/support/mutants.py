@@ -39,8 +39,8 @@ def lay(folder: Path, mutant: Mutant | None) -> Path:
     return folder
 
 
-def _mutant(words: str, *edits: Edit) -> Mutant:
-    return Mutant(words, edits)
+def _mutant(message: str, *edits: Edit) -> Mutant:
+    return Mutant(message, edits)
 
 
 _FORWARD = 'with record_function("flash_attncute_standin_forward"):\n        '
@@ -58,23 +58,23 @@ _AT_EACH_CALL = "    if key not in _kernels:"
 _ONE_CASE = "key[1:3] == (64, True)"  # causal attention of head_dim 64
 
 
-def _dies(words: str, error: str, said: str) -> Mutant:
+def _dies(message: str, error: str, reason: str) -> Mutant:
     """One call leaves the process without a card: it ends well itself, every call after it raises the same words."""
     return _mutant(
-        words,
+        message,
         ("_calls = itertools.count()", "_calls, _dead = itertools.count(), []"),
         (
             _AT_EACH_CALL,
-            f"    if _dead:\n        raise torch.{error}({said!r})\n"
+            f"    if _dead:\n        raise torch.{error}({reason!r})\n"
             f"    if {_ONE_CASE}:\n        _dead.append(key)\n{_AT_EACH_CALL}",
         ),
     )
 
 
-def _of_torch(said: str, name: str) -> str:
+def _of_torch(message: str, name: str) -> str:
     """A CUDA error as torch 2.13 words it, with its advice."""
     return (
-        f"CUDA error: {said}\nSearch for `{name}' in https://docs.nvidia.com/cuda/cuda-runtime-api/"
+        f"CUDA error: {message}\nSearch for `{name}' in https://docs.nvidia.com/cuda/cuda-runtime-api/"
         "group__CUDART__TYPES.html for more information.\nCUDA kernel errors might be asynchronously reported at some "
         "other API call, so the stacktrace below might be incorrect.\nFor debugging consider passing "
         "CUDA_LAUNCH_BLOCKING=1\nCompile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.\n"

@@ -16,6 +16,6 @@ def without_own_scripts(text: str) -> str:
 
 def data_of_script(text: str) -> tuple[str, Any]:
     """The name and the value of a script file of data: one call, one JSON value, nothing else."""
-    found = re.fullmatch(r'fa4\.put\(("[^"]+"), (.*)\);\n', text, re.DOTALL)
-    assert found, text[:100]
-    return json.loads(found[1]), json.loads(found[2])
+    match = re.fullmatch(r'fa4\.put\(("[^"]+"), (.*)\);\n', text, re.DOTALL)
+    assert match, text[:100]
+    return json.loads(match[1]), json.loads(match[2])

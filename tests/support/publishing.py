@@ -27,7 +27,7 @@ def path_of(project, number: int) -> Path:
     return project.results / "nogpu" / f"{commits(project)[number][:8]}-{ENVIRONMENT}.json"
 
 
-def publish(*words: str) -> int:
+def publish(*arguments: str) -> int:
     with pytest.raises(SystemExit) as ended:
-        run(["publish", *words])
+        run(["publish", *arguments])
     return int(ended.value.code or 0)

@@ -16,11 +16,12 @@ from fa4_asv.record.store import read_sidecar, sidecar_path
 from tests.support import ROOT
 
 ENVIRONMENT = "fa4-pyany-flavourcu13-toolchainday"
+B36 = "fa4-v4.0.0b36^!"
 
 
-def command(root: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def command(root: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", *words],
+        [sys.executable, "-m", *arguments],
         cwd=root,
         env={**os.environ, **environment},
         capture_output=True,
@@ -30,8 +31,15 @@ def command(root: Path, *words: str, **environment: str) -> subprocess.Completed
     )
 
 
-def asv(root: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return command(root, "asv", *words, **environment)
+def asv(root: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return command(root, "asv", *arguments, **environment)
+
+
+def measure(
+    root: Path, bench: str, *more: str, commits: str = B36, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """`asv run` as a person types it, with the interpreter at hand."""
+    return asv(root, "run", "-E", "fa4:same", "-b", bench, commits, *more, **environment)
 
 
 @pytest.fixture(scope="session")
@@ -56,16 +64,7 @@ def real(tmp_path_factory) -> Project:
 @pytest.fixture(scope="session")
 def measured(real) -> Path:
     """Result file of a real run: one GQA backward of b36, which compiles four kernels."""
-    done = asv(
-        real.root,
-        "run",
-        "-E",
-        "fa4:same",
-        "-b",
-        "codegen.*d128_(full_)?gqa4'",
-        "fa4-v4.0.0b36^!",
-        "--show-stderr",
-    )
+    done = measure(real.root, "codegen.*d128_(full_)?gqa4'", "--show-stderr")
     assert done.returncode == 0, done.stdout + done.stderr
     (path,) = (real.results / "nogpu").glob(f"d14f663b-{ENVIRONMENT}.json")
     return path

@@ -102,12 +102,12 @@ class Checkout:
     project: Project
     environment: dict[str, str]
 
-    def run(self, versions: Sequence[str], bench: str, *words: str, **variables: str) -> str:
+    def run(self, versions: Sequence[str], bench: str, *argv: str, **variables: str) -> str:
         """`asv run` of some releases; what it said."""
         known = {release.version: release.commit for release in Manifest.load(self.project.manifest).releases}
         chosen = self.project.root / "commits.txt"
         chosen.write_text("".join(f"{known[version]}\n" for version in versions))
-        arguments = ("-E", "fa4:same", "-m", MACHINE, "-b", bench, f"HASHFILE:{chosen}", *words)
+        arguments = ("-E", "fa4:same", "-m", MACHINE, "-b", bench, f"HASHFILE:{chosen}", *argv)
         done = asv(self.project.root, "run", *arguments, **self.environment, **variables)
         return done.stdout + done.stderr
 

@@ -126,8 +126,8 @@ def runner(tmp_path, monkeypatch):
 def note(record_property):
     """Writes a line of the table that tests/proofs/mutants.py prints."""
 
-    def write(name: str, catcher: str, words: str) -> None:
-        for key, value in (("mutant", MUTANTS[name].words), ("catcher", catcher), ("words", words)):
+    def write(name: str, catcher: str, message: str) -> None:
+        for key, value in (("mutant", MUTANTS[name].words), ("catcher", catcher), ("words", message)):
             record_property(key, value)
 
     return write
@@ -137,11 +137,11 @@ def note(record_property):
 def caught(runner, note):
     """Asserts that a mutant's case has words and no time, in the first round and in the next."""
 
-    def check(name: str, catcher: str, backward: bool, shape: str, words: str) -> None:
+    def check(name: str, catcher: str, backward: bool, shape: str, message: str) -> None:
         first, later = runner.rounds(name, backward, shape, 2)
         for record in (first, later):
             assert (record.state, record.samples, record.figures) == ("broken", {}, {}), record
-            assert re.search(words, record.why), record.why
+            assert re.search(message, record.why), record.why
         if catcher.startswith("guard"):
             assert later.why.startswith(f"{first.why} (failed before; remove "), "not even asked again"
         note(name, catcher, first.why)

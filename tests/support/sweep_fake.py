@@ -29,12 +29,12 @@ def add_groups(monkeypatch) -> None:
 
 def turns(*processes: Sequence[float], rounds: Sequence[float] = (), begin: int = 0) -> list[Turn]:
     """Turns in order, from log seconds of each round of each process; `rounds` are effects, by number."""
-    found = []
+    results = []
     for process, logs in enumerate(processes):
         for level in logs:
-            number = begin + len(found)
-            found.append(Turn(math.exp(level + (rounds[number] if rounds else 0.0)), process, number))
-    return found
+            number = begin + len(results)
+            results.append(Turn(math.exp(level + (rounds[number] if rounds else 0.0)), process, number))
+    return results
 
 
 def swept(
@@ -71,4 +71,4 @@ def noisy(
     """Three rounds of each process; `level` in log seconds."""
     rng = random.Random(seed)
     luck = [level + rng.gauss(0, spread) for _ in range(processes)]
-    return turns(*([one + rng.gauss(0, spread / 3) for _ in range(3)] for one in luck), rounds=rounds)
+    return turns(*([each + rng.gauss(0, spread / 3) for _ in range(3)] for each in luck), rounds=rounds)

@@ -56,8 +56,8 @@ def met(what: str) -> bool:
     return False
 
 
-def error(kind: str, words: str, **more: bool) -> dict:
-    return {"error": {"kind": kind, "words": words, "refused": False, "guard": False, **more}}
+def error(kind: str, message: str, **more: bool) -> dict:
+    return {"error": {"kind": kind, "words": message, "refused": False, "guard": False, **more}}
 
 
 def measured(job: dict) -> dict:
@@ -67,12 +67,12 @@ def measured(job: dict) -> dict:
     if job["what"] == "turn":
         work = 0.002 if job["backward"] else 0.001
         noise = [LUCK.gauss(1, 0.003) for _ in range(3)]
-        samples = {"seconds": [float(f"{work * one * (1 + job.get('added', 0)):.6g}") for one in noise]}
+        samples = {"seconds": [float(f"{work * each * (1 + job.get('added', 0)):.6g}") for each in noise]}
     control = float(f"{LUCK.gauss(1e-4, 1e-7):.6g}") if job["what"] == "turn" else None
-    words = {"sm clock": "1980 MHz"} if job["what"] == "turn" else {}
+    notes = {"sm clock": "1980 MHz"} if job["what"] == "turn" else {}
     if job["what"] == "kernels":
         samples = {"kernel main": [0.0015], "kernel pre": [0.0001]}
-    return {"samples": samples, "control": control, "errors": {}, "words": words}
+    return {"samples": samples, "control": control, "errors": {}, "words": notes}
 
 
 def answer(job: dict, word: str) -> dict:
@@ -107,9 +107,9 @@ def main() -> None:
             call += f" {job['backend']}"
         note(what=job["what"], call=call, begun=True)
         word = told(call, job["what"])
-        said = "no JSON" if word == "nonsense" else json.dumps(answer(job, word))
+        reply = "no JSON" if word == "nonsense" else json.dumps(answer(job, word))
         note(what=job["what"], call=call, begun=False)
-        print(said, flush=True)
+        print(reply, flush=True)
 
 
 if __name__ == "__main__":

@@ -58,12 +58,12 @@ MEMORY: dict[str, tuple[CaseRecord | None, CaseRecord | None]] = {
 
 def lay(project: Project) -> tuple[Commit, Commit]:
     """Record both releases under cu13 on nogpu; the two commits."""
-    found = write_releases(project, 2)
-    for side, release in enumerate(found):
+    releases = write_releases(project, 2)
+    for side, release in enumerate(releases):
         groups = {
             name: {case: record for case, both in cases.items() if (record := both[side])}
             for name, cases in (("codegen", CODEGEN), ("memory", MEMORY))
         }
         write_pair(project, release, groups, compiler=COMPILERS[side])
-    base, head = (Commit(f"fa4-v{one.version}", one.commit, one.version) for one in found)
+    base, head = (Commit(f"fa4-v{each.version}", each.commit, each.version) for each in releases)
     return base, head

@@ -16,14 +16,14 @@ from fa4_asv.history.sync import sync
 PYPROJECT = '[project]\nname = "flash-attn-4"\nversion = "1"\ndependencies = ["nvidia-cutlass-dsl>=4.4"]\n'
 
 
-def git(folder: Path, *words: str, day: int = 1, stdin: bytes | None = None) -> str:
+def git(folder: Path, *arguments: str, day: int = 1, stdin: bytes | None = None) -> str:
     """Git as the author of `folder`; commits are of that day of May 2026."""
     when = f"2026-05-{day:02}T12:00:00Z"
     person = {"GIT_AUTHOR_NAME": "A", "GIT_AUTHOR_EMAIL": "a@b", "GIT_AUTHOR_DATE": "2026-01-01T00:00:00Z"}
     person |= {"GIT_COMMITTER_NAME": "A", "GIT_COMMITTER_EMAIL": "a@b", "GIT_COMMITTER_DATE": when}
     person |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
     done = subprocess.run(
-        ["git", "-c", "init.defaultBranch=main", "-c", "protocol.file.allow=always", *words],
+        ["git", "-c", "init.defaultBranch=main", "-c", "protocol.file.allow=always", *arguments],
         cwd=folder,
         env={**os.environ, **person},
         input=stdin,
@@ -33,7 +33,7 @@ def git(folder: Path, *words: str, day: int = 1, stdin: bytes | None = None) -> 
     return done.stdout.decode().strip()
 
 
-def commit(folder: Path, day: int, words: str, **files: str) -> str:
+def commit(folder: Path, day: int, message: str, **files: str) -> str:
     """A commit that writes `files` ("cute__x" is flash_attn/cute/x.py); its hash."""
     for name, content in files.items():
         path = folder / (name.replace("cute__", "flash_attn/cute/").replace("__", "/") + ".py")
@@ -42,7 +42,7 @@ def commit(folder: Path, day: int, words: str, **files: str) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
     git(folder, "add", "-A")
-    git(folder, "commit", "-q", "-m", words, day=day)
+    git(folder, "commit", "-q", "-m", message, day=day)
     return git(folder, "rev-parse", "HEAD")
 
 
@@ -79,7 +79,7 @@ def lose_file(upstream: Path, name: str) -> None:
     (upstream / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
 
 
-def run_sync(project, source: str, *words: str, code: int) -> None:
+def run_sync(project, source: str, *arguments: str, code: int) -> None:
     with pytest.raises(SystemExit) as ended:
-        run(["history", "sync", "--source", source, *words])
+        run(["history", "sync", "--source", source, *arguments])
     assert ended.value.code == code

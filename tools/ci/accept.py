@@ -66,7 +66,7 @@ def take_over(project: Project, archive: zipfile.ZipFile) -> int:
             raise Refused(f"the artifact is refused: {error}") from None
 
 
-def git(project: Project, *words: str) -> bool:
+def git(project: Project, *arguments: str) -> bool:
     """Whether a git command in the checkout succeeded.
 
     The token reaches git by its environment, never by an argument or a file that a later step could read.
@@ -78,7 +78,7 @@ def git(project: Project, *words: str) -> bool:
         "GIT_CONFIG_KEY_0": f"http.{server}/.extraheader",
         "GIT_CONFIG_VALUE_0": f"AUTHORIZATION: basic {token}",
     }
-    return call(["git", "-C", str(project.root), *words], env={**os.environ, **header}).returncode == 0
+    return call(["git", "-C", str(project.root), *arguments], env={**os.environ, **header}).returncode == 0
 
 
 def sync() -> None:
@@ -99,8 +99,8 @@ def commit(project: Project) -> bool:
         raise Refused("git could not add the record")
     if git(project, "diff", "--cached", "--quiet"):
         return False
-    words = ("-c", f"user.name={NAME}", "-c", f"user.email={EMAIL}", "commit", "--quiet", "-m")
-    if not git(project, *words, "Results of the night"):
+    arguments = ("-c", f"user.name={NAME}", "-c", f"user.email={EMAIL}", "commit", "--quiet", "-m")
+    if not git(project, *arguments, "Results of the night"):
         raise Refused("git could not commit the record")
     return True
 

@@ -82,13 +82,13 @@ def step() -> int:
     owner, _, name = repository.partition("/")
     site = setting("SITE", SITE, "") or f"https://{owner.lower()}.github.io/{name}"
     try:
-        found = found_alerts(Project.find())
+        result = found_alerts(Project.find())
     except Fa4AsvError as error:
         raise Refused(str(error)) from None
-    known = issues_of(repository) if found else {}
-    for alert in found:
+    known = issues_of(repository) if result else {}
+    for alert in result:
         print(f"{alert.version}: {post(repository, alert, body(alert, site), known)}")
-    if not found:
+    if not result:
         print(f"none of the newest {LAST} releases is worse than the one before it")
     return 0
 

@@ -28,20 +28,20 @@ _UNREADABLE = (
 )
 
 
-def api(*words: str, body: bytes | None = None) -> bytes:
+def api(*arguments: str, body: bytes | None = None) -> bytes:
     """GitHub's answer through its own command line, which knows token, server and retries. Raises Refused."""
-    done = call(["gh", "api", *words], input=body)
+    done = call(["gh", "api", *arguments], input=body)
     if done.returncode != 0:
-        raise Refused(f"GitHub refused `gh api {words[0]}` (exit code {done.returncode})")
+        raise Refused(f"GitHub refused `gh api {arguments[0]}` (exit code {done.returncode})")
     return bytes(done.stdout)
 
 
-def answer(*words: str, body: bytes | None = None) -> Any:
+def answer(*arguments: str, body: bytes | None = None) -> Any:
     """The same, as JSON."""
     try:
-        return json.loads(api(*words, body=body))
+        return json.loads(api(*arguments, body=body))
     except ValueError:
-        raise Refused(f"GitHub's answer to `gh api {words[0]}` is not JSON") from None
+        raise Refused(f"GitHub's answer to `gh api {arguments[0]}` is not JSON") from None
 
 
 def fetch(repository: str, run: str, name: str, largest: int = LARGEST) -> zipfile.ZipFile | None:

@@ -47,16 +47,16 @@ def parting(fork: Path, base: str, head: str) -> str:
 
 def options() -> list[str]:
     """What of the comparison was asked for, as arguments of `fa4-asv compare`."""
-    words: list[str] = []
+    arguments: list[str] = []
     for flavour in setting("FLAVOURS", r"cu1[23]( cu1[23])?", "cu13").split():
-        words += ["--flavour", flavour]
+        arguments += ["--flavour", flavour]
     machine = setting("MACHINE", r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "nogpu")
-    return [*words, *benchmarks(), "--machine", machine]
+    return [*arguments, *benchmarks(), "--machine", machine]
 
 
-def without_report(words: str) -> str:
+def without_report(printed: str) -> str:
     """The report where there is none to make: the reason as a block of code, which shows it as it is."""
-    lines = "\n".join(f"    {line}" for line in words.splitlines() if line.strip())
+    lines = "\n".join(f"    {line}" for line in printed.splitlines() if line.strip())
     return f"**fa4-asv could not compare.**\n\n{lines or '    no reason was given'}\n"
 
 
@@ -76,16 +76,16 @@ def step() -> int:
         raise
     # By hash, under names of our own: a branch may be called anything.
     branches = ["--branch", f"{parted}:pull-base", "--branch", f"{head}:pull-head"]
-    code, words = told([*FA4_ASV, "history", "sync", "--quiet", "--source", str(fork), *branches])
+    code, printed = told([*FA4_ASV, "history", "sync", "--quiet", "--source", str(fork), *branches])
     if code == 0:
         compare = [*FA4_ASV, "compare", parted, head, *wanted]
-        code, words = told([*compare, "--format", "markdown", "-o", str(report)])
+        code, printed = told([*compare, "--format", "markdown", "-o", str(report)])
         if report.is_file():
             told([*compare, "--no-run", "--format", "json", "-o", str(out / "report.json")])
     else:
         code = 2
     if not report.is_file():
-        report.write_text(without_report(words), encoding="utf-8")
+        report.write_text(without_report(printed), encoding="utf-8")
         code = code or 2
     summary(report.read_text(encoding="utf-8", errors="replace"))
     return code if code in (NOTHING_WORSE, SOMETHING_WORSE) else 2

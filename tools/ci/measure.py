@@ -31,9 +31,9 @@ def _listen() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def backfill(words: list[str], seconds: float) -> int:
+def backfill(arguments: list[str], seconds: float) -> int:
     """Its exit code; 130 where the time was over and it was asked to stop, as Ctrl-C does."""
-    process = subprocess.Popen([*FA4_ASV, "backfill", *words], preexec_fn=_listen)
+    process = subprocess.Popen([*FA4_ASV, "backfill", *arguments], preexec_fn=_listen)
     try:
         return process.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -59,13 +59,13 @@ def step() -> int:
     """The whole step."""
     out = Path(setting("OUT", FOLDER))
     minutes = int(setting("MINUTES", r"[1-9][0-9]{0,3}", "300"))
-    words = setting("RANGES", r"[A-Za-z0-9_./~^ -]{0,500}", "").split()
-    if any(word.startswith("-") for word in words):
+    arguments = setting("RANGES", r"[A-Za-z0-9_./~^ -]{0,500}", "").split()
+    if any(word.startswith("-") for word in arguments):
         raise Refused("RANGES names an option; it holds git's ranges only")
-    words += benchmarks()
+    arguments += benchmarks()
     if subprocess.run([*FA4_ASV, "history", "sync", "--quiet"]).returncode != 0:
         raise Refused("the history could not be synced; nothing was measured")
-    code = backfill(words, minutes * MINUTE)
+    code = backfill(arguments, minutes * MINUTE)
     if code not in (0, 1, INTERRUPTED):
         raise Refused(f"the backfill could not start (exit code {code})")
     if subprocess.run([*FA4_ASV, "verify"]).returncode != 0:

@@ -6,6 +6,7 @@
     python -m tools.suite_benchmarks ray        # backfill on two local Ray workers against plain backfill
     python -m tools.suite_benchmarks record     # files, bytes and hours of the record
     python -m tools.suite_benchmarks isolation  # the start of a compile worker within its bounds and without
+    python -m tools.suite_benchmarks sweep      # a sweep's calls bare, without guard, journals and asv; needs a card
 
 `-h` after a name says what is measured. Exit code 1 where an aim is missed; meant for an idle machine of two cores.
 """
@@ -16,7 +17,7 @@ import argparse
 import sys
 from types import ModuleType
 
-from tools.suite_benchmarks import first_page, isolation, publish, ray, record, run
+from tools.suite_benchmarks import first_page, isolation, publish, ray, record, run, sweep
 
 BENCHMARKS: dict[str, ModuleType] = {
     "run": run,
@@ -25,6 +26,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "ray": ray,
     "record": record,
     "isolation": isolation,
+    "sweep": sweep,
 }
 
 

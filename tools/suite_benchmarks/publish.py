@@ -232,8 +232,8 @@ def as_result(result: dict[str, object], sidecar: Sidecar, release: Release) -> 
             row = list(results[group.benchmark(metric)])
             arches, kernels = ([word.strip("'") for word in axis] for axis in row[1])
             keys = [f"{arch}/{kernel}" for arch in arches for kernel in kernels]
-            found = [sidecar.groups[group.name][key].figures.get(metric) for key in keys]
-            row[0] = [float("nan") if value is None else value for value in found]
+            actual = [sidecar.groups[group.name][key].figures.get(metric) for key in keys]
+            row[0] = [float("nan") if value is None else value for value in actual]
             results[group.benchmark(metric)] = row
     date = int(release.time.timestamp() * 1000)
     return {**result, "commit_hash": release.commit, "date": date, "results": results}

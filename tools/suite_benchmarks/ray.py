@@ -47,13 +47,13 @@ def lay(project: Project, commits: list[str], flavour: str, base: Path) -> None:
             pass
 
 
-def backfill(staged: Project, words: list[str], cores: int) -> float:
+def backfill(staged: Project, arguments: list[str], cores: int) -> float:
     """Wall seconds of one `fa4-asv backfill`; exits with its last output where it fails."""
     here = str(Path(__file__).resolve().parents[2])
     environment = os.environ | {"FA4_ASV_CORES": str(cores), "PYTHONPATH": here}
     begin = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "fa4_asv", "backfill", *words],
+        [sys.executable, "-m", "fa4_asv", "backfill", *arguments],
         cwd=staged.root,
         env=environment,
         capture_output=True,
@@ -62,7 +62,7 @@ def backfill(staged: Project, words: list[str], cores: int) -> float:
     wall = time.perf_counter() - begin
     print(done.stdout, file=sys.stderr, end="")
     if done.returncode:
-        sys.exit(f"backfill {' '.join(words)} failed: {done.stderr[-600:]}")
+        sys.exit(f"backfill {' '.join(arguments)} failed: {done.stderr[-600:]}")
     return wall
 
 
@@ -98,15 +98,15 @@ def main(arguments: argparse.Namespace) -> int:
     releases = Manifest.load(project.manifest).releases[-arguments.releases :]
     base = base_here(project, arguments.environment)
     lay(project, [each.commit for each in releases], arguments.flavour, base)
-    words = ["--flavour", arguments.flavour, "--bench", arguments.bench, *(each.tag for each in releases)]
-    words += ["--environment", arguments.environment] if arguments.environment else []
+    command = ["--flavour", arguments.flavour, "--bench", arguments.bench, *(each.tag for each in releases)]
+    command += ["--environment", arguments.environment] if arguments.environment else []
     walls, records, loads = {}, {}, {}
     for name, (title, cores, more) in WAYS.items():
         with tempfile.TemporaryDirectory(dir=project.work, prefix="speed-") as folder:
             staged = cold(project, Path(folder) / "checkout")
             loads[name] = os.getloadavg()[0]
             print(f"{title} (load {loads[name]:.1f} before) ...", file=sys.stderr)
-            walls[name] = backfill(staged, [*words, *more], cores)
+            walls[name] = backfill(staged, [*command, *more], cores)
             records[name] = record_of(staged)
     same_record = records["one"] == records["two"] == records["ray"]
     speed, wall = walls["one"] / walls["ray"], walls["ray"] / walls["two"]

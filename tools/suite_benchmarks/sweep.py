@@ -1,6 +1,6 @@
 """The sweep's calls, processes and rounds without the sweep: what of its time is the suite's own.
 
-    python tools/bare_sweep.py --flavour cu13 --processes 2 --rounds 3 4.0.0b7..4.0.0b36
+    python -m tools.suite_benchmarks sweep --flavour cu13 --processes 2 --rounds 3 4.0.0b7..4.0.0b36
 
 No guard, no journals, no asv: a process a release imports FA4, calls everything once (which compiles, cold, into a folder of
 its own) and then times each call by CUDA events in rounds over all releases. Needs a card and an interpreter with torch, as the
@@ -46,30 +46,30 @@ def seconds(call, repetitions):
     torch.cuda.synchronize()
     return sorted(begin.elapsed_time(end) / 1000 for begin, end in pairs)[repetitions // 2]
 
-fa4, kept = Fa4(), {}
+fa4, prepared = Fa4(), {}
 for line in sys.stdin:
     job = json.loads(line)
-    found = []
+    results = []
     for name, backward in job["calls"]:
         try:
-            if name not in kept:
-                kept.clear()
-                kept[name] = fa4.prepare(torch, make(torch, SHAPES[name], "cuda"))
-            calls = kept[name]
+            if name not in prepared:
+                prepared.clear()
+                prepared[name] = fa4.prepare(torch, make(torch, SHAPES[name], "cuda"))
+            calls = prepared[name]
             call = calls.raw_backward if backward else calls.raw_forward
             call()
             torch.cuda.synchronize()
             if job["timed"]:
                 once = seconds(call, 1)
-                found.append(seconds(call, max(6, min(30, int(0.02 / once)))))
+                results.append(seconds(call, max(6, min(30, int(0.02 / once)))))
                 seconds(lambda: torch.mm(a, a), 6)
             else:
-                found.append(0.0)
+                results.append(0.0)
         except Exception as error:
-            found.append(None)
-    kept.clear()
+            results.append(None)
+    prepared.clear()
     torch.cuda.empty_cache()
-    out.write(json.dumps(found) + "\\n")
+    out.write(json.dumps(results) + "\\n")
     out.flush()
 """
 
@@ -106,16 +106,15 @@ class Process:
         self._process.wait()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("ranges", nargs="*")
     parser.add_argument("--flavour", action="append")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)))
-    arguments = parser.parse_args()
+
+
+def main(arguments: argparse.Namespace) -> int:
     project = Project.find()
     commits = commits_of(project, arguments.ranges)
     flavours = arguments.flavour or ["cu13"]
@@ -148,7 +147,4 @@ def main() -> None:
             indent=1,
         )
     )
-
-
-if __name__ == "__main__":
-    main()
+    return 0
