@@ -12,8 +12,11 @@ _LEFT = "\t\n\xa0"
 
 def visible(text: str) -> str:
     """Text in which what is not seen is shown as an escape, as Python writes it: "\\x1b", "\\u202e", "\\ud800"."""
-    if text.isprintable():
-        return text
+    rest = text
+    for sign in _LEFT:
+        rest = rest.replace(sign, "")
+    if rest.isprintable():
+        return text  # of whole pages, too, without a look at each character
     return "".join(sign if sign.isprintable() or sign in _LEFT else ascii(sign)[1:-1] for sign in text)
 
 

@@ -7,6 +7,7 @@ shape holds its dimensions, never a model's name, and is part of asv's series.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from fa4_asv.catalog.features import Features
@@ -106,7 +107,7 @@ class SdpaShape:
         if self.features.topk:
             return length * min(self.features.topk, keys)
         if self.window is not None:
-            return sum(max(0, min(self.window, before + row) + 1) for row in range(length))
+            return _in_window(length, before, self.window)
         if not self.causal:
             return length * keys
         seen = min(length, keys)  # with fewer keys than queries, the first queries see none
@@ -120,6 +121,12 @@ class SdpaShape:
         """
         forward = 2 * self.num_heads * self.pairs * (self.head_dim + self.head_dim_v)
         return forward * 5 // 2 if backward else forward
+
+
+@cache
+def _in_window(queries: int, before: int, window: int) -> int:
+    """Pairs under a causal window: a query sees its own key, which `before` others precede at the first, and `window` more."""
+    return sum(max(0, min(window, before + row) + 1) for row in range(queries))
 
 
 # How the run-time history sorts its shapes, in the order of its tables.
