@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,11 @@ from fa4_asv.compare.formats import as_json, exit_code, markdown, text
 from fa4_asv.compare.model import machine_code, terms_of
 from fa4_asv.compare.sides import Comparison, held_against
 from fa4_asv.record.schema import CaseRecord
+from fa4_asv.record.store import iter_results
+from fa4_asv.report.cards import cards_of
+from fa4_asv.report.install import advice
+from fa4_asv.report.model import load
+from fa4_asv.report.swept import sweeps_of
 from tests.support.fake_record import write_pair, write_releases
 from tests.support.predicted import code_record, loop_record
 from tests.support.results import make
@@ -307,3 +313,19 @@ def test_every_watched_case_is_the_main_kernel_of_its_own_call():
 
 def test_the_card_is_one_of_the_record():
     assert (Path(__file__).parents[1] / "results" / prediction.CARD).is_dir()
+
+
+def test_the_report_says_what_is_predicted_of_a_release_that_no_card_timed(record):
+    """In *Install this*: the newest release, of eight of which the card timed six."""
+    project, _ = record
+    model = load(project, list(iter_results(project.results)))
+    swept = sweeps_of(model)
+    (hopper,) = advice(model, swept, cards_of(model, swept), [])
+    assert hopper.release.text == "b8"
+    timed, predicted = (cell.text for cell in dict(hopper.facts)["speed"])
+    assert timed == f"not timed yet: {prediction.CARD} timed b{TIMED} last"
+    assert re.fullmatch(
+        r"predicted against b6 from machine code, no clock: \d+ calls change by 1% or more "
+        r"\(most: (forward|backward) b\S+ [\d.]+ to [\d.]+ % faster\), \d+ by less; silent on \d+",
+        predicted,
+    ), predicted

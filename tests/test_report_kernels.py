@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from dataclasses import replace
@@ -17,6 +18,7 @@ from fa4_asv.record.store import iter_results
 from fa4_asv.record.threads import load_threads
 from fa4_asv.report import library as vendored
 from fa4_asv.report.events import timeline
+from fa4_asv.report.glossary import WORDS
 from fa4_asv.report.library import FILES, LARGEST, PACKAGE, VERSION, library
 from fa4_asv.report.model import Model, load
 from fa4_asv.report.plots import kernel_plot, plot_json, runs
@@ -195,3 +197,57 @@ def test_every_kernel_of_the_record_has_a_page_and_a_chart(real_report):
     }
     assert {"4.0.0b20", "4.0.0b31"} <= told
     assert json.loads(json.dumps(plot_json(story)))["title"] == "fwd_d128_full on sm_100"
+
+
+# Heads that say what stands below them without knowing the field; versions, hashes and letters before a number.
+PLAIN_HEADS = {
+    "call",
+    "calls",
+    "case",
+    "commit",
+    "commit here",
+    "date",
+    "feature",
+    "kernel",
+    "kernel or call",
+    "kernels",
+    "machine",
+    "message",
+}
+PLAIN_HEADS |= {
+    "notes",
+    "now",
+    "package",
+    "reads",
+    "reason",
+    "seconds",
+    "shape",
+    "time",
+    "upstream",
+    "after",
+    "before",
+    "all",
+    "less is better",
+}
+PLAIN_HEADS |= {
+    "what changed",
+    "what moved",
+    "where, or why not",
+    "kernels and calls changed",
+    "tokens per sequence",
+}
+RELEASE_OR_HASH = re.compile(r"b\d+|\d+\.\d+\.\d+\w*|[0-9a-f]{8}")
+
+
+def test_every_head_of_a_table_is_plain_or_explained_where_it_stands(real_report):
+    """As scripts/words.js looks it up: the whole head, its first part, its first word."""
+    unknown = set()
+    for path in real_report.rglob("*.html"):
+        heads = re.findall(r'<th scope="col">(.*?)</th>', path.read_text(encoding="utf-8"))
+        for head in {html.unescape(re.sub("<.*?>", "", one)) for one in heads}:
+            asked = (head, head.partition(",")[0], head.partition(" ")[0].rstrip(","))
+            if not (
+                head in PLAIN_HEADS or RELEASE_OR_HASH.fullmatch(head) or any(word in WORDS for word in asked)
+            ):
+                unknown.add(head)
+    assert not unknown, "explain them in report/glossary.py"

@@ -233,7 +233,13 @@ def can_predict(flavour: str, base: Groups, head: Groups) -> bool:
 
 def predictions_of(results: Path, base: Groups, head: Groups, measured: Mapping[Call, Row]) -> Predictions:
     """For the calls of the history set; `measured` by the card, where it timed both."""
-    samples = samples_of(results)
+    return predictions_from(samples_of(results), base, head, measured)
+
+
+def predictions_from(
+    samples: Sequence[Sample], base: Groups, head: Groups, measured: Mapping[Call, Row]
+) -> Predictions:
+    """The same from samples that a caller holds already."""
     models, errors = models_of(samples), errors_of(steps_left_out(samples))
     calls, same = [], 0
     for call in (name for group in GROUPS for name in _calls(group)):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from statistics import median
 
 from fa4_asv.catalog.benchmarks import CHILDREN, GROUPS, REFUSED, SAMPLES, Group
@@ -113,7 +114,7 @@ def compare(base: Measured, head: Measured, exact: bool, bench: Sequence[str] = 
     for group in GROUPS.values():
         old, new = base.groups.get(group.name, {}), head.groups.get(group.name, {})
         one_sided = (group.read_from or group.on_request) and not (old and new)
-        if group.exact != exact or one_sided:
+        if group.exact != exact or one_sided or not (old or new):
             continue  # nothing was read of a side that was recorded before such figures, or requested of it
         for case in _in_order(group, old.keys() | new.keys()):
             metrics = group.selected_metrics(tuple(case.split("/")), bench)
@@ -133,8 +134,13 @@ def of_effect(rows: Iterable[Row], effect: str) -> list[Row]:
     return sorted((row for row in rows if row.effect == effect), key=lambda row: -row.weight)
 
 
+@cache
+def _places(cases: tuple[tuple[str, ...], ...]) -> dict[str, int]:
+    return {"/".join(case): index for index, case in enumerate(cases)}
+
+
 def _in_order(group: Group, cases: Iterable[str]) -> list[str]:
-    known = {"/".join(case): index for index, case in enumerate(group.cases)}
+    known = _places(group.cases)
     return sorted(cases, key=lambda case: (known.get(case, len(known)), case))
 
 

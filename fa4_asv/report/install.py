@@ -15,6 +15,15 @@ from fa4_asv.base.machine import NOGPU
 from fa4_asv.catalog.benchmarks import TORCHES
 from fa4_asv.catalog.flavours import INSTALLED
 from fa4_asv.catalog.kernels import ARCHES, CASES
+from fa4_asv.compare.prediction import (
+    CARD,
+    LARGE,
+    Predictions,
+    can_predict,
+    predictions_from,
+    samples_between,
+)
+from fa4_asv.compare.wording import predicted_line
 from fa4_asv.record.formatting import counted
 from fa4_asv.record.turns import YARDSTICKS
 from fa4_asv.report import wording
@@ -198,7 +207,7 @@ def _speed(swept: Sequence[Swept], choice: _Choice) -> list[Cell]:
         and any(point.commit == choice.point.commit for point in each.points)
     ]
     if not timed:
-        return [_untimed(swept, choice)]
+        return _untimed(swept, choice)
     each = max(timed, key=lambda one: (len(one.points), one.key.machine))
     point = next(point for point in each.points if point.commit == choice.point.commit)
     page = page_of(each.key.machine)
@@ -206,14 +215,47 @@ def _speed(swept: Sequence[Swept], choice: _Choice) -> list[Cell]:
     return cells + [Cell(text) for text in _against_yardsticks(each, point)]
 
 
-def _untimed(swept: Sequence[Swept], choice: _Choice) -> Cell:
-    """Which of the architecture's cards timed which release last; none where there is no such card."""
+def _untimed(swept: Sequence[Swept], choice: _Choice) -> list[Cell]:
+    """Which of the architecture's cards timed which release last, and what the model says since; none where there is no
+    such card."""
     last = [each for each in swept if each.arch == choice.arch and each.key.history == RELEASES]
     if not last:
-        return Cell("not timed here: no card of this kind is in the record")
+        return [Cell("not timed here: no card of this kind is in the record")]
     newest = max(last, key=lambda each: (each.newest.date, each.key.machine))
     told = f"not timed yet: {newest.key.machine} timed {short(newest.newest.label)} last"
-    return Cell(told, page_of(newest.key.machine))
+    return [Cell(told, page_of(newest.key.machine)), *_predicted(last, choice)]
+
+
+def _predicted(swept: Sequence[Swept], choice: _Choice) -> list[Cell]:
+    """Against the last release that the model's card timed; nothing where the model is silent on all calls."""
+    compiled = {point.commit: point.record.sidecar.groups for point in choice.series.points}
+    for each in swept:
+        if (each.key.machine, each.key.flavour) != (CARD, choice.series.key.flavour):
+            continue
+        before, head = each.newest, choice.point.record.sidecar.groups
+        base = compiled.get(before.commit, {})
+        if can_predict(each.key.flavour, base, head):
+            samples = [
+                sample
+                for point in each.points
+                for sample in samples_between(point.record.sidecar, compiled.get(point.commit, {}))
+            ]
+            return _told(predictions_from(samples, base, head, {}), before)
+    return []
+
+
+def _told(found: Predictions, before: Point) -> list[Cell]:
+    """In a sentence: how many calls move, and the furthest."""
+    known = [one for one in found.calls if one.change is not None and one.error is not None]
+    if not known and not found.same:
+        return []
+    large = [one for one in known if abs(one.change or 0.0) >= LARGE]
+    most = f" (most: {' '.join(predicted_line(large[0])[:2])})" if large else ""
+    told = f"predicted against {short(before.label)} from machine code, no clock: "
+    told += f"{counted(len(large), 'call')} {'changes' if len(large) == 1 else 'change'} by {LARGE:.0%} or more{most}, "
+    told += f"{len(known) - len(large) + found.same} by less"
+    silent = len(found.calls) - len(known)
+    return [Cell(told + (f"; silent on {silent}" if silent else ""))]
 
 
 def _against_before(swept: Swept, point: Point) -> str:

@@ -138,7 +138,12 @@ def _others(group: Group, point: Point) -> Table:
             rows.append([case, *shown, record.why or record.state, notes])
     left = len(cases) - len(rows)
     title = f"{group.name}, {len(rows)} cases" + (f"; {left} more unsupported or not run" if left else "")
-    head = ["case", *(f"{title}, {unit}" for unit, title in group.metrics.values()), "state", "message"]
+    head = [
+        "case",
+        *(title if title == unit else f"{title}, {unit}" for unit, title in group.metrics.values()),
+        "state",
+        "message",
+    ]
     return Table(title, head, rows, "wide")
 
 
@@ -222,7 +227,7 @@ def _panels(direction: str, cases: dict[str, CaseRecord], backward: bool, label:
         rows: list[Row] = [
             [str(x), *(f"{backends[n][x]:,.0f}" if x in backends[n] else "–" for n in order)] for x in lengths
         ]
-        table = Table(f"TFLOP/s, {title}", ["tokens a sequence", *order], rows)
+        table = Table(f"TFLOP/s, {title}", ["tokens per sequence", *order], rows)
         anchor = f"{direction}-{len(panels)}"
         panels.append(Panel(anchor, title, [Chart("TFLOP/s", svg)], table, legend=order))
     return panels
