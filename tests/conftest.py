@@ -42,6 +42,8 @@ SLOW_FILES = {
 }
 # How the names of files begin that share a costly fixture: the real checkout, the report of the whole record.
 REAL, SHARED = "test_real", ("test_real", "test_report")
+# The longest of the other groups: begun early, so that no core waits for one of them at the end.
+LONG = ("test_asv_commands.py", "test_policy.py", "test_sweep_command.py")
 # A shell's `&` starts its job with SIGINT ignored, `nohup` with SIGHUP, and children inherit that: those that tests end must hear it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -121,6 +123,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         key=lambda item: (
             not (several and group_of(item.nodeid) == REAL),
             item.get_closest_marker("slow") is not None,
+            not (several and group_of(item.nodeid) in LONG),
         )
     )
 

@@ -431,6 +431,7 @@ def test_verify_makes_no_path_of_a_stranger_s_words(staged):
     assert what.startswith("says flavour 'cu13' and policy '../../evil'")
 
 
+@pytest.mark.slow
 def test_the_whole_record_as_an_artifact_is_refused_nowhere(known):
     """The rule holds on what real runs wrote: twelve files of each kind, as new and as recorded."""
     project = Project(ROOT)

@@ -17,6 +17,7 @@ PAGE = ROOT / "docs" / "testing.md"
 pytest_plugins = ["pytester"]
 
 
+@pytest.mark.slow
 def test_the_table_is_what_the_tests_say(tmp_path):
     """Collected, not run: tools/fault_table.py runs them."""
     page = Path(shutil.copy(PAGE, tmp_path))

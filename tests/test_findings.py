@@ -79,6 +79,7 @@ def cause(known, flavour: str, pair: tuple[str, str], kernel: str, metric: str) 
     return (explanation.states[kernel] if metric == "state" else explanation.cases[kernel][metric]).cause
 
 
+@pytest.mark.slow
 def test_every_row_is_in_the_record(known):
     rows = ROW.findall(TEXT)
     assert len(rows) == len(re.findall(r"^\| 4\.0", TEXT, re.M)) >= 50
@@ -95,6 +96,7 @@ def test_every_row_is_in_the_record(known):
             )
 
 
+@pytest.mark.slow
 def test_the_largest_are_those_that_the_script_ranks_first():
     result = [pair for pair in rank_steps.ranked(rank_steps.scores(Project(ROOT))) if pair[0] in order()]
     titles = " ".join(re.findall(r"^## \d\. (.*)$", TEXT, re.M))

@@ -108,6 +108,7 @@ def test_the_report_of_the_test_above_would_hold_the_words(hostile, monkeypatch)
     assert any(steering(path.read_text()) for path in hostile.html.rglob("*.html"))
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     kind="names of files and folders that steer a terminal or are no UTF-8",
     inputs="a result file, a machine's folder, a cause and a lock, named by an escape sequence, right-to-left marks and a byte "
@@ -171,6 +172,7 @@ with log.indent():
     assert "RuntimeError: \\x1b[2J\\u202e 100 %s" in done.stdout and "second" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     kind="a file that asv itself reads, of another kind or size",
     inputs="a pipe, a folder, 17 MB, nested 200,000 deep; in place of a result file, a machine or `benchmarks.json`",

@@ -34,6 +34,7 @@ def history(made):
     return made.load(Project(ROOT))
 
 
+@pytest.mark.slow
 def test_every_table_is_the_one_that_the_script_makes(made, history):
     """Where one differs: `python tools/history_tables.py --write`, then read the text again."""
     result: dict[str, str] = {}

@@ -81,6 +81,7 @@ def test_the_plot_has_a_dot_per_step_that_either_side_calls_a_change(tools, step
     assert float(first.get("cy")) == pytest.approx(12 + 360 - 22 / 35 * 360, abs=0.1)
 
 
+@pytest.mark.slow
 def test_the_page_holds_what_the_tool_makes_of_the_record(tools):
     """Where it differs: `python tools/loop_model.py --write`, then read the text again."""
     page = (ROOT / tools.PAGE).read_text(encoding="utf-8")
