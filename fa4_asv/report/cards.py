@@ -201,7 +201,7 @@ def _clocked(swept: Swept, step: ClockStep) -> Clocked:
     told = step.told()
     rest = Counter(row.verdict for row in step.rows.values() if not row.effect)
     others = ", ".join(f"{count} {name}" for name, count in rest.most_common())
-    sentence = f"{len(told) or 'No'} of {counted(len(step.rows), 'call')} changed by the rule" + (
+    sentence = f"{len(told) or 'None'} of {counted(len(step.rows), 'call')} changed by the rule" + (
         f"; the others: {others}." if told and others else f": {others}." if others else "."
     )
     title = f"{swept.key.machine}, {swept.key.title}, against {step.before.label}"

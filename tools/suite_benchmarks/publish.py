@@ -232,8 +232,15 @@ def as_result(result: dict[str, object], sidecar: Sidecar, release: Release) -> 
             row = list(results[group.benchmark(metric)])
             arches, kernels = ([word.strip("'") for word in axis] for axis in row[1])
             keys = [f"{arch}/{kernel}" for arch in arches for kernel in kernels]
-            actual = [sidecar.groups[group.name][key].figures.get(metric) for key in keys]
-            row[0] = [float("nan") if value is None else value for value in actual]
+            row[0] = [_as_asv(sidecar.groups[group.name].get(key), metric) for key in keys]
             results[group.benchmark(metric)] = row
     date = int(release.time.timestamp() * 1000)
     return {**result, "commit_hash": release.commit, "date": date, "results": results}
+
+
+def _as_asv(record: CaseRecord | None, metric: str) -> float | None:
+    """A figure, null where it should be there and is not, n/a else: as asv writes them."""
+    if record is not None and record.state == "broken":
+        return None
+    value = record.figures.get(metric) if record else None
+    return float("nan") if value is None else value
