@@ -20,7 +20,7 @@ from fa4_asv.backfill.anew import Anew
 from fa4_asv.backfill.audit import Audit, Limit
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.project import Project
-from fa4_asv.catalog.benchmarks import TRACED_GROUPS
+from fa4_asv.catalog.benchmarks import BY_TORCH, TRACED_GROUPS
 from fa4_asv.catalog.kernels import BEYOND, KERNEL_GROUPS
 from fa4_asv.cli import audit as command
 from fa4_asv.cli import run
@@ -537,6 +537,5 @@ def test_of_many_differences_the_first_are_told_and_the_rest_counted():
 def test_every_exact_benchmark_can_be_made_anew():
     """A new group is drawn whole from each file: where its cases take time, integrity.audit must sample them."""
     beyond = {*BEYOND, *(f"{group}-memory" for group in TRACED_GROUPS)}
-    assert (
-        MEASURES.keys() == set(EXACT) == {"codegen", "loops", "memory", "growth", "route", "launch"} | beyond
-    )
+    own = {"codegen", "loops", "memory", "growth", "launch", *BY_TORCH}
+    assert MEASURES.keys() == set(EXACT) == own | beyond

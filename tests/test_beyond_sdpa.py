@@ -12,6 +12,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from fa4_asv.catalog.benchmarks import BY_TORCH, GROUPS, REFUSED  # noqa: E402
+from fa4_asv.catalog.features import Features  # noqa: E402
+from fa4_asv.catalog.shapes import shape  # noqa: E402
 from fa4_asv.integrity.consistency import checks  # noqa: E402
 from fa4_asv.measure.driver_stubs import Lacking, target_environment  # noqa: E402
 from fa4_asv.measure.pool import Outcome  # noqa: E402
@@ -29,24 +31,22 @@ needs_ours = pytest.mark.skipif(
 
 
 def asked(folder, arch, *edits):
-    """What the worker answers of both ways, in a process each as always."""
+    """What the worker answers of both ways; here in one process, since importing torch takes most of the time."""
     silent_fa4.lay(folder, *edits)
     path = os.pathsep.join((str(folder), str(ROOT)))
     surroundings = {**os.environ, **dict(target_environment(arch, "cu13")), "PYTHONPATH": path}
-    answers = {}
-    for way in ("varlen", "flex"):
-        done = subprocess.run(
-            [sys.executable, "-m", "fa4_asv.measure.route.beyond_worker"],
-            input=json.dumps({"route": way}) + "\n",
-            capture_output=True,
-            text=True,
-            env=surroundings,
-            timeout=300,
-        )
-        lines = done.stdout.splitlines()
-        assert len(lines) == 2, done.stderr
-        answers[way] = json.loads(lines[1])
-    return answers
+    ways = ("flex", "varlen")
+    done = subprocess.run(
+        [sys.executable, "-m", "fa4_asv.measure.route.beyond_worker"],
+        input="".join(json.dumps({"route": way}) + "\n" for way in ways),
+        capture_output=True,
+        text=True,
+        env=surroundings,
+        timeout=300,
+    )
+    ready, *answers = done.stdout.splitlines()
+    assert len(answers) == len(ways), done.stderr
+    return dict(zip(ways, map(json.loads, answers), strict=True))
 
 
 @needs_ours
@@ -237,19 +237,33 @@ def _played(monkeypatch, wrong=lambda out: out):
     )
 
 
-def _short(way, *names):
-    return {way: {name: beyond_on_gpu.CHECKS[way][name] for name in names}}
+CACHE = Features(keys=96, page=16, used=True)
+SMALL = {
+    "varlen": {
+        "backward_gqa": beyond_on_gpu._varlen(
+            shape(3, 4, 50, 32, 2, causal=True, variant="varlen"), backward=True
+        ),
+        "block_table_16": beyond_on_gpu._varlen(
+            shape(3, 4, 1, 32, 2, causal=True, variant="varlen", features=CACHE)
+        ),
+    },
+    "flex": {
+        "forward_document": beyond_on_gpu._flex(shape(2, 2, 128, 32, features=Features(mask="document"))),
+        "forward_alibi": beyond_on_gpu._flex(shape(2, 2, 128, 32, features=Features(score="alibi"))),
+    },
+}
 
 
 def test_packed_sequences_are_held_to_the_formula(monkeypatch, one_thread):
-    names = ("backward_gqa", "block_table_16")
-    monkeypatch.setattr(beyond_on_gpu, "CHECKS", _short("varlen", *names))
+    monkeypatch.setattr(beyond_on_gpu, "CHECKS", SMALL)
     _played(monkeypatch)
     count, result = beyond_on_gpu.run_checks(torch, "varlen", "cpu")
     assert (count, result.broken, result.refused) == (2, {}, {})
     _played(monkeypatch, wrong=lambda out: out * 1.05)
     count, result = beyond_on_gpu.run_checks(torch, "varlen", "cpu")
-    assert result.broken.keys() == set(names) and all("out is" in words for words in result.broken.values())
+    assert result.broken.keys() == SMALL["varlen"].keys() and all(
+        "out is" in words for words in result.broken.values()
+    )
 
 
 def test_flexattention_is_held_to_the_formula(monkeypatch, one_thread):
@@ -257,8 +271,7 @@ def test_flexattention_is_held_to_the_formula(monkeypatch, one_thread):
 
     # Eager, by torch's own formula: compiling it for a processor takes a minute.
     monkeypatch.setattr(attention, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True)
-    names = ("forward_document", "forward_alibi")
-    monkeypatch.setattr(beyond_on_gpu, "CHECKS", _short("flex", *names))
+    monkeypatch.setattr(beyond_on_gpu, "CHECKS", SMALL)
     count, result = beyond_on_gpu.run_checks(torch, "flex", "cpu")
     assert (count, result.broken, result.refused) == (2, {}, {})
     real = beyond_on_gpu._score

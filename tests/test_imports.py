@@ -26,6 +26,7 @@ HEAVY_IN = {
     "measure.contract.watch",
     "measure.contract.worker",
     "measure.compile_stubs",
+    "measure.route.beyond_worker",
     "measure.route.worker",
     "measure.runtime.worker",
 }

@@ -11,7 +11,8 @@ from fa4_asv.catalog.shapes import SHAPES, serving_on_card, shapes_on_card
 from fa4_asv.catalog.traffic import bytes_moved
 from fa4_asv.record.schema import CaseRecord
 from fa4_asv.record.store import iter_results
-from fa4_asv.report import further_calls, on_request
+from fa4_asv.report import further_calls, on_request, site
+from fa4_asv.report.events import timeline
 from fa4_asv.report.further_calls import page_of, pages
 from fa4_asv.report.model import load
 from fa4_asv.report.parts import Cell
@@ -172,6 +173,15 @@ def test_bytes_per_second_and_the_share_of_a_copy(on_card):
     (backward,) = found[f"Backward, {version}, cu13"]
     assert backward[3:5] == ["–", "–"], "nobody counted a backward's bytes"
     assert found[f"Host, {version}, cu13"] == [[PAGED, "21 us", "broken: not recorded"]]
+
+
+def test_the_whole_report_is_made_of_such_a_record(on_card):
+    """Every page that is linked is there, and the machine's own page leaves the new groups to theirs or shows them."""
+    model, _ = on_card
+    made = dict(site.pages(model, timeline(model, [])))
+    assert {"calls.html", "calls/h100-box.html", "machines/h100-box.html"} <= made.keys()
+    assert 'href="../index.html"' in made["calls/h100-box.html"]
+    assert 'href="calls/h100-box.html"' in made["calls.html"]
 
 
 def test_the_page_says_what_its_figures_are():

@@ -197,7 +197,7 @@ def test_only_torches_at_hand_are_measured(monkeypatch):
         torches = {"2.13.0": "python"}
 
     asked = []
-    monkeypatch.setattr(route, "_ask", lambda context, pairs, processes: asked.extend(pairs) or {})
+    monkeypatch.setattr(route, "_ask", lambda context, pairs, *_: asked.extend(pairs) or {})
     monkeypatch.setattr(cached_jobs, "cache_path", lambda *_: Path("/nonexistent"))
     assert route.measure(Here(), [("2.12.1", "sm_90"), ("2.13.0", "sm_100")]) == {}
     assert asked == [("2.13.0", "sm_100")]

@@ -19,6 +19,7 @@ import pytest
 
 pytest.importorskip("torch")
 
+from fa4_asv.catalog.shapes import serving_on_cpu  # noqa: E402
 from fa4_asv.measure.runtime import journal  # noqa: E402
 from fa4_asv.record.schema import CaseRecord  # noqa: E402
 from fa4_asv.record.store import iter_results, load_result, read_sidecar, sidecar_path  # noqa: E402
@@ -189,6 +190,22 @@ def test_a_checkout_without_journals_knows_the_record(sweeps, real):
         assert sweeps.bytes_of("real") == before and not folder.exists()
     finally:
         aside.rename(folder)
+
+
+def test_a_set_on_request_is_recorded_with_the_copy_beside_it(sweeps):
+    """`--set serving-cpu` in the place of `serving`: by asv into the record, which `verify` finds sound."""
+    name = serving_on_cpu()[0].name
+    words = ("--set", "serving-cpu", "-b", f"ServingCpu.*{name}", "--rounds", "1")
+    said = sweeps.run("served", *words, "4.0.0b1", "4.0.0b2")
+    assert "recorded under results/served" in said
+    sweeps.verify()
+    records = sweeps.records("served")
+    assert set(records) == {
+        (release, f"forward-serving-cpu/fa4/{name}") for release in ("4.0.0b1", "4.0.0b2")
+    }
+    for record in records.values():
+        assert len(record.samples["copy"]) == len(record.samples["centre"]) == 2
+        assert all(value > 0 for value in record.samples["copy"])
 
 
 # Kills.

@@ -20,7 +20,7 @@ from fa4_asv.base.escape import one_line
 from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.output import say, say_again, say_json
 from fa4_asv.base.project import Project
-from fa4_asv.catalog.benchmarks import GROUPS, TRACED_GROUPS
+from fa4_asv.catalog.benchmarks import BY_TORCH, GROUPS, TRACED_GROUPS
 from fa4_asv.catalog.kernels import BEYOND
 from fa4_asv.integrity.audit import EXACT, KERNELS, Draw, Finding, chance
 from fa4_asv.record.formatting import counted
@@ -30,6 +30,7 @@ _NOUNS = {
     **{KERNELS: "kernel", "loops": "main kernel", "memory": "call", "growth": "family", "route": "route"},
     **{group: f"{group} kernel" for group in BEYOND},
     **{f"{group}-memory": f"{group} call" for group in TRACED_GROUPS},
+    **{group: f"{group.removeprefix('route-')} route" for group in BY_TORCH if group != "route"},
     "launch": "step",
 }
 

@@ -25,7 +25,7 @@ KERNELS = "codegen"  # the group that takes time: the others of a file are trace
 EXACT = tuple(group.name for group in GROUPS.values() if group.exact)
 READ_FROM_KERNELS = tuple(group.name for group in GROUPS.values() if group.read_from == KERNELS)
 PER_DRAW = 10  # kernels: both architectures' processes take ten seconds to start, a kernel takes a few
-_SELDOM = ("route", "launch")  # these take as long as all the memory traces, or longer
+_SELDOM = (*BY_TORCH, "launch")  # these take as long as all the memory traces, or longer
 FEW = 2  # kernels of each further group
 _EVERY = 4  # draws
 WRONG = 0.01  # the share of wrong cases that a sample is judged by

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from fa4_asv.base.files import read_text
 from fa4_asv.measure.driver_stubs import Lacking
 from fa4_asv.measure.route.refusals import Checks, told
 from fa4_asv.measure.route.worker import TorchDriver
@@ -22,6 +23,7 @@ from fa4_asv.measure.route.worker import TorchDriver
 _BATCH, _TOKENS, _HEADS, _DIM, _COLUMNS = 2, 512, 8, 128, 128
 _FOLDER = Path("_inductor") / "kernel" / "flex" / "templates"
 _FORWARD, _BACKWARD = "flash_attention.py.jinja", "flash_attention_backward.py.jinja"
+_MOST_BYTES = 1 << 20  # of a template; these have 6 kB
 # What torch writes above each of its kernels.
 _IMPORTS = "import torch\nimport cutlass\nimport cutlass.cute as cute\n\n"
 
@@ -63,7 +65,7 @@ class FlexDriver(TorchDriver):
         path = self._templates / template
         if not path.is_file():
             raise Lacking(f"torch {self._version} has no {(_FOLDER / template).as_posix()}")
-        source = _IMPORTS + fill_in(path.read_text(encoding="utf-8"), flex)
+        source = _IMPORTS + fill_in(read_text(path, _MOST_BYTES, "torch's own file"), flex)
         kernel = self._load(source).kernel
         self.calls.clear()
         was = self._torch.are_deterministic_algorithms_enabled()

@@ -134,11 +134,10 @@ class VarlenDriver(TorchDriver):
     @contextmanager
     def _to_fa4(self) -> Iterator[None]:
         """Send torch's operators of attention to their kernels for CUDA, as a card would."""
-        from torch.utils._python_dispatch import TorchDispatchMode
-
+        mode: Any = importlib.import_module("torch.utils._python_dispatch").TorchDispatchMode
         driver = self
 
-        class ToCuda(TorchDispatchMode):  # type: ignore[misc] # torch is not there for mypy
+        class ToCuda(mode):  # type: ignore[misc] # a class that only this torch has
             def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
                 name = func.name().partition("::")[2].partition(".")[0]
                 if name == _CUDNN:

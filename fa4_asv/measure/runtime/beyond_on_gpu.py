@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from fa4_asv.catalog.features import Features
 from fa4_asv.catalog.shapes import SdpaShape, shape
 from fa4_asv.measure.driver_stubs import Lacking
-from fa4_asv.measure.route.refusals import Result, is_refusal, takes, words_of
+from fa4_asv.measure.route.refusals import Result, attribute, is_refusal, takes, words_of
 from fa4_asv.measure.runtime import reference, tolerances
 from fa4_asv.measure.runtime.answers import card_arch
 from fa4_asv.measure.runtime.backends.fa4 import begins_of, pages_of
@@ -29,7 +28,10 @@ Check = Callable[[Any, str], None]  # of torch and a device; raises GuardFailed 
 
 
 def run_checks(torch: Any, way: str, device: str = "cuda") -> tuple[int, Result]:
-    """How many checks "varlen" or "flex" has, and which did not pass. Raises what leaves no working card."""
+    """How many checks "varlen" or "flex" has, and which did not pass.
+
+    Raises what leaves no working card, and Lacking where this torch has no way to FA4 at all.
+    """
     result, checks = Result(), CHECKS[way]
     with _activated(torch, device):
         for name, check in checks.items():
@@ -44,21 +46,18 @@ def run_checks(torch: Any, way: str, device: str = "cuda") -> tuple[int, Result]
     return len(checks), result
 
 
-@dataclass(frozen=True)
-class _activated:
-    """FA4 stands for torch's flash attention meanwhile, on a card."""
-
-    torch: Any
-    device: str
-
-    def __enter__(self) -> None:
-        if self.device == "cuda":
-            self.torch.nn.attention.activate_flash_attention_impl("FA4")
-
-    def __exit__(self, *_: object) -> None:
-        if self.device == "cuda":
-            with suppress(Exception):
-                self.torch.nn.attention.restore_flash_attention_impl()
+@contextmanager
+def _activated(torch: Any, device: str) -> Iterator[None]:
+    """FA4 stands for torch's flash attention meanwhile, on a card. Raises Lacking where this torch knows no such thing."""
+    if device != "cuda":
+        yield
+        return
+    attribute(torch.nn.attention, "activate_flash_attention_impl", torch.__version__)("FA4")
+    try:
+        yield
+    finally:
+        with suppress(Exception):  # of a card that has stopped working
+            torch.nn.attention.restore_flash_attention_impl()
 
 
 def _held(torch: Any, inputs: Inputs, outputs: dict[str, Any]) -> None:
@@ -175,6 +174,7 @@ def _flex(each: SdpaShape, backward: bool = False) -> Check:
         options["block_mask"] = _mask(torch, inputs, device)
         attend = attention.flex_attention
         if device == "cuda":  # a processor has torch's plain formula only
+            # The name of the backend stands in the options' documentation and checks only.
             if "FLASH" not in inspect.getsource(attention):
                 raise Lacking(f"torch {torch.__version__} has no FLASH backend of FlexAttention")
             attend = torch.compile(attend, fullgraph=True)
