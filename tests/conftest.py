@@ -44,6 +44,8 @@ SLOW_FILES = {
 REAL, SHARED = "test_real", ("test_real", "test_report")
 # The longest of the other groups: begun early, so that no core waits for one of them at the end.
 LONG = ("test_asv_commands.py", "test_policy.py", "test_sweep_command.py")
+# Containers often forbid bytecode. Tests start hundreds of processes, and each would compile all that it imports anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # A shell's `&` starts its job with SIGINT ignored, `nohup` with SIGHUP, and children inherit that: those that tests end must hear it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
