@@ -49,6 +49,7 @@ def asked(folder, arch, *edits):
     return dict(zip(ways, map(json.loads, answers), strict=True))
 
 
+@pytest.mark.slow
 @needs_ours
 def test_all_that_hopper_refuses_is_said_in_torchs_words(tmp_path):
     answers = asked(tmp_path, "sm_90")
@@ -60,6 +61,7 @@ def test_all_that_hopper_refuses_is_said_in_torchs_words(tmp_path):
     assert "paged KV (block_table) not supported on SM 90" in refused["block_table"]
 
 
+@pytest.mark.slow
 @needs_ours
 def test_defects_are_found_by_the_check_that_is_about_them(tmp_path):
     """An LSE in 16 bits, gradients of K without its heads, no argument for block tables of functions, a refusal of FA4's."""

@@ -390,16 +390,17 @@ def serving_on_card() -> list[SdpaShape]:
     shapes += [
         cached(batch, 1, keys, kv, page) for batch, keys in _DECODE for kv, page in ((8, 16), (8, 128))
     ]
-    shapes.append(cached(32, 1, 8192, 32, 128))
+    shapes.append(cached(8, 1, 8192, 32, 128))
     shapes.append(shape(32, 32, 1, 128, 8, causal=True, features=Features(keys=8192, used=True)))
     shapes.append(cached(32, 4, 8192, 8, 16))
     shapes += [cached(4, 2048, 32768, 8, page) for page in (16, 128)]
-    shapes.append(cached(32, 1, 8192, 8, 16, heads=16, dim=256))
+    shapes.append(cached(16, 1, 8192, 8, 16, heads=16, dim=256))
     shapes.append(cached(32, 1, 8192, 8, 16, heads=64, dim=64, causal=False, window=128, sink=True))
     return shapes
 
 
-_DECODE = ((32, 8192), (8, 65536))  # sequences that are decoded at once, and keys of each
+# Sequences that are decoded at once, and keys of each: 1 GiB of K and V over 8 heads, as much as a sweep's processes have room for.
+_DECODE = ((32, 8192), (4, 65536))
 
 
 def shapes_on_card() -> list[SdpaShape]:
@@ -413,7 +414,7 @@ def shapes_on_card() -> list[SdpaShape]:
     ]
     shapes += [shape(16, 16, 2048, dim, variant="varlen") for dim in (72, 80)]
     shapes += [shape(1, 12, 76800, 128), shape(4, 16, 8191, 128)]
-    shapes.append(shape(8192, 8, 34, 128, variant="varlen"))
+    shapes.append(shape(8192, 4, 34, 128, variant="varlen"))
     return shapes
 
 
