@@ -236,6 +236,13 @@ PLAIN_HEADS |= {
     "kernels and calls changed",
     "tokens per sequence",
 }
+PLAIN_HEADS |= {
+    "allocations on the card, allocations",
+    "calls of which more than 5\xa0% of the ratios differ by more than 1\xa0%",
+    "distance of the peak from its trace, bytes",
+    "growth of peak memory with the sequence, bytes",
+    "releases",
+}
 RELEASE_OR_HASH = re.compile(r"b\d+|\d+\.\d+\.\d+\w*|[0-9a-f]{8}")
 
 

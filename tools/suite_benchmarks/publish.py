@@ -135,8 +135,9 @@ def checkout(root: Path, commits: int) -> Project:
         source = newest(flavour)
         moves = random.Random(flavour)
         sidecar, result = read_sidecar(sidecar_path(source)), json.loads(source.read_text(encoding="utf-8"))
+        first = sidecar
         for release in releases:
-            sidecar = moved(sidecar, release, moves)
+            sidecar = moved(sidecar, release, moves, first)
             path = folder / f"{release.commit[:8]}-{source.name.partition('-')[2]}"
             path.write_text(json.dumps(as_result(result, sidecar, release)), encoding="utf-8")
             write_sidecar(sidecar_path(path), sidecar)
@@ -180,15 +181,15 @@ def newest(flavour: str) -> Path:
     return max((ROOT / "results" / "nogpu").glob(pattern), key=lambda path: (path.stat().st_size, path.name))
 
 
-def moved(sidecar: Sidecar, release: Release, moves: random.Random) -> Sidecar:
+def moved(sidecar: Sidecar, release: Release, moves: random.Random, first: Sidecar) -> Sidecar:
     """The record of the next release: one kernel in twenty moves by up to 10 %."""
     cases = {
         case: another(record, moves) if record.state == "measured" and moves.random() < 0.05 else record
         for case, record in sidecar.groups["codegen"].items()
     }
     loops = {
-        case: with_kernel(record, cases[case], sidecar.groups["codegen"][case])
-        for case, record in sidecar.groups.get("loops", {}).items()
+        case: with_kernel(record, cases[case], first.groups["codegen"][case])
+        for case, record in first.groups.get("loops", {}).items()
     }
     groups = {**sidecar.groups, "codegen": cases, **({"loops": loops} if loops else {})}
     return replace(sidecar, commit=release.commit, release=release.version, groups=groups)
@@ -209,14 +210,17 @@ def another(record: CaseRecord, moves: random.Random) -> CaseRecord:
     return replace(record, opcodes=opcodes, figures=figures, sha256=f"{moves.getrandbits(256):064x}")
 
 
-def with_kernel(loops: CaseRecord, kernel: CaseRecord, before: CaseRecord) -> CaseRecord:
-    """The loops of a kernel that has moved: shorter by a tenth, which fits whatever `another` made of it, with its digest."""
-    if loops.state != "measured" or kernel is before:
-        return loops
+def with_kernel(loops: CaseRecord, kernel: CaseRecord, first: CaseRecord) -> CaseRecord:
+    """The loops of the first release with the digest of a kernel that has moved since, and shorter, so that they fit into it."""
+    digest = kernel.sha256[:LOOP_DIGITS] if loops.sha256 else ""
+    if loops.state != "measured" or kernel.sha256 == first.sha256:
+        return replace(loops, sha256=digest)
+    shorter = 0.9 * min(1.0, kernel.figures["instructions"] / first.figures["instructions"])
     figures, parts = (
-        {name: int(value * 0.9) for name, value in counts.items()} for counts in (loops.figures, loops.parts)
+        {name: int(value * shorter) for name, value in counts.items()}
+        for counts in (loops.figures, loops.parts)
     )
-    moved = replace(loops, figures=figures, parts=parts, sha256=kernel.sha256[:LOOP_DIGITS])
+    moved = replace(loops, figures=figures, parts=parts, sha256=digest)
     products = sum(products_of(moved).values())
     if "slots_per_100_products" in figures and products:
         slots = parts.get("slots", figures.get("turn_instructions", 0))
