@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from functools import lru_cache
+from types import SimpleNamespace
 
 import pytest
 
@@ -135,6 +137,28 @@ def test_what_fa4_was_told(calls, expected, words):
     assert refusals.told(calls, expected) == words
 
 
+def test_whatever_torch_remembers_of_cudnn_is_asked_again():
+    """torch 2.15 keeps the version in one function and the choice in another."""
+    cudnn = SimpleNamespace(version=lambda: 90_000)
+
+    @lru_cache
+    def version():
+        return cudnn.version()
+
+    @lru_cache
+    def choice():
+        return (version() or 0) >= 91_800
+
+    driver = object.__new__(varlen.VarlenDriver)
+    driver._torch = SimpleNamespace(backends=SimpleNamespace(cudnn=cudnn))
+    driver._varlen = SimpleNamespace(version=version, choice=choice, name="torch.nn.attention.varlen")
+    said = []
+    for ask in (driver.without_cudnn, driver.with_cudnn, driver.without_cudnn):
+        ask()
+        said.append(choice())
+    assert said == [False, True, False]
+
+
 def test_what_a_torch_lacks_is_said_by_name():
     def varlen_attn(query, key):
         pass
@@ -203,8 +227,6 @@ def one_thread():
 
 def _played(monkeypatch, wrong=lambda out: out):
     """torch's function for packed sequences, computed by the formula."""
-    from types import SimpleNamespace
-
     from fa4_asv.measure.runtime import feature_reference
 
     state = {}

@@ -60,9 +60,9 @@ class VarlenDriver(TorchDriver):
 
     def _cudnn(self, version: int | None) -> None:
         self._torch.backends.cudnn.version = lambda: version
-        choice: Any = getattr(self._varlen, "_should_use_cudnn", None)
-        if hasattr(choice, "cache_clear"):
-            choice.cache_clear()
+        for function in vars(self._varlen).values():  # whichever of torch's remembers it
+            if hasattr(function, "cache_clear"):
+                function.cache_clear()
 
     def forward(self, packed: Packed, function: str = "varlen_attn") -> list[Any]:  # type: ignore[override]
         """What torch's function gives, as a list of Seen; the calls that reached FA4 are in `calls`."""
