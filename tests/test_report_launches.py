@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fa4_asv.base.project import Project
+from fa4_asv.catalog.benchmarks import TRACED
 from fa4_asv.catalog.launch import STEPS, counts
 from fa4_asv.record.schema import CaseRecord
 from fa4_asv.record.store import iter_results
@@ -30,9 +31,10 @@ def steps(again: CaseRecord, first: CaseRecord | None = None) -> dict[str, CaseR
     }
 
 
+CALL = "fwd_b8_s4096_h16_d128_full"
 MEMORY = {
-    "sm_90/fwd_b8_s4096_h16_d128_full": CaseRecord(
-        "measured", figures={"peak_bytes": 4, "extra_bytes": 0}, parts={"q bfloat16[2]": 4}
+    f"sm_90/{CALL}": CaseRecord(
+        "measured", figures={"peak_bytes": TRACED[CALL][1].operand_bytes(backward=False), "extra_bytes": 0}
     )
 }
 BROKEN = CaseRecord("broken", "ValueError: <no> tensor")

@@ -61,7 +61,10 @@ def pages(model: Model) -> list[CallsPage]:
         return []
     rows: list[Row] = [[Cell(page.title, page.name), page.lead.partition(":")[0]] for page in found]
     index = CallsPage(
-        INDEX, "Other calls", _INDEX_LEAD, [("", [Table("Groups of calls", ["group", "what"], rows, "wide")])]
+        INDEX,
+        "Other calls",
+        _INDEX_LEAD,
+        [("", [Table("Groups of calls", ["group", "calls"], rows, "wide")])],
     )
     return [index, *found]
 
@@ -161,7 +164,7 @@ def _memory(points: Sequence[Point], group: str, arch: str, where: str) -> Itera
         if record.state == "measured":
             peak, extra = record.figures["peak_bytes"], record.figures["extra_bytes"]
             rows.append([call, f"{peak / _MIB:,.1f}", f"{extra / _MIB:,.1f}"])
-    head = ["call", "peak, MiB", "beyond inputs and outputs, MiB"]
+    head = ["call", "peak memory, MiB", "memory beyond inputs and outputs, MiB"]
     yield Table(f"Traced memory of {newest.label} on {where}", head, rows)
 
 
