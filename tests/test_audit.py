@@ -136,7 +136,7 @@ def swapped(record: dict[str, Any]) -> None:
 def peak(result: dict[str, Any], sidecar: dict[str, Any], _: object) -> None:
     """A workspace that was never there, in the peak, in its parts and beyond inputs and outputs."""
     record = sidecar["groups"]["memory"][CALL]
-    record["parts"]["workspace fp32 (1024,)"] = 4096
+    record.setdefault("parts", {})["workspace fp32 (1024,)"] = 4096
     for name in ("peak_bytes", "extra_bytes"):
         record["figures"][name] += 4096
         in_result(result, f"memory.Traced.track_{name}", CALL, record["figures"][name])

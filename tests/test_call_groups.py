@@ -25,7 +25,7 @@ from fa4_asv.measure.fake_calls import call_on, function_of
 from fa4_asv.measure.kernels.collect import _kernel_of, _without
 from fa4_asv.measure.kernels.loop_records import with_loops
 from fa4_asv.measure.kernels.loops import KernelLoops
-from fa4_asv.measure.memory.collect import _of_the_workspace
+from fa4_asv.measure.memory.collect import _of_the_workspace, _record
 from fa4_asv.measure.pool import Outcome
 from fa4_asv.record.schema import CaseRecord
 
@@ -420,7 +420,8 @@ def test_a_trace_beyond_the_core_keeps_the_parts_that_the_call_does_not_say():
         "error": None,
     }
     case = ("sm_100", "mla_decode")
-    (record,) = _of_the_workspace(case, Outcome("sm_100/mla_decode", answer)).values()
+    (traced,) = _record(case, Outcome("sm_100/mla_decode", answer)).values()
+    record = _of_the_workspace(traced)
     assert record.parts == {"workspace float32[2]": 10} and record.figures["peak_bytes"] == 30
     groups = {"mla-memory": {"sm_100/mla_decode": record}}
     assert not [wrong for _, wrong in checks(groups) if wrong]

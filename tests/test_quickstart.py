@@ -160,7 +160,7 @@ def test_without_a_history_it_says_what_to_run(project, capsys):
 
 def test_make_quickstart_publishes_nothing_and_keeps_the_list_of_releases():
     """What it runs, with the suite installed already."""
-    words = ["make", "-n", "-o", ".venv/.suite", "quickstart"]
+    words = ["make", "--no-print-directory", "-n", "-o", ".venv/.suite", "quickstart"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [
         ".venv/bin/fa4-asv history sync --known",

@@ -48,6 +48,7 @@ def test_b36_is_what_compiling_gives_but_for_an_edit_of_all_places(real, tmp_pat
     shutil.copy(ROOT / "results" / "nogpu" / "machine.json", folder)
     paths = [folder / NAME, sidecar_path(folder / NAME)]
     data = [json.loads((ROOT / "results" / "nogpu" / path.name).read_text()) for path in paths]
+    keep_one_group_on_request(*data)
     keep_first_of_each_group_on_request(data)
     row = data[0]["results"]["codegen.Kernels.track_registers"]
     row[0] = [value + 1 for value in row[0] if value is not None]
@@ -74,7 +75,7 @@ def test_b36_is_what_compiling_gives_but_for_an_edit_of_all_places(real, tmp_pat
         "route": 2,
         "launch": 140,
     }
-    assert {name for name in on_request if checked[name]} == on_request & data[1]["groups"].keys()
+    assert {name for name in on_request if checked.get(name)} == {"mla", "mla-memory"}
     assert not answer["not_checked"]
     told = {each["file"]: each for each in answer["differences"]}
     assert len(answer["differences"]) == 2
@@ -82,3 +83,12 @@ def test_b36_is_what_compiling_gives_but_for_an_edit_of_all_places(real, tmp_pat
     for each in told.values():
         registers = committed[each["case"]]
         assert each["what"] == f"registers: recorded {registers + 1}, anew {registers}"
+
+
+def keep_one_group_on_request(result: dict[str, Any], sidecar: dict[str, Any]) -> None:
+    """Each costs a start of FA4 and a compile; MLA's is the smallest."""
+    for name, group in GROUPS.items():
+        if group.on_request and name not in ("mla", "mla-memory"):
+            sidecar["groups"].pop(name, None)
+            for metric in group.metrics:
+                result["results"].pop(group.benchmark(metric), None)

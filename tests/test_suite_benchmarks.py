@@ -60,7 +60,7 @@ def test_a_synthetic_record_passes_the_checks_of_a_real_one():
     real = read_sidecar(sidecar_path(source))
     moves = random.Random(1)
     release = Release("4.0.0b1", "x.tar.gz", "0" * 64, "2026-01-01T00:00:00Z", "c" * 40)
-    made = publish.moved(real, release, moves)
+    made = publish.moved(real, release, moves, real)
     changed = {key for key, case in made.groups["codegen"].items() if case != real.groups["codegen"][key]}
     assert 1 <= len(changed) <= 20
     assert [wrong for _, wrong in consistency.checks(made.groups) if wrong] == []

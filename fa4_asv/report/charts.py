@@ -18,6 +18,7 @@ _MARK = 3.6  # radius of a mark
 _LABELS = 6  # of the x axis
 _SVG = "{http://www.w3.org/2000/svg}"
 _LONG = re.compile(r"(\.\d)\d+")
+_STROKE = re.compile(r"(M[0-9.]+ [0-9.]+ L)([0-9. ]+)")
 _COORDINATES = {"d", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "width", "height", "transform"}
 
 
@@ -133,12 +134,21 @@ def _svg(chart: pygal.Line, spoken: str) -> Markup:
     for node in root.iter():
         node.attrib.pop("style", None)  # the pages' policy allows no style but that of the sheet
         for name in _COORDINATES & node.attrib.keys():
-            node.set(name, _LONG.sub(r"\1", node.get(name) or ""))
+            node.set(name, _STROKE.sub(_without_level_points, _LONG.sub(r"\1", node.get(name) or "")))
     root.attrib.pop("id", None)
     root.set("role", "img")
     root.set("aria-label", spoken)
     text = ElementTree.tostring(root, encoding="unicode")
     return Markup(text.replace("svg:", "").replace("ns0:", ""))  # noqa: S704 - the serializer has escaped it
+
+
+def _without_level_points(stroke: re.Match[str]) -> str:
+    """A stroke without the points inside a level stretch: over hundreds of releases they are most of a page."""
+    start, numbers = stroke[1], stroke[2].split()
+    before, points = start[1:-2].split()[1], list(zip(numbers[::2], numbers[1::2], strict=True))
+    heights = [before, *(y for _, y in points), ""]
+    kept = [f"{x} {y}" for at, (x, y) in enumerate(points) if not heights[at] == y == heights[at + 2]]
+    return start + " ".join(kept)
 
 
 def _dropped(parent: ElementTree.Element, child: ElementTree.Element) -> bool:

@@ -81,6 +81,7 @@ WORDS = {
     "kernels compiled anew": "Kernels that a call compiles although the same call was made before with other lengths or strides.",
     "host reads of the card": "Values that the host reads back from the card in a call: it waits for the card then.",
     "memory beyond inputs and outputs": "Peak memory less the inputs and outputs of the call.",
+    "releases and values": "Each run of neighbouring releases with the same figure, and the figure.",
     "group": "Calls that belong together; `asv run -b '^serving'` measures those of the group serving.",
     "backend": "Which implementation of attention was timed.",
     "math": "PyTorch's plain attention, the reference of the errors.",

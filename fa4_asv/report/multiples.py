@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 
 from fa4_asv.catalog.benchmarks import GROUPS, TRACED
 from fa4_asv.catalog.flavours import PLAIN, label
@@ -11,7 +12,7 @@ from fa4_asv.compare.policy import MASKED_TURN
 from fa4_asv.report import wording
 from fa4_asv.report.charts import Line, lines
 from fa4_asv.report.model import Point, Series
-from fa4_asv.report.parts import Chart, Panel, Section, Table
+from fa4_asv.report.parts import Chart, Panel, Row, Section, Table
 
 FLAVOURS = ("cu13", "cu12", "plain")  # their place is their colour
 # Of a kernel; loops only where they are recorded, and spills in them where there are any.
@@ -157,18 +158,25 @@ def memory(series: Sequence[Series]) -> list[Section]:
     return [Section(title, found_panels) for title, found_panels in panels.items() if found_panels]
 
 
+def _spans(labels: Sequence[str], drawn: Sequence[Line]) -> list[Row]:
+    """A row for each run of releases whose figures of all lines are the same."""
+    figures = [tuple(line.values[at] for line in drawn) for at in range(len(labels))]
+    return [
+        [
+            wording.span([short(labels[at]) for at in run]),
+            *(wording.figure(value, "bytes") for value in same),
+        ]
+        for same, run in groupby(range(len(labels)), key=figures.__getitem__)
+    ]
+
+
 def _memory_panel(cases: Sequence[str], labels: Sequence[str], drawn: Sequence[Line]) -> Panel:
     names = list(dict.fromkeys(wording.kernel_of("memory", case) for case in cases))
     arches = [arch for arch in ARCHES if any(case.startswith(f"{arch}/") for case in cases)]
     backward, shape = TRACED[names[0]]
     title = f"{'backward' if backward else 'forward'}, {wording.shape_title(shape)}"
-    rows = [
-        [short(label), *(wording.figure(line.values[at], "bytes") for line in drawn)]
-        for at, label in enumerate(labels)
-    ]
-    table = Table(
-        f"Peak memory of {title}", ["release", *(f"peak memory, {line.name}" for line in drawn)], rows
-    )
+    head = ["releases", *(f"peak memory, {line.name}" for line in drawn)]
+    table = Table(f"Peak memory of {title}", head, _spans(labels, drawn))
     sizes = [f"{TRACED[name][1].batch} × {TRACED[name][1].seq_len:,}" for name in names]
     note = f"{' and '.join(arches)}; sequences × tokens: {', '.join(sizes)}"
     drawing = chart(

@@ -45,6 +45,7 @@ def _mutant(message: str, *edits: Edit) -> Mutant:
 
 _FORWARD = 'with record_function("flash_attncute_standin_forward"):\n        '
 _RUN_FORWARD = "kernel(q, k, v, out, lse, scale, causal, left)\n"
+_FORWARD_RUN = f"{_FORWARD}{_RUN_FORWARD}"
 _RUN_BACKWARD = "kernel(q, k, v, out, dout, lse, dq, dk, dv, scale, causal, left, turn)\n"
 _SCORES = "s = scale * (queries @ keys.mT)"
 _SEEN = "s = s.masked_fill(columns > rows, -math.inf)"
@@ -128,7 +129,7 @@ MUTANTS = {
     ),
     "another_kernel": _mutant(
         "silently another kernel",
-        (f"{_FORWARD}{_RUN_FORWARD}", f"if True:\n        out = {_SDPA}.contiguous()\n"),
+        (_FORWARD_RUN, f"if True:\n        out = {_SDPA}.contiguous()\n"),
     ),
     "kernel_beside": _mutant(
         "another kernel beside its own", (_RUN_FORWARD, f"{_RUN_FORWARD}    out.copy_({_SDPA})\n")
@@ -137,10 +138,10 @@ MUTANTS = {
         "answers from memory, without running",
         ("_calls = itertools.count()", "_calls, _known = itertools.count(), {}"),
         (
-            f"    {_FORWARD}{_RUN_FORWARD}",
+            f"    {_FORWARD_RUN}",
             "    name = (q.data_ptr(), float(q.flatten()[-1]))\n    if name not in _known:\n"
             f"        _known[name] = out, lse\n    else:\n        return *_known[name], None, None\n"
-            f"    {_FORWARD}{_RUN_FORWARD}",
+            f"    {_FORWARD_RUN}",
         ),
     ),
     "overwrites": _mutant("writes into its inputs", (_RUN_FORWARD, f"{_RUN_FORWARD}    k.mul_(1.01)\n")),
@@ -177,10 +178,11 @@ MUTANTS = {
     "recompiles": _mutant("recompiles at each call", ("if key not in _kernels:", "if True:")),
     "hangs": _mutant("hangs in backward", (_TURN, f'__import__("time").sleep(600)\n    {_TURN}')),
     "out_of_memory": _mutant(
-        "runs out of memory", (_FORWARD, f"spare = q.new_empty(1 << 50)\n    {_FORWARD}")
+        "runs out of memory", (_FORWARD_RUN, f"spare = q.new_empty(1 << 50)\n    {_FORWARD_RUN}")
     ),
     "killed": _mutant(
-        "is killed", (_FORWARD, f'__import__("os").kill(__import__("os").getpid(), 9)\n    {_FORWARD}')
+        "is killed",
+        (_FORWARD_RUN, f'__import__("os").kill(__import__("os").getpid(), 9)\n    {_FORWARD_RUN}'),
     ),
     "import_error": _mutant(
         "cannot be imported", ("import cutlass.cute as cute", "import cutlass.nowhere as cute")
