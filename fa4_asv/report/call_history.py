@@ -18,6 +18,7 @@ from fa4_asv.report.multiples import kernel_page, short, spoken_line
 from fa4_asv.report.parts import Cell, Chart, Table
 from fa4_asv.report.parts import Row as TableRow
 from fa4_asv.report.plots import Plot, call_plot, kernel_of_call, kernels_of
+from fa4_asv.report.predicted import Predicted, predicted_steps
 from fa4_asv.report.run_time_cells import NAMES, NONE, named, origins_of, place, state_cell, state_of, times
 from fa4_asv.report.swept import (
     BACKWARD,
@@ -79,17 +80,27 @@ class CallPage:
 def call_pages(model: Model, series: Sequence[Swept], timeline: Timeline) -> list[CallPage]:
     """One per call of one machine, over all of its series."""
     calls = {call: None for swept in series for call in swept.calls}
-    return [_call_page(model, series, call, timeline) for call in sorted(calls, key=lambda call: call.turn)]
+    predicted = [predicted_steps(model, swept) for swept in series]
+    return [
+        _call_page(model, series, predicted, call, timeline)
+        for call in sorted(calls, key=lambda call: call.turn)
+    ]
 
 
-def _call_page(model: Model, series: Sequence[Swept], call: Call, timeline: Timeline) -> CallPage:
+def _call_page(
+    model: Model, series: Sequence[Swept], predicted: Sequence[Predicted], call: Call, timeline: Timeline
+) -> CallPage:
     machine, plot = series[0].key.machine, call_plot(model, timeline, series, call, event_of)
     return CallPage(
         call.page(machine),
         machine,
         call.title,
         call.description,
-        [_call_part(swept, call, timeline) for swept in series if call in swept.calls],
+        [
+            _call_part(swept, foreseen, call, timeline)
+            for swept, foreseen in zip(series, predicted, strict=True)
+            if call in swept.calls
+        ],
         plot,
         events_table(plot, model.versions),
         _related(model, series[0].arch, call),
@@ -171,7 +182,7 @@ def _verdict_at(swept: Swept, point: Point, call: Call) -> str:
 # A call
 
 
-def _call_part(swept: Swept, call: Call, timeline: Timeline) -> CallPart:
+def _call_part(swept: Swept, predicted: Predicted, call: Call, timeline: Timeline) -> CallPart:
     origins = origins_of(swept, call)
     marks = []
     for step in reversed(swept.steps):
@@ -180,7 +191,7 @@ def _call_part(swept: Swept, call: Call, timeline: Timeline) -> CallPart:
             message = f"{short(step.after.label)}: {row.verdict} {speed(row)}".rstrip()
             marks.append(Cell(message, event_of(swept, step, timeline), css_of(row)))
     lead = _call_lead(swept, call, len(origins))
-    return CallPart(swept.key.title, lead, marks, _history(swept, call, timeline))
+    return CallPart(swept.key.title, lead, marks, _history(swept, predicted, call, timeline))
 
 
 def _call_lead(swept: Swept, call: Call, origins: int) -> str:
@@ -204,8 +215,8 @@ def event_of(swept: Swept, step: ClockStep, timeline: Timeline) -> str:
     return place(step.after)
 
 
-def _history(swept: Swept, call: Call, timeline: Timeline) -> Table:
-    """Every commit, the newest first."""
+def _history(swept: Swept, predicted: Predicted, call: Call, timeline: Timeline) -> Table:
+    """Every commit, the newest first; beside the change of its time the predicted one, where the model speaks of the series."""
     cards = len(origins_of(swept, call)) > 1
     rows: list[TableRow] = []
     for point in reversed(swept.points):
@@ -220,12 +231,14 @@ def _history(swept: Swept, call: Call, timeline: Timeline) -> Table:
                 wording.seconds(seconds) if seconds else state_cell(state_of(point, call)),
                 wording.rate(rate),
                 *_verdict_cells(swept, step, row, timeline),
+                *([predicted.get((point.label, call), NONE)] if predicted else []),
                 *(times(beside(point, call, name)) for name in YARDSTICKS),
                 *([record.notes.get("card", NONE)[:8] if record and seconds else NONE] if cards else []),
                 Cell(_why(row, record.why if record else ""), css="prose"),
             ]
         )
     head = ["", "date", "seconds", "TFLOP/s", "change", f"{CONFIDENCE * 100:g}\xa0% interval", "verdict"]
+    head += ["predicted"] if predicted else []
     head += [*(f"against {name}" for name in NAMES.values()), *(["card"] if cards else []), "reason"]
     return Table(f"{call.title}, {swept.key.title}: every release, newest first", head, rows, "wide dated")
 

@@ -82,6 +82,7 @@ WORDS = {
     "host reads of the card": "Values that the host reads back from the card in a call: it waits for the card then.",
     "memory beyond inputs and outputs": "Peak memory less the inputs and outputs of the call.",
     "releases and values": "Each run of neighbouring releases with the same figure, and the figure.",
+    "predicted": "The change that the model of docs/model.md reads from the machine code, with its mean error. It has not seen this release's times.",
     "group": "Calls that belong together; `asv run -b '^serving'` measures those of the group serving.",
     "backend": "Which implementation of attention was timed.",
     "math": "PyTorch's plain attention, the reference of the errors.",
