@@ -21,10 +21,15 @@ from fa4_asv.compare.model import machine_code, terms_of
 from fa4_asv.compare.sides import Comparison, held_against
 from fa4_asv.record.schema import CaseRecord
 from fa4_asv.record.store import iter_results
+from fa4_asv.report.call_history import call_pages
 from fa4_asv.report.cards import cards_of
+from fa4_asv.report.events import timeline
 from fa4_asv.report.install import advice
 from fa4_asv.report.model import load
-from fa4_asv.report.swept import sweeps_of
+from fa4_asv.report.predicted import predicted_steps
+from fa4_asv.report.run_time_cells import NONE
+from fa4_asv.report.swept import Call, sweeps_of
+from fa4_asv.report.wording import percent
 from tests.support.fake_record import write_pair, write_releases
 from tests.support.predicted import code_record, loop_record
 from tests.support.results import make
@@ -329,3 +334,39 @@ def test_the_report_says_what_is_predicted_of_a_release_that_no_card_timed(recor
         r"\(most: (forward|backward) b\S+ [\d.]+ to [\d.]+ % faster\), \d+ by less; silent on \d+",
         predicted,
     ), predicted
+
+
+def test_the_report_predicts_as_the_record_does_and_shows_it_beside_the_time(record):
+    """Its model of the record is slim: what predictions are made of must be in it."""
+    project, _ = record
+    model = load(project, list(iter_results(project.results)))
+    (timed,) = [swept for swept in sweeps_of(model) if swept.key.machine == prediction.CARD]
+    (compiled,) = model.exact()
+    for number, point in enumerate(compiled.points):
+        slim, whole = (
+            prediction.code_of(groups, CAUSAL) for groups in (point.record.sidecar.groups, kernels(number))
+        )
+        assert slim == whole and whole.barriers
+    steps = prediction.steps_left_out(prediction.samples_of(project.results))
+    shown = predicted_steps(model, timed)
+    assert shown.keys() == {(step.release, Call(*step.call)) for step in steps} and steps
+    for step in steps:
+        text = shown[step.release, Call(*step.call)]
+        assert text == "same code" if not step.changed else text.startswith(percent(1.0, 1.0 + step.model))
+    (page,) = [
+        page
+        for page in call_pages(model, [timed], timeline(model, []))
+        if page.title == Call(*CALL).title and page.name.startswith("run-time")
+    ]
+    table = page.parts[0].table
+    at = table.head.index("predicted")
+    texts = [cell if isinstance(cell, str) else cell.text for cell in (row[at] for row in table.rows)]
+    newest_first = [step for step in reversed(steps) if step.call == CALL]
+    assert texts == [shown[step.release, Call(*CALL)] for step in newest_first] + [NONE]
+
+
+def test_other_machines_have_no_predicted_column(record):
+    project, _ = record
+    model = load(project, list(iter_results(project.results)))
+    (timed,) = [swept for swept in sweeps_of(model) if swept.key.machine == prediction.CARD]
+    assert predicted_steps(model, replace(timed, key=replace(timed.key, machine="another"))) == {}

@@ -23,6 +23,7 @@ _HERTZ = 1.7e9
 _MEMORY = 4.8e12  # bytes per second
 _SHARED = 128  # bytes of shared memory per cycle and SM
 _GROUP_ROWS, _GROUP_THREADS = 64, 128  # of a warp group; a product (HGMMA) is its 64 rows by N columns by 16
+BARRIER = "SYNCS.EXCH"  # the opcode that announces an arrival; in `codegen`
 _PRODUCT = re.compile(r"HGMMA\.64x([0-9]{1,3})x16")
 _GROUPS = {240: 2, 160: 3}  # registers per thread of the consumers -> how many warp groups of them there are
 _RESCALES = 2  # exp2 of a forward's turn that are not of scores: one per row of a thread
@@ -74,7 +75,7 @@ def machine_code(loops: CaseRecord | None, code: CaseRecord | None) -> MachineCo
     if groups is None or not products or loops.parts.get("exp2", 0) <= _RESCALES:
         raise Silent("another kind of kernel than those that were timed")
     masked = loops.figures.get("masked_instructions", turn)
-    barriers, spilled = code.opcodes.get("SYNCS.EXCH", 0), loops.figures.get("spills_outside", 0)
+    barriers, spilled = code.opcodes.get(BARRIER, 0), loops.figures.get("spills_outside", 0)
     return MachineCode(turn, masked, loops.parts["exp2"], products, groups, barriers, spilled)
 
 

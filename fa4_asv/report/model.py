@@ -13,6 +13,7 @@ from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.flavours import label
 from fa4_asv.compare.changes import Record
+from fa4_asv.compare.model import BARRIER
 from fa4_asv.history.commits import Commit, load_commits
 from fa4_asv.history.manifest import Manifest, Release
 from fa4_asv.record.schema import CaseRecord, Sidecar
@@ -239,13 +240,14 @@ def _newest_first(flavour: str) -> tuple[int, str]:
 def _slim(sidecar: Sidecar) -> Sidecar:
     """Without what no page shows: histograms and parts are nine tenths of a record, and a compiler's colours.
 
-    The parts of loops stay: whether two turns can be compared stands there. Those of a launch name its kernels.
+    The parts of loops stay: whether two turns can be compared stands there. Those of a launch name its kernels. Of the opcodes the
+    one stays that predictions count.
     """
     groups = {
         group: {
             case: replace(
                 record,
-                opcodes={},
+                opcodes={name: count for name, count in record.opcodes.items() if name == BARRIER},
                 parts=record.parts if group in ("loops", "launch") else {},
                 why=without_colours(record.why),
             )
