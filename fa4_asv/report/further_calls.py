@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 from fa4_asv.catalog.benchmarks import BY_TORCH, GROUPS, REFUSED, TRACED_GROUPS
 from fa4_asv.catalog.kernels import BEYOND, KERNEL_GROUPS
@@ -140,19 +139,15 @@ def _changes(points: Sequence[Point], group: str, arch: str, where: str) -> Tabl
             runs = _runs(points, group, f"{arch}/{call}", metric)
             if len({value for _, value in runs}) > 1:
                 title = GROUPS[group].metrics[metric][1]
-                told = "; ".join(f"{wording.span(labels)}: {value:,}" for labels, value in runs)
+                told = "; ".join(f"{releases}: {value:,}" for releases, value in runs)
                 rows.append([call, title, told])
     return Table(f"What changed on {where}", ["call", "figure", "releases and values"], rows, "wide")
 
 
-def _runs(points: Sequence[Point], group: str, case: str, metric: str) -> list[tuple[list[str], int]]:
+def _runs(points: Sequence[Point], group: str, case: str, metric: str) -> list[tuple[str, int]]:
     """Neighbouring recorded releases with the same value."""
     values = [(short(point.label), point.figure(group, case, metric)) for point in points]
-    known = [(label, value) for label, value in values if value is not None]
-    return [
-        ([label for label, _ in run], value)
-        for value, run in ((value, list(run)) for value, run in groupby(known, key=lambda pair: pair[1]))
-    ]
+    return list(wording.runs((label, value) for label, value in values if value is not None))
 
 
 def _memory(points: Sequence[Point], group: str, arch: str, where: str) -> Iterator[Table]:
@@ -201,9 +196,8 @@ def _of_way(series: Series, group: str, title: str) -> Iterator[Table]:
     for case in GROUPS[group].cases:
         key = "/".join(case)
         said = [(short(point.label), _said(point.cases(group).get(key))) for point in series.measured]
-        known = [(label, words) for label, words in said if words]
-        for words, run in groupby(known, key=lambda pair: pair[1]):
-            rows.append([f"torch {case[0]}", case[1], wording.span([label for label, _ in run]), *words])
+        for releases, words in wording.runs((label, words) for label, words in said if words):
+            rows.append([f"torch {case[0]}", case[1], releases, *words])
     head = ["torch", "architecture", "releases", "broken", "refused", "which, and why"]
     yield Table(f"{title}, {series.key.title}", head, rows, "wide")
 

@@ -21,7 +21,6 @@ from fa4_asv.compare.prediction import (
     Predictions,
     can_predict,
     predictions_from,
-    samples_between,
 )
 from fa4_asv.compare.wording import predicted_line
 from fa4_asv.record.formatting import counted
@@ -31,6 +30,7 @@ from fa4_asv.report.cards import Cards
 from fa4_asv.report.model import RELEASES, Model, Point, Series
 from fa4_asv.report.multiples import kernel_page, short
 from fa4_asv.report.parts import Cell
+from fa4_asv.report.predicted import samples_of
 from fa4_asv.report.route_table import Pair, pair_of
 from fa4_asv.report.run_time_cells import NAMES, page_of
 from fa4_asv.report.standing import Standing
@@ -235,11 +235,7 @@ def _predicted(swept: Sequence[Swept], choice: _Choice) -> list[Cell]:
         before, head = each.newest, choice.point.record.sidecar.groups
         base = compiled.get(before.commit, {})
         if can_predict(each.key.flavour, base, head):
-            samples = [
-                sample
-                for point in each.points
-                for sample in samples_between(point.record.sidecar, compiled.get(point.commit, {}))
-            ]
+            samples = samples_of(each, choice.series.points)
             return _told(predictions_from(samples, base, head, {}), before)
     return []
 

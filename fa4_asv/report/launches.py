@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 
 from fa4_asv.catalog.kernels import ARCHES
 from fa4_asv.catalog.launch import COMPILED, LAUNCH_CALLS, READ, STEPS
@@ -40,9 +39,9 @@ def _table(series: Series, arch: str, steps: Sequence[str], is_fault: bool) -> l
     rows: Rows = {}
     for call in LAUNCH_CALLS:
         for step in steps:
-            for labels, said in _spans(series, f"{arch}/{call}/{step}"):
+            for releases, said in _spans(series, f"{arch}/{call}/{step}"):
                 if not is_fault or said[:2] != ("0", "0"):
-                    rows.setdefault((call, wording.span(labels), said), []).append(step)
+                    rows.setdefault((call, releases, said), []).append(step)
     return [_row(key, told, is_fault) for key, told in rows.items()]
 
 
@@ -52,12 +51,12 @@ def _row(key: tuple[str, str, Said], steps: Sequence[str], is_fault: bool) -> Ro
     return [call, ", ".join(steps), releases, Cell(kernels, css=css), Cell(reads, css=css), where]
 
 
-def _spans(series: Series, case: str) -> Iterator[tuple[list[str], Said]]:
+def _spans(series: Series, case: str) -> Iterator[tuple[str, Said]]:
     """Neighbouring releases of which the same is said; none of those that did not run."""
     records = [(short(point.label), point.cases("launch").get(case)) for point in series.measured]
-    said = [(label, _said(record)) for label, record in records if record and record.state != "not run"]
-    for what, run in groupby(said, key=lambda pair: pair[1]):
-        yield [label for label, _ in run], what
+    return wording.runs(
+        (label, _said(record)) for label, record in records if record and record.state != "not run"
+    )
 
 
 def _said(record: CaseRecord) -> Said:

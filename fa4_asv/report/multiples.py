@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import groupby
 
 from fa4_asv.catalog.benchmarks import GROUPS, TRACED
 from fa4_asv.catalog.flavours import PLAIN, label
@@ -160,13 +159,10 @@ def memory(series: Sequence[Series]) -> list[Section]:
 
 def _spans(labels: Sequence[str], drawn: Sequence[Line]) -> list[Row]:
     """A row for each run of releases whose figures of all lines are the same."""
-    figures = [tuple(line.values[at] for line in drawn) for at in range(len(labels))]
+    figures = zip(map(short, labels), zip(*(line.values for line in drawn), strict=True), strict=True)
     return [
-        [
-            wording.span([short(labels[at]) for at in run]),
-            *(wording.figure(value, "bytes") for value in same),
-        ]
-        for same, run in groupby(range(len(labels)), key=figures.__getitem__)
+        [releases, *(wording.figure(value, "bytes") for value in same)]
+        for releases, same in wording.runs(figures)
     ]
 
 

@@ -5,13 +5,14 @@ Each step is predicted by a model that was fitted without the later release, as 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from fa4_asv.compare.prediction import (
     CARD,
     FLAVOUR,
     POLICY,
     Errors,
+    Sample,
     Step,
     errors_of,
     kind_of,
@@ -19,7 +20,7 @@ from fa4_asv.compare.prediction import (
     steps_left_out,
 )
 from fa4_asv.report import wording
-from fa4_asv.report.model import Model
+from fa4_asv.report.model import Model, Point
 from fa4_asv.report.run_time_cells import NONE
 from fa4_asv.report.swept import Call, Swept
 
@@ -30,20 +31,20 @@ def predicted_steps(model: Model, swept: Swept) -> Predicted:
     """Of the series that the model is fitted to; nothing of another."""
     if (swept.key.machine, swept.key.flavour, swept.key.policy) != (CARD, FLAVOUR, POLICY):
         return {}
-    compiled = {
-        point.commit: point.record.sidecar.groups
-        for series in model.exact()
-        if series.key.flavour == FLAVOUR
-        for point in series.points
-    }
-    samples = [
-        sample
-        for point in swept.points
-        for sample in samples_between(point.record.sidecar, compiled.get(point.commit, {}))
-    ]
-    steps = steps_left_out(samples)
+    compiled = [point for series in model.exact() if series.key.flavour == FLAVOUR for point in series.points]
+    steps = steps_left_out(samples_of(swept, compiled))
     errors = errors_of(steps)
     return {(step.release, Call(*step.call)): _text(step, errors) for step in steps}
+
+
+def samples_of(swept: Swept, compiled: Iterable[Point]) -> list[Sample]:
+    """What a card timed, with the machine code of the same commits, which `compiled` holds."""
+    groups = {point.commit: point.record.sidecar.groups for point in compiled}
+    return [
+        sample
+        for point in swept.points
+        for sample in samples_between(point.record.sidecar, groups.get(point.commit, {}))
+    ]
 
 
 def _text(step: Step, errors: Errors) -> str:

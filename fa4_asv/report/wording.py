@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
+from itertools import groupby
+from operator import itemgetter
+from typing import TypeVar
 
 from fa4_asv.catalog.benchmarks import BY_TORCH, GROUPS
 from fa4_asv.catalog.kernels import CASES, Case
@@ -12,6 +15,7 @@ from fa4_asv.compare.rows import Row
 from fa4_asv.history.manifest import PROJECT, Release
 from fa4_asv.record.formatting import in_seconds
 
+T = TypeVar("T")
 UPSTREAM_URL = "https://github.com/Dao-AILab/flash-attention"
 PACKAGE_URL = f"https://pypi.org/project/{PROJECT}"
 # Released without a tag of its own upstream.
@@ -134,6 +138,12 @@ def file_name(text: str) -> str:
 def span(labels: Sequence[str]) -> str:
     """Neighbouring releases in short: "b12", or "b12 to b19 (8)"."""
     return labels[0] if len(labels) == 1 else f"{labels[0]} to {labels[-1]} ({len(labels)})"
+
+
+def runs(values: Iterable[tuple[str, T]]) -> Iterator[tuple[str, T]]:
+    """Neighbouring releases of which the same is said, in short, and what: of (release, what), oldest first."""
+    for what, run in groupby(values, key=itemgetter(1)):
+        yield span([label for label, _ in run]), what
 
 
 def share(value: float, digits: int) -> str:
