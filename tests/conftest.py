@@ -135,6 +135,7 @@ def signals_as_before():
     """A command that runs in this process sets handlers for good, and they ignore a second signal within a second."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
     for number, handler in before.items():
         if signal.getsignal(number) is not handler:
             signal.signal(number, handler)

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,24 @@ def checkout(tmp_path_factory) -> Checkout:
     return made
 
 
+def processes_of(folder: Path) -> Iterator[tuple[int, str]]:
+    """Number and command of the processes that carry a path below `folder` in their variables."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if str(folder).encode() in (process / "environ").read_bytes():
+                yield int(process.name), (process / "cmdline").read_text().replace("\0", " ")
+        except OSError:
+            continue
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_for_the_next_test(checkout) -> Iterator[None]:
+    yield
+    for number, _ in processes_of(checkout.project.root.parent):
+        with suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
+
+
 class Running:
     """A command in a checkout, with everything that it has started."""
 
@@ -55,7 +75,13 @@ class Running:
         self.process = subprocess.Popen(
             [sys.executable, "-m", *arguments],
             cwd=checkout.project.root,
-            env={**os.environ, **checkout.environment, "NEEDED": "import asv_runner"},
+            # A command that hangs is asked where by SIGABRT (see `end`).
+            env={
+                **os.environ,
+                **checkout.environment,
+                "NEEDED": "import asv_runner",
+                "PYTHONFAULTHANDLER": "1",
+            },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -65,22 +91,19 @@ class Running:
         until(lambda: started.exists() or self.process.poll() is not None, seconds=120)
 
     def alive(self) -> list[str]:
-        """Commands of the processes that carry a path of the checkout in their variables."""
-        results = []
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                if str(self.folder).encode() in (process / "environ").read_bytes():
-                    results.append((process / "cmdline").read_text().replace("\0", " "))
-            except OSError:
-                continue
-        return results
+        """Commands of the processes of the checkout."""
+        return [command for _, command in processes_of(self.folder)]
 
     def end(self, number: int) -> tuple[int, str]:
         """Exit code and everything that was said, of a command that gets a signal."""
         assert any("sleep 600" in each for each in self.alive()), self.process.communicate(timeout=60)
         for _ in range(2):  # as `timeout` does
             self.process.send_signal(number)
-        output = "".join(self.process.communicate(timeout=60))
+        try:
+            output = "".join(self.process.communicate(timeout=60))
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)
+            raise AssertionError("".join(self.process.communicate(timeout=60))) from None
         return self.process.returncode, output
 
     def left(self) -> list[str]:

@@ -10,6 +10,9 @@ from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _AT_ONCE = 1.0  # seconds: `timeout` sends its signal twice; the second must not disturb what the first ends
+# Seconds to end in. An exception of a signal handler can come to nothing (in a finalizer, in a lock that it leaves locked):
+# it is raised again until the process ends.
+_PATIENCE = 20.0
 
 
 class Ended(KeyboardInterrupt):
@@ -59,6 +62,8 @@ def _listen(end: Callable[[int], None]) -> None:
         now = time.monotonic()
         if now - before >= _AT_ONCE:
             before = now
+            signal.signal(signal.SIGALRM, lambda *_: end(signal_number))
+            signal.setitimer(signal.ITIMER_REAL, _PATIENCE, _PATIENCE)
             end(signal_number)
 
     for signal_number in SIGNALS:
