@@ -10,11 +10,12 @@ UV = $(BIN)/uv --no-config pip install --quiet --python $(BIN)/python
 PROCESSES ?= 2
 PYTEST = $(BIN)/pytest -n $(PROCESSES)
 
-.PHONY: quickstart test fast faults publish clean help
+.PHONY: quickstart test fast nightly faults publish clean help
 
 help:
 	@echo "make quickstart   compile a few kernels of the newest release, compare with the record, name the report"
 	@echo "make test         install what tests need, lint, type-check, test"
+	@echo "make nightly      the tests that make test leaves out: more releases and kernels of what it tests once"
 	@echo "make fast         the tests that neither compile FA4 nor run asv for long: about a minute"
 	@echo "make faults       the tests of hostile inputs and faults; writes their table into docs/testing.md"
 	@echo "make publish      make the site from results/"
@@ -34,7 +35,11 @@ test: .venv/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(PYTEST)
+	$(PYTEST) -m "not nightly"
+
+# What `make test` leaves out: more releases, kernels and signals of rules that it tests once.
+nightly: .venv/.test
+	$(PYTEST) -m nightly
 
 fast: .venv/.test
 	$(PYTEST) -m "not slow"

@@ -118,7 +118,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Fast tests first: a broken harness shows in seconds. One of several processes begins with the longest group."""
     for item in items:
-        if SLOW & set(item.fixturenames) or item.path.stem in SLOW_FILES:
+        nightly = item.get_closest_marker("nightly") is not None
+        if nightly or SLOW & set(item.fixturenames) or item.path.stem in SLOW_FILES:
             item.add_marker("slow")
     several = WORKER in os.environ
     items.sort(

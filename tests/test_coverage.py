@@ -9,6 +9,7 @@ import pytest
 
 from fa4_asv.catalog import coverage
 from fa4_asv.catalog.kernels import CALLS, KERNEL_GROUPS
+from fa4_asv.record.store import read_sidecar
 from tests.support import ROOT
 
 PAGE = ROOT / "docs" / "coverage.md"
@@ -68,3 +69,26 @@ def test_the_tool_fails_where_the_page_is_another(monkeypatch, tmp_path):
     monkeypatch.setattr("sys.argv", ["coverage_page.py"])
     TOOL["main"]()
     assert other.read_text(encoding="utf-8") == TOOL["page"]()
+
+
+def test_what_the_record_says_is_refused_is_what_the_page_says():
+    """b36 as committed, where an architecture has a call with the argument; FA4 itself: test_real_coverage.py."""
+    (path,) = (ROOT / "results" / "nogpu").glob("d14f663b-*-flavourcu13-toolchainday.sidecar")
+    refused: dict[str, str] = {}
+    for cases in read_sidecar(path).groups.values():
+        refused |= {
+            case: record.why if record.state == "unsupported" else ""
+            for case, record in cases.items()
+            if record.state in ("measured", "unsupported")
+        }
+    asked = 0
+    for arch in coverage.ARCHES:
+        for argument in coverage.ARGUMENTS:
+            calls = (f"{arch}/{call.name}" for call in coverage.asking(argument))
+            messages = [refused[call] for call in calls if call in refused]
+            expected = coverage.REFUSED.get((arch, argument), "")
+            if messages:
+                asked += 1
+                assert all(messages) == bool(expected), (arch, argument)
+                assert any(expected in each for each in messages), (arch, argument)
+    assert asked > len(coverage.ARGUMENTS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import time
 from signal import Signals
 from typing import Any
@@ -22,6 +23,13 @@ from fa4_asv.measure.runtime import worker as runtime_worker  # noqa: E402
 from tests.support import ROOT  # noqa: E402
 from tests.support.standin_runs import D64, D128, FULL  # noqa: E402
 
+# The worker itself; its clock counts work, since nobody judges the seconds.
+COUNTING = """
+from fa4_asv.measure.runtime import worker
+from tests.support.simulated_clock import WorkTimer
+worker.timer_of = lambda *_: WorkTimer(0)
+worker.main()
+"""
 GUILTY = D64
 CALL = f"(guard of fa4 forward {GUILTY})"
 
@@ -135,7 +143,7 @@ def test_so_it_is_with_real_processes(runner, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("FA4_ASV_OTHERS", "1000")
     monkeypatch.setenv("PYTHONPATH", f"{runner.folder / 'illegal_access'}:{ROOT}")
-    records = runner.together("illegal_access", FULL, GUILTY, D128)
+    records = runner.together("illegal_access", FULL, GUILTY, D128, command=(sys.executable, "-c", COUNTING))
     assert {shape: record.state for shape, record in records.items()} == {
         FULL: "measured",
         GUILTY: "broken",

@@ -153,6 +153,7 @@ def test_figures_are_those_of_nvidias_tools_and_do_not_change_between_runs(real,
     assert last.sha256 == cases["sm_100/bwd_post_dkv_d128_gqa4"].sha256
 
 
+@pytest.mark.nightly  # with releases of the stand-in: test_asv_commands.py
 def test_asv_find_names_the_release_of_a_change(real):
     """b30 still spills in the Blackwell forward at head_dim 128, b31 (DSL 4.7.1) no longer does."""
     case = r"codegen.Kernels.track_spill_bytes\('sm_100', 'fwd_d128_full'\)"

@@ -52,6 +52,7 @@ def refused(real):
     return {key: error["words"] for key, error in errors.items() if error and error["refused"]}
 
 
+@pytest.mark.nightly  # that the page is made from the tables, and what the record says is refused: test_coverage.py
 @pytest.mark.parametrize("arch", coverage.ARCHES)
 def test_what_b36_refuses_is_what_the_page_says(refused, arch):
     for argument in coverage.ARGUMENTS:

@@ -15,7 +15,7 @@ from fa4_asv.record.store import iter_results
 from tests.support import ROOT
 from tests.support.real_checkout import command
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly  # with compilers that are fakes: test_explain_command.py
 
 
 def test_the_source_of_b31_ended_the_spill_under_either_compiler(real, tmp_path):

@@ -37,6 +37,7 @@ def _run(root: Path, bench: str, **environment: str) -> str:
     return done.stdout
 
 
+@pytest.mark.nightly  # with a call that is a fake: test_jit.py
 def test_a_call_has_six_samples_and_asv_their_statistics(real, home):
     _run(real.root, CASE, **home)
     (path,) = (real.results / "testbox").glob("d14f663b-*-flavourcu13-*.json")

@@ -49,53 +49,63 @@ print(json.dumps(answers), file=sys.stderr)
 """
 
 
+def launches_of(project: Project, version: str) -> Records:
+    """What a checkout has recorded of a release's launches."""
+    releases = Manifest.load(project.manifest).releases
+    (commit,) = (each.commit for each in releases if each.version == version)
+    path = project.results / "nogpu" / f"{commit[:8]}-{ENVIRONMENT}.json"
+    assert ("launch.Contract.track_compiles", ("sm_90", "direct_d128", "first")) in load_result(path).figures
+    return read_sidecar(sidecar_path(path)).groups["launch"]
+
+
 @pytest.fixture(scope="module")
-def launches(real) -> dict[str, Records]:
-    """Records of b18, run as a person runs it, and of b36 as committed: `test_real_audit.py` makes all of these anew."""
-    records = {}
-    measure(real.root, SELECTED, commits="fa4-v4.0.0b18^!")
-    for root, version in ((real, "4.0.0b18"), (Project(ROOT), "4.0.0b36")):
-        (commit,) = (each.commit for each in Manifest.load(root.manifest).releases if each.version == version)
-        path = root.results / "nogpu" / f"{commit[:8]}-{ENVIRONMENT}.json"
-        assert ("launch.Contract.track_compiles", ("sm_90", "direct_d128", "first")) in load_result(
-            path
-        ).figures
-        records[version] = read_sidecar(sidecar_path(path)).groups["launch"]
-    return records
+def b36() -> Records:
+    """As committed; `test_real_audit.py` makes Hopper's half anew."""
+    return launches_of(Project(ROOT), "4.0.0b36")
+
+
+@pytest.fixture(scope="module", params=["committed", pytest.param("run", marks=pytest.mark.nightly)])
+def b18(request) -> Records:
+    """As committed, and run as a person runs it."""
+    project = Project(ROOT)
+    if request.param == "run":
+        project = request.getfixturevalue("real")
+        measure(project.root, SELECTED, commits="fa4-v4.0.0b18^!")
+    return launches_of(project, "4.0.0b18")
 
 
 def figures(records: Records, case: str, metric: str, steps: str = "first again process") -> list[int]:
     return [records[f"{case}/{step}"].figures[metric] for step in steps.split()]
 
 
-def test_b36_compiles_each_kernel_once_and_finds_all_on_disk(launches):
+def test_b36_compiles_each_kernel_once_and_finds_all_on_disk(b36):
     for arch in ("sm_90", "sm_100"):
-        assert figures(launches["4.0.0b36"], f"{arch}/direct_d128", "compiles") == [1, 0, 0]
-        assert figures(launches["4.0.0b36"], f"{arch}/autograd_d128", "compiles") == [4, 0, 0]
+        assert figures(b36, f"{arch}/direct_d128", "compiles") == [1, 0, 0]
+        assert figures(b36, f"{arch}/autograd_d128", "compiles") == [4, 0, 0]
         steps = "length batch strides"
-        assert figures(launches["4.0.0b36"], f"{arch}/autograd_d128", "compiles", steps) == [0, 0, 0]
-        result = launches["4.0.0b36"][f"{arch}/autograd_d128/process"].parts["found on disk"]
+        assert figures(b36, f"{arch}/autograd_d128", "compiles", steps) == [0, 0, 0]
+        result = b36[f"{arch}/autograd_d128/process"].parts["found on disk"]
         assert result == 4
 
 
-def test_b18_compiles_at_each_call_with_a_tensor_and_reads_it(launches):
+def test_b18_compiles_at_each_call_with_a_tensor_and_reads_it(b18):
     """flash-attention#2635: the backward, in both architectures; only Blackwell's host code reads the tensor."""
     for arch, read in (("sm_90", 0), ("sm_100", 4)):
-        record = launches["4.0.0b18"][f"{arch}/varlen_tensor_d128/again"]
+        record = b18[f"{arch}/varlen_tensor_d128/again"]
         assert (record.figures["compiles"], record.figures["host_reads"]) == (2, read)
         kernel = f"FlashAttentionBackwardSm{arch.removeprefix('sm_')}"
         assert record.parts[f"compiled {kernel}"] == 2
 
 
-def test_b36_refuses_the_tensor_on_hopper_and_serves_it_on_blackwell(launches):
-    records = launches["4.0.0b36"]
-    record = records["sm_90/varlen_tensor_d128/first"]
+def test_b36_refuses_the_tensor_on_hopper_and_serves_it_on_blackwell(b36):
+    record = b36["sm_90/varlen_tensor_d128/first"]
     assert record.state == "broken" and "Expected IntTuple" in record.why
     for metric in ("compiles", "host_reads"):
-        assert figures(records, "sm_100/varlen_tensor_d128", metric, "again length") == [0, 0]
+        assert figures(b36, "sm_100/varlen_tensor_d128", metric, "again length") == [0, 0]
 
 
-def test_the_real_compiler_is_asked_as_often(real, launches, tmp_path):
+@pytest.mark.nightly  # with a compiler that is a fake: test_launch.py
+def test_the_real_compiler_is_asked_as_often(real, b36, tmp_path):
     """And its kernels are found on disk by another process, without a driver."""
     release = next(r for r in Manifest.load(real.manifest).releases if r.version == "4.0.0b36")
     source = lay_source(real, release.commit)
@@ -115,6 +125,5 @@ def test_the_real_compiler_is_asked_as_often(real, launches, tmp_path):
         assert not any(answer["error"] for answer in answers.values())
         return {step: answer["parts"] for step, answer in answers.items()}
 
-    records = launches["4.0.0b36"]
     for step, seen in (parts("first", "again") | parts("process")).items():
-        assert seen == records[f"sm_90/autograd_d128/{step}"].parts
+        assert seen == b36[f"sm_90/autograd_d128/{step}"].parts

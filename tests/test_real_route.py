@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 import sys
+from pathlib import Path
 
 import pytest
 
 from fa4_asv.asv_plugin.base_environments import torch_of
+from fa4_asv.base.project import Project
 from fa4_asv.measure.route.checks import NAMES
+from fa4_asv.record.schema import Records
 from fa4_asv.record.store import load_result, read_sidecar, sidecar_path
+from tests.support import ROOT
 from tests.support.real_checkout import command, measure
 
 pytestmark = pytest.mark.slow
@@ -17,23 +21,26 @@ UNPACK = "ValueError: too many values to unpack (expected 2) (in _fa4.py, _fa4_r
 OURS = "2.13.0"
 
 
-@pytest.fixture(scope="module")
-def routes(real):
-    """Sidecars and figures of b15 and b36, run as a person runs them."""
+def routed(project: Project, version: str) -> tuple[Records, Path]:
+    """Records of a release and its result file, run as a person runs it."""
     if torch_of(sys.executable) != OURS:
         pytest.skip(f"needs torch {OURS}, the base's own")
-    result = {}
-    for version in ("4.0.0b15", "4.0.0b36"):
-        done = measure(real.root, "route", commits=f"fa4-v{version}^!")
-        assert done.returncode == 0, done.stdout + done.stderr
-    for path in (real.results / "nogpu").glob("*.sidecar"):
+    done = measure(project.root, "route", commits=f"fa4-v{version}^!")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for path in (project.results / "nogpu").glob("*.sidecar"):
         sidecar = read_sidecar(path)
-        result[sidecar.release] = sidecar.groups.get("route", {}), path.with_suffix(".json")
-    return result
+        if sidecar.release == version:
+            return sidecar.groups["route"], path.with_suffix(".json")
+    raise AssertionError(version)
 
 
-def test_the_newest_release_returns_more_than_torch_2_13_unpacks(routes):
-    cases, path = routes["4.0.0b36"]
+@pytest.fixture(scope="module")
+def b36(real) -> tuple[Records, Path]:
+    return routed(real, "4.0.0b36")
+
+
+def test_the_newest_release_returns_more_than_torch_2_13_unpacks(b36):
+    cases, path = b36
     for arch in ("sm_90", "sm_100"):
         record = cases[f"{OURS}/{arch}"]
         assert record.figures == {"broken": 13, "checks": len(NAMES)}
@@ -44,12 +51,20 @@ def test_the_newest_release_returns_more_than_torch_2_13_unpacks(routes):
     assert sidecar_path(path).is_file()
 
 
-def test_an_older_release_is_driven_whole(routes):
-    cases, _ = routes["4.0.0b15"]
-    assert [cases[f"{OURS}/{arch}"].notes for arch in ("sm_90", "sm_100")] == [{}, {}]
+@pytest.fixture(params=["committed", pytest.param("run", marks=pytest.mark.nightly)])
+def b15(request) -> Records:
+    """As committed, and run as a person runs it."""
+    if request.param == "run":
+        return routed(request.getfixturevalue("real"), "4.0.0b15")[0]
+    (path,) = (ROOT / "results" / "nogpu").glob("28b648d3-*-flavourcu13-toolchainday.sidecar")
+    return read_sidecar(path).groups["route"]
 
 
-def test_the_table_says_so(real, routes):
+def test_an_older_release_is_driven_whole(b15):
+    assert [b15[f"{OURS}/{arch}"].notes for arch in ("sm_90", "sm_100")] == [{}, {}]
+
+
+def test_the_table_says_so(real, b36):
     done = command(real.root, "fa4_asv", "route")
     assert done.returncode == 0, done.stderr
     assert "no (13 of 21)" in done.stdout

@@ -197,8 +197,15 @@ def pages_with_charts(report: Path) -> list[str]:
     return ["index.html", "index.html#a=b36&b=b30", KERNEL, call, "standing.html", "history.html"]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["wide", "narrow"])
+@pytest.mark.parametrize(
+    ("size", "scheme"),
+    [
+        pytest.param(DESKTOP, "light", id="wide-light"),
+        pytest.param(PHONE, "dark", id="narrow-dark"),
+        pytest.param(DESKTOP, "dark", id="wide-dark", marks=pytest.mark.nightly),
+        pytest.param(PHONE, "light", id="narrow-light", marks=pytest.mark.nightly),
+    ],
+)
 def test_axe_finds_nothing_and_nothing_is_wider_than_the_screen(chromium, real_report, npm, scheme, size):
     axe = (npm / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
     context = chromium.new_context(offline=True, viewport=size, color_scheme=scheme)

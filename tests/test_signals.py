@@ -125,12 +125,13 @@ COMMANDS = {
 @pytest.mark.parametrize(
     ("command", "number"),
     [
-        ("asv run, kernels", signal.SIGTERM),
         ("asv run, kernels", signal.SIGINT),
-        ("asv run, times", signal.SIGTERM),
         ("asv run, times", signal.SIGHUP),
         ("backfill, kernels", signal.SIGTERM),
         ("backfill, times", signal.SIGINT),
+        # In the next test, too.
+        pytest.param("asv run, kernels", signal.SIGTERM, marks=pytest.mark.nightly),
+        pytest.param("asv run, times", signal.SIGTERM, marks=pytest.mark.nightly),
     ],
 )
 def test_a_signal_ends_a_command_in_one_line_with_all_it_started(checkout, command, number):
@@ -145,7 +146,15 @@ def test_a_signal_ends_a_command_in_one_line_with_all_it_started(checkout, comma
     assert running.left() == []
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    "command",
+    [
+        "asv run, times",
+        "backfill, kernels",
+        pytest.param("asv run, kernels", marks=pytest.mark.nightly),
+        pytest.param("backfill, times", marks=pytest.mark.nightly),
+    ],
+)
 def test_what_a_killed_command_started_ends_with_it_and_its_folders_go_with_the_next(checkout, command):
     running = Running(checkout, *COMMANDS[command])
     code, _ = running.end(signal.SIGKILL)

@@ -42,13 +42,21 @@ def measure(
     return asv(root, "run", "-E", "fa4:same", "-b", bench, commits, *more, **environment)
 
 
+def copy_sources(name: str, root: Path) -> None:
+    """A folder of this checkout into another, with its bytecode: else each checkout compiles all that it imports.
+
+    Not what is just being written there, by another process of these tests.
+    """
+    shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("*.pyc.*"))
+
+
 @pytest.fixture(scope="session")
 def real(tmp_path_factory) -> Project:
     """A checkout as a stranger has it, one flavour, synced from the real registry."""
     root = tmp_path_factory.mktemp("real") / "checkout"
     root.mkdir()
     for name in ("benchmarks", "history", "requirements", "fa4_asv"):
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        copy_sources(name, root)
     conf = json.loads((ROOT / "asv.conf.json").read_text())
     conf["matrix"]["req"]["flavour"] = ["cu13"]
     (root / "asv.conf.json").write_text(json.dumps(conf))

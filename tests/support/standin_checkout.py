@@ -16,7 +16,7 @@ from fa4_asv.history.manifest import Manifest
 from fa4_asv.record.schema import CaseRecord
 from fa4_asv.record.store import Result, load_result, read_sidecar, sidecar_path
 from tests.support.mutants import INTERFACE, MUTANTS, STANDIN, text_of
-from tests.support.real_checkout import ROOT, asv, command
+from tests.support.real_checkout import ROOT, asv, command, copy_sources
 from tests.support.registry_fake import FakeRegistry
 
 MACHINE = "standin-box"
@@ -127,7 +127,7 @@ def standin_checkout(folder: Path, releases: dict[str, str]) -> Checkout:
     root = folder / "checkout"
     root.mkdir()
     for name in ("benchmarks", "requirements", "fa4_asv"):
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        copy_sources(name, root)
     for name, edits in SHORTENED.items():
         text = (root / name).read_text(encoding="utf-8")
         for old, new in edits:

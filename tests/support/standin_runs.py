@@ -77,12 +77,12 @@ class Runner:
         root = self.folder / "-".join(("root", name, group, *case))
         return next_record(context(root, case), GROUPS[group], case, metric)
 
-    def together(self, name: str, *shapes: str) -> dict[str, CaseRecord]:
+    def together(self, name: str, *shapes: str, **command: tuple[str, ...]) -> dict[str, CaseRecord]:
         """What asv would be told of several cases of one round of the forward."""
         self.use(name)
         cases = [("fa4", shape) for shape in shapes]
         chosen = context(self.folder / f"together-{name}", *cases)
-        return {case[1]: next_record(chosen, GROUPS["forward-cpu"], case) for case in cases}
+        return {case[1]: next_record(chosen, GROUPS["forward-cpu"], case, **command) for case in cases}
 
     def passes(self, name: str, backward: bool, shape: str) -> None:
         """A mutant that is right here must not be caught here: the catch elsewhere is about its fault."""
