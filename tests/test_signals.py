@@ -79,7 +79,6 @@ class Running:
             env={
                 **os.environ,
                 **checkout.environment,
-                "NEEDED": "import asv_runner",
                 "PYTHONFAULTHANDLER": "1",
             },
             stdin=subprocess.DEVNULL,

@@ -50,7 +50,6 @@ class Sweeps:
         worker = "-m counting_worker" if real else f"-S -E {ROOT / 'tests' / 'support' / 'sweep_worker.py'}"
         ours = {
             "FA4_ASV_WORKER": worker,
-            "NEEDED": "import asv_runner",
             "TORCH_OF": "print('2.0.0+fake (CUDA 0.0)')",
             "FA4_ASV_SWEEP_LOG": str(self.folder / machine),
         }

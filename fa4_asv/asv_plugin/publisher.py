@@ -15,7 +15,6 @@ from fa4_asv.base.escape import one_line
 from fa4_asv.base.files import read_text
 from fa4_asv.base.project import Project
 from fa4_asv.report import REPORT_BESIDE
-from fa4_asv.report.site import write_report
 
 # asv's pages as they are -> as they are to be; each word stands in its file exactly as often as said.
 _INDEX = {
@@ -88,6 +87,9 @@ class Fa4Report(OutputPublisher):  # type: ignore[misc]
     @classmethod
     def publish(cls, conf: Any, repo: Any, benchmarks: Any, graphs: Any, revisions: Any) -> None:
         """Raises asv's UserError where no report can be made; a refused file is named, the rest is reported."""
+        # Every asv command loads this plug-in, and one makes a report.
+        from fa4_asv.report.site import write_report
+
         project = Project.find()
         html = Path(conf.html_dir)
         try:
