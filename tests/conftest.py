@@ -35,8 +35,10 @@ pytest_plugins = [
 WORKER = "PYTEST_XDIST_WORKER"  # pytest-xdist's name for one of several processes
 # Fixtures that read the whole record, start a browser or run real asv.
 SLOW = {"real_report", "chromium", "recorded"}
-# Files whose tests are many processes, many calls of git, or the whole record; the fast set would take two minutes with them.
+# Files whose tests are many processes, many calls of git, or the whole record; the fast set would take three minutes with them.
 SLOW_FILES = {
+    *("test_acceptance", "test_airgap", "test_audit", "test_branches", "test_cluster_node", "test_demands"),
+    *("test_every_command", "test_fault_table", "test_findings", "test_history_faults", "test_output"),
     *("test_ci_night", "test_fuzz_readers", "test_mutants", "test_mutants_crash", "test_mutants_worse"),
     *("test_policy", "test_remote", "test_repair", "test_sweep_engine", "test_worktree"),
 }
