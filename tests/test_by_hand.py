@@ -39,9 +39,9 @@ KEY = TOOL["CASES"]["codegen"]
 def laid(project, tmp_path, monkeypatch):
     """Tools that print what NVIDIA's do, a cubin, and a record of it."""
     for name, text in (("cuobjdump", USAGE), ("nvdisasm", SASS)):
-        script, said = tmp_path / name, tmp_path / f"{name}.txt"
-        said.write_text(text)
-        script.write_text(f"#!/bin/sh\ncat '{said}'\n")
+        script, output = tmp_path / name, tmp_path / f"{name}.txt"
+        output.write_text(text)
+        script.write_text(f"#!/bin/sh\ncat '{output}'\n")
         script.chmod(0o755)
     scope = TOOL["main"].__globals__
     monkeypatch.setitem(scope, "find_tool", lambda name: str(tmp_path / name))
@@ -68,22 +68,22 @@ def ended(capsys):
 
 def test_what_the_tools_say_is_what_is_recorded(laid, capsys):
     assert TOOL["by_hand"](laid()) == FIGURES
-    code, said = ended(capsys)
-    assert code == 0 and f"codegen {KEY}: agrees: registers 168, spill_bytes 16, instructions 3" in said
+    code, output = ended(capsys)
+    assert code == 0 and f"codegen {KEY}: agrees: registers 168, spill_bytes 16, instructions 3" in output
 
 
 @pytest.mark.parametrize("figure", FIGURES)
 def test_a_figure_that_differs_is_named(laid, capsys, figure):
     laid(**{figure: 7})
-    code, said = ended(capsys)
-    assert code == 1 and f"DIFFERS {{'{figure}': (7, {FIGURES[figure]})}}" in said
+    code, output = ended(capsys)
+    assert code == 1 and f"DIFFERS {{'{figure}': (7, {FIGURES[figure]})}}" in output
 
 
 def test_a_cubin_that_was_not_compiled_here_says_how(laid, capsys):
     laid().unlink()
-    code, said = ended(capsys)
+    code, output = ended(capsys)
     arch, call = KEY.split("/")
-    assert code == 0 and f"not compiled here; asv run -b \"^codegen.Kernels.*{arch}', '{call}'\"" in said
+    assert code == 0 and f"not compiled here; asv run -b \"^codegen.Kernels.*{arch}', '{call}'\"" in output
 
 
 def test_a_tool_that_prints_no_number_is_one_line(laid, tmp_path):

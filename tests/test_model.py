@@ -85,8 +85,10 @@ def backward_window(m: ModuleType) -> None:
 def backward_of_one_stage(m: ModuleType) -> None:
     """Only with four mbarriers is a load exposed: 32 KiB of Q and dO per turn."""
     turns = 16 * 1024 * 1025 / 2 / (64 * 64) + 256 / 2
-    one, more = (m.terms_of(code(m, exp2=16, barriers=count), CAUSAL, True)[3] for count in (4, 6))
-    assert (one, more) == approx(turns * 64 * 256 * 2 / SM, 0)
+    one_stage, two_stages = (
+        m.terms_of(code(m, exp2=16, barriers=count), CAUSAL, True)[3] for count in (4, 6)
+    )
+    assert (one_stage, two_stages) == approx(turns * 64 * 256 * 2 / SM, 0)
 
 
 def spills(m: ModuleType) -> None:

@@ -51,10 +51,10 @@ def test_a_committed_lock_is_used_as_it_stands(project):
 
 
 def test_flavours_and_versions_have_digests_of_their_own(tmp_path):
-    one = Lock(tmp_path, "cu12", "day", {"a": "1", "b": "2"})
-    assert one.digest == Lock(tmp_path, "cu12", "other", {"b": "2", "a": "1"}).digest
-    assert one.digest != Lock(tmp_path, "cu13", "day", {"a": "1", "b": "2"}).digest
-    assert one.digest != Lock(tmp_path, "cu12", "day", {"a": "1", "b": "3"}).digest
+    lock = Lock(tmp_path, "cu12", "day", {"a": "1", "b": "2"})
+    assert lock.digest == Lock(tmp_path, "cu12", "other", {"b": "2", "a": "1"}).digest
+    assert lock.digest != Lock(tmp_path, "cu13", "day", {"a": "1", "b": "2"}).digest
+    assert lock.digest != Lock(tmp_path, "cu12", "day", {"a": "1", "b": "3"}).digest
 
 
 def test_one_commits_toolchain_for_all(project, registry, monkeypatch):

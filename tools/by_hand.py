@@ -82,22 +82,22 @@ def _agrees(project: Project, release: str, group: str, key: str, record: CaseRe
     theirs = by_hand(cubin)
     told = {name: (record.figures[name], theirs[name]) for name in COMMANDS}
     wrong = {name: pair for name, pair in told.items() if pair[0] != pair[1]}
-    words = ", ".join(f"{name} {pair[1]}" for name, pair in told.items())
-    say(f"{group} {key}: {'agrees' if not wrong else f'DIFFERS {wrong} (recorded, by hand)'}: {words}")
+    summary = ", ".join(f"{name} {pair[1]}" for name, pair in told.items())
+    say(f"{group} {key}: {'agrees' if not wrong else f'DIFFERS {wrong} (recorded, by hand)'}: {summary}")
     return not wrong
 
 
 def by_hand(cubin: Path) -> dict[str, int]:
     """Each figure by its command. Raises Fa4AsvError where a tool is missing or a command gives no number."""
-    found = {}
+    figures = {}
     for name, command in COMMANDS.items():
         done = subprocess.run(
             ["bash", "-c", shell(command, cubin)], capture_output=True, text=True, timeout=120
         )
         if not done.stdout.strip().isdigit():
             raise Fa4AsvError(f"{name} of {cubin.name}: expected one number, got {done.stdout!r:.80}")
-        found[name] = int(done.stdout)
-    return found
+        figures[name] = int(done.stdout)
+    return figures
 
 
 def shell(command: str, cubin: Path) -> str:

@@ -50,13 +50,13 @@ class Round:
             suppress_health_check=list(HealthCheck),
         )
         @given(data=st.data())
-        def one(data: st.DataObject) -> None:
+        def example(data: st.DataObject) -> None:
             self.content = self._way(data, data.draw(st.sampled_from(examples(self._name))))
             begin = time.monotonic()
             self.counts["taken" if holds(self._name, self._path, self.content) else "refused"] += 1
             assert time.monotonic() - begin < SLOWEST, f"more than {SLOWEST:g} s"
 
-        return one
+        return example
 
 
 def place(error: BaseException) -> str:

@@ -144,10 +144,10 @@ def asv_time(rng: np.random.Generator, noise: Noise, repetitions: int, factor: f
     )
 
     def sign(index: int, effect: float) -> int:
-        one, two = base[index], [value * (1 + effect) for value in head[index]]
-        if not _stats.is_different(one, two, None, None):
+        base_samples, head_samples = base[index], [value * (1 + effect) for value in head[index]]
+        if not _stats.is_different(base_samples, head_samples, None, None):
             return 0
-        ratio = float(np.median(two) / np.median(one))
+        ratio = float(np.median(head_samples) / np.median(base_samples))
         return 1 if ratio > factor else -1 if ratio < 1 / factor else 0
 
     return sign

@@ -77,5 +77,5 @@ for _metric, (_unit, _) in TRACE.items():
 
 def params_of(group: str) -> list[list[str]]:
     """The architectures and the cases of a group, as asv's `params`."""
-    arches, cases = (list(dict.fromkeys(words)) for words in zip(*GROUPS[group].cases, strict=True))
+    arches, cases = (list(dict.fromkeys(values)) for values in zip(*GROUPS[group].cases, strict=True))
     return [arches, cases]

@@ -41,8 +41,8 @@ def main() -> None:
             except Lacking as lacking:
                 return {"error": describe(lacking)}
             result = run_checks(checks, driver)
-        found = {"broken": result.broken, "refused": result.refused}
-        return {"torch": torch.__version__, "checks": len(checks), **found}
+        reasons = {"broken": result.broken, "refused": result.refused}
+        return {"torch": torch.__version__, "checks": len(checks), **reasons}
 
     serve(answers, answer)
 

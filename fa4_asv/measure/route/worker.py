@@ -154,8 +154,8 @@ class TorchDriver:
         return self._call(_VARLEN_BACKWARD, grad, *inputs, out, lse, *rest, left[2], left[3])
 
     def _answer(self, tensors: Any, inputs: list[Any]) -> Answer:
-        given = tuple(one for one in map(seen, inputs) if one is not None)
-        return Answer(tuple(map(seen, tensors)), given, list(self.calls))
+        described = tuple(each for each in map(seen, inputs) if each is not None)
+        return Answer(tuple(map(seen, tensors)), described, list(self.calls))
 
 
 def main() -> None:

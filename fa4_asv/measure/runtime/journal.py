@@ -134,7 +134,9 @@ def _is_sound(entry: Entry) -> bool:
         return _is_record(entry["record"])
     if entry["kind"] == "round":
         return _are_seconds(entry["seconds"]) and _are_seconds([entry.get("control") or 0.0])
-    return entry["kind"] != "kernels" or all(one and _are_seconds(one) for one in entry["samples"].values())
+    return entry["kind"] != "kernels" or all(
+        samples and _are_seconds(samples) for samples in entry["samples"].values()
+    )
 
 
 def _is_record(data: object) -> bool:
