@@ -38,7 +38,7 @@ class PlayedRay(PlayedPool):
 
     def submit(self, ticket, order, avoid):
         told = json.loads(order)
-        arguments = told["words"]
+        arguments = told["arguments"]
         PlayedRay.works.add(told["work"])
         super().submit(ticket, arguments[-1].encode(), avoid)
 

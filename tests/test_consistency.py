@@ -126,7 +126,7 @@ KERNEL, TRACED = "codegen.Kernels.track_", "memory.Traced.track_"
             "the peak of bwd_b2_s16384_h16_d128_full is 1348734977, its own record says 1348734976",
         ),
         (
-            record_of("route", "2.13.0/sm_90", lambda r: r["message"].pop("lse")),
+            record_of("route", "2.13.0/sm_90", lambda r: r["words"].pop("lse")),
             "broken is 13, the checks that have a",
         ),
         (

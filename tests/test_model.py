@@ -251,7 +251,7 @@ MUTANTS = {
     "return 1 + sides if backward else": "return (1 + sides) / 2 if backward else",
     "(sides if backward else 1) / 2 if shape.causal else 0.0": "0.0",
     "if shape.kv_heads != shape.num_heads else 0": "if False else 0",
-    "if min(found) >= 0:": "if True:",
+    "if min(solution) >= 0:": "if True:",
     "term / row.seconds for term": "term for term",
     "if term and coefficient is None:": "if False:",
     "if code.barriers not in": "if False and code.barriers not in",
