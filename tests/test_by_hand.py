@@ -1,8 +1,7 @@
-"""tools/by_hand.py: recorded figures against the tools asked by a shell, and a difference that is found."""
+"""tests/proofs/by_hand.py: recorded figures against the tools asked by a shell, and a difference that is found."""
 
 from __future__ import annotations
 
-import runpy
 from dataclasses import replace
 
 import pytest
@@ -11,10 +10,9 @@ from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.catalog.kernels import BEYOND
 from fa4_asv.record.schema import CaseRecord
-from tests.support import ROOT
+from tests.proofs import by_hand
 from tests.support.fake_record import write_pair, write_releases
 
-TOOL = runpy.run_path(str(ROOT / "tools" / "by_hand.py"))
 SASS = """\t.headerflags @"EF_CUDA_SM90"
 .text.kernel:
         /*0000*/                   LDC R1, c[0x0][0x28] ;
@@ -32,7 +30,7 @@ FIGURES = {
     "local_stores": 1,
     "text_bytes": 64,
 }
-KEY = TOOL["CASES"]["codegen"]
+KEY = by_hand.CASES["codegen"]
 
 
 @pytest.fixture
@@ -43,8 +41,7 @@ def laid(project, tmp_path, monkeypatch):
         output.write_text(text)
         script.write_text(f"#!/bin/sh\ncat '{output}'\n")
         script.chmod(0o755)
-    scope = TOOL["main"].__globals__
-    monkeypatch.setitem(scope, "find_tool", lambda name: str(tmp_path / name))
+    monkeypatch.setattr(by_hand, "find_tool", lambda name: str(tmp_path / name))
     monkeypatch.chdir(project.root)
     cubin = project.work / "cache" / "cubins" / "ab" / f"{'ab' * 32}.cubin"
     cubin.parent.mkdir(parents=True)
@@ -62,12 +59,12 @@ def laid(project, tmp_path, monkeypatch):
 
 def ended(capsys):
     with pytest.raises(SystemExit) as end:
-        TOOL["main"]()
+        by_hand.main()
     return end.value.code, capsys.readouterr().out
 
 
 def test_what_the_tools_say_is_what_is_recorded(laid, capsys):
-    assert TOOL["by_hand"](laid()) == FIGURES
+    assert by_hand.by_hand(laid()) == FIGURES
     code, output = ended(capsys)
     assert code == 0 and f"codegen {KEY}: agrees: registers 168, spill_bytes 16, instructions 3" in output
 
@@ -90,10 +87,10 @@ def test_a_tool_that_prints_no_number_is_one_line(laid, tmp_path):
     cubin = laid()
     (tmp_path / "cuobjdump.txt").write_text("cannot read it")
     with pytest.raises(Fa4AsvError, match="registers of .*: expected one number, got ''"):
-        TOOL["by_hand"](cubin)
+        by_hand.by_hand(cubin)
 
 
 def test_one_kernel_of_each_group_is_asked():
-    assert TOOL["CASES"].keys() == {"codegen", *BEYOND}
-    for group, key in TOOL["CASES"].items():
+    assert by_hand.CASES.keys() == {"codegen", *BEYOND}
+    for group, key in by_hand.CASES.items():
         assert tuple(key.split("/")) in GROUPS[group].cases

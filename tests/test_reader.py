@@ -365,7 +365,7 @@ def test_a_folder_that_cannot_be_listed_is_an_entry(root, monkeypatch):
         list(all_pairs(root))
 
 
-# Whatever comes: a value, or one line that names the file. tools/fuzz_readers.py does the same for an hour.
+# Whatever comes: a value, or one line that names the file. tests/proofs/fuzz_readers.py does the same for an hour.
 
 FUZZ = settings(
     max_examples=20,

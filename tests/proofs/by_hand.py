@@ -1,7 +1,7 @@
 """Hold recorded figures of compiled kernels against NVIDIA's tools, asked by a shell as a person would.
 
-    python tools/by_hand.py                                   # one kernel per group, of 4.0.0b36 under cu13
-    python tools/by_hand.py 4.0.0b36 mla sm_100/mla_decode    # one case
+    python -m tests.proofs.by_hand                                   # one kernel per group, of 4.0.0b36 under cu13
+    python -m tests.proofs.by_hand 4.0.0b36 mla sm_100/mla_decode    # one case
 
 The cubin is found by the digest that the record names, among those that this checkout has compiled (.asv/cache/cubins). Where
 one is missing, its line says how to compile it. Nothing of the suite reads the tools' output. Exit code 1 where a figure differs.
