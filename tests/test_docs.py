@@ -179,3 +179,10 @@ def test_every_dotted_name_of_the_architecture_is_there() -> None:
             assert path.is_dir() or path.with_suffix(".py").is_file(), name
         elif files := list((ROOT / "fa4_asv").rglob(f"{first}.py")):
             assert any(rest[0] in path.read_text(encoding="utf-8") for path in files), name
+
+
+def test_the_table_of_tools_names_every_one() -> None:
+    table = ARCHITECTURE.partition("\n## Tools")[2].partition("\n## ")[0]
+    names = {name.strip("/") for name in re.findall(r"`([a-z_]+/?)`", table)}
+    tools = {path.stem for path in (ROOT / "tools").iterdir()} - {"__pycache__"}
+    assert tools | {"tools"} == names

@@ -74,9 +74,8 @@ def _agrees(project: Project, release: str, group: str, key: str, record: CaseRe
     cubin = project.work / "cache" / "cubins" / record.sha256[:2] / f"{record.sha256}.cubin"
     if not cubin.is_file():
         arch, call = key.split("/")
-        stem = "codegen" if group == "codegen" else group
         say(
-            f"{group} {key}: not compiled here; asv run -b \"^{stem}.Kernels.*{arch}', '{call}'\" fa4-v{release}^!"
+            f"{group} {key}: not compiled here; asv run -b \"^{group}.Kernels.*{arch}', '{call}'\" fa4-v{release}^!"
         )
         return True
     theirs = by_hand(cubin)
