@@ -22,7 +22,7 @@ from fa4_asv.catalog.shapes import (  # noqa: E402
     shapes_on_card,
 )
 from fa4_asv.catalog.traffic import bytes_moved  # noqa: E402
-from fa4_asv.measure.runtime import correctness, decode_host, reference, turns, worker  # noqa: E402
+from fa4_asv.measure.runtime import correctness, decode_host, host_cost, reference, turns, worker  # noqa: E402
 from fa4_asv.measure.runtime.backends import backend  # noqa: E402
 from fa4_asv.measure.runtime.inputs import make  # noqa: E402
 from fa4_asv.measure.runtime.timing import Burst  # noqa: E402
@@ -327,7 +327,7 @@ def test_a_graph_is_held_to_the_call_that_it_recorded(laid):
 def test_host_seconds_are_those_until_a_call_is_queued(laid, monkeypatch):
     laid()
     ticks = iter(range(10_000))
-    monkeypatch.setattr(decode_host, "time", SimpleNamespace(perf_counter=lambda: next(ticks) * 8e-6))
+    monkeypatch.setattr(host_cost, "time", SimpleNamespace(perf_counter=lambda: next(ticks) * 8e-6))
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     monkeypatch.setattr(decode_host, "SAMPLES", 3)
     samples, notes = decode_host.host_seconds(torch, serving_on_cpu()[0], "eager", "cpu")

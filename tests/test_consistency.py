@@ -20,6 +20,7 @@ from fa4_asv.record.explanation import read_explanation
 from fa4_asv.record.schema import CaseRecord, toolchain_digest
 from fa4_asv.record.store import sidecar_path, sound_pairs
 from tests.support import ROOT
+from tests.support.refusals import refuse_listing
 from tests.support.sound_record import DATE, edit, result_file, told
 
 B36 = "d14f663b-fa4-pyany-flavourcu13-toolchainday.json"
@@ -329,14 +330,7 @@ def test_a_report_without_the_list_of_releases_replaces_nothing(sound, capsys):
 def test_a_machine_whose_folder_cannot_be_listed_is_named(sound, capsys, monkeypatch):
     """Root may list every folder, so the refusal is planted."""
     (sound.results / "h100").mkdir()
-    lists = Path.iterdir
-
-    def refuses(folder: Path):
-        if folder.name == "h100":
-            raise PermissionError(13, "Permission denied")
-        return lists(folder)
-
-    monkeypatch.setattr(Path, "iterdir", refuses)
+    refuse_listing(monkeypatch, "h100")
     (line,) = told(sound)
     assert line.startswith("h100: cannot be read: Permission denied; make it readable")
     with pytest.raises(SystemExit) as ended:

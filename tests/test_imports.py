@@ -27,6 +27,7 @@ HEAVY_IN = {
     "measure.contract.worker",
     "measure.compile_stubs",
     "measure.route.beyond_worker",
+    "measure.route.no_card",
     "measure.route.worker",
     "measure.runtime.worker",
 }

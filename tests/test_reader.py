@@ -28,6 +28,7 @@ from fa4_asv.record.store import (
 from tests.support import ROOT
 from tests.support.fuzzing import READERS as ALL
 from tests.support.fuzzing import TEXTS, example, examples, holds, machine, prepare, ways
+from tests.support.refusals import refuse_listing
 from tests.support.results import BENCHMARKS_TEXT, make, result
 
 Reader = Callable[[Path], object]
@@ -349,14 +350,7 @@ def test_a_result_without_its_sidecar_is_no_pair_to_compare(root):
 def test_a_folder_that_cannot_be_listed_is_an_entry(root, monkeypatch):
     """Root may list every folder, so the refusal is planted."""
     (root / "h100").mkdir()
-    lists = Path.iterdir
-
-    def refuses(folder: Path):
-        if folder.name == "h100":
-            raise PermissionError(13, "Permission denied")
-        return lists(folder)
-
-    monkeypatch.setattr(Path, "iterdir", refuses)
+    refuse_listing(monkeypatch, "h100")
     (told,) = [entry for entry in entries(root) if entry.path.name == "h100"]
     ((path, message),) = told.damaged
     assert path == root / "h100" and message.startswith("cannot be read: Permission denied; make it readable")

@@ -24,7 +24,7 @@ from fa4_asv.report.model import Model, load
 from fa4_asv.report.plots import kernel_plot, plot_json, runs
 from fa4_asv.report.site import explanations, pages
 from tests.support import ROOT
-from tests.support.fake_record import HOSTILE, write_pair, write_releases
+from tests.support.fake_record import HOSTILE, a_thread, write_pair, write_releases
 from tests.support.pages import data_of_script
 from tests.support.results import FIGURES
 
@@ -68,13 +68,7 @@ def test_events_are_numbered_from_the_oldest_and_stand_where_the_figure_changed(
 
 
 def test_a_known_thread_stands_with_the_events_in_which_it_came_and_went(story):
-    thread = {
-        "thread": "flash-attention#7",
-        "url": "https://github.com/Dao-AILab/flash-attention/issues/7",
-        "line": "it spills",
-        **{"group": "codegen", "metric": "spill_bytes", "cases": [KERNEL], "compilers": []},
-        "spans": {"cu13": ["4.0.0b3", "4.0.0b5"]},
-    }
+    thread = a_thread(KERNEL)
     story.threads.write_text(json.dumps({"format": 1, "threads": [thread]}))
     told = [[thread.thread for thread in event.rows[0].threads] for event in plot_of(story).events]
     assert told == [["flash-attention#7"], ["flash-attention#7"]]

@@ -1,4 +1,4 @@
-"""How well machine code foretells Hopper's times: the tables and the plot of docs/model.md, from the record alone.
+"""How well machine code predicts Hopper's times: the tables and the plot of docs/model.md, from the record alone.
 
     python tools/loop_model.py                   # every table; seconds
     python tools/loop_model.py --write           # into docs/model.md and docs/model.svg

@@ -101,7 +101,7 @@ def sampled(
     record = (
         CaseRecord("unsupported", why=context.unsupported) if context.unsupported else measure(context, case)
     )
-    # A case is asked once a metric: the samples of the others come when their turn does, and only then.
+    # A case is asked once per metric: the samples of the others come when their turn does, and only then.
     others = GROUPS[group].metrics.keys() - {metric}
     own = {name: values for name, values in record.samples.items() if name not in others}
     spool(Path(context.spool), group, {key_of(case): replace(record, samples=own)})

@@ -43,7 +43,7 @@ def swept(
     yardsticks: Mapping[str, float] | None = None,
     order: int = 0,
 ) -> CaseRecord:
-    """The record of a case: three samples a round around its centre; each yardstick takes so long in every round.
+    """The record of a case: three samples per round around its centre; each yardstick takes so long in every round.
 
     `order`: which commit of the sweep it was, in every round.
     """

@@ -13,8 +13,8 @@ from __future__ import annotations
 from typing import Any
 
 from fa4_asv.catalog.shapes import SdpaShape
-from fa4_asv.measure.compile_stubs import CompileStub, compile_nothing
-from fa4_asv.measure.driver_stubs import describe, open_answers, serve, stand_in_for_the_driver
+from fa4_asv.measure.compile_stubs import stand_in_without_a_card
+from fa4_asv.measure.driver_stubs import describe, open_answers, serve
 from fa4_asv.measure.fake_calls import call_on, fake_inputs, feature_tensors_of
 from fa4_asv.measure.memory.tracker import Tracker, following
 
@@ -53,12 +53,9 @@ def _flat(feature_tensors: dict[str, Any]) -> dict[str, Any]:
 
 def _import_fa4() -> tuple[Any, Any]:
     """torch and FA4's interface, which compiles nothing from here on."""
-    import cutlass.cute as cute
     import torch
-    from cutlass.utils import HardwareInfo
 
-    stand_in_for_the_driver(torch, HardwareInfo)
-    cute.compile = CompileStub(cute.compile, compile_nothing)
+    stand_in_without_a_card(torch)
     from flash_attn.cute import interface
 
     return torch, interface
@@ -69,7 +66,7 @@ def main() -> None:
     torch = interface = broken = None
     try:
         torch, interface = _import_fa4()
-    except Exception as caught:  # said once a case; dying would import once a case
+    except Exception as caught:  # said once per case; dying would import once per case
         broken = describe(caught)
 
     def answer(job: dict[str, Any]) -> dict[str, Any]:

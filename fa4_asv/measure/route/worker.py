@@ -17,9 +17,9 @@ import inspect
 from typing import Any
 
 from fa4_asv.catalog.shapes import SdpaShape
-from fa4_asv.measure.compile_stubs import CompileStub, compile_nothing
-from fa4_asv.measure.driver_stubs import open_answers, serve, stand_in_for_the_driver
+from fa4_asv.measure.driver_stubs import open_answers, serve
 from fa4_asv.measure.route.checks import CHECKS, Answer, Attention, Seen, run_checks
+from fa4_asv.measure.route.no_card import stand_in_for_a_card
 
 _FORWARD, _BACKWARD = "_scaled_dot_product_flash_attention", "_scaled_dot_product_flash_attention_backward"
 _VARLEN_FORWARD, _VARLEN_BACKWARD = "_flash_attention_forward", "_flash_attention_backward"
@@ -160,19 +160,12 @@ class TorchDriver:
 
 def main() -> None:
     answers = open_answers()
-    import cutlass.cute as cute
     import torch
-    from cutlass.utils import HardwareInfo
-    from torch._subclasses import fake_tensor
 
-    stand_in_for_the_driver(torch, HardwareInfo)
-    cute.compile = CompileStub(cute.compile, compile_nothing)
-    # torch's adapter refuses to serve a machine without a GPU; fake tensors then must not look for one.
-    torch.cuda.is_available = lambda: True
-    fake_tensor.init_gpu_context = lambda *_: None
+    mode = stand_in_for_a_card(torch)
 
     def answer(_: Any) -> dict[str, Any]:
-        broken = run_checks(TorchDriver(torch, fake_tensor.FakeTensorMode))
+        broken = run_checks(TorchDriver(torch, mode))
         return {"torch": torch.__version__, "broken": broken, "checks": len(CHECKS)}
 
     serve(answers, answer)

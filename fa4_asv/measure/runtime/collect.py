@@ -249,7 +249,7 @@ def record_of_outcome(outcome: Outcome, asked: dict[str, Any]) -> CaseRecord:
     answer = outcome.answer
     samples = dict(answer["samples"])
     if seconds := samples.get("seconds"):
-        # A value a round beside the samples, which asv pools: verdicts count processes, not samples.
+        # A value per round beside the samples, which asv pools: verdicts count processes, not samples.
         samples |= {"centre": [median(seconds)], "two modes": [float(bool(two_modes(seconds)))]}
     if answer["control"] is not None:
         samples["control"] = [answer["control"]]

@@ -1,4 +1,4 @@
-"""What a sweep has measured, line by line, until `asv run` records it: one file a commit, environment and card.
+"""What a sweep has measured, line by line, until `asv run` records it: one file per commit, environment and card.
 
 A line is whole or absent: it is written at once, and a last line that a kill tore is left out when it is read. So nothing
 that was finished is lost, and nothing stands there twice. Below `.asv/sweeps/<machine>/<card>/`.
