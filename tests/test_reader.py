@@ -198,7 +198,7 @@ def with_rows(rows: dict[str, object]) -> str:
     [
         (with_rows({"x": [None, [["'a'"] * 200] * 6, "1"]}), "more than 100,000"),
         (with_rows({str(n): [None, [["'a'"] * 1000] * 1, "1"] for n in range(101)}), "more than 100,000"),
-        (with_rows({"x": [[1], ["ab"], "1"]}), "expected lists of words"),
+        (with_rows({"x": [[1], ["ab"], "1"]}), "expected lists of texts"),
         (with_rows({"x": [[1], [[["a"]]], "1"]}), "expected text"),
         (json.dumps(result(durations={"x": "long"})), "durations['x'] is 'long', expected seconds"),
         (json.dumps(result(params={"machine": "<img src=x>"})), "with markup or control characters"),

@@ -479,7 +479,7 @@ def checked(
     """The command's output. Raises Failure with its last output where its exit code is not `fine`."""
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode not in fine:
-        parts = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no words"]
+        parts = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no message"]
         raise Failure(f"{' '.join(command[:4])} ... failed: {parts[0]}")
     return done.stdout
 

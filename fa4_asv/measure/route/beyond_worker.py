@@ -1,8 +1,8 @@
 """The process that asks one torch to drive one FA4 beyond SDPA, without a GPU: packed sequences, or FlexAttention.
 
 Started as `python -m fa4_asv.measure.route.beyond_worker`, as measure.route.worker is. Reads one JSON line {"route": "varlen"
-or "flex"}, answers {"torch": version, "broken": {check: words}, "refused": {check: words}, "checks": how many}, or {"error":
-...} where this torch has no such route. One job a process: what is activated is a state of the process.
+or "flex"}, answers {"torch": version, "broken": {check: reason}, "refused": {check: reason}, "checks": how many}, or {"error":
+...} where this torch has no such route. One job per process: what is activated is a state of the process.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Started as `python -m fa4_asv.measure.route.worker` with the target architecture in the environment, by the
 interpreter that holds the torch in question. Reads one JSON line, answers {"torch": version, "broken":
-{check: words}, "checks": how many}. One job a process: what is activated is a state of the process.
+{check: reason}, "checks": how many}. One job per process: what is activated is a state of the process.
 
 The calls enter torch's dispatcher at the CUDA key with fake CUDA tensors, so that torch's schema, its
 choice of kernel and its adapter are the real ones. Above that key a CPU-only torch has no way in:

@@ -1,6 +1,6 @@
 """The ways to FA4 that are not SDPA on a card: values and gradients against the formula, and FA4's own kernel.
 
-Each check answers "" or says what is wrong; an exception breaks its own check only, and a refusal in words is counted beside.
+Each check answers "" or says what is wrong; an exception breaks its own check only, and a refusal with a reason is counted apart.
 Names are kept in records: never rename one. FlexAttention is compiled by torch, as people do; packed sequences are not.
 """
 

@@ -23,7 +23,7 @@ _EAGER_FIRST = 3  # calls on a stream of their own before a graph records one, a
 def host_seconds(
     torch: Any, shape: SdpaShape, launch: str, device: str = "cuda"
 ) -> tuple[list[float], dict[str, str]]:
-    """Samples of the host's seconds per call, and words with their median. `launch`: "eager" or "graph".
+    """Samples of the host's seconds per call, and a note of their median. `launch`: "eager" or "graph".
 
     Raises GuardFailed where a graph gives another answer, and what FA4 and torch raise where a call cannot be recorded.
     """

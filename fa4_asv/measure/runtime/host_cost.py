@@ -20,7 +20,7 @@ CALLS, PAIRS, WARM_UP = 8, 40, 5
 
 
 def extra_seconds(torch: Any, shape: SdpaShape, backward: bool) -> tuple[list[float], dict[str, str]]:
-    """Samples of seconds per call (route less direct), and words with both sides' medians. Needs a card."""
+    """Samples of seconds per call (route less direct), and notes of both sides' medians. Needs a card."""
     inputs = make(torch, shape, "cuda")
     calls = backend("fa4").prepare(torch, inputs)
     direct = calls.raw_backward if backward else calls.raw_forward

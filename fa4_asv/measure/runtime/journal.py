@@ -250,7 +250,7 @@ def record_of(entries: Sequence[Entry], call: str, yardsticks: Sequence[Entry] =
     samples = _samples(timed) | dict(verdict.samples) | _beside(timed, call, yardsticks)
     for entry in of_call(entries, call, "kernels"):
         samples |= entry["samples"]
-    notes = verdict.notes | _head(entries, call) | _words(timed)
+    notes = verdict.notes | _head(entries, call) | _notes(timed)
     return CaseRecord.from_json(replace(verdict, samples=samples, notes=notes).to_json())
 
 
@@ -312,7 +312,7 @@ def _beside(timed: Sequence[Entry], call: str, yardsticks: Sequence[Entry]) -> d
 
 
 def _head(entries: Sequence[Entry], call: str) -> dict[str, str]:
-    """Which sweep and card a record comes from: the words of the session in which the last line of the call was taken."""
+    """Which sweep and card a record comes from: the notes of the session in which the last line of the call was taken."""
     notes: dict[str, Any] = {}
     session: dict[str, Any] = {}
     for entry in entries:
@@ -323,7 +323,7 @@ def _head(entries: Sequence[Entry], call: str) -> dict[str, str]:
     return {str(name): str(text) for name, text in notes.items()}
 
 
-def _words(timed: Sequence[Entry]) -> dict[str, str]:
+def _notes(timed: Sequence[Entry]) -> dict[str, str]:
     """What the timer said of the last round, and what is noted of any."""
     details = {str(name): str(text) for name, text in timed[-1]["words"].items()}
     notes = dict.fromkeys(str(entry["words"]["notes"]) for entry in timed if "notes" in entry["words"])

@@ -49,9 +49,9 @@ class Rule:
 
 @dataclass(frozen=True)
 class Samples:
-    """What was drawn: accepted samples, rejected ones each with its reason, and words about them.
+    """What was drawn: accepted samples, rejected ones each with its reason, and notes on them.
 
-    `broken` says why there is no figure; `two_modes` and `notes` are words about a figure that there is.
+    `broken` says why there is no figure; `two_modes` and `notes` describe a figure that there is.
     """
 
     accepted: tuple[Sample, ...]

@@ -5,7 +5,7 @@ several that guard them, side by side. A job has "what", one of JOBS, and what t
 "backward", "device", "kind"). Answers {"samples": {metric: [...]},
 "control", "errors", "words"} or {"error": {"kind", "words", "refused", "guard", "fatal"}}. Inputs are seeded; nothing is kept
 from case to case but what FA4 has compiled. After a fatal error (an illegal memory access, say) every later call of the
-process would fail with the same words, so it ends and the pool starts another.
+process would fail with the same message, so it ends and the pool starts another.
 """
 
 from __future__ import annotations
