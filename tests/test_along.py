@@ -227,7 +227,7 @@ def test_the_interval_of_a_rate_is_that_of_the_tables(alarms, count, low, high):
 
 
 def test_the_smallest_visible_change():
-    """Two processes a side: the noise of the difference is the spread itself. 1.28155 is the normal's 90 %."""
+    """Two processes per side: the noise of the difference is the spread itself. 1.28155 is the normal's 90 %."""
     pool = pool_of(THREE)
     steady = replace(pool, freedom=1000)
     assert visible(steady) == pytest.approx(math.expm1(math.log1p(0.005) + 1.28155 * pool.spread), abs=1e-7)

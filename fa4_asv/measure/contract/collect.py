@@ -1,6 +1,6 @@
 """What calls of FA4 compile, read back and allocate, step by step; counted on fake tensors, nothing is compiled.
 
-Three processes an architecture, one after the other. The first has no disk cache and makes all steps but the last. The
+Three processes per architecture, one after the other. The first has no disk cache and makes all steps but the last. The
 second fills FA4's disk cache, the third finds it filled. The third has another hash seed, as a user's next process has.
 """
 
