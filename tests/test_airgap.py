@@ -105,7 +105,7 @@ def packed(template: Path, checkout: Project, tmp_path: Path) -> Path:
     return shutil.copytree(template / "pack", tmp_path / "pack")
 
 
-def said(capsys: pytest.CaptureFixture[str], code: int) -> str:
+def error_line(capsys: pytest.CaptureFixture[str], code: int) -> str:
     """The one line of an error, with exit code 2."""
     line = capsys.readouterr().err
     assert (code, line.count("\n")) == (2, 1)
@@ -190,7 +190,7 @@ def test_a_damaged_part_is_named_and_the_whole_ones_are_taken(packed: Path, tmp_
     part = packed / "pack.part-001"
     whole = part.read_bytes()
     part.write_bytes(whole[:1000] + bytes([whole[1000] ^ 1]) + whole[1001:])
-    line = said(capsys, join(packed, tmp_path / "work"))
+    line = error_line(capsys, join(packed, tmp_path / "work"))
     assert line == f"airgap: {part} is damaged: it is not what was packed; carry it again\n"
     assert {path.name for path in (tmp_path / "work" / "parts").iterdir()} == {
         "pack.json",
@@ -208,7 +208,7 @@ def test_a_damaged_part_is_named_and_the_whole_ones_are_taken(packed: Path, tmp_
 def test_a_missing_part_is_named(packed: Path, tmp_path: Path, capsys, name):
     (packed / name).unlink()
     code = unpack.main(["lay", "--from", str(packed), "--work", str(tmp_path / "work")])
-    assert f"airgap: {name} of 4 files of the pack missing in {packed}" in said(capsys, code)
+    assert f"airgap: {name} of 4 files of the pack missing in {packed}" in error_line(capsys, code)
     assert not (tmp_path / "work" / "pack").exists()
 
 
@@ -222,15 +222,17 @@ def test_an_index_that_is_damaged_or_of_another_pack_is_said(packed: Path, tmp_p
     text = (packed / "pack.json").read_text()
     capsys.readouterr()
     (packed / "pack.json").write_text(text.replace('"sha256": "', '"sha256": "0', 1))
-    assert "holds parts of another pack; name another --work" in said(capsys, join(packed, tmp_path / "work"))
+    assert "holds parts of another pack; name another --work" in error_line(
+        capsys, join(packed, tmp_path / "work")
+    )
     (packed / "pack.json").write_text(text[:-20])
-    assert "pack.json is damaged" in said(capsys, join(packed, tmp_path / "other"))
+    assert "pack.json is damaged" in error_line(capsys, join(packed, tmp_path / "other"))
     (packed / "pack.json").write_text(text.replace("pack.part-000", "../part-000"))
-    assert "which is not a plain name" in said(capsys, join(packed, tmp_path / "other"))
+    assert "which is not a plain name" in error_line(capsys, join(packed, tmp_path / "other"))
     (packed / "pack.json").write_text(text.replace('"format": 1', '"format": 2'))
-    assert "the pack has format 2" in said(capsys, join(packed, tmp_path / "other"))
+    assert "the pack has format 2" in error_line(capsys, join(packed, tmp_path / "other"))
     (packed / "pack.json").unlink()
-    assert "no pack.json in" in said(capsys, join(packed, tmp_path / "other"))
+    assert "no pack.json in" in error_line(capsys, join(packed, tmp_path / "other"))
 
 
 def test_parts_in_a_wrong_order_are_not_what_was_packed(tmp_path: Path):
@@ -339,7 +341,7 @@ def test_an_index_of_another_shape_is_one_line(tmp_path: Path, capsys, kind):
         os.mkfifo(path)
     else:
         path.write_bytes(ODD_INDEXES[kind])
-    line = said(capsys, join(tmp_path, tmp_path / "work"))
+    line = error_line(capsys, join(tmp_path, tmp_path / "work"))
     assert line[:-1].isprintable() and "pack" in line
 
 
@@ -376,9 +378,9 @@ def test_a_file_laid_before_is_not_written_through(tmp_path: Path):
 def test_no_room_is_said_before_anything_is_written(packed: Path, tmp_path: Path, capsys, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: argparse.Namespace(free=1_000_000))
     work = tmp_path / "work"
-    assert "MB are needed in" in said(capsys, join(packed, work))
+    assert "MB are needed in" in error_line(capsys, join(packed, work))
     code = unpack.main(["lay", "--from", str(packed), "--work", str(work)])
-    assert "and 1 MB are free; make room or name another --work" in said(capsys, code)
+    assert "and 1 MB are free; make room or name another --work" in error_line(capsys, code)
     assert not (work / "pack").exists()
 
 

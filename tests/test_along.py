@@ -227,7 +227,7 @@ def test_the_interval_of_a_rate_is_that_of_the_tables(alarms, count, low, high):
 
 
 def test_the_smallest_visible_change():
-    """Two processes a side: the noise of the difference is the spread itself. 1.28155 is the normal's 90 %."""
+    """Two processes per side: the noise of the difference is the spread itself. 1.28155 is the normal's 90 %."""
     pool = pool_of(THREE)
     steady = replace(pool, freedom=1000)
     assert visible(steady) == pytest.approx(math.expm1(math.log1p(0.005) + 1.28155 * pool.spread), abs=1e-7)
@@ -291,7 +291,7 @@ def _over_calls(call, controlled=False):
 
 MUTANTS = {
     "sides swapped": ("decided", lambda centre, reach: _decided(-centre, reach)),
-    "process ignored": ("process_levels", lambda taken, *rest: _levels([replace(one, process=at) for at, one in enumerate(taken)], *rest)),
+    "process ignored": ("process_levels", lambda taken, *rest: _levels([replace(turn, process=at) for at, turn in enumerate(taken)], *rest)),
     "round effect kept": ("round_effects", lambda logs: {at: 0.0 for values in logs.values() for at, _ in values}),
     "pooled over calls": ("pool_of", _over_calls),
 }  # fmt: skip
@@ -321,7 +321,7 @@ processes = st.lists(st.lists(levels, min_size=1, max_size=3), min_size=1, max_s
 
 @given(st.lists(processes, min_size=2, max_size=8), st.booleans())
 def test_swapping_the_sides_inverts_the_answer(releases, two_cards):
-    call = {str(number): beside(turns(*one), 2.0) for number, one in enumerate(releases)}
+    call = {str(number): beside(turns(*release), 2.0) for number, release in enumerate(releases)}
     pool = pool_of(call)
     if two_cards:
         there, back = (across((pool, pool), call[a], call[b], "fa2") for a, b in (("0", "1"), ("1", "0")))
@@ -330,8 +330,12 @@ def test_swapping_the_sides_inverts_the_answer(releases, two_cards):
     assert (back.name, back.code) == (OPPOSITE[there.name], there.code)
     assert math.isnan(back.change) == math.isnan(there.change)
     if not math.isnan(there.change):
-        for one, other in ((back.change, there.change), (back.low, there.high), (back.high, there.low)):
-            assert (1 + one) * (1 + other) == pytest.approx(1)
+        for swapped, straight in (
+            (back.change, there.change),
+            (back.low, there.high),
+            (back.high, there.low),
+        ):
+            assert (1 + swapped) * (1 + straight) == pytest.approx(1)
 
 
 def test_the_answer_does_not_depend_on_the_order_of_releases():

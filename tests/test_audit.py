@@ -436,7 +436,7 @@ def test_the_chance_is_that_of_drawing_without_putting_back():
 
 
 def test_minutes_end_in_time(checkout, monkeypatch):
-    """A file takes 20 s and 2 s a kernel: so within 3 minutes three of 20 kernels."""
+    """A file takes 20 s and 2 s per kernel: so within 3 minutes three of 20 kernels."""
     now = [0.0]
     monkeypatch.setattr(auditing.time, "monotonic", lambda: now[0])
 

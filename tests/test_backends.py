@@ -105,9 +105,9 @@ def test_fa4_is_called_with_what_the_shape_says(interface):
         asked.append(("forward", options))
         return torch.zeros_like(q), lse, None, None
 
-    def backward(q, k, v, out, dout, given, **options):
+    def backward(q, k, v, out, dout, given_lse, **options):
         asked.append(("backward", options))
-        assert given is lse and dout is inputs.dout
+        assert given_lse is lse and dout is inputs.dout
         return torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
 
     interface._flash_attn_fwd, interface._flash_attn_bwd = forward, backward

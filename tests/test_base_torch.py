@@ -64,9 +64,9 @@ def test_a_cpu_build_that_pip_is_led_to_is_taken(pip_finds, capsys):
     assert steps.rest == PINS.replace("torch==2.13.0\n", ""), "torch is not asked for again"
 
 
-@pytest.mark.parametrize("found", ["2.13.0", ""])
-def test_else_uv_asks_for_the_cpu_build_by_name(pip_finds, capsys, found):
-    pip_finds(found)
+@pytest.mark.parametrize("version", ["2.13.0", ""])
+def test_else_uv_asks_for_the_cpu_build_by_name(pip_finds, capsys, version):
+    pip_finds(version)
     steps = Steps()
     lay_pins(PYTHON, PINS, "cpu", steps)
     assert steps.of_torch[-3:] == ["--torch-backend", "cpu", "torch==2.13.0"]
@@ -128,7 +128,7 @@ def test_only_a_run_that_drives_a_card_leaves_the_choice_to_pip(project, monkeyp
     monkeypatch.setattr(base_environments.isolation, "has_card", lambda: driver)
     monkeypatch.setattr(base_environments, "run_step", lambda command, **_: Path(command[-1]).mkdir())
     builds = []
-    monkeypatch.setattr(base_environments, "lay_pins", lambda *words: builds.append(words[2]))
+    monkeypatch.setattr(base_environments, "lay_pins", lambda *arguments: builds.append(arguments[2]))
     bases = base_environments.Bases(project, same=False)
     bases.make(60)
     assert builds == [build]

@@ -104,7 +104,7 @@ def _raises(error):
 
 
 def test_a_refusal_is_not_broken_and_what_needs_it_is_refused_too():
-    said = {
+    checks = {
         "passes": (lambda _: "", ()),
         "wrong": (lambda _: "no", ()),
         "lacks": (_raises(Lacking("torch 2.11.0 has no such name")), ()),
@@ -116,7 +116,7 @@ def test_a_refusal_is_not_broken_and_what_needs_it_is_refused_too():
         "after_lacks": (lambda _: "", ("lacks",)),
         "after_wrong": (lambda _: "", ("passes", "wrong")),
     }
-    result = refusals.run_checks(said, None)
+    result = refusals.run_checks(checks, None)
     assert result.broken.keys() == {"wrong", "breaks", "after_wrong"}
     assert result.refused["lacks"] == "torch 2.11.0 has no such name"
     assert "SM 90" in result.refused["adapter"]
@@ -124,7 +124,7 @@ def test_a_refusal_is_not_broken_and_what_needs_it_is_refused_too():
 
 
 @pytest.mark.parametrize(
-    ("calls", "expected", "words"),
+    ("calls", "expected", "message"),
     [
         ([], {}, "FA4 was called 0 times"),
         ([{}, {}], {}, "FA4 was called 2 times"),
@@ -133,8 +133,8 @@ def test_a_refusal_is_not_broken_and_what_needs_it_is_refused_too():
         ([{"page_table": object(), "causal": True}], {"page_table": ..., "causal": True}, ""),
     ],
 )
-def test_what_fa4_was_told(calls, expected, words):
-    assert refusals.told(calls, expected) == words
+def test_what_fa4_was_told(calls, expected, message):
+    assert refusals.told(calls, expected) == message
 
 
 def test_whatever_torch_remembers_of_cudnn_is_asked_again():
@@ -152,11 +152,11 @@ def test_whatever_torch_remembers_of_cudnn_is_asked_again():
     driver = object.__new__(varlen.VarlenDriver)
     driver._torch = SimpleNamespace(backends=SimpleNamespace(cudnn=cudnn))
     driver._varlen = SimpleNamespace(version=version, choice=choice, name="torch.nn.attention.varlen")
-    said = []
+    choices = []
     for ask in (driver.without_cudnn, driver.with_cudnn, driver.without_cudnn):
         ask()
-        said.append(choice())
-    assert said == [False, True, False]
+        choices.append(choice())
+    assert choices == [False, True, False]
 
 
 def test_what_a_torch_lacks_is_said_by_name():
@@ -178,8 +178,8 @@ def test_a_template_is_filled_in_as_torch_would(monkeypatch):
     )
     source = flex.fill_in(text, flex.Flex(score=True, reads=True))
     assert source.startswith("def kernel(Q, K, OUTPUT, BUFFER):")
-    found: dict = {}
-    exec(source, found)
+    namespace: dict = {}
+    exec(source, namespace)
     assert "tSrS_ssa = tSrS_ssa" in source and "256, ['BUFFER']" in source
     assert "score_mod" not in flex.fill_in(text, flex.Flex())
 
@@ -286,7 +286,7 @@ def test_packed_sequences_are_held_to_the_formula(monkeypatch, one_thread):
     _played(monkeypatch, wrong=lambda out: out * 1.05)
     count, result = beyond_on_gpu.run_checks(torch, "varlen", "cpu")
     assert result.broken.keys() == SMALL["varlen"].keys() and all(
-        "out is" in words for words in result.broken.values()
+        "out is" in reason for reason in result.broken.values()
     )
 
 

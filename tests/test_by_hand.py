@@ -1,8 +1,7 @@
-"""tools/by_hand.py: recorded figures against the tools asked by a shell, and a difference that is found."""
+"""tests/proofs/by_hand.py: recorded figures against the tools asked by a shell, and a difference that is found."""
 
 from __future__ import annotations
 
-import runpy
 from dataclasses import replace
 
 import pytest
@@ -11,10 +10,9 @@ from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.catalog.kernels import BEYOND
 from fa4_asv.record.schema import CaseRecord
-from tests.support import ROOT
+from tests.proofs import by_hand
 from tests.support.fake_record import write_pair, write_releases
 
-TOOL = runpy.run_path(str(ROOT / "tools" / "by_hand.py"))
 SASS = """\t.headerflags @"EF_CUDA_SM90"
 .text.kernel:
         /*0000*/                   LDC R1, c[0x0][0x28] ;
@@ -32,19 +30,18 @@ FIGURES = {
     "local_stores": 1,
     "text_bytes": 64,
 }
-KEY = TOOL["CASES"]["codegen"]
+KEY = by_hand.CASES["codegen"]
 
 
 @pytest.fixture
 def laid(project, tmp_path, monkeypatch):
     """Tools that print what NVIDIA's do, a cubin, and a record of it."""
     for name, text in (("cuobjdump", USAGE), ("nvdisasm", SASS)):
-        script, said = tmp_path / name, tmp_path / f"{name}.txt"
-        said.write_text(text)
-        script.write_text(f"#!/bin/sh\ncat '{said}'\n")
+        script, output = tmp_path / name, tmp_path / f"{name}.txt"
+        output.write_text(text)
+        script.write_text(f"#!/bin/sh\ncat '{output}'\n")
         script.chmod(0o755)
-    scope = TOOL["main"].__globals__
-    monkeypatch.setitem(scope, "find_tool", lambda name: str(tmp_path / name))
+    monkeypatch.setattr(by_hand, "find_tool", lambda name: str(tmp_path / name))
     monkeypatch.chdir(project.root)
     cubin = project.work / "cache" / "cubins" / "ab" / f"{'ab' * 32}.cubin"
     cubin.parent.mkdir(parents=True)
@@ -62,38 +59,38 @@ def laid(project, tmp_path, monkeypatch):
 
 def ended(capsys):
     with pytest.raises(SystemExit) as end:
-        TOOL["main"]()
+        by_hand.main()
     return end.value.code, capsys.readouterr().out
 
 
 def test_what_the_tools_say_is_what_is_recorded(laid, capsys):
-    assert TOOL["by_hand"](laid()) == FIGURES
-    code, said = ended(capsys)
-    assert code == 0 and f"codegen {KEY}: agrees: registers 168, spill_bytes 16, instructions 3" in said
+    assert by_hand.by_hand(laid()) == FIGURES
+    code, output = ended(capsys)
+    assert code == 0 and f"codegen {KEY}: agrees: registers 168, spill_bytes 16, instructions 3" in output
 
 
 @pytest.mark.parametrize("figure", FIGURES)
 def test_a_figure_that_differs_is_named(laid, capsys, figure):
     laid(**{figure: 7})
-    code, said = ended(capsys)
-    assert code == 1 and f"DIFFERS {{'{figure}': (7, {FIGURES[figure]})}}" in said
+    code, output = ended(capsys)
+    assert code == 1 and f"DIFFERS {{'{figure}': (7, {FIGURES[figure]})}}" in output
 
 
 def test_a_cubin_that_was_not_compiled_here_says_how(laid, capsys):
     laid().unlink()
-    code, said = ended(capsys)
+    code, output = ended(capsys)
     arch, call = KEY.split("/")
-    assert code == 0 and f"not compiled here; asv run -b \"^codegen.Kernels.*{arch}', '{call}'\"" in said
+    assert code == 0 and f"not compiled here; asv run -b \"^codegen.Kernels.*{arch}', '{call}'\"" in output
 
 
 def test_a_tool_that_prints_no_number_is_one_line(laid, tmp_path):
     cubin = laid()
     (tmp_path / "cuobjdump.txt").write_text("cannot read it")
     with pytest.raises(Fa4AsvError, match="registers of .*: expected one number, got ''"):
-        TOOL["by_hand"](cubin)
+        by_hand.by_hand(cubin)
 
 
 def test_one_kernel_of_each_group_is_asked():
-    assert TOOL["CASES"].keys() == {"codegen", *BEYOND}
-    for group, key in TOOL["CASES"].items():
+    assert by_hand.CASES.keys() == {"codegen", *BEYOND}
+    for group, key in by_hand.CASES.items():
         assert tuple(key.split("/")) in GROUPS[group].cases

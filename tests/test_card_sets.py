@@ -22,7 +22,7 @@ from fa4_asv.catalog.shapes import (  # noqa: E402
     shapes_on_card,
 )
 from fa4_asv.catalog.traffic import bytes_moved  # noqa: E402
-from fa4_asv.measure.runtime import correctness, decode_host, reference, turns, worker  # noqa: E402
+from fa4_asv.measure.runtime import correctness, decode_host, host_cost, reference, turns, worker  # noqa: E402
 from fa4_asv.measure.runtime.backends import backend  # noqa: E402
 from fa4_asv.measure.runtime.inputs import make  # noqa: E402
 from fa4_asv.measure.runtime.timing import Burst  # noqa: E402
@@ -102,7 +102,7 @@ def test_a_decode_is_bound_by_memory_and_a_chunk_is_not():
 def test_pairs_are_those_of_the_keys_that_are_used():
     each = shape(2, 1, 1, 8, causal=True, features=Features(keys=100, used=True))
     assert each.used_keys == (99, 82) and each.pairs == 99 + 82
-    assert make(torch, each, "cpu").given["seqused_k"].tolist() == [99, 82]
+    assert make(torch, each, "cpu").feature_tensors["seqused_k"].tolist() == [99, 82]
 
 
 # The sets.
@@ -198,22 +198,22 @@ def test_a_sweep_guards_loads_and_times_them(laid, each):
 
 
 @pytest.mark.parametrize(
-    ("mutant", "part", "words"),
+    ("mutant", "part", "reason"),
     [
         ("page_table_one_off", "page16_used", "out is off by"),
         ("beyond_the_used_keys", "page16_used", "out is off by"),
         ("sink_left_out", "_sink", "out is"),
     ],
 )
-def test_a_wrong_one_has_no_time(laid, mutant, part, words):
+def test_a_wrong_one_has_no_time(laid, mutant, part, reason):
     laid(FEATURE_MUTANTS[mutant].mutant)
     each = next(each for each in serving_on_cpu() if part in each.name)
     error = asked("first", each.name)["error"]
-    assert error["guard"] and words in error["words"], error
+    assert error["guard"] and reason in error["words"], error
 
 
 @pytest.mark.parametrize(
-    ("name", "each", "words"),
+    ("name", "each", "reason"),
     [
         ("fa2", shape(2, 4, 1, 64, 2, features=Features(keys=96)), ""),
         ("fa2", shape(2, 4, 1, 64, 2, features=Features(keys=96, used=True)), "SDPA has no k96, used"),
@@ -231,8 +231,8 @@ def test_a_wrong_one_has_no_time(laid, mutant, part, words):
         ),
     ],
 )
-def test_yardsticks_say_what_they_lack(name, each, words):
-    assert backend(name).why_not(torch, each, "cpu", backward=False) == words
+def test_yardsticks_say_what_they_lack(name, each, reason):
+    assert backend(name).why_not(torch, each, "cpu", backward=False) == reason
 
 
 def test_pytorch_gives_the_same_decode(laid):
@@ -327,11 +327,11 @@ def test_a_graph_is_held_to_the_call_that_it_recorded(laid):
 def test_host_seconds_are_those_until_a_call_is_queued(laid, monkeypatch):
     laid()
     ticks = iter(range(10_000))
-    monkeypatch.setattr(decode_host, "time", SimpleNamespace(perf_counter=lambda: next(ticks) * 8e-6))
+    monkeypatch.setattr(host_cost, "time", SimpleNamespace(perf_counter=lambda: next(ticks) * 8e-6))
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     monkeypatch.setattr(decode_host, "SAMPLES", 3)
-    samples, words = decode_host.host_seconds(torch, serving_on_cpu()[0], "eager", "cpu")
-    assert samples == pytest.approx([1e-6] * 3) and words == {"per call": "1.0 us"}
+    samples, notes = decode_host.host_seconds(torch, serving_on_cpu()[0], "eager", "cpu")
+    assert samples == pytest.approx([1e-6] * 3) and notes == {"per call": "1.0 us"}
     job = {"what": "decode-host", "backend": "fa4", "shape": serving_on_cpu()[0].name, "device": "cuda"}
     if not torch.cuda.is_available():
         answer = worker.answer(torch, job | {"backward": False, "launch": "graph"}, None, None)

@@ -198,7 +198,7 @@ def test_more_cases_are_merged_and_threads_stay():
 
 
 @pytest.fixture
-def kept(project):
+def cause_path(project):
     """A checkout whose record holds one cause and the head's sidecar."""
     path = keep(project, FOUND)
     write_sidecar(
@@ -217,21 +217,21 @@ def told(project) -> list[str]:
     return [problem.what for problem in verify(project) if problem.path.suffix == ".cause"]
 
 
-def test_verify_checks_causes_against_the_record(project, kept):
+def test_verify_checks_causes_against_the_record(project, cause_path):
     assert told(project) == [f"{CASE} registers: head is 169, the record says 168; explain again"]
-    edited(kept, lambda d: d["cases"][CASE]["registers"].update(head=168))
+    edited(cause_path, lambda d: d["cases"][CASE]["registers"].update(head=168))
     assert told(project) == []
-    edited(kept, lambda d: d["base"].update(release="4.0.0b9"))
+    edited(cause_path, lambda d: d["base"].update(release="4.0.0b9"))
     assert told(project) == ["says base is '4.0.0b9', but its commit is '4.0.0b35'; explain again"]
-    edited(kept, lambda d: (d["base"].update(release="4.0.0b35"), d["head"].update(digest="d9")))
+    edited(cause_path, lambda d: (d["base"].update(release="4.0.0b35"), d["head"].update(digest="d9")))
     assert told(project) == ["head has toolchain d9, the record d1; explain again"]
-    kept.rename(kept.with_name("cccccccc-bbbbbbbb-cu12.cause"))
+    cause_path.rename(cause_path.with_name("cccccccc-bbbbbbbb-cu12.cause"))
     assert "holds what belongs in cccccccc-bbbbbbbb-cu13.cause" in told(project)[0]
 
 
-def test_a_damaged_cause_is_one_problem_and_is_replaced(project, kept):
-    kept.write_text("{")
+def test_a_damaged_cause_is_one_problem_and_is_replaced(project, cause_path):
+    cause_path.write_text("{")
     (line,) = told(project)
     assert line.startswith("is not JSON")
     keep(project, FOUND)
-    assert read_explanation(kept) == FOUND
+    assert read_explanation(cause_path) == FOUND

@@ -58,7 +58,7 @@ def stepped(github, capsys):
     return run
 
 
-def found(project):
+def alerts_of(project):
     model = load(project, list(iter_results(project.results)))
     return alerts(model, timeline(model, []), [], 2)
 
@@ -101,10 +101,10 @@ def test_it_is_silent_where_nothing_is_worse_and_where_it_is_off(worse, github, 
 
 
 def test_only_the_newest_releases_are_told(worse):
-    assert [each.version for each in found(worse)] == ["4.0.0b3"]
+    assert [each.version for each in alerts_of(worse)] == ["4.0.0b3"]
     for release in write_releases(worse, 6)[3:]:
         write_pair(worse, release, {"codegen": {KERNEL: kernel(500)}})
-    assert found(worse) == []
+    assert alerts_of(worse) == []
 
 
 def test_words_of_others_are_text_and_act_on_nothing(worse, github, stepped):
@@ -131,4 +131,4 @@ def test_a_change_without_effect_is_no_alert(worse):
     model = load(worse, list(iter_results(worse.results)))
     smaller = replace(kernel(8), figures={**FIGURES, "spill_bytes": 8, "registers": 300})
     write_pair(worse, model.releases[2], {"codegen": {KERNEL: smaller}})
-    assert found(worse) == []
+    assert alerts_of(worse) == []

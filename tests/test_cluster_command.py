@@ -38,7 +38,7 @@ class PlayedRay(PlayedPool):
 
     def submit(self, ticket, order, avoid):
         told = json.loads(order)
-        arguments = told["words"]
+        arguments = told["arguments"]
         PlayedRay.works.add(told["work"])
         super().submit(ticket, arguments[-1].encode(), avoid)
 
@@ -125,7 +125,7 @@ def test_without_ray_the_rest_works_and_ray_is_asked_for(site):
     """In a process where Ray cannot be imported, as where the extra is not installed."""
     code = "import sys; sys.modules['ray'] = None; from fa4_asv.cli import run; run(sys.argv[1:])"
 
-    def said(*arguments):
+    def run_without_ray(*arguments):
         return subprocess.run(
             [sys.executable, "-c", code, *WORDS, *arguments],
             cwd=site.project.root,
@@ -134,9 +134,9 @@ def test_without_ray_the_rest_works_and_ray_is_asked_for(site):
             text=True,
         )
 
-    plan = said("--dry-run")
+    plan = run_without_ray("--dry-run")
     assert plan.returncode == 0 and "3 runs are missing over 3 commits" in plan.stdout
-    refused = said("--ray", "local")
+    refused = run_without_ray("--ray", "local")
     assert refused.returncode == 2 and refused.stderr.count("\n") == 1
     assert "--ray needs Ray: pip install 'fa4_asv[cluster]'" in refused.stderr
 

@@ -54,12 +54,12 @@ def test_what_fails_is_tried_again_on_another_node(played):
     pool = PlayedPool(lambda task, node: GOOD if first else first.append(node) or played, "a", "b")
     ended, recorded, messages = driven(pool, "x")
     assert recorded == ["x"] and not ended[0].why
-    (one, two) = (node for _, node in pool.seen)
-    assert one != two
+    (first_node, second_node) = (node for _, node in pool.seen)
+    assert first_node != second_node
     assert (
         len(messages) == 1
         and messages[0].startswith("attempt 1 of 2: x cu13: ")
-        and f"host-{one}" in messages[0]
+        and f"host-{first_node}" in messages[0]
     )
 
 

@@ -29,12 +29,12 @@ pytest_plugins = ["tests.support.cluster_site"]
 
 def order(site, number=0, timeout=30.0, **variables) -> Order:
     return Order(
-        site.words(number), "cu13", "nogpu", str(site.template / "work"), timeout, variables=variables
+        site.asv_arguments(number), "cu13", "nogpu", str(site.template / "work"), timeout, variables=variables
     )
 
 
-def asked(site, given: Order) -> Answer:
-    return Answer.load(ask(given.dump(), str(site.project.root)))
+def asked(site, order: Order) -> Answer:
+    return Answer.load(ask(order.dump(), str(site.project.root)))
 
 
 def left(site) -> list[Path]:

@@ -200,8 +200,8 @@ def test_a_sample_of_the_compile_time_is_a_process_of_its_own():
     assert row.message == "measured on x and on y"
 
 
-def on_a_card(*values: float, metric: str = "peak_bytes", words: dict[str, str] | None = None) -> CaseRecord:
-    return CaseRecord("measured", samples={metric: list(values)}, notes=words or {})
+def on_a_card(*values: float, metric: str = "peak_bytes", notes: dict[str, str] | None = None) -> CaseRecord:
+    return CaseRecord("measured", samples={metric: list(values)}, notes=notes or {})
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_errors_are_told_apart_from_a_tenth_on(head, verdict, reason):
 
 def test_checks_of_a_card_are_named():
     old = on_a_card(0, metric="broken")
-    (row,) = rows(old, on_a_card(1, metric="broken", words={"compile": "x"}), "route-card", "bf16")
+    (row,) = rows(old, on_a_card(1, metric="broken", notes={"compile": "x"}), "route-card", "bf16")
     assert (row.verdict, row.effect, row.message) == ("more", WORSE, "broken: compile")
 
 
@@ -265,18 +265,18 @@ timed_records = st.one_of(
 def inverts(there: list[Row], back: list[Row]) -> None:
     assert [(row.case, row.metric) for row in there] == [(row.case, row.metric) for row in back]
     effects = {WORSE: BETTER, BETTER: WORSE, NEITHER: NEITHER}
-    for one, other in zip(there, back, strict=True):
-        assert (one.base, one.head) == (other.head, other.base)
-        assert other.effect == effects[one.effect]
-        if one.verdict in INVERSE:
-            assert other.verdict == INVERSE[one.verdict]
-        assert (one.ratio is None) == (other.ratio is None)
-        if one.ratio is None or other.ratio is None:
+    for straight, swapped in zip(there, back, strict=True):
+        assert (straight.base, straight.head) == (swapped.head, swapped.base)
+        assert swapped.effect == effects[straight.effect]
+        if straight.verdict in INVERSE:
+            assert swapped.verdict == INVERSE[straight.verdict]
+        assert (straight.ratio is None) == (swapped.ratio is None)
+        if straight.ratio is None or swapped.ratio is None:
             continue
-        if one.ratio in (0.0, math.inf):
-            assert {one.ratio, other.ratio} == {0.0, math.inf}
+        if straight.ratio in (0.0, math.inf):
+            assert {straight.ratio, swapped.ratio} == {0.0, math.inf}
         else:
-            assert one.ratio * other.ratio == pytest.approx(1.0)
+            assert straight.ratio * swapped.ratio == pytest.approx(1.0)
 
 
 @given(exact_records, exact_records)

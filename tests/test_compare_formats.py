@@ -39,9 +39,9 @@ def held(tmp_path_factory) -> Held:
     return lambda *bench: held_against(project.results, commits, "cu13", "nogpu", PLAN, bench)
 
 
-def shown(found: list[Comparison], limit: int, width: int = 120, every: bool = True) -> str:
+def shown(comparisons: list[Comparison], limit: int, width: int = 120, every: bool = True) -> str:
     stream = io.StringIO()
-    text(found, Console(file=stream, width=width), limit, every)
+    text(comparisons, Console(file=stream, width=width), limit, every)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
 
 
@@ -71,20 +71,20 @@ def test_json_of_two_releases(held):
 
 def test_every_kind_of_change_is_in_the_reports(held):
     """Else a golden file shows less than it is kept for."""
-    found = {(row.verdict, row.reason.partition(":")[0]) for row in held().rows}
-    assert {verdict for verdict, _ in found} >= {"more", "less", "equal", "new", "not comparable"}
-    assert {reason for _, reason in found} >= {"exact", "not-judged", "below-threshold", "measured-to-broken"}
+    kinds = {(row.verdict, row.reason.partition(":")[0]) for row in held().rows}
+    assert {verdict for verdict, _ in kinds} >= {"more", "less", "equal", "new", "not comparable"}
+    assert {reason for _, reason in kinds} >= {"exact", "not-judged", "below-threshold", "measured-to-broken"}
 
 
 @pytest.fixture
 def nasty(held) -> Comparison:
-    found = held("codegen.*spill_bytes")
-    side = replace(found.head, commit=Commit(NASTY, found.head.commit.hash, subject=NASTY))
+    comparison = held("codegen.*spill_bytes")
+    side = replace(comparison.head, commit=Commit(NASTY, comparison.head.commit.hash, subject=NASTY))
     rows = [
         Row("codegen", f"sm_90/{NASTY}", "", "newly broken", "measured-to-broken", "worse", message=NASTY),
         Row("codegen", "sm_90/x", "", "new", "base-lacks-it", message=NASTY),
     ]
-    return replace(found, head=side, rows=(*found.rows, *rows))
+    return replace(comparison, head=side, rows=(*comparison.rows, *rows))
 
 
 class Page(HTMLParser):
@@ -126,8 +126,8 @@ def test_other_peoples_words_are_code_and_nothing_else_in_markdown(nasty):
     for sign in ("script", "@", "#1", "onerror", "javascript", "www", "$(", "\x1b", "\u202e"):
         assert sign not in page.outside
     assert "\x1b" not in page.code and "\u202e" not in page.code
-    words = r"[red]x[/red] \x1b[31m\u202egnp <script>alert(1)</script> <img src=x"
-    assert words in page.code
+    code = r"[red]x[/red] \x1b[31m\u202egnp <script>alert(1)</script> <img src=x"
+    assert code in page.code
 
 
 @pytest.mark.fault(
@@ -136,9 +136,9 @@ def test_other_peoples_words_are_code_and_nothing_else_in_markdown(nasty):
     happens="shown as escapes",
 )
 def test_other_peoples_words_steer_no_terminal(nasty):
-    words = shown([nasty], 100)
-    assert "[red]x[/red]" in words and "\x1b" not in words and "\u202e" not in words
-    assert "script" in words
+    output = shown([nasty], 100)
+    assert "[red]x[/red]" in output and "\x1b" not in output and "\u202e" not in output
+    assert "script" in output
 
 
 def test_other_peoples_words_are_strings_in_json(nasty):
@@ -149,28 +149,29 @@ def test_other_peoples_words_are_strings_in_json(nasty):
 
 @pytest.mark.parametrize("most", [MOST_BYTES, 9_000])
 def test_a_long_report_is_cut_and_says_what_is_left_out(held, most):
-    found = held()
+    comparison = held()
     long = replace(
-        found, rows=tuple(replace(row, case=f"{row.case}/{n}") for n in range(40) for row in found.rows)
+        comparison,
+        rows=tuple(replace(row, case=f"{row.case}/{n}") for n in range(40) for row in comparison.rows),
     )
-    words = markdown([long], most)
-    assert most * 0.8 < len(words.encode()) <= most
-    assert words.count("<details>") == words.count("</details>") == 3
-    rows = words.count("\n| `sm_")
+    page = markdown([long], most)
+    assert most * 0.8 < len(page.encode()) <= most
+    assert page.count("<details>") == page.count("</details>") == 3
+    rows = page.count("\n| `sm_")
     left_out = [
-        int(line.split()[0].replace(",", "")) for line in words.splitlines() if "left out for length" in line
+        int(line.split()[0].replace(",", "")) for line in page.splitlines() if "left out for length" in line
     ]
     told = sum(row.verdict != "equal" for row in long.rows)
     assert rows + sum(left_out) == told and left_out
 
 
 def test_two_flavours_share_the_space(held):
-    found = held()
-    words = markdown([found, found], 12_000)
-    assert len(words.encode()) <= 12_000 and words.count("\n## FA4:") + words.startswith("## FA4:") == 2
+    comparison = held()
+    page = markdown([comparison, comparison], 12_000)
+    assert len(page.encode()) <= 12_000 and page.count("\n## FA4:") + page.startswith("## FA4:") == 2
 
 
 def test_worse_anywhere_is_exit_code_1(held):
-    found = held("^memory.*sm_100")
-    assert exit_code([found]) == 0 and not found.worse
-    assert exit_code([found, held("^codegen")]) == 1
+    memory = held("^memory.*sm_100")
+    assert exit_code([memory]) == 0 and not memory.worse
+    assert exit_code([memory, held("^codegen")]) == 1

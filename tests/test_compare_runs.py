@@ -44,9 +44,9 @@ def attempts(monkeypatch):
     return made, stand_in
 
 
-def compare(*words: str) -> int:
+def compare(*arguments: str) -> int:
     with pytest.raises(SystemExit) as ended:
-        run(["compare", *words])
+        run(["compare", *arguments])
     return int(ended.value.code or 0)
 
 
@@ -183,9 +183,9 @@ def test_times_belong_to_the_machine_that_is_named(checkout, attempts, tmp_path,
 
 def test_asv_is_told_to_interleave():
     task, request = Task("c" * 40, "a-b", "cu13", ("forward",)), BackfillRequest("box", bench=("Core",))
-    words = asv_words(task, request, "fa4:same", Interleaving(("a", "b"), 5))
-    assert words[:6] == ["-m", "asv", "run", "HASHFILE:commits", "--interleave-rounds", "--record-samples"]
-    assert words[6:8] == ["--attribute", "rounds=5"] and "fa4:same" in words and "box" in words
+    command = asv_words(task, request, "fa4:same", Interleaving(("a", "b"), 5))
+    assert command[:6] == ["-m", "asv", "run", "HASHFILE:commits", "--interleave-rounds", "--record-samples"]
+    assert command[6:8] == ["--attribute", "rounds=5"] and "fa4:same" in command and "box" in command
     assert asv_words(task, request)[3] == f"{'c' * 40}^!"
 
 

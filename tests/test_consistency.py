@@ -20,6 +20,7 @@ from fa4_asv.record.explanation import read_explanation
 from fa4_asv.record.schema import CaseRecord, toolchain_digest
 from fa4_asv.record.store import sidecar_path, sound_pairs
 from tests.support import ROOT
+from tests.support.refusals import refuse_listing
 from tests.support.sound_record import DATE, edit, result_file, told
 
 B36 = "d14f663b-fa4-pyany-flavourcu13-toolchainday.json"
@@ -89,7 +90,7 @@ KERNEL, TRACED = "codegen.Kernels.track_", "memory.Traced.track_"
     happens="`verify` names it, exit code 1",
 )
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         (
             figure(KERNEL, "codegen", CASE, "instructions", 1),
@@ -140,9 +141,9 @@ KERNEL, TRACED = "codegen.Kernels.track_", "memory.Traced.track_"
         (lambda result, _: result.update(date=0), "has date 0, the history says 1792570787000"),
     ],
 )
-def test_an_edit_of_every_place_is_seen(edited, change, words):
-    found = edited(change)
-    assert [what for what in found if words in what], found
+def test_an_edit_of_every_place_is_seen(edited, change, message):
+    problems = edited(change)
+    assert [what for what in problems if message in what], problems
 
 
 def test_a_toolchain_that_is_not_the_lock_s_is_seen_though_its_digest_fits(edited):
@@ -168,8 +169,8 @@ def test_a_cubin_that_has_other_figures_elsewhere_is_seen():
 
 
 def test_broken_checks_of_a_card_have_their_reasons():
-    words = {"torch": "2.11.0", "checks": "9", "layout": "ValueError", "lse": "x"}
-    groups = {"route-card": {"bf16": CaseRecord("measured", samples={"broken": [2.0]}, notes=words)}}
+    notes = {"torch": "2.11.0", "checks": "9", "layout": "ValueError", "lse": "x"}
+    groups = {"route-card": {"bf16": CaseRecord("measured", samples={"broken": [2.0]}, notes=notes)}}
     assert not any(wrong for _, wrong in checks(groups))
     groups["route-card"]["bf16"].samples["broken"][0] = 1.0
     assert [each for each in checks(groups) if each[1]] == [("bf16", "broken is 1, 2 checks have a reason")]
@@ -184,7 +185,7 @@ CAUSE = "191486fa-3e361050-cu12.cause"
     happens="`verify` names it, exit code 1",
 )
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "messages"),
     [
         (lambda d, case: d["opcodes"][case].update(matrix=[0, 0]), "instructions at base is 2525"),
         (lambda d, case: d["cases"][case]["instructions"].update(base=2524), "cause is|at base is 2524"),
@@ -202,17 +203,17 @@ CAUSE = "191486fa-3e361050-cu12.cause"
         ),
     ],
 )
-def test_a_cause_that_contradicts_itself_is_seen(tmp_path, change, words):
+def test_a_cause_that_contradicts_itself_is_seen(tmp_path, change, messages):
     path = tmp_path / CAUSE
     data = json.loads((ROOT / "results" / "nogpu" / CAUSE).read_text())
     case = next(iter(data["cases"]))
     change(data, case)
     path.write_text(json.dumps(data))
     try:
-        found = [wrong for _, wrong in cause_checks(read_explanation(path)) if wrong]
+        problems = [wrong for _, wrong in cause_checks(read_explanation(path)) if wrong]
     except Fa4AsvError as error:
-        found = [str(error)]
-    assert [wrong for wrong in found if any(each in wrong for each in words.split("|"))], found
+        problems = [str(error)]
+    assert [wrong for wrong in problems if any(each in wrong for each in messages.split("|"))], problems
 
 
 def test_everything_that_the_record_says_twice_agrees():
@@ -329,14 +330,7 @@ def test_a_report_without_the_list_of_releases_replaces_nothing(sound, capsys):
 def test_a_machine_whose_folder_cannot_be_listed_is_named(sound, capsys, monkeypatch):
     """Root may list every folder, so the refusal is planted."""
     (sound.results / "h100").mkdir()
-    lists = Path.iterdir
-
-    def refuses(folder: Path):
-        if folder.name == "h100":
-            raise PermissionError(13, "Permission denied")
-        return lists(folder)
-
-    monkeypatch.setattr(Path, "iterdir", refuses)
+    refuse_listing(monkeypatch, "h100")
     (line,) = told(sound)
     assert line.startswith("h100: cannot be read: Permission denied; make it readable")
     with pytest.raises(SystemExit) as ended:

@@ -12,6 +12,7 @@ import click
 import pytest
 
 from fa4_asv.cli import main
+from fa4_asv.history.demands import tomllib
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -116,3 +117,72 @@ def test_where_to_find_it_names_what_is_there() -> None:
         code = "\n".join(path.read_text(encoding="utf-8") for path in paths)
         for name in re.findall(r"`([^`]+)`", names):
             assert re.search(rf"^((def|class) {name}\b|{name} = )", code, re.MULTILINE), name
+
+
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+PACKAGES = {path.name for path in (ROOT / "fa4_asv").iterdir() if path.is_dir()} - {"__pycache__"}
+DOTTED = re.compile(r"`([a-z_]+(?:\.[A-Za-z_]+)+)`")
+
+
+def drawing() -> list[str]:
+    """What architecture.md draws: a line for each floor of packages, with its second line where it has one."""
+    block = ARCHITECTURE.partition("## The packages\n")[2].partition("\n    cli ")[2].partition("\n\n")[0]
+    floors: list[str] = []
+    for line in f"cli {block}".splitlines():
+        text = line.strip(" |")
+        if text.partition(" ")[0] in PACKAGES:
+            floors.append(text)
+        elif text:
+            floors[-1] += f" {text}"
+    return floors
+
+
+def test_the_drawing_of_the_packages_is_the_contract() -> None:
+    """The same packages on the same lines as import-linter holds them to."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    layers = next(
+        contract["layers"]
+        for contract in tomllib.loads(text)["tool"]["importlinter"]["contracts"]
+        if contract["type"] == "layers"
+    )
+    drawn = [[name for name in line.split()[:2] if name in PACKAGES] for line in drawing()]
+    assert drawn == [layer.split(" | ") for layer in layers]
+    assert {name for line in drawn for name in line} == PACKAGES
+
+
+@pytest.mark.parametrize("package", ["record", "catalog", "base"])
+def test_the_drawing_names_every_module_of_the_lower_packages(package: str) -> None:
+    modules = {path.stem for path in (ROOT / "fa4_asv" / package).glob("*.py")} - {"__init__"}
+    (line,) = (line for line in drawing() if line.split()[0] == package)
+    names = set(re.findall(r"[a-z_]+", re.sub(r"\([^)]*\)", "", line)))
+    assert modules <= names
+
+
+def test_the_tables_of_measure_name_every_package_and_module() -> None:
+    tables = ARCHITECTURE.partition("`measure` has one package")[2].partition("\n## ")[0]
+    named = {
+        name
+        for line in tables.splitlines()
+        if line.startswith("| `")
+        for name in re.findall(r"`([a-z0-9_]+)`", line.split("|")[1])
+    }
+    folder = ROOT / "fa4_asv" / "measure"
+    assert named == {path.stem for path in folder.glob("*") if not path.stem.startswith("__")}
+
+
+def test_every_dotted_name_of_the_architecture_is_there() -> None:
+    """`compare.rows` is a module, `staging.take` a function of one."""
+    for name in DOTTED.findall(ARCHITECTURE):
+        first, *rest = name.split(".")
+        if first in PACKAGES:
+            path = ROOT / "fa4_asv" / Path(*name.split("."))
+            assert path.is_dir() or path.with_suffix(".py").is_file(), name
+        elif files := list((ROOT / "fa4_asv").rglob(f"{first}.py")):
+            assert any(rest[0] in path.read_text(encoding="utf-8") for path in files), name
+
+
+def test_the_table_of_tools_names_every_one() -> None:
+    table = ARCHITECTURE.partition("\n## Tools")[2].partition("\n## ")[0]
+    names = {name.strip("/") for name in re.findall(r"`([a-z_]+/?)`", table)}
+    tools = {path.stem for path in (ROOT / "tools").iterdir()} - {"__pycache__"}
+    assert tools | {"tools"} == names

@@ -134,11 +134,11 @@ def test_json_has_every_check_and_lane(machine: Machine):
     assert answer["lanes"]["hopper"] == {"ready": False, "why_not": ["no torch in an interpreter"]}
     assert all(set(check) == {"name", "found", "ok", "words"} for check in answer["checks"])
     assert all(check["ok"] or check["words"] for check in answer["checks"])
-    found = {check["name"]: check["found"] for check in answer["checks"] if check["ok"]}
-    assert found["git"] == "2.39.5"
-    assert found["uv"] == "0.9.1"
-    assert found["cuobjdump"] == found["nvdisasm"] == "13.3.73"
-    assert found["GPU"] == "NVIDIA H100 80GB HBM3 (9.0, driver 570.86.15)"
+    versions = {check["name"]: check["found"] for check in answer["checks"] if check["ok"]}
+    assert versions["git"] == "2.39.5"
+    assert versions["uv"] == "0.9.1"
+    assert versions["cuobjdump"] == versions["nvdisasm"] == "13.3.73"
+    assert versions["GPU"] == "NVIDIA H100 80GB HBM3 (9.0, driver 570.86.15)"
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_the_wrong_card_is_named(machine: Machine):
 
 
 @pytest.mark.parametrize(
-    ("script", "words"),
+    ("script", "reason"),
     [
         (r"printf '[bold]\033[31mgarbage, more, \377\n'", "says '[bold][31mgarbage, more, \ufffd'"),
         ("echo 'NVIDIA X, [N/A], 570.1'", "says 'NVIDIA X, [N/A], 570.1'"),
@@ -172,9 +172,9 @@ def test_the_wrong_card_is_named(machine: Machine):
         ("exit 9", "nvidia-smi failed: exit code 9"),
     ],
 )
-def test_nvidia_smi_says_something_else(machine: Machine, script: str, words: str):
+def test_nvidia_smi_says_something_else(machine: Machine, script: str, reason: str):
     machine.tool("nvidia-smi", script)
-    assert words in machine.lines()["hopper"]
+    assert reason in machine.lines()["hopper"]
     machine.run("--lane", "hopper", code=1)
 
 
@@ -241,16 +241,16 @@ def test_disk(machine: Machine, monkeypatch: pytest.MonkeyPatch, free: float, ok
 
 
 @pytest.mark.parametrize(
-    ("probe", "value", "words"),
+    ("probe", "value", "reason"),
     [
         ("platform.system", "Darwin", "Darwin is not Linux"),
         ("platform.python_version", "3.14.0rc1", "Python 3.14.0rc1 is not Python 3.10 to 3.13"),
         ("platform.python_version", "3.1.4", "Python 3.1.4 is not Python 3.10 to 3.13"),
     ],
 )
-def test_system(machine: Machine, monkeypatch: pytest.MonkeyPatch, probe: str, value: str, words: str):
+def test_system(machine: Machine, monkeypatch: pytest.MonkeyPatch, probe: str, value: str, reason: str):
     monkeypatch.setattr(probe, lambda: value)
-    assert machine.lines(code=1)["nogpu"] == f"no - {words}"
+    assert machine.lines(code=1)["nogpu"] == f"no - {reason}"
 
 
 def test_base_environment_and_its_torch(machine: Machine):

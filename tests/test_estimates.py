@@ -23,10 +23,10 @@ def test_the_estimate_is_the_median_of_what_was_recorded(history):
 def test_what_is_measured_figure_by_figure_is_estimated_by_its_own_duration(history):
     """The real record of a machine with a clock: two releases of it, 200 s and 400 s for compile."""
     box = shutil.copytree(ROOT / "results" / "xeon-2c", history.results / "xeon-2c")
-    one, two, *others = sorted(box.glob("*-*.json"))
+    shorter, longer, *others = sorted(box.glob("*-*.json"))
     for path in others:
         path.unlink()
-    for path, jit, start in ((one, 200.0, 20.0), (two, 400.0, 30.0)):
+    for path, jit, start in ((shorter, 200.0, 20.0), (longer, 400.0, 30.0)):
         data = json.loads(path.read_text())
         at = data["result_columns"].index("duration")
         data["results"]["compile.Jit.track_seconds"][at] = jit

@@ -50,9 +50,9 @@ READING = [
 ]
 
 
-def ended(words: str) -> int:
+def ended(command: str) -> int:
     with pytest.raises(SystemExit) as told:
-        run(words.split())
+        run(command.split())
     return int(told.value.code or 0)
 
 
@@ -67,13 +67,15 @@ def full() -> io.TextIOWrapper:
     happens="one line, exit code 2",
 )
 def test_a_full_disk_behind_the_output(hostile, monkeypatch, capsys):
-    for words in PRINTING:
+    for command in PRINTING:
         with monkeypatch.context() as patched:
             patched.setattr(sys, "stdout", full())
-            code = ended(words)
+            code = ended(command)
         error = capsys.readouterr().err.splitlines()
-        assert (code, error[-1:]) == (2, ["fa4-asv: cannot write the output: No space left on device"]), words
-        assert len(error) == 1 or words.startswith("report"), (words, error)
+        assert (code, error[-1:]) == (2, ["fa4-asv: cannot write the output: No space left on device"]), (
+            command
+        )
+        assert len(error) == 1 or command.startswith("report"), (command, error)
 
 
 @pytest.mark.fault(
@@ -81,9 +83,9 @@ def test_a_full_disk_behind_the_output(hostile, monkeypatch, capsys):
     inputs="`/dev/full` as stdout and stderr",
     happens="exit code 2",
 )
-@pytest.mark.parametrize("words", ["verify", "history list", "changes --machine nosuch"])
-def test_a_full_disk_behind_output_and_errors(words):
-    command = [sys.executable, "-m", "fa4_asv", *words.split()]
+@pytest.mark.parametrize("arguments", ["verify", "history list", "changes --machine nosuch"])
+def test_a_full_disk_behind_output_and_errors(arguments):
+    command = [sys.executable, "-m", "fa4_asv", *arguments.split()]
     with open("/dev/full", "wb") as nowhere:  # noqa: PTH123
         done = subprocess.run(command, cwd=ROOT, stdout=nowhere, stderr=nowhere)
     assert done.returncode == 2
@@ -93,10 +95,10 @@ def deny(patched: pytest.MonkeyPatch, path: Path) -> None:
     """As mode 000 does for everybody but root, who runs tests in containers: the file or folder cannot be opened."""
 
     def refusing(real):
-        def call(asked=".", *words, **more):
+        def call(asked=".", *arguments, **more):
             if isinstance(asked, (str, os.PathLike)) and Path(asked) == path:
                 raise PermissionError(13, "Permission denied", str(path))
-            return real(asked, *words, **more)
+            return real(asked, *arguments, **more)
 
         return call
 
@@ -127,7 +129,7 @@ def readers_of(folder: Path, patched: pytest.MonkeyPatch) -> set[str]:
     readers: set[str] = set()
     really_open = os.open
 
-    def noted(path, *words, **more):
+    def noted(path, *arguments, **more):
         if Path(path).is_relative_to(folder):
             frame = sys._getframe(1)
             while (
@@ -136,7 +138,7 @@ def readers_of(folder: Path, patched: pytest.MonkeyPatch) -> set[str]:
             ):
                 frame = frame.f_back
             readers.add(frame.f_globals["__name__"].removeprefix("fa4_asv."))
-        return really_open(path, *words, **more)
+        return really_open(path, *arguments, **more)
 
     patched.setattr(os, "open", noted)
     return readers
@@ -145,8 +147,8 @@ def readers_of(folder: Path, patched: pytest.MonkeyPatch) -> set[str]:
 def test_the_record_is_read_by_three_modules(hostile, monkeypatch, capsys):
     """Nothing is read but through base/files.py, see test_direct_reads."""
     readers = readers_of(hostile.results, monkeypatch)
-    for words in READING:
-        ended(words)
+    for command in READING:
+        ended(command)
     assert readers == {"record.store", "record.descriptions", "record.explanation"}
 
 
@@ -158,15 +160,15 @@ def test_the_record_is_read_by_three_modules(hostile, monkeypatch, capsys):
 )
 def test_what_may_not_be_read(hostile, monkeypatch, capsys):
     for name, path in denied(hostile).items():
-        for words in READING:
+        for command in READING:
             with monkeypatch.context() as patched:
                 deny(patched, path)
-                code = ended(words)
+                code = ended(command)
             out, err = capsys.readouterr()
-            assert code in (0, 1, 2), (name, words)
-            assert "Traceback" not in out + err, (name, words)
-            assert code != 2 or len(err.splitlines()) == 1, (name, words, err)
-            if words == "verify" and name != "history/":
+            assert code in (0, 1, 2), (name, command)
+            assert "Traceback" not in out + err, (name, command)
+            assert code != 2 or len(err.splitlines()) == 1, (name, command, err)
+            if command == "verify" and name != "history/":
                 assert code, (name, out)
                 assert "Permission denied" in out + err, (name, out + err)
 
@@ -183,6 +185,8 @@ def test_every_command_is_asked():
         "pack": "installs toolchains",
         "publish": "runs asv: test_publish.py, test_foreign_words.py",
     }
-    asked = {words.split()[0] for words in PRINTING if "--help" not in words and not words.startswith("-")}
+    asked = {
+        command.split()[0] for command in PRINTING if "--help" not in command and not command.startswith("-")
+    }
     assert asked | set(without) == set(COMMANDS)
     assert set(group.list_commands(None)) == set(COMMANDS)  # type: ignore[arg-type]

@@ -28,11 +28,11 @@ def test_the_table_is_what_the_tests_say(tmp_path):
 
 
 def test_a_row_counts_the_cases_of_its_test_and_joins_the_tests_of_the_same_words():
-    one, two = (
+    in_test_a, in_test_b = (
         Fault("a|b", "x\ny", "one line", "test_a.py:test_c"),
         Fault("a|b", "x\ny", "one line", "test_b.py:test_d"),
     )
-    assert table(Counter({one: 3, two: 1})).splitlines()[2:] == [
+    assert table(Counter({in_test_a: 3, in_test_b: 1})).splitlines()[2:] == [
         "| a\\|b | x y | one line | `test_a.py` c: 3; `test_b.py` d: 1 |"
     ]
 

@@ -110,7 +110,7 @@ def test_what_hid_from_gaussian_inputs_elsewhere_is_asked():
 def test_each_sequence_uses_another_number_of_keys():
     for each in SHAPES.values():
         if each.features.used:
-            used = make(torch, each, "cpu").given["seqused_k"].tolist()
+            used = make(torch, each, "cpu").feature_tensors["seqused_k"].tolist()
             assert len(set(used)) == each.batch and max(used) < each.keys and min(used) >= each.seq_len
             assert not each.features.page or any(count % each.features.page for count in used)
 

@@ -180,8 +180,8 @@ def test_what_is_noted_holds_settings_and_no_addresses():
     compile_function(Kernel(True), [1.5, None], stream=int)
     compile_function(Kernel(True), [1.5, None], stream=int)
     compile_function(Kernel(False), [1.5, None], stream=int)
-    one, again, other = map(json.dumps, noting.noted)
-    assert one == again != other and " at 0x" not in one
+    first, again, changed = map(json.dumps, noting.noted)
+    assert first == again != changed and " at 0x" not in first
     assert (
         plain(lambda: None).endswith("<lambda>")
         and plain(test_labels_say_torchs_cuda) == "test_labels_say_torchs_cuda"

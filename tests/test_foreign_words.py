@@ -22,7 +22,7 @@ from fa4_asv.base.output import json_text, new_console, say, say_again
 from fa4_asv.integrity.verify import verify
 from fa4_asv.report.site import write_report
 from tests.support import ROOT
-from tests.support.foreign_words import SHOWN, said, steering
+from tests.support.foreign_words import SHOWN, output_of, steering
 
 # Command: whether it has a foreign word to show. Those that have none are asked all the same.
 COMMANDS = {
@@ -60,7 +60,7 @@ COMMANDS = {
 def test_no_foreign_word_steers_a_terminal(hostile, capfdbinary):
     assert verify(hostile) == [], "what verify refuses would not be shown"
     for arguments, shows in COMMANDS.items():
-        text = said(capfdbinary, *arguments.split())
+        text = output_of(capfdbinary, *arguments.split())
         assert not steering(text), arguments
         assert ("wurd" in text and r"\u202egnp" in text.replace(r"\\", "\\")) == shows, arguments
 
@@ -90,7 +90,7 @@ def test_no_foreign_word_steers_asv_s_pages(hostile, capfdbinary):
     for name in ("fa4_asv", "benchmarks"):
         (hostile.root / name).symlink_to(ROOT / name)
     shutil.copy(ROOT / "results" / "benchmarks.json", hostile.results)
-    assert not steering(said(capfdbinary, "publish"))
+    assert not steering(output_of(capfdbinary, "publish"))
     kinds = ("*.json", "*.html", "*.xml")
     pages = [path for kind in kinds for path in hostile.html.rglob(kind)]
     assert {"index.json", "regressions.json", "index.html"} <= {path.name for path in pages}
@@ -136,7 +136,7 @@ def test_no_name_of_a_file_steers_a_terminal(hostile, capfdbinary):
         "route",
         "backfill --dry-run",
     ):
-        text = said(capfdbinary, *arguments.split())
+        text = output_of(capfdbinary, *arguments.split())
         assert not steering(text), arguments
         assert not [line for line in text.splitlines() if line.startswith(".")], "a name ends no line"
         if arguments.partition(" ")[0] in ("verify", "report"):
@@ -146,7 +146,7 @@ def test_no_name_of_a_file_steers_a_terminal(hostile, capfdbinary):
     folder.mkdir(parents=True)
     for text in texts:
         (folder / f"{text}.txt").write_text("{")
-    shown = said(capfdbinary, "verify")
+    shown = output_of(capfdbinary, "verify")
     assert not steering(shown) and all(f"day/cu13/{name}" in shown for name in seen)
 
 
@@ -222,7 +222,7 @@ def test_what_is_typed_is_shown_as_it_is(hostile, capfdbinary):
         ("history", "sync", "--source", "\x1b[2J\udcff"),
         ("report", "--output", str(hostile.root / "fa4_asv" / "\x1b[2J")),
     ):
-        assert not steering(said(capfdbinary, *arguments)), arguments
+        assert not steering(output_of(capfdbinary, *arguments)), arguments
 
 
 def test_every_character_that_is_not_seen_is_an_escape():

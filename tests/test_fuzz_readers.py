@@ -1,4 +1,4 @@
-"""tools/fuzz_readers.py finds what it is there to find."""
+"""tests/proofs/fuzz_readers.py finds what it is there to find."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import time
 import pytest
 
 from fa4_asv.base.errors import Fa4AsvError
+from tests.proofs import fuzz_readers
 from tests.support import fuzzing
-from tests.support.tools import tool
 
 
 def raising(error: Exception):
@@ -30,10 +30,9 @@ def raising(error: Exception):
     ],
 )
 def test_a_planted_fault_is_found_and_told_once(monkeypatch, capsys, error, key):
-    made = tool("fuzz_readers")
-    monkeypatch.setattr(made, "EXAMPLES", 60)
+    monkeypatch.setattr(fuzz_readers, "EXAMPLES", 60)
     monkeypatch.setitem(fuzzing.READERS, "lock", raising(error))
-    counts, result = made.fuzz(["lock"], time.monotonic() + 1, 1)
+    counts, result = fuzz_readers.fuzz(["lock"], time.monotonic() + 1, 1)
     (told,) = result
     assert told.startswith(key)
     assert capsys.readouterr().out.count("seed 1") == 1
@@ -41,7 +40,6 @@ def test_a_planted_fault_is_found_and_told_once(monkeypatch, capsys, error, key)
 
 
 def test_a_reader_that_refuses_in_one_line_is_sound(monkeypatch):
-    made = tool("fuzz_readers")
-    monkeypatch.setattr(made, "EXAMPLES", 20)
-    counts, result = made.fuzz(["lock", "machine"], time.monotonic() + 0.5, 1)
+    monkeypatch.setattr(fuzz_readers, "EXAMPLES", 20)
+    counts, result = fuzz_readers.fuzz(["lock", "machine"], time.monotonic() + 0.5, 1)
     assert result == {} and counts["lock"].total() > 0

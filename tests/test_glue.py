@@ -412,8 +412,8 @@ def test_a_time_that_could_not_be_taken_again_stays_and_a_wrong_one_goes():
     results = rows(**{name: {**row, "stats_q_25": [None, 3.0, None, None]}})
     keep_known(results, sidecar)
     forget_wrong(results, sidecar)
-    kept, wrong, busy, unknown = results.rows[name]["result"]
-    assert (kept, wrong) == (2.0, None)
+    known, wrong, busy, unknown = results.rows[name]["result"]
+    assert (known, wrong) == (2.0, None)
     assert math.isnan(busy) and math.isnan(unknown)
     assert results.rows[name]["stats_repeat"][0] == 3 and results.rows[name]["stats_q_25"][1] is None
     assert results.rows[name]["samples"] is None, "asv was not asked to keep samples"

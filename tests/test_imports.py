@@ -27,6 +27,7 @@ HEAVY_IN = {
     "measure.contract.worker",
     "measure.compile_stubs",
     "measure.route.beyond_worker",
+    "measure.route.no_card",
     "measure.route.worker",
     "measure.runtime.worker",
 }
@@ -60,9 +61,9 @@ def imported(path: Path) -> set[str]:
 def contracts(folder: Path) -> subprocess.CompletedProcess[str]:
     """What import-linter says of the package in `folder`."""
     tool = Path(sys.executable).with_name("lint-imports")
-    words = [str(tool), "--no-cache", "--config", str(ROOT / "pyproject.toml")]
+    command = [str(tool), "--no-cache", "--config", str(ROOT / "pyproject.toml")]
     environment = {**os.environ, "PYTHONPATH": str(folder)}
-    return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
 def test_a_package_imports_only_those_below_it():

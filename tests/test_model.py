@@ -85,8 +85,10 @@ def backward_window(m: ModuleType) -> None:
 def backward_of_one_stage(m: ModuleType) -> None:
     """Only with four mbarriers is a load exposed: 32 KiB of Q and dO per turn."""
     turns = 16 * 1024 * 1025 / 2 / (64 * 64) + 256 / 2
-    one, more = (m.terms_of(code(m, exp2=16, barriers=count), CAUSAL, True)[3] for count in (4, 6))
-    assert (one, more) == approx(turns * 64 * 256 * 2 / SM, 0)
+    one_stage, two_stages = (
+        m.terms_of(code(m, exp2=16, barriers=count), CAUSAL, True)[3] for count in (4, 6)
+    )
+    assert (one_stage, two_stages) == approx(turns * 64 * 256 * 2 / SM, 0)
 
 
 def spills(m: ModuleType) -> None:
@@ -249,7 +251,7 @@ MUTANTS = {
     "return 1 + sides if backward else": "return (1 + sides) / 2 if backward else",
     "(sides if backward else 1) / 2 if shape.causal else 0.0": "0.0",
     "if shape.kv_heads != shape.num_heads else 0": "if False else 0",
-    "if min(found) >= 0:": "if True:",
+    "if min(solution) >= 0:": "if True:",
     "term / row.seconds for term": "term for term",
     "if term and coefficient is None:": "if False:",
     "if code.barriers not in": "if False and code.barriers not in",

@@ -26,10 +26,10 @@ def shell(command: str) -> subprocess.CompletedProcess[str]:
     happens="one line, exit code 2",
 )
 @pytest.mark.parametrize(
-    "words", ["verify", "history list", "history list --json", "--help", "changes --last 2"]
+    "command", ["verify", "history list", "history list --json", "--help", "changes --last 2"]
 )
-def test_a_full_disk_behind_the_output_is_one_line(words):
-    done = shell(f"{FA4_ASV} {words} > /dev/full")
+def test_a_full_disk_behind_the_output_is_one_line(command):
+    done = shell(f"{FA4_ASV} {command} > /dev/full")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1:] == ["fa4-asv: cannot write the output: No space left on device"]
     assert "Traceback" not in done.stderr
@@ -67,9 +67,9 @@ def test_a_file_that_cannot_be_read_is_one_line(monkeypatch, capsys):
 
 
 def test_no_word_of_the_route_steers_the_terminal_or_breaks_it(capsys):
-    words = "\ud800 \x1b[31m \u202eevil\nsecond"
+    hostile = "\ud800 \x1b[31m \u202eevil\nsecond"
     render(
-        Grid("sm_90 cu12", ["2.13.0"], [], [(words, "torch 2.13.0: 4.0.0b36")]),
+        Grid("sm_90 cu12", ["2.13.0"], [], [(hostile, "torch 2.13.0: 4.0.0b36")]),
         Console(width=200),
         every=True,
     )

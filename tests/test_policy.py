@@ -447,13 +447,13 @@ def _with_name(name: str, value: object) -> list[object]:
 
 def test_figures_of_two_versions_of_a_benchmark_are_no_change(project):
     """They mean different things: none of the three compares them. A change of state is one all the same."""
-    one, two = lay(project, "codegen", KERNEL, code(), code(instructions=2000))
-    path = next(path for path in iter_results(project.results) if path.name.startswith(two.commit[:8]))
+    base, head = lay(project, "codegen", KERNEL, code(), code(instructions=2000))
+    path = next(path for path in iter_results(project.results) if path.name.startswith(head.commit[:8]))
     data = json.loads(path.read_text())
     for row in data["results"].values():
         row[2] = "2"
     path.write_text(json.dumps(data))
-    assert asked(read(project, one, two)) == expected((0, 0, 0, 0))
+    assert asked(read(project, base, head)) == expected((0, 0, 0, 0))
 
 
 def test_changes_prints_the_same_counts(project, monkeypatch, capsys):

@@ -80,7 +80,9 @@ def record(tmp_path_factory) -> tuple[Project, list[Commit]]:
         if number < TIMED:
             timed = {
                 group: {
-                    f"fa4/{one.name}": found for one in history() if (found := clock(group, one.name, groups))
+                    f"fa4/{shape.name}": timed_record
+                    for shape in history()
+                    if (timed_record := clock(group, shape.name, groups))
                 }
                 for group in prediction.GROUPS
             }
@@ -97,29 +99,35 @@ def between(
 
 def told(comparison: Comparison) -> dict[tuple[str, str], prediction.Prediction]:
     assert comparison.predicted
-    return {one.call: one for one in comparison.predicted.calls}
+    return {prediction_of_call.call: prediction_of_call for prediction_of_call in comparison.predicted.calls}
 
 
 def test_a_change_that_no_card_timed_is_predicted(record):
     """520 to 300 instructions per turn: by what the true card would have said."""
-    found = told(between(record, 6, 7))[CALL]
-    one = SHAPES["b4_s8192_h16_d128_causal"]
+    predicted = told(between(record, 6, 7))[CALL]
+    shape_of_call = SHAPES["b4_s8192_h16_d128_causal"]
     codes = [
         machine_code(kernels(at)["loops"][f"sm_90/{CAUSAL}"], kernels(at)["codegen"][f"sm_90/{CAUSAL}"])
         for at in (6, 7)
     ]
     old, new = (
-        sum(a * b for a, b in zip(TRUE[False], terms_of(code, one, False), strict=True)) for code in codes
+        sum(a * b for a, b in zip(TRUE[False], terms_of(code, shape_of_call, False), strict=True))
+        for code in codes
     )
-    assert found.change == pytest.approx(new / old - 1) and found.change < -0.1
-    assert found.error and found.error.mean < 1e-9 and found.error.steps > 10 and found.measured is None
-    assert found.interval == pytest.approx((found.change, found.change), abs=1e-6)
+    assert predicted.change == pytest.approx(new / old - 1) and predicted.change < -0.1
+    assert (
+        predicted.error
+        and predicted.error.mean < 1e-9
+        and predicted.error.steps > 10
+        and predicted.measured is None
+    )
+    assert predicted.interval == pytest.approx((predicted.change, predicted.change), abs=1e-6)
 
 
 def test_the_furthest_change_stands_first_and_what_is_silent_last(record):
-    found = between(record, 6, 7).predicted
-    assert found and found.releases == TIMED
-    changes = [one.change for one in found.calls]
+    predictions = between(record, 6, 7).predicted
+    assert predictions and predictions.releases == TIMED
+    changes = [call.change for call in predictions.calls]
     silent = changes.index(None)
     sizes = [abs(change) for change in changes[:silent] if change is not None]
     assert sizes == sorted(sizes, reverse=True) and set(changes[silent:]) == {None}
@@ -127,26 +135,31 @@ def test_the_furthest_change_stands_first_and_what_is_silent_last(record):
 
 def test_a_kernel_with_the_same_machine_code_is_counted_and_no_more(record):
     """All calls of the kernel that never changes, and between releases with equal turns all but those without a kernel."""
-    found = between(record, 6, 7)
-    assert ("forward-history", "fa4/b4_s8192_h16_d128_full") not in told(found)
-    assert found.predicted and found.predicted.same == 1
+    comparison = between(record, 6, 7)
+    assert ("forward-history", "fa4/b4_s8192_h16_d128_full") not in told(comparison)
+    assert comparison.predicted and comparison.predicted.same == 1
     equal = between(record, 0, 1).predicted
     assert equal and equal.same + len(equal.calls) == 2 * len(history())
-    assert {one.why for one in equal.calls} == {"its main kernel is not watched"}
+    assert {call.why for call in equal.calls} == {"its main kernel is not watched"}
 
 
 def test_silence_has_its_reason(record):
-    found = told(between(record, 6, 7))
-    assert "not watched" in found["forward-history", "fa4/b1_s8192_h64kv8_d64_w128"].why
-    assert "a table" in found["backward-history", "fa4/b4_s8192_h8_d256_full"].why
-    assert "spills inside" in found["forward-history", "fa4/b4_s8192_h32_d64_full"].why
-    assert all(one.change is None for one in found.values() if one.why)
+    calls = told(between(record, 6, 7))
+    assert "not watched" in calls["forward-history", "fa4/b1_s8192_h64kv8_d64_w128"].why
+    assert "a table" in calls["backward-history", "fa4/b4_s8192_h8_d256_full"].why
+    assert "spills inside" in calls["forward-history", "fa4/b4_s8192_h32_d64_full"].why
+    assert all(call.change is None for call in calls.values() if call.why)
 
 
 def test_a_measured_time_stands_beside_what_is_predicted(record):
     """Six releases were timed: the verdict of the card, whatever it is, and the prediction still."""
-    found = told(between(record, 2, 3))[CALL]
-    assert found.measured and found.measured.group == CALL[0] and found.change and found.change > 0.1
+    predicted = told(between(record, 2, 3))[CALL]
+    assert (
+        predicted.measured
+        and predicted.measured.group == CALL[0]
+        and predicted.change
+        and predicted.change > 0.1
+    )
 
 
 def test_nothing_is_predicted_of_another_flavour_or_sides_without_loops(record):
@@ -160,10 +173,10 @@ def test_nothing_is_predicted_of_another_flavour_or_sides_without_loops(record):
 def test_too_few_releases_are_no_model(record):
     """A record without times of the card: each call has a reason."""
     project, _ = record
-    found = prediction.predictions_of(project.root / "without", kernels(6), kernels(7), {})
-    reasons = {one.why for one in found.calls}
-    assert found.releases == 0 and any("too few releases on h200-sxm" in why for why in reasons)
-    assert all(one.change is None for one in found.calls)
+    predictions = prediction.predictions_of(project.root / "without", kernels(6), kernels(7), {})
+    reasons = {call.why for call in predictions.calls}
+    assert predictions.releases == 0 and any("too few releases on h200-sxm" in why for why in reasons)
+    assert all(call.change is None for call in predictions.calls)
 
 
 def test_a_damaged_file_of_the_card_costs_one_release(record, tmp_path):
@@ -186,9 +199,9 @@ def test_a_time_that_is_none_is_no_sample(record):
     good = clock(*CALL[:1], "b4_s8192_h16_d128_causal", groups)
     assert good
     broken = [{"centre": [0.0] * 3}, {"centre": [1e-3]}]
-    for found, expected in ((good.samples, 1), *(({**good.samples, **each}, 0) for each in broken)):
+    for samples, expected in ((good.samples, 1), *(({**good.samples, **each}, 0) for each in broken)):
         sidecar = make(release="4.0.0b1")
-        timed = replace(sidecar, groups={CALL[0]: {CALL[1]: replace(good, samples=found)}})
+        timed = replace(sidecar, groups={CALL[0]: {CALL[1]: replace(good, samples=samples)}})
         assert len(list(prediction.samples_between(timed, groups))) == expected
 
 
@@ -202,10 +215,10 @@ def test_the_error_is_that_of_releases_that_the_fit_did_not_see():
         replace(step, clock=0.09, changed=False),
         replace(step, call=("backward-history", CALL[1]), clock=-0.02, model=-0.05),
     ]
-    found = prediction.errors_of(steps)
-    assert found[False, True, False] == prediction.Error(pytest.approx(0.02), pytest.approx(0.02), 2)
-    assert found[False, False, False] == prediction.Error(pytest.approx(0.005), pytest.approx(0.005), 1)
-    assert found[True, True, False].mean == pytest.approx(0.03) and len(found) == 3
+    errors = prediction.errors_of(steps)
+    assert errors[False, True, False] == prediction.Error(pytest.approx(0.02), pytest.approx(0.02), 2)
+    assert errors[False, False, False] == prediction.Error(pytest.approx(0.005), pytest.approx(0.005), 1)
+    assert errors[True, True, False].mean == pytest.approx(0.03) and len(errors) == 3
 
 
 def test_forwards_without_an_order_of_their_groups_have_errors_of_their_own():
@@ -223,12 +236,14 @@ def test_a_step_is_predicted_without_its_own_release(record):
     last = samples[-1].release
     bent = [
         replace(
-            one,
-            timed=replace(one.timed, seconds=one.timed.seconds * (1.5 if one.timed.code.turn > 500 else 1)),
+            sample,
+            timed=replace(
+                sample.timed, seconds=sample.timed.seconds * (1.5 if sample.timed.code.turn > 500 else 1)
+            ),
         )
-        if one.release == last
-        else one
-        for one in samples
+        if sample.release == last
+        else sample
+        for sample in samples
     ]
     of_last = [step for step in prediction.steps_left_out(bent) if step.release == last]
     true = {step.call: step.model for step in prediction.steps_left_out(samples) if step.release == last}
@@ -247,12 +262,12 @@ def shown(comparison: Comparison) -> str:
 def with_error(comparison: Comparison, mean: float) -> Comparison:
     assert comparison.predicted
     error = prediction.Error(mean, 0.033, 14)
-    calls = tuple(replace(one, error=error if one.error else None) for one in comparison.predicted.calls)
+    calls = tuple(replace(call, error=error if call.error else None) for call in comparison.predicted.calls)
     return replace(comparison, predicted=replace(comparison.predicted, calls=calls))
 
 
 @pytest.mark.parametrize(
-    ("change", "mean", "words"),
+    ("change", "mean", "wording"),
     [
         (-0.05, 0.01, "4.0 to 6.0 % faster"),
         (0.05, 0.01, "4.0 to 6.0 % slower"),
@@ -261,13 +276,13 @@ def with_error(comparison: Comparison, mean: float) -> Comparison:
         (-0.004, 0.01, "no change of 1% or more (-0.4%)"),
     ],
 )
-def test_a_prediction_in_words(record, change, mean, words):
+def test_a_prediction_in_words(record, change, mean, wording):
     comparison = with_error(between(record, 6, 7), mean)
     assert comparison.predicted
     first = replace(comparison.predicted.calls[0], change=change)
-    one = replace(comparison, predicted=replace(comparison.predicted, calls=(first,)))
-    assert words in shown(one) and words in markdown([one])
-    assert f"{mean:.1%}, at most 3.3% in 14 steps" in shown(one)
+    changed = replace(comparison, predicted=replace(comparison.predicted, calls=(first,)))
+    assert wording in shown(changed) and wording in markdown([changed])
+    assert f"{mean:.1%}, at most 3.3% in 14 steps" in shown(changed)
 
 
 def test_every_format_has_it_and_no_exit_code_depends_on_it(record):
@@ -279,7 +294,7 @@ def test_every_format_has_it_and_no_exit_code_depends_on_it(record):
     assert "| 2.0%, at most 3.3% in 14 steps |" in page
     assert "<b>a table" not in page.replace("`silent: no loops: loops: <b>a table</b> is missing`", "")
     data = json.loads(as_json([comparison]))["comparisons"][0]["predicted"]
-    calls = {(one["group"], one["case"]): one for one in data["calls"]}
+    calls = {(call["group"], call["case"]): call for call in data["calls"]}
     assert data["machine"] == "h200-sxm" and data["releases"] == TIMED and data["same_kernel"] == 1
     assert calls[CALL]["low"] == pytest.approx(calls[CALL]["change"] - 0.02)
     assert calls[CALL]["high"] == pytest.approx(calls[CALL]["change"] + 0.02)
@@ -300,14 +315,14 @@ def test_a_main_kernel_is_one_that_is_watched_or_none():
     assert main_kernel(shape(1, 32, 8192, 128, kv_heads=8, causal=True), False) == "fwd_d128_causal_gqa4"
     assert main_kernel(shape(16, 16, 2048, 128, variant="varlen"), False) == "fwd_d128_full_varlen"
     assert main_kernel(shape(4, 16, 8192, 128, window=128), False) == "fwd_d128_window"
-    for one in (
+    for unwatched in (
         shape(1, 64, 8192, 64, kv_heads=8, window=128),
         shape(1, 32, 8192, 128, kv_heads=4, causal=True),
         shape(4, 16, 8192, 128, dtype="fp16"),
         shape(4, 16, 8192, 80),
         shape(8, 32, 4096, 128, variant="paged"),
     ):
-        assert main_kernel(one, False) == ""
+        assert main_kernel(unwatched, False) == ""
 
 
 def test_every_watched_case_is_the_main_kernel_of_its_own_call():

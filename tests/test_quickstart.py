@@ -40,8 +40,8 @@ def checkout(project, monkeypatch) -> Project:
     for path in (B36, sidecar_path(B36)):
         shutil.copy(path, folder)
     identity = ("-c", "user.name=x", "-c", "user.email=x@x.invalid")
-    for words in (("init", "-q"), ("add", "."), (*identity, "commit", "-qm", "record")):
-        subprocess.run(["git", *words], cwd=project.root, check=True)
+    for command in (("init", "-q"), ("add", "."), (*identity, "commit", "-qm", "record")):
+        subprocess.run(["git", *command], cwd=project.root, check=True)
     monkeypatch.setattr(module, "has_history", lambda _: True)
     return project
 
@@ -69,14 +69,14 @@ class Maker:
 def quickstart(checkout, monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
     """The command; its exit code and what it said."""
 
-    def call(changes: dict[tuple[str, str], Change] | None = None, *words: str) -> tuple[int, str, str]:
+    def call(changes: dict[tuple[str, str], Change] | None = None, *arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(module, "base_here", lambda *_: Path(sys.executable))
         monkeypatch.setattr(module, "torch_of", lambda _: "2.13.0")
         monkeypatch.setattr(module, "Anew", Maker(changes or {}))
         with pytest.raises(SystemExit) as ended:
-            run(["quickstart", *words])
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
+            run(["quickstart", *arguments])
+        output = capsys.readouterr()
+        return int(ended.value.code or 0), output.out, output.err
 
     return call
 
@@ -160,8 +160,8 @@ def test_without_a_history_it_says_what_to_run(project, capsys):
 
 def test_make_quickstart_publishes_nothing_and_keeps_the_list_of_releases():
     """What it runs, with the suite installed already."""
-    words = ["make", "--no-print-directory", "-n", "-o", ".venv/.suite", "quickstart"]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    command = ["make", "--no-print-directory", "-n", "-o", ".venv/.suite", "quickstart"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [
         ".venv/bin/fa4-asv history sync --known",
         ".venv/bin/fa4-asv quickstart --flavour cu13",

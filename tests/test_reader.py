@@ -28,6 +28,7 @@ from fa4_asv.record.store import (
 from tests.support import ROOT
 from tests.support.fuzzing import READERS as ALL
 from tests.support.fuzzing import TEXTS, example, examples, holds, machine, prepare, ways
+from tests.support.refusals import refuse_listing
 from tests.support.results import BENCHMARKS_TEXT, make, result
 
 Reader = Callable[[Path], object]
@@ -197,7 +198,7 @@ def with_rows(rows: dict[str, object]) -> str:
     [
         (with_rows({"x": [None, [["'a'"] * 200] * 6, "1"]}), "more than 100,000"),
         (with_rows({str(n): [None, [["'a'"] * 1000] * 1, "1"] for n in range(101)}), "more than 100,000"),
-        (with_rows({"x": [[1], ["ab"], "1"]}), "expected lists of words"),
+        (with_rows({"x": [[1], ["ab"], "1"]}), "expected lists of texts"),
         (with_rows({"x": [[1], [[["a"]]], "1"]}), "expected text"),
         (json.dumps(result(durations={"x": "long"})), "durations['x'] is 'long', expected seconds"),
         (json.dumps(result(params={"machine": "<img src=x>"})), "with markup or control characters"),
@@ -349,14 +350,7 @@ def test_a_result_without_its_sidecar_is_no_pair_to_compare(root):
 def test_a_folder_that_cannot_be_listed_is_an_entry(root, monkeypatch):
     """Root may list every folder, so the refusal is planted."""
     (root / "h100").mkdir()
-    lists = Path.iterdir
-
-    def refuses(folder: Path):
-        if folder.name == "h100":
-            raise PermissionError(13, "Permission denied")
-        return lists(folder)
-
-    monkeypatch.setattr(Path, "iterdir", refuses)
+    refuse_listing(monkeypatch, "h100")
     (told,) = [entry for entry in entries(root) if entry.path.name == "h100"]
     ((path, message),) = told.damaged
     assert path == root / "h100" and message.startswith("cannot be read: Permission denied; make it readable")
@@ -365,7 +359,7 @@ def test_a_folder_that_cannot_be_listed_is_an_entry(root, monkeypatch):
         list(all_pairs(root))
 
 
-# Whatever comes: a value, or one line that names the file. tools/fuzz_readers.py does the same for an hour.
+# Whatever comes: a value, or one line that names the file. tests/proofs/fuzz_readers.py does the same for an hour.
 
 FUZZ = settings(
     max_examples=20,

@@ -171,7 +171,7 @@ def test_a_folder_that_is_no_report_is_never_replaced(small, tmp_path):
 
 
 def test_an_upstream_commit_leads_upstream(small):
-    """A commit that is not a release: its own history, a page a step, links to where it is."""
+    """A commit that is not a release: its own history, a page per step, links to where it is."""
     old, new = write_releases(small, 5)[3:]
     for release, figures in ((old, kernels()), (new, kernels(instructions=1000))):
         write_pair(small, release, figures)

@@ -56,16 +56,16 @@ def drawn(report: Path, of_a_folder: int = 12) -> list[str]:
         folders.setdefault(name.rpartition("/")[0], []).append(name)
     lot = random.Random(1)
     return folders.pop("") + [
-        name for found in folders.values() for name in lot.sample(found, min(of_a_folder, len(found)))
+        name for pages in folders.values() for name in lot.sample(pages, min(of_a_folder, len(pages)))
     ]
 
 
 def kinds(report: Path) -> list[str]:
     """One page of every kind: of the two architectures one, of releases, events, machines and calls the last."""
-    found = names(report)
-    chosen = [name for name in found if "/" not in name and name != "kernels-sm_90.html"]
+    pages = names(report)
+    chosen = [name for name in pages if "/" not in name and name != "kernels-sm_90.html"]
     for folder in ("releases", "events", "machines", "run-time", "kernels"):
-        chosen += [name for name in found if name.startswith(f"{folder}/")][-1:]
+        chosen += [name for name in pages if name.startswith(f"{folder}/")][-1:]
     return chosen
 
 
@@ -109,7 +109,7 @@ def test_axe_would_have_found_something(real_report, offline, npm):
     # Through the document's own objects: the page's policy refuses an inline style.
     offline.page.evaluate("document.body.style.color = '#bbb'")
     offline.page.evaluate("document.documentElement.removeAttribute('lang')")
-    assert {found.partition(" ")[0] for found in violations(offline.page, axe)} >= {
+    assert {violation.partition(" ")[0] for violation in violations(offline.page, axe)} >= {
         "color-contrast",
         "html-has-lang",
     }
@@ -160,12 +160,12 @@ def served(recorded) -> Iterator[tuple[Path, str]]:
     # asv's page asks for a graph of every benchmark that is listed, recorded or not.
     path = recorded.results / "benchmarks.json"
     listed = json.loads(path.read_text(encoding="utf-8"))
-    kept = {
+    of_kernels = {
         name: entry
         for name, entry in listed.items()
         if name == "version" or name.startswith("codegen.Kernels.")
     }
-    path.write_text(json.dumps(kept), encoding="utf-8")
+    path.write_text(json.dumps(of_kernels), encoding="utf-8")
     assert publish() == 0
     handler = functools.partial(Quiet, directory=str(recorded.html))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -227,17 +227,17 @@ def the_plot_can_be_read(seen: Watched, address: str, html: Path) -> None:
     tags = json.loads((html / "index.json").read_text())["tags"]
     assert sorted(tags) == ["b10", "b3", "b4"]
     boxes = [seen.page.locator("#main-graph").get_by_text(tag, exact=True).bounding_box() for tag in tags]
-    for number, one in enumerate(boxes):
-        assert one and one["y"] >= 50, "not below asv's bar"
-        assert not any(other and overlap(one, other) for other in boxes[:number])
+    for number, box in enumerate(boxes):
+        assert box and box["y"] >= 50, "not below asv's bar"
+        assert not any(before and overlap(box, before) for before in boxes[:number])
     plot, legend = (seen.page.locator(name).bounding_box() for name in ("#overview", "#fa4-legend"))
     assert plot and legend and legend["y"] >= plot["y"] + plot["height"]
     assert seen.page.locator("#main-graph .legend").count() == 0
 
 
-def overlap(one: FloatRect, other: FloatRect) -> bool:
-    beside = abs(one["x"] - other["x"]) >= min(one["width"], other["width"])
-    return not beside and abs(one["y"] - other["y"]) < min(one["height"], other["height"])
+def overlap(a: FloatRect, b: FloatRect) -> bool:
+    beside = abs(a["x"] - b["x"]) >= min(a["width"], b["width"])
+    return not beside and abs(a["y"] - b["y"]) < min(a["height"], b["height"])
 
 
 def test_asvs_own_site_from_a_file_says_what_it_needs_and_where_the_report_is(tmp_path, offline):

@@ -24,7 +24,7 @@ from fa4_asv.report.pairs import MOST, histories, pairs_value
 from fa4_asv.report.search import entries
 from fa4_asv.report.site import pages
 from fa4_asv.report.standing import short_table, standing, value_of
-from tests.support.fake_record import HOSTILE, write_pair, write_releases
+from tests.support.fake_record import HOSTILE, a_thread, write_pair, write_releases
 from tests.support.pages import data_of_script
 from tests.support.results import FIGURES
 
@@ -187,13 +187,7 @@ def test_what_became_worse_and_did_not_recover_stands_with_its_release(story):
 
 
 def test_the_search_finds_kernels_releases_events_and_threads(story):
-    thread = {
-        "thread": "flash-attention#7",
-        "url": "https://github.com/Dao-AILab/flash-attention/issues/7",
-        "line": "it spills",
-        **{"group": "codegen", "metric": "spill_bytes", "cases": [KERNEL], "compilers": []},
-        "spans": {"cu13": ["4.0.0b3", "4.0.0b5"]},
-    }
+    thread = a_thread(KERNEL)
     story.threads.write_text(json.dumps({"format": 1, "threads": [thread]}))
     site = dict(pages(model_of(story), timeline(model_of(story), [])))
     _, result = data_of_script(site["data/search.js"])

@@ -84,21 +84,23 @@ def test_a_group_has_a_page_with_the_newest_release_that_has_it(model):
         "calls-beyond-sdpa.html",
     )
     assert [row[0].href for _, (table,) in index.parts for row in table.rows] == [serving.name, ways.name]
-    found = texts(serving)
+    tables = texts(serving)
     newest = model.releases[2].version
-    assert found[f"Kernels of {newest} on sm_90, cu13"] == [[DECODE, "475", "0", "3,582", "0", "168"]]
-    assert found[f"Kernels of {newest} on sm_100, cu13"] == [[DECODE, "–", "–", "900", "0", "168"]]
-    assert found[f"Traced memory of {newest} on sm_90, cu13"] == [[DECODE, "3.0", "1.0"]]
+    assert tables[f"Kernels of {newest} on sm_90, cu13"] == [[DECODE, "475", "0", "3,582", "0", "168"]]
+    assert tables[f"Kernels of {newest} on sm_100, cu13"] == [[DECODE, "–", "–", "900", "0", "168"]]
+    assert tables[f"Traced memory of {newest} on sm_90, cu13"] == [[DECODE, "3.0", "1.0"]]
 
 
 def test_changes_name_the_releases_that_have_each_value(model):
     first, last = (model.releases[at].version.removeprefix("4.0.0") for at in (0, 2))
-    found = texts(pages(model)[1])
-    assert found["What changed on sm_90, cu13"] == [
+    tables = texts(pages(model)[1])
+    assert tables["What changed on sm_90, cu13"] == [
         [DECODE, "instructions", f"{first}: 4,000; {last}: 3,582"]
     ]
-    assert "What changed on sm_100, cu13" not in found
-    assert found["Not measured on sm_90, cu13"] == [[SPLIT, "unsupported", f"{first} to {last} (2)", REFUSAL]]
+    assert "What changed on sm_100, cu13" not in tables
+    assert tables["Not measured on sm_90, cu13"] == [
+        [SPLIT, "unsupported", f"{first} to {last} (2)", REFUSAL]
+    ]
 
 
 def test_pytorchs_ways_are_told_by_their_own_words(model):
@@ -160,8 +162,8 @@ def on_card(project: Project):
 def test_bytes_per_second_and_the_share_of_a_copy(on_card):
     model, version = on_card
     (page,) = [page for page in pages(model) if page.name == "calls/h100-box.html"]
-    found = texts(page)
-    serving = found[f"Forward, {version}, cu13"]
+    tables = texts(page)
+    serving = tables[f"Forward, {version}, cu13"]
     rates = {row[0]: row[1:] for row in serving}
     assert rates[PAGED][0] == "1 ms" and rates[PAGED][3] == "80\N{NO-BREAK SPACE}%"
     assert rates[PAGED][2] == f"{bytes_moved(SHAPES[PAGED]) / SECONDS / 1e9:,.0f}"
@@ -170,9 +172,9 @@ def test_bytes_per_second_and_the_share_of_a_copy(on_card):
     assert rates[dense.name][1] == f"{tflops:.2g}" and rates[dense.name][4] == f"{tflops / 2:.2g}"
     assert rates[dense.name][5] == "–", "no FA2 beside it"
     assert serving[-1][1] == "broken: out is off"
-    (backward,) = found[f"Backward, {version}, cu13"]
+    (backward,) = tables[f"Backward, {version}, cu13"]
     assert backward[3:5] == ["–", "–"], "nobody counted a backward's bytes"
-    assert found[f"Host, {version}, cu13"] == [[PAGED, "21 us", "broken: not recorded"]]
+    assert tables[f"Host, {version}, cu13"] == [[PAGED, "21 us", "broken: not recorded"]]
 
 
 def test_the_whole_report_is_made_of_such_a_record(on_card):

@@ -24,7 +24,7 @@ from fa4_asv.report.model import Model, load
 from fa4_asv.report.plots import kernel_plot, plot_json, runs
 from fa4_asv.report.site import explanations, pages
 from tests.support import ROOT
-from tests.support.fake_record import HOSTILE, write_pair, write_releases
+from tests.support.fake_record import HOSTILE, a_thread, write_pair, write_releases
 from tests.support.pages import data_of_script
 from tests.support.results import FIGURES
 
@@ -68,20 +68,14 @@ def test_events_are_numbered_from_the_oldest_and_stand_where_the_figure_changed(
 
 
 def test_a_known_thread_stands_with_the_events_in_which_it_came_and_went(story):
-    thread = {
-        "thread": "flash-attention#7",
-        "url": "https://github.com/Dao-AILab/flash-attention/issues/7",
-        "line": "it spills",
-        **{"group": "codegen", "metric": "spill_bytes", "cases": [KERNEL], "compilers": []},
-        "spans": {"cu13": ["4.0.0b3", "4.0.0b5"]},
-    }
+    thread = a_thread(KERNEL)
     story.threads.write_text(json.dumps({"format": 1, "threads": [thread]}))
     told = [[thread.thread for thread in event.rows[0].threads] for event in plot_of(story).events]
     assert told == [["flash-attention#7"], ["flash-attention#7"]]
-    (found,) = load_threads(story.threads)
+    (loaded,) = load_threads(story.threads)
     order = model_of(story).versions
-    assert [found.stands("cu13", version, order) for version in order] == [False, False, True, True, False]
-    assert not found.stands("cu12", "4.0.0b4", order)
+    assert [loaded.stands("cu13", version, order) for version in order] == [False, False, True, True, False]
+    assert not loaded.stands("cu12", "4.0.0b4", order)
     for wrong in ({"url": "https://example.org/issues/7"}, {"thread": "flash-attention#8"}, {"line": "a\nb"}):
         story.threads.write_text(json.dumps({"format": 1, "threads": [{**thread, **wrong}]}))
         with pytest.raises(Fa4AsvError, match=r"threads\.json is damaged"):
@@ -120,8 +114,8 @@ def test_a_page_of_a_kernel_holds_its_figures_as_a_table_and_is_linked_to_and_fr
 
 def test_foreign_words_in_data_are_no_markup(story):
     model = model_of(story)
-    said = CaseRecord("broken", HOSTILE + "</script>\u2028")
-    refused = {"codegen": {KERNEL: said, "sm_100/fwd_d64_full": MEASURED}}
+    broken = CaseRecord("broken", HOSTILE + "</script>\u2028")
+    refused = {"codegen": {KERNEL: broken, "sm_100/fwd_d64_full": MEASURED}}
     write_pair(story, model.releases[4], refused)
     site = dict(pages(model_of(story), timeline(model_of(story), [])))
     for name, text in site.items():
@@ -140,10 +134,10 @@ def test_the_pages_allow_no_script_or_style_but_files_beside_them(story):
 
 
 def test_the_library_is_that_of_the_package_and_small(monkeypatch):
-    found = library()
-    assert f"uPlot (v{VERSION})" in found["lib/uPlot.iife.min.js"]
-    assert "MIT License" in found["lib/uPlot-LICENSE.txt"]
-    assert sum(len(text.encode()) for text in found.values()) <= LARGEST
+    files = library()
+    assert f"uPlot (v{VERSION})" in files["lib/uPlot.iife.min.js"]
+    assert "MIT License" in files["lib/uPlot-LICENSE.txt"]
+    assert sum(len(text.encode()) for text in files.values()) <= LARGEST
     monkeypatch.setitem(FILES, "uPlot.min.css", (FILES["uPlot.min.css"][0], "0" * 64))
     with pytest.raises(Fa4AsvError, match=f"vendor/uPlot.min.css is not that of {PACKAGE} {VERSION}"):
         vendored.library()
@@ -187,8 +181,8 @@ def test_every_kernel_of_the_record_has_a_page_and_a_chart(real_report):
     assert made == {case.replace("/", "-") for case in asked}
     for path in (real_report / "kernels").glob("*.html"):
         assert (real_report / "data" / "kernels" / f"{path.stem}.js").is_file()
-    found = timeline(model, explanations(project, []))
-    story = kernel_plot(model, found, [], "sm_100", "fwd_d128_full")
+    steps = timeline(model, explanations(project, []))
+    story = kernel_plot(model, steps, [], "sm_100", "fwd_d128_full")
     told = {
         model.versions[event.at]
         for event in story.events
@@ -251,7 +245,7 @@ def test_every_head_of_a_table_is_plain_or_explained_where_it_stands(real_report
     unknown = set()
     for path in real_report.rglob("*.html"):
         heads = re.findall(r'<th scope="col">(.*?)</th>', path.read_text(encoding="utf-8"))
-        for head in {html.unescape(re.sub("<.*?>", "", one)) for one in heads}:
+        for head in {html.unescape(re.sub("<.*?>", "", cell)) for cell in heads}:
             asked = (head, head.partition(",")[0], head.partition(" ")[0].rstrip(","))
             if not (
                 head in PLAIN_HEADS or RELEASE_OR_HASH.fullmatch(head) or any(word in WORDS for word in asked)

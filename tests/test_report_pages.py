@@ -47,18 +47,18 @@ def spilling(spill: int) -> CaseRecord:
 
 
 def test_totals_of_both_flavours_are_over_the_same_kernels_or_absent(project):
-    one, two = write_releases(project, 2)
+    before, after = write_releases(project, 2)
     old, new = {FIRST: spilling(8), SECOND: REFUSED}, {FIRST: spilling(16), SECOND: spilling(100)}
     for release, flavour, cases in (
-        (one, "cu13", new),
-        (one, "cu12", old),
-        (two, "cu13", new),
-        (two, "cu12", new),
+        (before, "cu13", new),
+        (before, "cu12", old),
+        (after, "cu13", new),
+        (after, "cu12", new),
     ):
         write_pair(project, release, {"codegen": cases}, flavour=flavour)
     model = model_of(project)
     (panel,) = (
-        one for one in history(model, timeline(model, [])) if one.anchor == "total-sm_100-spill_bytes"
+        panel for panel in history(model, timeline(model, [])) if panel.anchor == "total-sm_100-spill_bytes"
     )
     assert panel.title == "Bytes spilled a thread, 2 kernels of sm_100 together"
     assert panel.table.head == ["release", "cu13", "cu12 (torch on CUDA 12)"]
@@ -83,11 +83,11 @@ def test_little_beside_nothing_is_no_large_change(less, more):
 
 
 def test_what_moved_most_tells_a_release_once_an_architecture(project):
-    one, two, three = write_releases(project, 3)
+    b1, b2, b3 = write_releases(project, 3)
     for flavour, spill in (("cu13", 480), ("cu12", 1216)):
-        write_pair(project, one, kernels(sm_100__fwd_d128_full=spilling(8)), flavour=flavour)
-        write_pair(project, two, kernels(sm_100__fwd_d128_full=spilling(16)), flavour=flavour)
-        write_pair(project, three, kernels(sm_100__fwd_d128_full=spilling(spill)), flavour=flavour)
+        write_pair(project, b1, kernels(sm_100__fwd_d128_full=spilling(8)), flavour=flavour)
+        write_pair(project, b2, kernels(sm_100__fwd_d128_full=spilling(16)), flavour=flavour)
+        write_pair(project, b3, kernels(sm_100__fwd_d128_full=spilling(spill)), flavour=flavour)
     rows = largest(timeline(model_of(project), [])).rows
     assert [(row[0].text, row[1]) for row in rows] == [
         ("b3", "cu12 (torch on CUDA 12)"),
@@ -110,8 +110,8 @@ def route(**broken: int) -> Groups:
 
 
 def test_what_torch_cannot_drive_is_told_though_nothing_changed(project):
-    one, two = write_releases(project, 2)
-    for release in (one, two):
+    before, after = write_releases(project, 2)
+    for release in (before, after):
         write_pair(project, release, route(t2_13_0=13, t2_15_0=0))
     model = model_of(project)
     top = headline(model, timeline(model, []))
@@ -121,7 +121,7 @@ def test_what_torch_cannot_drive_is_told_though_nothing_changed(project):
     ]
     (row,) = (row for row in top.table.rows if row[0] == "broken checks")
     assert (row[1].text, row[1].css) == ("torch 2.13.0: no (13 of 21); torch 2.15.0: yes", "same")
-    write_pair(project, two, route(t2_13_0=0, t2_15_0=0))
+    write_pair(project, after, route(t2_13_0=0, t2_15_0=0))
     model = model_of(project)
     (row,) = (row for row in headline(model, timeline(model, [])).table.rows if row[0] == "broken checks")
     assert row[1].text == "torch 2.13.0: yes, before: no (13 of 21); torch 2.15.0: yes"
@@ -129,8 +129,8 @@ def test_what_torch_cannot_drive_is_told_though_nothing_changed(project):
 
 
 def test_a_torch_that_only_one_flavour_was_asked_about_is_told_with_it(project):
-    one, two = write_releases(project, 2)
-    for release in (one, two):
+    before, after = write_releases(project, 2)
+    for release in (before, after):
         write_pair(project, release, route(t2_13_0=0, t2_15_0=0))
         write_pair(project, release, route(t2_13_0=13), flavour="cu12")
     model = model_of(project)
@@ -141,11 +141,11 @@ def test_a_torch_that_only_one_flavour_was_asked_about_is_told_with_it(project):
 
 
 def test_a_newest_release_that_is_recorded_in_part_takes_no_total_away(project):
-    one, two = write_releases(project, 2)
-    write_pair(project, one, kernels(sm_100__fwd_d128_full=spilling(8), sm_100__fwd_d256_full=spilling(9)))
-    write_pair(project, two, kernels(sm_100__fwd_d128_full=spilling(8)) | route(t2_13_0=0))
+    before, after = write_releases(project, 2)
+    write_pair(project, before, kernels(sm_100__fwd_d128_full=spilling(8), sm_100__fwd_d256_full=spilling(9)))
+    write_pair(project, after, kernels(sm_100__fwd_d128_full=spilling(8)) | route(t2_13_0=0))
     model = model_of(project)
-    panels = {one.anchor: one for one in history(model, timeline(model, []))}
+    panels = {panel.anchor: panel for panel in history(model, timeline(model, []))}
     assert panels["total-sm_100-spill_bytes"].table.rows == [["b1", "17"], ["b2", "–"]]
 
 
@@ -206,19 +206,19 @@ def test_the_colours_of_a_terminal_are_no_words(project):
 
 
 def test_an_event_shows_the_toolchain_of_both_sides(project):
-    one, two = write_releases(project, 2)
-    write_pair(project, one, kernels(sm_100__fwd_d128_full=spilling(8)), compiler="4.7.1")
-    write_pair(project, two, kernels(sm_100__fwd_d128_full=spilling(80)), compiler="4.8.0")
+    before, after = write_releases(project, 2)
+    write_pair(project, before, kernels(sm_100__fwd_d128_full=spilling(8)), compiler="4.7.1")
+    write_pair(project, after, kernels(sm_100__fwd_d128_full=spilling(80)), compiler="4.8.0")
     page = site_of(project)["events/4.0.0b2-cu13-sm_100.html"]
     assert re.search(r'nvidia-cutlass-dsl</th><td>4\.7\.1</td><td class="mixed">4\.8\.0</td>', page)
 
 
 def test_what_plain_shares_with_cu12_is_told_once(project):
     """A step of plain tells only its own changes; a release's page and a kernel's chart only its own kernels."""
-    one, two = write_releases(project, 2)
+    before, after = write_releases(project, 2)
     shared = {flavour: AS_CU12 if flavour == "plain" else "" for flavour in ("cu12", "plain")}
     for flavour, own in (("cu12", (0, 0)), ("plain", (0, 112))):
-        for release, spill, common in ((one, own[0], 8), (two, own[1], 480)):
+        for release, spill, common in ((before, own[0], 8), (after, own[1], 480)):
             same = replace(spilling(common), why=shared[flavour])
             cases = kernels(sm_100__fwd_d128_full=spilling(spill), sm_100__fwd_d256_full=same)
             write_pair(project, release, cases, flavour=flavour)
@@ -226,7 +226,7 @@ def test_what_plain_shares_with_cu12_is_told_once(project):
     told = {step.key.flavour: [event.kernel for event in step.events] for step in steps}
     assert told == {"cu12": ["fwd_d256_full"], "plain": ["fwd_d128_full"]}
     site = site_of(project)
-    assert "codegen, plain (torch of the day); 1 other as cu12" in site[f"releases/{two.version}.html"]
+    assert "codegen, plain (torch of the day); 1 other as cu12" in site[f"releases/{after.version}.html"]
     charts = re.split(r'<section class="panel"', site["kernels-sm_100.html"])[1:]
     with_plain = [
         re.search(r'id="(\w+)"', chart)[1] for chart in charts if "plain (torch of the day)" in chart
@@ -241,10 +241,10 @@ def looped(turn: int, inside: int, masked: int = 600) -> CaseRecord:
 
 
 def test_kernel_pages_show_turns_and_the_spills_in_them_and_that_no_time_is_predicted_on_blackwell(project):
-    one, two = write_releases(project, 2)
+    before, after = write_releases(project, 2)
     names = ("fwd_d128_full", "fwd_d128_causal", "fwd_d128_window")
     kernels_of = {f"sm_100/{name}": MEASURED for name in names}
-    for release, spills in ((one, 38), (two, 0)):
+    for release, spills in ((before, 38), (after, 0)):
         loops = {f"sm_100/{name}": looped(582, spills * (name == names[0])) for name in names}
         write_pair(project, release, {"codegen": kernels_of, "loops": loops})
     site = site_of(project)

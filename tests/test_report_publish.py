@@ -19,8 +19,10 @@ from tests.support.publishing import path_of, publish
 def test_publishing_makes_the_report_linked_there_and_back(recorded, capsys):
     """Another machine's files appear, a broken one is refused by name, an explanation is shown."""
     old, new = (Side(commit, "", "d1", {}) for commit in commits(recorded)[:2])
-    found = Explanation("cu13", old, new, threads=("https://github.com/Dao-AILab/flash-attention/issues/1",))
-    write_explanation(recorded.results / "nogpu" / found.file_name, found)
+    explanation = Explanation(
+        "cu13", old, new, threads=("https://github.com/Dao-AILab/flash-attention/issues/1",)
+    )
+    write_explanation(recorded.results / "nogpu" / explanation.file_name, explanation)
     box = recorded.results / "someones-h200"
     box.mkdir()
     (box / "machine.json").write_text('{"machine": "someones-h200", "version": 1}')

@@ -60,12 +60,12 @@ class Reader:
 @pytest.fixture
 def reader(chromium: Browser, real_report: Path) -> Iterator[Reader]:
     context = chromium.new_context(offline=True, viewport=DESKTOP)
-    found = Reader(watched(context), real_report)
-    found.seen.page.set_default_timeout(60_000)
-    found.opens("index.html")
-    yield found
-    assert found.seen.errors == []
-    assert found.clicks <= MOST_CLICKS
+    opened = Reader(watched(context), real_report)
+    opened.seen.page.set_default_timeout(60_000)
+    opened.opens("index.html")
+    yield opened
+    assert opened.seen.errors == []
+    assert opened.clicks <= MOST_CLICKS
     context.close()
 
 
@@ -243,9 +243,9 @@ def test_lines_and_marks_can_be_told_from_the_background(chromium, real_report):
         context.close()
 
 
-def contrast(one: str, other: str) -> float:
+def contrast(text: str, background: str) -> float:
     """WCAG's ratio of two colours written as "#rgb" or "#rrggbb"."""
-    low, high = sorted(map(luminance, (one, other)))
+    low, high = sorted(map(luminance, (text, background)))
     return (high + 0.05) / (low + 0.05)
 
 

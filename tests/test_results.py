@@ -32,7 +32,7 @@ def test_a_sidecar_survives_a_round_trip_in_the_same_bytes(tmp_path):
     write_sidecar(path, read_sidecar(path))
     assert path.read_bytes() == first
     json.loads(first, parse_constant=pytest.fail)
-    assert len(first.splitlines()) == 15  # a line a case
+    assert len(first.splitlines()) == 15  # a line per case
 
 
 def test_merge_keeps_what_the_new_record_did_not_run():

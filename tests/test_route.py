@@ -125,13 +125,13 @@ def test_each_defect_is_counted_and_named(defect):
     broken = run_checks(FakeDriver(defect))
     assert set(broken) == {defect} | FOLLOW.get(defect, set())
     assert not broken[defect].startswith("needs ")
-    follows = {name: words for name, words in broken.items() if name != defect}
+    follows = {name: reason for name, reason in broken.items() if name != defect}
     if defect in ("import", "forward_causal", "forward_gqa", "forward_varlen", "restore"):
-        assert all(words.startswith("needs ") for words in follows.values())
+        assert all(reason.startswith("needs ") for reason in follows.values())
 
 
 @pytest.mark.parametrize(
-    ("defect", "words"),
+    ("defect", "reason"),
     [
         ("import", "ImportError: cannot import name 'x' from 'cutlass' (__init__.py) (in test_route.py, import_fa4)"),
         ("forward_full", f"{UNPACK} (in test_route.py, forward)"),
@@ -141,21 +141,21 @@ def test_each_defect_is_counted_and_named(defect):
         ("backward_gqa", "dK has shape (2, 8, 256, 128), expected (2, 2, 256, 128)"),
     ],
 )  # fmt: skip
-def test_the_words_of_a_defect(defect, words):
-    assert run_checks(FakeDriver(defect))[defect] == words
+def test_the_words_of_a_defect(defect, reason):
+    assert run_checks(FakeDriver(defect))[defect] == reason
 
 
 @pytest.mark.parametrize(
-    ("calls", "words"),
+    ("calls", "reason"),
     [([], "FA4 was called 0 times"), ([{"causal": False}], "FA4 was called with causal=False")],
 )
-def test_another_kernel_or_another_mask_is_not_fa4(calls, words):
+def test_another_kernel_or_another_mask_is_not_fa4(calls, reason):
     class Astray(FakeDriver):
         def forward(self, attention):
             answer = super().forward(attention)
             return replace(answer, calls=calls) if attention.shape.causal else answer
 
-    assert run_checks(Astray())["forward_causal"] == words
+    assert run_checks(Astray())["forward_causal"] == reason
 
 
 def test_refused_after_fa4_was_called_or_for_another_reason():
@@ -185,11 +185,11 @@ def test_a_broken_check_is_a_figure_and_a_lost_process_is_broken():
     def record(outcome):
         return route._records(case, outcome)["2.13.0/sm_90"]
 
-    found = record(answered({"lse": "the LSE is missing"}))
-    assert found == CaseRecord("measured", figures={"broken": 1, "checks": 21}, notes={"lse": "the LSE is missing"})  # fmt: skip
+    measured = record(answered({"lse": "the LSE is missing"}))
+    assert measured == CaseRecord("measured", figures={"broken": 1, "checks": 21}, notes={"lse": "the LSE is missing"})  # fmt: skip
     assert record(Outcome("x", lost="timed out")) == CaseRecord("broken", why="timed out")
-    other = record(answered({}, "2.15.0+cu132"))
-    assert other.why == "the interpreter for torch 2.13.0 holds 2.15.0+cu132"
+    of_other_torch = record(answered({}, "2.15.0+cu132"))
+    assert of_other_torch.why == "the interpreter for torch 2.13.0 holds 2.15.0+cu132"
 
 
 def test_only_torches_at_hand_are_measured(monkeypatch):

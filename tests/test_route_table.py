@@ -19,20 +19,20 @@ from tests.support.golden import assert_golden
 from tests.support.results import record_release
 
 
-def found(**words: str) -> CaseRecord:
-    return CaseRecord("measured", figures={"broken": len(words), "checks": 21}, notes=words)
+def checked(**reasons: str) -> CaseRecord:
+    return CaseRecord("measured", figures={"broken": len(reasons), "checks": 21}, notes=reasons)
 
 
 UNPACK = "ValueError: too many values to unpack (expected 2) (in _fa4.py, _fa4_run_forward)"
-NO = found(forward_full=UNPACK, forward_causal=UNPACK, backward_full="needs forward_full")
-ODD = found(layout="the output | has <b>strides</b> `(1, 2)`")
-FORWARD = found(backward_full="x", backward_causal="x", deterministic="needs backward_full")
+NO = checked(forward_full=UNPACK, forward_causal=UNPACK, backward_full="needs forward_full")
+ODD = checked(layout="the output | has <b>strides</b> `(1, 2)`")
+FORWARD = checked(backward_full="x", backward_causal="x", deterministic="needs backward_full")
 
 
 @pytest.fixture
 def routes(project):
     """Two releases under three torches: all verdicts, cells that were not run, markup in the words."""
-    old = {"2.13.0/sm_90": found(), "2.13.0/sm_100": found(), "2.15.0/sm_90": ODD, "2.15.0/sm_100": ODD}
+    old = {"2.13.0/sm_90": checked(), "2.13.0/sm_100": checked(), "2.15.0/sm_90": ODD, "2.15.0/sm_100": ODD}
     new = {
         "2.12.1/sm_90": FORWARD,
         "2.13.0/sm_90": NO,
@@ -90,20 +90,20 @@ def test_a_further_base_is_made_only_for_a_selected_route(project, monkeypatch):
     pins.write_text("# torch once\ntorch==2.13.0\nnumpy==2.3.5\ntriton==3.7.0\n")
     monkeypatch.setenv(base_environments.VARIABLE, "2.12.1,2.13.0")
     monkeypatch.setattr(selection, "benchmarks", lambda: ["codegen"])
-    found = base_environments.Bases(project, same=False)
-    assert (found._further(), found.interpreters(), found.are_whole()) == ([], {}, False)
+    checked = base_environments.Bases(project, same=False)
+    assert (checked._further(), checked.interpreters(), checked.are_whole()) == ([], {}, False)
     monkeypatch.setattr(selection, "benchmarks", lambda: ["route"])
-    found.folder.mkdir(parents=True)
-    (found.folder / "fa4_asv-pins.txt").write_text(pins.read_text())
-    assert not found.are_whole()
-    further = found.folder.with_name(found.folder.name + "-torch2.12.1")
+    checked.folder.mkdir(parents=True)
+    (checked.folder / "fa4_asv-pins.txt").write_text(pins.read_text())
+    assert not checked.are_whole()
+    further = checked.folder.with_name(checked.folder.name + "-torch2.12.1")
     further.mkdir()
     (further / "fa4_asv-pins.txt").write_text("# torch once\ntorch==2.12.1\nnumpy==2.3.5\ntriton\n")
-    assert found.are_whole()
-    assert found.interpreters() == {
-        "2.13.0": found.folder / "bin" / "python",
+    assert checked.are_whole()
+    assert checked.interpreters() == {
+        "2.13.0": checked.folder / "bin" / "python",
         "2.12.1": further / "bin" / "python",
     }
-    assert found.versions() == ("2.12.1", "2.13.0")
+    assert checked.versions() == ("2.12.1", "2.13.0")
     monkeypatch.setattr(selection, "machine", lambda: "h100")
-    assert found.interpreters() == {}, "exact figures belong to nogpu"
+    assert checked.interpreters() == {}, "exact figures belong to nogpu"

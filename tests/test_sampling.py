@@ -39,7 +39,7 @@ def test_a_steady_call_ends_at_the_shortest():
     samples = collect(source)
     assert (source.count, samples.centre, samples.notes, samples.two_modes) == (25, 0.001, (), "")
     long = Source(lambda index: Sample(0.1, 0.1))
-    assert len(collect(long).kept) == sampling.MIN_SAMPLES
+    assert len(collect(long).accepted) == sampling.MIN_SAMPLES
 
 
 def test_a_noisy_call_is_drawn_until_its_centre_is_known():
@@ -58,7 +58,7 @@ def test_the_cap_ends_a_call_that_never_settles():
     assert source.count == pytest.approx(500, abs=1)
     assert len(samples.notes) == 1 and "not settled: known to" in samples.notes[0]
     slow = collect(Source(lambda index: Sample(0.8, 0.8)))
-    assert len(slow.kept) == 7 and slow.notes == ("only 7 samples within 5 s of GPU time",)
+    assert len(slow.accepted) == 7 and slow.notes == ("only 7 samples within 5 s of GPU time",)
     slower = collect(Source(lambda index: Sample(3.0, 3.0)))
     assert slower.broken == "2 samples after 5 s of GPU time, 5 are needed" and slower.seconds == []
 
@@ -79,7 +79,7 @@ def test_a_throttled_sample_is_kept_apart_and_replaced():
         "software power cap",
         "SM clock 1700 MHz, usually 1980 MHz",
     }
-    assert len(samples.kept) >= sampling.MIN_SAMPLES
+    assert len(samples.accepted) >= sampling.MIN_SAMPLES
 
 
 def test_a_card_that_throttles_most_of_the_time_has_no_figure():
@@ -106,7 +106,7 @@ def test_a_broken_timer_is_no_sample(value):
 
 
 def test_a_timer_without_busy_time_still_ends():
-    assert len(collect(lambda: Sample(0.01, 0.0)).kept) == 25
+    assert len(collect(lambda: Sample(0.01, 0.0)).accepted) == 25
 
 
 def test_drift_is_told_and_noise_is_not():
@@ -155,8 +155,12 @@ def test_swapping_the_sides_inverts_the_answer():
         head = [Round(factor * math.exp(rng.gauss(0, noise)), 1.0) for _ in range(rng.randint(3, 8))]
         there, back = verdict(base, head), verdict(head, base)
         assert back.name == opposite[there.name]
-        for one, other in ((back.change, there.change), (back.low, there.high), (back.high, there.low)):
-            assert (1 + one) * (1 + other) == pytest.approx(1)
+        for swapped, straight in (
+            (back.change, there.change),
+            (back.low, there.high),
+            (back.high, there.low),
+        ):
+            assert (1 + swapped) * (1 + straight) == pytest.approx(1)
         seen.add(there.name)
     assert seen == set(opposite)
 
@@ -209,9 +213,9 @@ def test_the_table_is_computed_from_its_seed():
     pytest.importorskip("numpy")
     arguments = ["--repetitions", "150", "--spread", "0.2", "--seed", "7"]
     command = [sys.executable, "-m", "tests.proofs.sampler_power", *arguments]
-    one, two = (subprocess.run(command, cwd=ROOT, capture_output=True, text=True) for _ in range(2))
-    assert one.stdout == two.stdout and one.returncode in (0, 1), one.stderr
-    lines = one.stdout.splitlines()
+    first, again = (subprocess.run(command, cwd=ROOT, capture_output=True, text=True) for _ in range(2))
+    assert first.stdout == again.stdout and first.returncode in (0, 1), first.stderr
+    lines = first.stdout.splitlines()
     for line in lines:
         if line.startswith("  fa4_asv, "):
             assert float(line[44:51].strip().rstrip("%")) <= 4, line

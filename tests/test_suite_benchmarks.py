@@ -39,11 +39,11 @@ def test_the_bare_loop_runs_in_the_base_that_asv_uses(project, monkeypatch):
 
 
 def test_the_record_is_counted_by_machine_history_and_policy(project, capsys):
-    one, two = write_releases(project, 2)
+    before, after = write_releases(project, 2)
     measured = CaseRecord("measured", samples={"seconds": [2.0, 2.2, 2.1]})
     groups = {"import": {"flash_attn.cute": measured}}
     sizes = []
-    for release, policy in ((two, "day"), (one, "day"), (two, "nvidia-cutlass-dsl==4.7.1")):
+    for release, policy in ((after, "day"), (before, "day"), (after, "nvidia-cutlass-dsl==4.7.1")):
         path = write_pair(project, release, groups, machine="box", policy=policy)
         sizes.append(path.stat().st_size + sidecar_path(path).stat().st_size)
     assert [key for key, _ in record.rows(project)].count(("box", "releases", "day")) == 2

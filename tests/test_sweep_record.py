@@ -38,14 +38,14 @@ def card(project):
 
 
 def lay(
-    project, machine: str, count: int, words: Mapping[str, str] | None = None, factor: float = 1.0
+    project, machine: str, count: int, notes: Mapping[str, str] | None = None, factor: float = 1.0
 ) -> None:
     for number, release in enumerate(write_releases(project, 10)[:count]):
         level = LEVEL + math.log(factor) + (math.log(1.02) if number >= 6 else 0.0)
-        forward = {CALL: swept(noisy(f"{machine}{number}", level), words, order=number)}
+        forward = {CALL: swept(noisy(f"{machine}{number}", level), notes, order=number)}
         if number < 8:
-            forward[LONG] = swept(noisy(f"long{machine}{number}", LEVEL + 2, 0.02), words, order=number)
-        backward = {CALL: swept(noisy(f"back{machine}{number}", LEVEL, 0.005), words, order=number)}
+            forward[LONG] = swept(noisy(f"long{machine}{number}", LEVEL + 2, 0.02), notes, order=number)
+        backward = {CALL: swept(noisy(f"back{machine}{number}", LEVEL, 0.005), notes, order=number)}
         write_pair(project, release, {FORWARD: forward, BACKWARD: backward}, machine=machine)
 
 
@@ -63,7 +63,7 @@ def record(project, number: int, group: str = FORWARD, case: str = CALL, machine
     return result.groups[group][case]
 
 
-def said(capsys, *arguments: str) -> tuple[int, str, str]:
+def run_command(capsys, *arguments: str) -> tuple[int, str, str]:
     code = 0
     try:
         run([*arguments])
@@ -86,7 +86,7 @@ def test_releases_of_one_sweep_are_compared_by_its_pooled_spread(card):
 
 
 def test_the_command_uses_the_rule(card, capsys):
-    code, out, err = said(
+    code, out, err = run_command(
         capsys, "compare", "4.0.0b6", "4.0.0b7", "-m", "card", "--no-run", "--format", "json"
     )
     assert (code, err) == (1, "")
@@ -165,7 +165,7 @@ def test_both_flavours_of_a_commit_count_in_one_pool(card):
 
 
 def test_changes_tell_the_neighbours_of_a_machine(card, capsys):
-    code, out, err = said(capsys, "changes", "-m", "card", "--last", "10", "--json")
+    code, out, err = run_command(capsys, "changes", "-m", "card", "--last", "10", "--json")
     assert (code, err) == (0, "")
     steps = json.loads(out)
     assert [(step["before"], step["after"]) for step in steps][5] == ("4.0.0b6", "4.0.0b7")
@@ -175,7 +175,7 @@ def test_changes_tell_the_neighbours_of_a_machine(card, capsys):
     assert (("4.0.0b7", FORWARD)) in slower
     (row,) = [row for row in steps[7]["rows"] if row["case"] == LONG]
     assert (row["verdict"], row["reason"]) == ("not comparable", "head-not-run")
-    code, out, _ = said(capsys, "changes", "-m", "card", "--last", "5")
+    code, out, _ = run_command(capsys, "changes", "-m", "card", "--last", "5")
     assert code == 0 and "4.0.0b6 -> 4.0.0b7: " in out and "slower" in out and "toolchain: the same" in out
 
 
@@ -183,7 +183,7 @@ def test_changes_tell_the_neighbours_of_a_machine(card, capsys):
     "command", [("changes", "-m", "nowhere"), ("noise", "nowhere"), ("noise", "card", "--against", "nowhere")]
 )
 def test_a_machine_without_a_sweep_is_one_line(card, capsys, command):
-    code, out, err = said(capsys, *command)
+    code, out, err = run_command(capsys, *command)
     assert (code, out, err.count("\n")) == (2, "", 1), err
     assert "nowhere" in err
 
@@ -192,7 +192,7 @@ def test_a_machine_without_a_sweep_is_one_line(card, capsys, command):
 
 
 def test_noise_counts_alarms_and_spreads_call_by_call(card, capsys):
-    code, out, err = said(capsys, "noise", "card", "--json")
+    code, out, err = run_command(capsys, "noise", "card", "--json")
     assert (code, err) == (0, "")
     data = json.loads(out)
     calls = {(call["group"], call["case"]): call for call in data["calls"]}
@@ -207,31 +207,31 @@ def test_noise_counts_alarms_and_spreads_call_by_call(card, capsys):
         ("2.5 ms and longer", 1),
     ]
     assert sum(each["alarms"] for each in data["classes"]) == data["false_alarms"]
-    code, out, _ = said(capsys, "noise", "card")
+    code, out, _ = run_command(capsys, "noise", "card")
     assert code == 0 and f"{FORWARD} {CALL[4:]}" in out
     assert out.startswith(f"false alarms: {data['false_alarms']} of 28 pairs, ")
 
 
 def test_two_cards_agree_or_not(card, capsys):
     lay(card, "second", 8, {"card": "b" * 12}, factor=1.3)  # slower throughout: the ratios are the same
-    code, out, err = said(capsys, "noise", "card", "--against", "second", "--json")
+    code, out, err = run_command(capsys, "noise", "card", "--against", "second", "--json")
     assert (code, err) == (0, "")
     short, long = json.loads(out)["agreement"]
     assert (short["ratios"], long["ratios"]) == (14, 7)
     assert short["median"] < 0.01 < long["bound"]
     assert long["beyond"] == [f"{FORWARD} {LONG} cu13"]
-    code, out, _ = said(capsys, "noise", "card", "--against", "second")
+    code, out, _ = run_command(capsys, "noise", "card", "--against", "second")
     assert code == 0 and "against second, below 2.5 ms: 14 ratios to the newest release differ by " in out
 
 
 def test_a_single_process_has_no_spread(project, capsys):
     for release in write_releases(project, 3):
         write_pair(project, release, {FORWARD: {CALL: swept(turns((LEVEL,) * 3))}}, machine="card")
-    code, out, _ = said(capsys, "noise", "card", "--json")
+    code, out, _ = run_command(capsys, "noise", "card", "--json")
     data = json.loads(out)
     assert (code, data["pairs"], data["rate_interval"], data["classes"]) == (0, 0, None, [])
     assert (data["calls"][0]["spread"], data["calls"][0]["visible"]) == (None, None)
-    assert said(capsys, "noise", "card")[1].startswith("false alarms: unknown, ")
+    assert run_command(capsys, "noise", "card")[1].startswith("false alarms: unknown, ")
 
 
 def test_percentiles_by_hand():
@@ -287,10 +287,10 @@ def test_what_verify_says_of_rounds(change, message):
 
 
 def test_verify_names_the_case(card, capsys):
-    assert said(capsys, "verify")[:2] == (0, "10 result files: sound\n")
+    assert run_command(capsys, "verify")[:2] == (0, "10 result files: sound\n")
     path = next((card.results / "card").glob("*.sidecar"))
     data = json.loads(path.read_text())
     data["groups"][FORWARD][CALL]["samples"]["centre"][0] *= 1.01
     path.write_text(json.dumps(data))
-    code, out, _ = said(capsys, "verify")
+    code, out, _ = run_command(capsys, "verify")
     assert code == 1 and f"{CALL}: the sidecar has centre " in out

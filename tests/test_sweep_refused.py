@@ -240,8 +240,8 @@ def test_a_dry_run_needs_no_card(history, capsys, tmp_path, monkeypatch):
 
 
 def test_a_cards_digest_tells_cards_apart_and_names_none():
-    one, other = Card(0, "NVIDIA H100", "GPU-1"), Card(0, "NVIDIA H100", "GPU-2")
-    assert one.digest != other.digest and len(one.digest) == 12
-    assert one.digest == Card(3, "another", "GPU-1", 1, 1).digest
+    first, second = Card(0, "NVIDIA H100", "GPU-1"), Card(0, "NVIDIA H100", "GPU-2")
+    assert first.digest != second.digest and len(first.digest) == 12
+    assert first.digest == Card(3, "another", "GPU-1", 1, 1).digest
     with pytest.raises(Fa4AsvError):
         cards("no-such-program")

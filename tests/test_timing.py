@@ -31,13 +31,13 @@ def test_bursts_controls_and_rests_take_turns():
     timing = measure(card.kernel(1e-3), card, card.kernel(5e-4, "control"), rest=card.rest)
     turns = card.log[card.log.index("rest") :]
     work = ["call"] * 10 + ["control"] * round(CONTROL_BURST / 5e-4) + ["rest"]
-    assert turns == ["rest", *work * (len(timing.samples.kept) - 1)]
-    assert timing.samples.seconds == pytest.approx([1e-3] * len(timing.samples.kept))
-    assert len(timing.samples.kept) == pytest.approx(25, abs=1)
+    assert turns == ["rest", *work * (len(timing.samples.accepted) - 1)]
+    assert timing.samples.seconds == pytest.approx([1e-3] * len(timing.samples.accepted))
+    assert len(timing.samples.accepted) == pytest.approx(25, abs=1)
     assert timing.control == pytest.approx(5e-4)
     assert timing.notes["calls a sample"] == "10" and timing.notes["power"] == "cool-down"
     assert timing.notes["sm clock"] == "1980 to 1980 MHz, median 1980"
-    assert card.rested == pytest.approx(len(timing.samples.kept) * (10e-3 + CONTROL_BURST))
+    assert card.rested == pytest.approx(len(timing.samples.accepted) * (10e-3 + CONTROL_BURST))
 
 
 CALM = Pace(burst=4e-3, control_burst=5e-4, warm_ups=2, rest=0.5, long_rest=1.5, control_wakes=True)
@@ -53,7 +53,7 @@ def test_a_calm_pace_wakes_by_the_control_and_rests_after_every_burst(seconds, s
     assert all(part.split().count("call") <= count for part in before)
     samples = [part.split() for part in before if part.split().count("control") > 1 and "call" in part]
     assert samples and all(part == ["control", *["call"] * count, "control"] for part in samples[-3:])
-    assert card.rested >= share * len(timing.samples.kept) * count * seconds
+    assert card.rested >= share * len(timing.samples.accepted) * count * seconds
 
 
 def test_known_counts_need_no_warm_up():
@@ -80,7 +80,7 @@ def test_a_short_call_fills_a_burst_of_limited_length():
     card = SimulatedCard()
     assert measure(card.kernel(5e-6), card, rest=card.rest).notes["calls a sample"] == "64"
     long = measure(card.kernel(0.08), card, rest=card.rest)
-    assert long.notes["calls a sample"] == "1" and len(long.samples.kept) == 20
+    assert long.notes["calls a sample"] == "1" and len(long.samples.accepted) == 20
 
 
 def test_drift_and_modes_are_told():

@@ -51,10 +51,10 @@ def test_a_committed_lock_is_used_as_it_stands(project):
 
 
 def test_flavours_and_versions_have_digests_of_their_own(tmp_path):
-    one = Lock(tmp_path, "cu12", "day", {"a": "1", "b": "2"})
-    assert one.digest == Lock(tmp_path, "cu12", "other", {"b": "2", "a": "1"}).digest
-    assert one.digest != Lock(tmp_path, "cu13", "day", {"a": "1", "b": "2"}).digest
-    assert one.digest != Lock(tmp_path, "cu12", "day", {"a": "1", "b": "3"}).digest
+    lock = Lock(tmp_path, "cu12", "day", {"a": "1", "b": "2"})
+    assert lock.digest == Lock(tmp_path, "cu12", "other", {"b": "2", "a": "1"}).digest
+    assert lock.digest != Lock(tmp_path, "cu13", "day", {"a": "1", "b": "2"}).digest
+    assert lock.digest != Lock(tmp_path, "cu12", "day", {"a": "1", "b": "3"}).digest
 
 
 def test_one_commits_toolchain_for_all(project, registry, monkeypatch):
@@ -157,15 +157,20 @@ def test_resolving_executes_nothing_that_a_commit_names(project, monkeypatch, tm
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.fixture
+def no_index(monkeypatch, tmp_path) -> None:
+    """An index that does not answer, and an empty cache."""
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple/")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+
+
 @pytest.mark.fault(
     kind="no network while a toolchain is resolved",
     inputs="an index that does not answer",
     happens="one line; no lock is kept",
 )
-def test_no_network_is_one_line_and_leaves_no_lock(project, monkeypatch, tmp_path):
-    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple/")
-    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+def test_no_network_is_one_line_and_leaves_no_lock(project, no_index):
     with pytest.raises(
         Fa4AsvError, match="no toolchain for 4.0.0b20 .cu12, day.: the registry cannot be reached"
     ) as error:
@@ -179,13 +184,10 @@ def test_no_network_is_one_line_and_leaves_no_lock(project, monkeypatch, tmp_pat
     inputs="an index that does not answer",
     happens="one line; no folder stays",
 )
-def test_a_failed_install_leaves_no_folder(project, monkeypatch, tmp_path):
+def test_a_failed_install_leaves_no_folder(project, no_index):
     import sys
     from pathlib import Path
 
-    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple/")
-    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     lock = Lock(Path("4.0.0b20.txt"), "cu12", "day", {"nvidia-cutlass-dsl": "4.6.0.dev0"})
     with pytest.raises(Fa4AsvError, match="cannot install the toolchain 4.0.0b20.txt"):
         install(project, lock, Path(sys.executable))

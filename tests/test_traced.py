@@ -191,7 +191,7 @@ class Processes:
         monkeypatch.setattr(cached_jobs, "run_jobs", self)
 
     def __call__(self, jobs, processes, finished):
-        assert processes == 1, "one process an architecture"
+        assert processes == 1, "one process per architecture"
         for job in jobs:
             environment = dict(job.environment)
             assert job.environment == target_environment(environment["FA4_ASV_ARCH"], "cu13")

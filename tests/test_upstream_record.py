@@ -70,7 +70,7 @@ def test_backfill_records_commits_with_their_toolchains(beside, monkeypatch, cap
         ("2026-05-05T12:00:00Z", "main", EVIL),
     ]
     sidecar = read_sidecar(sidecar_path(next(iter_results(beside.results, "nogpu"))))
-    kept = beside.locks / "day" / "cu13" / f"{package}.txt"
+    path = beside.locks / "day" / "cu13" / f"{package}.txt"
     lock = lock_for(
         beside,
         package,
@@ -80,7 +80,7 @@ def test_backfill_records_commits_with_their_toolchains(beside, monkeypatch, cap
         Policy("day"),
         False,
     )
-    assert (lock.path, lock.packages) == (kept, sidecar.toolchain.packages)
+    assert (lock.path, lock.packages) == (path, sidecar.toolchain.packages)
     assert verify(beside) == []
 
 

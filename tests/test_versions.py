@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import Any
 
 import pytest
-from asv_runner.discovery import _get_benchmark
+from asv_runner.discovery import _get_benchmark, disc_benchmarks
 
 from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.measure.cached_jobs import cache_path, write_cache
@@ -20,6 +21,7 @@ from fa4_asv.measure.kernels import collect as kernels
 from fa4_asv.measure.memory import collect as memory
 from fa4_asv.measure.route import collect as route
 from fa4_asv.measure.runtime import collect as runtime
+from fa4_asv.record.descriptions import read_benchmarks
 from fa4_asv.record.schema import CaseRecord
 from tests.support import ROOT
 from tests.support.contexts import a_context
@@ -64,6 +66,35 @@ def test_raising_a_version_tells_asv_so_of_that_group_and_of_no_other(name, monk
         GROUPS[name].benchmark(metric): version for metric in GROUPS[name].metrics
     }
     assert {other: told_to_asv(other, monkeypatch) for other in beside} == before
+
+
+@pytest.fixture(scope="module")
+def discovered() -> dict[str, Any]:
+    """Every benchmark by name, as asv finds them."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.syspath_prepend(str(ROOT))
+        return {each.name: each for each in disc_benchmarks("benchmarks", ignore_import_errors=False)}
+
+
+def test_the_series_are_those_of_the_record(discovered):
+    """A class may be written in another way; its benchmarks keep their names, units, versions and axes."""
+    listed = read_benchmarks(ROOT / "results" / "benchmarks.json")
+    del listed["version"]
+    assert discovered.keys() == listed.keys()
+    for name, entry in listed.items():
+        benchmark = discovered[name]
+        for field in ("type", "unit", "version", "param_names", "timeout", "setup_cache_timeout", "rounds"):
+            assert getattr(benchmark, field, None) == entry.get(field), (name, field)
+
+
+def test_no_two_classes_share_a_setup_cache(discovered):
+    """asv's key of one is module and line: an inherited one would be run once, for the first of its classes only."""
+    classes: dict[str, set[str]] = {}
+    for name, benchmark in discovered.items():
+        if benchmark.setup_cache_key:
+            classes.setdefault(benchmark.setup_cache_key, set()).add(name.rpartition(".")[0])
+    assert len(classes) > 10
+    assert all(len(names) == 1 for names in classes.values()), classes
 
 
 # What each exact group looks up: (the collector's lookup, a case). A hit is an answer without any worker.

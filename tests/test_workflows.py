@@ -224,7 +224,7 @@ def test_a_pull_request_starts_no_job_on_a_machine_of_yours(callers):
 def test_the_page_says_the_settings_first_and_by_the_names_that_the_workflow_has():
     text = PAGE.read_text(encoding="utf-8")
     headings = re.findall(r"(?m)^## (.*)$", text)
-    assert headings[0] == "Settings that the GPU workflow stands on"
+    assert headings[0] == "Settings that the GPU workflow needs"
     settings = text[text.index(headings[0]) : text.index(headings[1])]
     job = load(FOLDER / "gpu.yml")["jobs"]["gpu"]
     inputs = load(FOLDER / "gpu.yml")["on"]["workflow_call"]["inputs"]

@@ -48,7 +48,7 @@ def compare(*arguments: object) -> int:
 
 
 def against(capsys, tree: Path, *arguments: object) -> tuple[int, dict]:
-    """Exit code and the one comparison of main and a tree, by three processes a side."""
+    """Exit code and the one comparison of main and a tree, by three processes per side."""
     code = compare("main", "--worktree", tree, *CPU, "--processes", 3, "--format", "json", *arguments)
     return code, json.loads(capsys.readouterr().out)["comparisons"][0]
 

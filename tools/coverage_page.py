@@ -133,8 +133,8 @@ def _refused() -> Iterator[str]:
     yield from _table("architecture", "argument", "FA4's words")
     for arch in ARCHES:
         for argument in ARGUMENTS:
-            if words := cell(argument, arch).refused:
-                yield _row(arch, _code(argument), words)
+            if reason := cell(argument, arch).refused:
+                yield _row(arch, _code(argument), reason)
 
 
 def _others() -> Iterator[str]:

@@ -20,6 +20,7 @@ from fa4_asv.compare.sweeps import CallKey, Pools, name_of, pools_of
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.record.explanation import Explanation, read_explanation
 from fa4_asv.record.schema import CaseRecord
+from fa4_asv.record.tables import markdown_head, markdown_row
 from fa4_asv.record.turns import origin_of
 
 MACHINE, SECOND, OLDER = "h200-sxm", "h200-sxm-2", "h100-sxm"
@@ -162,5 +163,4 @@ def told(row: Row) -> bool:
 def table(head: str, rows: Sequence[Sequence[str]], right: int = 99) -> list[str]:
     """Columns from the `right`-th on are figures."""
     titles = head.split(" | ")
-    line = ["---:" if index >= right else "---" for index in range(len(titles))]
-    return [f"| {' | '.join(cells)} |" for cells in (titles, line, *rows)]
+    return [*markdown_head(titles, range(right, len(titles))), *map(markdown_row, rows)]

@@ -1,4 +1,4 @@
-"""How well machine code foretells Hopper's times: the tables and the plot of docs/model.md, from the record alone.
+"""How well machine code predicts Hopper's times: the tables and the plot of docs/model.md, from the record alone.
 
     python tools/loop_model.py                   # every table; seconds
     python tools/loop_model.py --write           # into docs/model.md and docs/model.svg
@@ -257,13 +257,13 @@ def large(first: Judge) -> list[str]:
     both = zip(*(first.steps(first.fits[title]) for title in (BUT_ONE, EARLIER)), strict=True)
     rows = [
         (
-            short(one.release),
-            f"{DIRECTIONS[is_backward(one.call)]} `{shape_of(one.call).name}`",
-            signed(one.clock),
-            *(_told(step.model) for step in (one, other)),
+            short(without_step.release),
+            f"{DIRECTIONS[is_backward(without_step.call)]} `{shape_of(without_step.call).name}`",
+            signed(without_step.clock),
+            *(_told(step.model) for step in (without_step, earlier)),
         )
-        for one, other in both
-        if one.large
+        for without_step, earlier in both
+        if without_step.large
     ]
     return table(f"release | call | clock | {BUT_ONE} | {EARLIER}", rows, 2)
 

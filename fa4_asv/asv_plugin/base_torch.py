@@ -65,20 +65,20 @@ def _lay_torch(python: Path, version: str, build: str, step: Step) -> None:
     if build == PIP:
         say(f"torch {version} as pip finds it; with CUDA these are several GB", err=True)
         return step(by_pip)
-    found = found_by_pip(python, version) if build == CPU else ""
-    if found.endswith("+cpu"):
-        say(f"torch {found}, as pip is configured here", err=True)
+    pip_version = found_by_pip(python, version) if build == CPU else ""
+    if pip_version.endswith("+cpu"):
+        say(f"torch {pip_version}, as pip is configured here", err=True)
         return step(by_pip)
     say(f"torch {version}, build {build}, from PyTorch's index", err=True)
     try:
         step(uv_command("pip", "install", "--quiet", "--python", str(python), "--torch-backend", build, pin))
     except util.UserError as error:
-        raise util.UserError(_refused(version, build, found, str(error).partition(": ")[2])) from None
+        raise util.UserError(_refused(version, build, pip_version, str(error).partition(": ")[2])) from None
     return None
 
 
-def _refused(version: str, build: str, found: str, reason: str) -> str:
-    pip = f" and pip finds {found or 'none'}, which may be CUDA's, several GB" if build == CPU else ""
+def _refused(version: str, build: str, pip_version: str, reason: str) -> str:
+    pip = f" and pip finds {pip_version or 'none'}, which may be CUDA's, several GB" if build == CPU else ""
     return (
         f"no {build} build of torch {version} from PyTorch's index ({reason}){pip}. Lead pip to a CPU build "
         f"(PIP_FIND_LINKS, PIP_EXTRA_INDEX_URL), or set {VARIABLE}=pip to take what pip finds"

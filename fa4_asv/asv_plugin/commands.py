@@ -68,10 +68,10 @@ def without(stems: Iterable[str]) -> str:
 
 def described(machine: str) -> dict[str, str] | None:
     """The record of a machine that the suite or a cluster's driver describes; None where ~/.asv-machine.json does."""
-    given: dict[str, str] = parse_json(os.environ.get(MACHINE_VARIABLE, "{}").encode())
+    record: dict[str, str] = parse_json(os.environ.get(MACHINE_VARIABLE, "{}").encode())
     if machine == NOGPU:
         return NOGPU_RECORD
-    return given if given.get("machine") == machine else None
+    return record if record.get("machine") == machine else None
 
 
 def beside_html(run: Run, conf: Any, args: Any) -> Any:

@@ -80,8 +80,8 @@ def _parsed(arguments: tuple[str, ...]) -> argparse.Namespace:
 
 def command_class(arguments: Sequence[str] | None = None) -> type[Any] | None:
     """asv's command class, None where there is none."""
-    found: type[Any] | None = getattr(getattr(asked(arguments), "func", None), "__self__", None)
-    return found
+    command: type[Any] | None = getattr(getattr(asked(arguments), "func", None), "__self__", None)
+    return command
 
 
 def command(arguments: Sequence[str] | None = None) -> str:

@@ -6,21 +6,19 @@ Sources come from the history, packages from the committed lock. Both are laid o
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from fa4_asv.base import isolation, scratch
+from fa4_asv.base import scratch
 from fa4_asv.base.core_locks import shared
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.machine import NOGPU
-from fa4_asv.base.processes import ask
 from fa4_asv.base.project import Project
 from fa4_asv.history.source import Source, lay_source, refuse_shadow
 from fa4_asv.history.toolchain import Lock, install, read_lock
-from fa4_asv.measure.context import VARIABLE, Context, context_of
+from fa4_asv.measure.context import Context, ask_with, context_of
 from fa4_asv.record.schema import CaseRecord, Sidecar, records_from_json
 
 Records = dict[str, dict[str, CaseRecord]]  # by group and case
@@ -73,11 +71,10 @@ def lock_of(project: Project, side: Sidecar) -> Lock:
 
 def _ask(python: Path, project: Project, context: Context, cases: Mapping[str, Sequence[str]]) -> Records:
     """One process for all cases, with a folder of temporary files that goes with it."""
-    path = os.pathsep.join([context.source, str(project.root)])
-    own = {"PYTHONPATH": path, VARIABLE: context.dump()}
     asked = {group: [case.split("/") for case in keys] for group, keys in cases.items()}
-    command = [str(python), "-m", "fa4_asv.measure.anew"]
-    answer, reason = ask(command, isolation.environment(Path(context.root), own), json.dumps(asked))
+    answer, reason = ask_with(
+        python, "fa4_asv.measure.anew", context, project.root, Path(context.root), asked
+    )
     return _records(answer, reason, cases)
 
 

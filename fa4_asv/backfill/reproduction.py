@@ -79,8 +79,8 @@ def is_committed(project: Project, pair: Pair) -> bool:
     return all(_git_says_yes(project.root, [*question, "--", *paths]) for question in questions)
 
 
-def _git_says_yes(folder: Path, words: Sequence[str]) -> bool:
+def _git_says_yes(folder: Path, arguments: Sequence[str]) -> bool:
     try:
-        return subprocess.run(["git", "-C", str(folder), *words], capture_output=True).returncode == 0
+        return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True).returncode == 0
     except OSError:
         return False

@@ -163,7 +163,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 def only_one(path: Path, busy: str = "") -> Iterator[None]:
     """One process at a time holds the lock file `path`; it goes with the process, however that ends.
 
-    Waits for the other, or raises Fa4AsvError with the words `busy`, where they are given.
+    Waits for the other, or raises Fa4AsvError with the message `busy`, where they are given.
     """
     try:
         # Not blocking: a pipe in its place would wait for a reader.

@@ -112,9 +112,9 @@ def ends_with_us(parts: Sequence[str]) -> list[str]:
     return [*_launcher(Bounds(group=False)), *parts]
 
 
-def writes_no_larger_file(words: Sequence[str], most: int) -> list[str]:
+def writes_no_larger_file(command: Sequence[str], most: int) -> list[str]:
     """The command that runs `words`, and may write no file of more than `most` bytes: a limit for what it downloads."""
-    return [*_launcher(Bounds(file=most)), *words]
+    return [*_launcher(Bounds(file=most)), *command]
 
 
 def _launcher(bounds: Bounds) -> list[str]:
@@ -206,10 +206,10 @@ def _lost_without_network(python: str) -> str:
 def _cuda_parts(python: str, bounds: Bounds) -> tuple[set[str], str]:
     """The parts of CUDA that work in a process of such bounds, and the last line of its errors."""
     with scratch.folder("probe") as own:
-        words = [*_launcher(bounds), python, "-c", read_text(_PROBE)]
+        command = [*_launcher(bounds), python, "-c", read_text(_PROBE)]
         try:
             done = subprocess.run(
-                words, cwd=own, env=environment(own), capture_output=True, text=True, timeout=_PROBE_SECONDS
+                command, cwd=own, env=environment(own), capture_output=True, text=True, timeout=_PROBE_SECONDS
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             return set(), str(error)

@@ -37,11 +37,11 @@ def limit() -> int:
 
 def _memory_here() -> int:
     """Bytes of this machine, or of the container where it has less."""
-    found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     for path in map(Path, _CONTAINER):
         with suppress(OSError, ValueError):  # "max" is no number
-            found.append(int(path.read_text()))
-    return min(found)
+            limits.append(int(path.read_text()))
+    return min(limits)
 
 
 def resident(session: int) -> int:

@@ -32,9 +32,9 @@ _made: dict[int, tuple[Path, int]] = {}  # process id: its folder and the handle
 
 def own() -> Path:
     """The folder of this process, or of the one that started it. Raises OSError."""
-    given = os.environ.get(OWNER, "")
-    if given and Path(given).is_dir():
-        return Path(given)
+    inherited = os.environ.get(OWNER, "")
+    if inherited and Path(inherited).is_dir():
+        return Path(inherited)
     with _making:
         if os.getpid() not in _made:
             _made[os.getpid()] = _make_own()

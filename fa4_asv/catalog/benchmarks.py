@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from fa4_asv.catalog.kernels import ARCHES, BEYOND, CASES, KERNEL_GROUPS, KernelGroup
 from fa4_asv.catalog.launch import LAUNCH_CALLS, STEPS
@@ -199,7 +200,7 @@ def _timed() -> list[Group]:
             direction + suffix,
             f"{direction}.{title}.track_",
             SECONDS,
-            tuple((backend, name) for backend in backends for name in names(shapes, direction == "backward")),
+            tuple(product(backends, names(shapes, direction == "backward"))),
             exact=False,
             device=device,
             backward=direction == "backward",
@@ -282,7 +283,7 @@ def _decode_host() -> Group:
         "decode-host",
         "decode.Host.track_",
         SECONDS,
-        tuple((launch, name) for launch in LAUNCHES for name in decoded),
+        tuple(product(LAUNCHES, decoded)),
         exact=False,
         device="cuda",
         what="decode-host",
@@ -302,7 +303,7 @@ def _errors() -> list[Group]:
             f"accuracy-{direction}{suffix}",
             f"accuracy.{direction.title()}{title}.track_",
             {name: (error, f"error of {name}") for name in tensors},
-            tuple((backend, shape.name, kind) for backend in backends for shape in shapes for kind in KINDS),
+            tuple(product(backends, (shape.name for shape in shapes), KINDS)),
             exact=False,
             device=device,
             backward=direction == "backward",
@@ -328,7 +329,7 @@ def _beyond_the_core() -> list[Group]:
 def _beyond_sdpa() -> list[Group]:
     """The ways to FA4 that are not SDPA: packed sequences, and FlexAttention; and both on a card."""
     metrics = {"broken": ("checks", "broken checks"), "refused": ("checks", "refused checks")}
-    cases = tuple((torch, arch) for torch in TORCHES for arch in ARCHES)
+    cases = tuple(product(TORCHES, ARCHES))
     ways = [
         Group(f"route-{way.lower()}", f"beyond_sdpa.{way}.track_", metrics, cases, on_request=True)
         for way in ("Varlen", "Flex")
@@ -347,7 +348,7 @@ def _beyond_sdpa() -> list[Group]:
 
 
 def _kernels_of(group: KernelGroup) -> Group:
-    cases = tuple((arch, case) for arch in group.arches for case in group.cases)
+    cases = tuple(product(group.arches, group.cases))
     return Group(group.name, group.stem, {**METRICS, **LOOP_METRICS}, cases, on_request=True)
 
 
@@ -357,7 +358,7 @@ def _traces_of(group: KernelGroup) -> Group:
         f"{group.name}-memory",
         f"{group.name}.Traced.track_",
         TRACE,
-        tuple((arch, call) for arch in group.arches for call in calls),
+        tuple(product(group.arches, calls)),
         version=_TRACE_VERSION,
         on_request=True,
     )
@@ -371,35 +372,35 @@ _GROUPS = (
         "codegen",
         "codegen.Kernels.track_",
         METRICS,
-        tuple((arch, case) for arch in ARCHES for case in CASES),
+        tuple(product(ARCHES, CASES)),
     ),
     # Kernels around a backward have no iteration loop.
     Group(
         "loops",
         "codegen.Loops.track_",
         LOOP_METRICS,
-        tuple((arch, name) for arch in ARCHES for name, case in CASES.items() if case.role == "main"),
+        tuple(product(ARCHES, (name for name, case in CASES.items() if case.role == "main"))),
         read_from="codegen",
     ),
     Group(
         "memory",
         "memory.Traced.track_",
         TRACE,
-        tuple((arch, name) for arch in ARCHES for name in TRACED),
+        tuple(product(ARCHES, TRACED)),
         version=_TRACE_VERSION,
     ),
     Group(
         "growth",
         "memory.Growth.track_",
         {"growth_bytes": ("bytes", "growth of peak memory with the sequence")},
-        tuple((arch, family) for arch in ARCHES for family in FAMILIES),
+        tuple(product(ARCHES, FAMILIES)),
         version=_TRACE_VERSION,
     ),
     Group(
         "route",
         "route.Sdpa.track_",
         {"broken": ("checks", "broken checks")},
-        tuple((torch, arch) for torch in TORCHES for arch in ARCHES),
+        tuple(product(TORCHES, ARCHES)),
     ),
     *_beyond_the_core(),
     *_beyond_sdpa(),
@@ -411,14 +412,14 @@ _GROUPS = (
             "host_reads": ("reads", "host reads of the card"),
             "allocations": ("allocations", "allocations on the card"),
         },
-        tuple((arch, call, step) for arch in ARCHES for call in LAUNCH_CALLS for step in STEPS),
+        tuple(product(ARCHES, LAUNCH_CALLS, STEPS)),
         flavours=("cu13",),
     ),
     Group(
         "compile",
         "compile.Jit.track_",
         SECONDS,
-        tuple((arch, call) for arch in ARCHES for call in TIMED_CALLS),
+        tuple(product(ARCHES, TIMED_CALLS)),
         exact=False,
         version="2",  # 1: the process of each sample imported FA4 itself
     ),
@@ -432,7 +433,7 @@ _GROUPS = (
         "allocated",
         "memory.Allocated.track_",
         {**PEAK, "untraced_bytes": ("bytes", "distance of the peak from its trace")},
-        tuple((arch, name) for arch in ARCHES for name in TRACED),
+        tuple(product(ARCHES, TRACED)),
         exact=False,
         device="cuda",
         what="bytes",

@@ -186,12 +186,12 @@ def known() -> set[str]:
 
 def arguments_of(source: str, functions: tuple[str, ...] = FUNCTIONS) -> dict[str, list[str]]:
     """The arguments of FA4's functions as its interface.py writes them; nothing of it is run. SyntaxError for no Python."""
-    found = {}
+    arguments = {}
     for node in ast.parse(source).body:
         if isinstance(node, ast.FunctionDef) and node.name in functions:
             each = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
-            found[node.name] = [argument.arg for argument in each]
-    return found
+            arguments[node.name] = [argument.arg for argument in each]
+    return arguments
 
 
 def unknown(source: str) -> Iterator[tuple[str, str]]:

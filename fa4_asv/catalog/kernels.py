@@ -115,15 +115,15 @@ BEYOND = tuple(name for name in KERNEL_GROUPS if name != "codegen")  # groups th
 CALLS = {case.call.name: case.call for group in KERNEL_GROUPS.values() for case in group.cases.values()}
 
 
-def main_kernel(one: SdpaShape, backward: bool) -> str:
+def main_kernel(shape: SdpaShape, backward: bool) -> str:
     """The watched case that is the main kernel of a call at any length and number of heads; "" where none is.
 
     A window is watched with 128 keys per query; what FA4 compiles does not depend on its width.
     """
-    dim = next((name for name, dims in HEAD_DIMS.items() if dims == (one.head_dim, one.head_dim_v)), "")
-    grouped = "" if one.kv_heads == one.num_heads else f"_gqa{one.num_heads // one.kv_heads}"
-    mask = "window" if one.window is not None else "causal" if one.causal else "full"
-    variant = f"_{one.variant}" if one.variant else ""
+    dim = next((name for name, dims in HEAD_DIMS.items() if dims == (shape.head_dim, shape.head_dim_v)), "")
+    grouped = "" if shape.kv_heads == shape.num_heads else f"_gqa{shape.num_heads // shape.kv_heads}"
+    mask = "window" if shape.window is not None else "causal" if shape.causal else "full"
+    variant = f"_{shape.variant}" if shape.variant else ""
     name = f"{'bwd' if backward else 'fwd'}_{dim}_{mask}{variant}{grouped}"
-    plain = one.dtype == "bf16" and one.features == Features()
+    plain = shape.dtype == "bf16" and shape.features == Features()
     return name if plain and name in CASES else ""

@@ -21,7 +21,7 @@ COMMANDS = {
     "quickstart": (
         "fa4_asv.cli.quickstart",
         "quickstart",
-        "Compile a few kernels and hold them against the record.",
+        "Compile a few kernels and compare them with the record.",
     ),
     "history": ("fa4_asv.cli.history", "history", "The releases of FA4 as a git history."),
     "backfill": ("fa4_asv.cli.backfill", "backfill", "Measure what the record lacks."),

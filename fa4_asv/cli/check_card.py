@@ -19,8 +19,6 @@ from statistics import median
 from typing import Any
 
 import click
-from rich.table import Table
-from rich.text import Text
 
 from fa4_asv.asv_plugin.base_environments import base_for_a_card
 from fa4_asv.backfill.sweep import plan as planning
@@ -40,6 +38,7 @@ from fa4_asv.measure.runtime.card import cards, refuse_busy
 from fa4_asv.record.formatting import counted
 from fa4_asv.record.schema import CaseRecord
 from fa4_asv.record.store import iter_results, read_sidecar, sidecar_path
+from fa4_asv.record.tables import print_table
 from fa4_asv.report.machines import arch_of_card, tflops
 
 Records = Mapping[str, Mapping[str, CaseRecord]]  # group -> case -> record
@@ -50,6 +49,8 @@ Ask = Callable[[dict[str, Any]], Outcome]
 APART, SHORTEST = 0.1, 100e-6
 # The allocator against the trace: of 72 calls on an H100 one was 512 KiB apart, the others equal.
 SLACK = 1 << 20
+_HEADS = ("call", "state", "ms", "profiler", "TFLOP/s", "peak bytes", "traced", "reason")
+_NUMBERS = range(2, 7)
 PATIENCE = 300.0  # seconds of one question; it may compile every kernel of its call
 _QUESTIONS = ("guard", "seconds", "kernels", "bytes")
 _WORKER = ("-m", "fa4_asv.measure.runtime.worker")
@@ -271,26 +272,18 @@ def findings_of(
 
 
 def _show(findings: Sequence[Finding], title: str) -> None:
-    """The table. Reasons are foreign text: never markup."""
-    table = Table("call", "state", "ms", "profiler", "TFLOP/s", "peak bytes", "traced", "reason", title=title)
-    for each_finding in findings:
-        times = [
-            f"{value * 1e3:.3f}" if value else ""
-            for value in (each_finding.seconds, each_finding.profiler_seconds)
-        ]
-        sizes = [
-            f"{value:,}" if value is not None else ""
-            for value in (each_finding.peak_bytes, each_finding.traced_bytes)
-        ]
-        cells = [
-            each_finding.call,
-            each_finding.state,
-            *times,
-            f"{each_finding.tflops:.0f}" if each_finding.tflops else "",
-            *sizes,
-            each_finding.reason,
-        ]
-        table.add_row(*(Text(one_line(cell)) for cell in cells))
-    new_console(_LOG_WIDTH).print(table)
+    print_table(
+        new_console(_LOG_WIDTH), _HEADS, list(map(_cells, findings)), numbers=_NUMBERS, whole=0, title=title
+    )
     states = [finding.state for finding in findings]
     say("; ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)))
+
+
+def _cells(finding: Finding) -> list[str]:
+    """A row of the table. Reasons are foreign text."""
+    times = [f"{value * 1e3:.3f}" if value else "" for value in (finding.seconds, finding.profiler_seconds)]
+    sizes = [
+        f"{value:,}" if value is not None else "" for value in (finding.peak_bytes, finding.traced_bytes)
+    ]
+    rate = f"{finding.tflops:.0f}" if finding.tflops else ""
+    return [finding.call, finding.state, *times, rate, *sizes, one_line(finding.reason)]

@@ -27,7 +27,7 @@ from fa4_asv.compare.sides import Comparison, held_against, refuse_other_suites
 from fa4_asv.measure.runtime.journal import Plan
 from fa4_asv.record.tables import rows_shown
 
-# Of two commits: processes a side, one round each. Of a tree: processes a side, and rounds of each.
+# Of two commits: processes per side, one round each. Of a tree: processes per side, and rounds of each.
 _ROUNDS = 5
 _PROCESSES, _TREE_ROUNDS = 5, 2
 

@@ -220,12 +220,12 @@ def check_shadow(project: Project) -> Check:
 
 def check_network(project: Project) -> Check:
     """Whether the network can be refused to what runs FA4's code; no lane needs it. CUDA is tried where a card is."""
-    name, kept = "no network for FA4", "foreign code keeps the network: SECURITY.md"
+    name, advice = "no network for FA4", "foreign code keeps the network: SECURITY.md"
     if why := isolation.why_network():
-        return Check(name, f"cannot be refused ({why})", False, kept)
+        return Check(name, f"cannot be refused ({why})", False, advice)
     python = base_folder(project) / "bin" / "python" if base_packages(project) else Path(sys.executable)
     if why := isolation.why_card_network(str(python)):
-        return Check(name, f"refused, but not where a card is used ({why})", False, kept)
+        return Check(name, f"refused, but not where a card is used ({why})", False, advice)
     return Check(name, "refused", True)
 
 

@@ -79,7 +79,7 @@ def noise(machine: str, against: str, controlled: bool, as_data: bool) -> None:
         numbers=range(1, 6),
         whole=0,
         show_edge=False,
-        caption=f"smallest: the change seen in {SEEN:.0%} of cases, two processes a side; furthest apart: of one release",
+        caption=f"smallest: the change seen in {SEEN:.0%} of cases, two processes per side; furthest apart: of one release",
     )
     for agreed in agreement:
         console.print(Text(_agreement(agreed, against)))

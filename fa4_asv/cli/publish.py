@@ -179,6 +179,6 @@ def _make_site(staged: Project, record: Project) -> None:
         report.wait()
     # 1: without the files that were refused and named before.
     if report.returncode not in (0, 1) or not (folder / "index.html").is_file():
-        last = (errors.strip().splitlines() or ["no words"])[-1]
+        last = (errors.strip().splitlines() or ["no message"])[-1]
         raise Fa4AsvError(f"no report could be made ({last}); the old site is untouched")
     shutil.move(folder, staged.html / "report")

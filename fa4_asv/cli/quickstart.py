@@ -36,7 +36,7 @@ _HEADS = ("kernel", "instructions", "spill, B", "cubin", "")
     "--environment", "-E", default="", metavar="SPEC", help="As asv's --environment, such as fa4:same."
 )
 def quickstart(flavour: str, environment: str) -> None:
-    """Compile eight kernels of the newest recorded release and hold them against the committed record.
+    """Compile eight kernels of the newest recorded release and compare them with the committed record.
 
     No GPU is needed and nothing is written into results/. The first call makes the environment with torch.
     The report of the whole record is committed; it is named at the end.

@@ -222,7 +222,7 @@ def _with_added(station: Station, asked: Asked) -> Station:
 
 
 def _tell_sight(sights: Sequence[Sight], added: float, progress: Progress) -> None:
-    """A row a call, and how often the added work was seen; beside the progress, since stdout may be JSON."""
+    """A row per call, and how often the added work was seen; beside the progress, since stdout may be JSON."""
     if not sights:
         progress.note(
             "--added-work: all calls are recorded already, so none was timed; name a new machine with -m"

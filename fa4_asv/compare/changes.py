@@ -129,8 +129,8 @@ def tell_hidden(counts: Mapping[str, int], console: Console) -> None:
 
 def tell_toolchain(packages: Sequence[str], console: Console, every: bool) -> None:
     """Which packages moved: the compiler alone without `every`."""
-    words = ", ".join(packages) if every else compiler_first(packages)
-    console.print(f"  toolchain: {escape(words) or 'the same'}")
+    names = ", ".join(packages) if every else compiler_first(packages)
+    console.print(f"  toolchain: {escape(names) or 'the same'}")
 
 
 def _count(count: policy.Count) -> str:

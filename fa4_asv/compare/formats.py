@@ -89,7 +89,7 @@ def _tell_rest(comparison: Comparison, rest: Sequence[tuple[str, Sequence[Row]]]
 
 def _predicted_table(predicted: Predictions, console: Console, limit: int | None) -> None:
     console.print(Text(predicted_headline(predicted)))
-    rows = [tuple(map(one_line, predicted_line(one))) for one in predicted.calls]
+    rows = [tuple(map(one_line, predicted_line(call))) for call in predicted.calls]
     print_table(
         console,
         _PREDICTED,
@@ -175,7 +175,7 @@ def _summary(comparison: Comparison) -> list[str]:
 
 def _predicted_markdown(predicted: Predictions) -> list[str]:
     """Folded; of few rows: a set has 26 calls."""
-    rows = [markdown_row(_inert(predicted_line(one), one.change is None)) for one in predicted.calls]
+    rows = [markdown_row(_inert(predicted_line(call), call.change is None)) for call in predicted.calls]
     head = ["<details>", f"<summary>{predicted_headline(predicted)}</summary>", ""]
     return [*head, *markdown_head(_PREDICTED), *rows, "", "</details>", ""]
 
@@ -246,22 +246,22 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
 
 
 def _predicted_json(predicted: Predictions) -> dict[str, Any]:
-    calls = [_prediction_json(one) for one in predicted.calls]
+    calls = [_prediction_json(call) for call in predicted.calls]
     known = {"machine": predicted.machine, "releases": predicted.releases, "same_kernel": predicted.same}
     return {**known, "calls": calls}
 
 
-def _prediction_json(one: Prediction) -> dict[str, Any]:
+def _prediction_json(prediction: Prediction) -> dict[str, Any]:
     """`change`, `low`, `high` are ratios less 1; a call that the model is silent on has `silent` instead."""
-    group, case = one.call
-    found: dict[str, Any] = {"group": group, "case": case, "kernel": one.kernel}
-    if one.change is None or one.error is None or one.interval is None:
-        found["silent"] = one.why or "its error is not known"
+    group, case = prediction.call
+    entry: dict[str, Any] = {"group": group, "case": case, "kernel": prediction.kernel}
+    if prediction.change is None or prediction.error is None or prediction.interval is None:
+        entry["silent"] = prediction.why or "its error is not known"
     else:
-        low, high = one.interval
-        found |= {"change": one.change, "low": low, "high": high, "error": one.error.mean}
-        found |= {"largest_error": one.error.largest, "steps": one.error.steps}
-    return found | ({"measured": row_json(one.measured)} if one.measured else {})
+        low, high = prediction.interval
+        entry |= {"change": prediction.change, "low": low, "high": high, "error": prediction.error.mean}
+        entry |= {"largest_error": prediction.error.largest, "steps": prediction.error.steps}
+    return entry | ({"measured": row_json(prediction.measured)} if prediction.measured else {})
 
 
 def _side(side: Side) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def machine_code(loops: CaseRecord | None, code: CaseRecord | None) -> MachineCo
         raise Silent("spills inside its loop: no kernel that was timed does")
     groups = _GROUPS.get(loops.parts.get("registers", 0))
     products = {
-        int(found[1]): count for name, count in loops.parts.items() if (found := _PRODUCT.fullmatch(name))
+        int(match[1]): count for name, count in loops.parts.items() if (match := _PRODUCT.fullmatch(name))
     }
     if groups is None or not products or loops.parts.get("exp2", 0) <= _RESCALES:
         raise Silent("another kind of kernel than those that were timed")
@@ -224,11 +224,11 @@ def fitted(rows: Sequence[Timed], backward: bool) -> Model:
     chosen = [at for at in range(len(names)) if any(row[at] for row in scaled)]
     known: dict[int, float] = dict.fromkeys(chosen, 0.0)
     while chosen:
-        found = least_squares([[row[at] for at in chosen] for row in scaled])
-        if min(found) >= 0:
-            known |= dict(zip(chosen, found, strict=True))
+        solution = least_squares([[row[at] for at in chosen] for row in scaled])
+        if min(solution) >= 0:
+            known |= dict(zip(chosen, solution, strict=True))
             break
-        chosen = [at for at, value in zip(chosen, found, strict=True) if value > 0]
+        chosen = [at for at, value in zip(chosen, solution, strict=True) if value > 0]
     coefficients = tuple(known.get(at) for at in range(len(names)))
     return Model(backward, coefficients, frozenset(row.code.barriers for row in rows))
 

@@ -41,8 +41,8 @@ def is_backward(call: Call) -> bool:
 
 def kernel_of(call: Call) -> str:
     """Its main kernel among those that are watched; "" for none."""
-    one = shape_of(call)
-    return main_kernel(one, is_backward(call)) if one else ""
+    shape = shape_of(call)
+    return main_kernel(shape, is_backward(call)) if shape else ""
 
 
 def code_of(groups: Groups, kernel: str) -> MachineCode:
@@ -84,9 +84,9 @@ def samples_of(results: Path, machine: str = CARD) -> list[Sample]:
 
 def _pairs(results: Path, machine: str, wanted: Wanted) -> list[Pair]:
     """Of the releases of the model's series."""
-    found = sound_pairs(results, machine, lambda path: f"flavour{FLAVOUR}" in path.name and wanted(path))
+    pairs = sound_pairs(results, machine, lambda path: f"flavour{FLAVOUR}" in path.name and wanted(path))
     return [
-        pair for pair in found if pair.sidecar.release and series_of(pair.sidecar)[1:] == (FLAVOUR, POLICY)
+        pair for pair in pairs if pair.sidecar.release and series_of(pair.sidecar)[1:] == (FLAVOUR, POLICY)
     ]
 
 
@@ -94,9 +94,9 @@ def samples_between(clocked: Sidecar, compiled: Groups) -> Iterator[Sample]:
     """Of one release: its times, and the figures of its kernels."""
     for group in GROUPS:
         for case, record in clocked.groups.get(group, {}).items():
-            call, one = (group, case), shape_of((group, case))
+            call, shape = (group, case), shape_of((group, case))
             turns = turns_of(record) if is_of_a_sweep(record) else []
-            if one is None or not turns or not kernel_of(call):
+            if shape is None or not turns or not kernel_of(call):
                 continue
             try:
                 code = code_of(compiled, kernel_of(call))
@@ -104,7 +104,7 @@ def samples_between(clocked: Sidecar, compiled: Groups) -> Iterator[Sample]:
                 continue
             seconds = median(turn.seconds for turn in turns)
             yield Sample(
-                clocked.release, call, Timed(code, one, seconds), digest_of(compiled, kernel_of(call))
+                clocked.release, call, Timed(code, shape, seconds), digest_of(compiled, kernel_of(call))
             )
 
 
@@ -180,8 +180,8 @@ def kind_of(call: Call, change: float) -> Kind:
     """What the model's error depends on: backward or forward; a predicted change of LARGE and more; and whether nothing orders
     the warp groups of a forward, as above head dim 128: how they interleave is not in the code.
     """
-    one, backward = shape_of(call), is_backward(call)
-    return backward, abs(change) >= LARGE, not backward and one is not None and one.head_dim > _ORDERED
+    shape, backward = shape_of(call), is_backward(call)
+    return backward, abs(change) >= LARGE, not backward and shape is not None and shape.head_dim > _ORDERED
 
 
 def errors_of(steps: Sequence[Step]) -> dict[Kind, Error]:
@@ -190,7 +190,7 @@ def errors_of(steps: Sequence[Step]) -> dict[Kind, Error]:
     for step in steps:
         if step.changed:
             kinds.setdefault(kind_of(step.call, step.model), []).append(step.error)
-    return {kind: Error(fmean(found), max(found), len(found)) for kind, found in kinds.items()}
+    return {kind: Error(fmean(errors), max(errors), len(errors)) for kind, errors in kinds.items()}
 
 
 @dataclass(frozen=True)
@@ -246,9 +246,9 @@ def predictions_from(
         if _is_same(base, head, kernel_of(call)):
             same += 1
         else:
-            one = _prediction(models, errors, call, (base, head))
-            calls.append(replace(one, measured=measured.get(call)))
-    calls.sort(key=lambda one: (one.change is None, -abs(one.change or 0.0)))
+            prediction = _prediction(models, errors, call, (base, head))
+            calls.append(replace(prediction, measured=measured.get(call)))
+    calls.sort(key=lambda prediction: (prediction.change is None, -abs(prediction.change or 0.0)))
     return Predictions(CARD, len({sample.release for sample in samples}), tuple(calls), same)
 
 
@@ -264,14 +264,14 @@ def _is_same(base: Groups, head: Groups, kernel: str) -> bool:
 def _prediction(
     models: Mapping[bool, Model], errors: Errors, call: Call, sides: tuple[Groups, Groups]
 ) -> Prediction:
-    kernel, one, model = kernel_of(call), shape_of(call), models.get(is_backward(call))
-    if not kernel or one is None:
+    kernel, shape, model = kernel_of(call), shape_of(call), models.get(is_backward(call))
+    if not kernel or shape is None:
         return Prediction(call, kernel, why="its main kernel is not watched")
     if model is None:
         return Prediction(call, kernel, why=f"too few releases on {CARD} have both times and loops")
     try:
         old, new = (code_of(side, kernel) for side in sides)
-        change = model.change(old, new, one)
+        change = model.change(old, new, shape)
     except Silent as why:
         return Prediction(call, kernel, why=str(why))
     return Prediction(call, kernel, change, errors.get(kind_of(call, change)))

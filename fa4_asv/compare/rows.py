@@ -292,7 +292,7 @@ def _checks(group: Group, old: CaseRecord, new: CaseRecord) -> str:
     if "broken" not in group.metrics:
         return ""
     ended, before = (
-        {(name, words.startswith(REFUSED)) for name, words in record.notes.items()} for record in (new, old)
+        {(name, reason.startswith(REFUSED)) for name, reason in record.notes.items()} for record in (new, old)
     )
     parts = [
         ("broken", {name for name, refused in ended - before if not refused}),

@@ -129,7 +129,7 @@ def without_effect(comparison: Comparison) -> list[Row]:
 
 def predicted_headline(predicted: Predictions) -> str:
     """Whose model it is, and of how many calls it says nothing."""
-    silent = sum(one.change is None for one in predicted.calls)
+    silent = sum(call.change is None for call in predicted.calls)
     rest = [f"{counted(predicted.same, 'call')} with the same main kernel", f"silent on {silent}"]
     return (
         f"Predicted on Hopper from machine code, no clock (model of {counted(predicted.releases, 'release')} on "
@@ -137,15 +137,17 @@ def predicted_headline(predicted: Predictions) -> str:
     )
 
 
-def predicted_line(one: Prediction) -> tuple[str, str, str, str]:
+def predicted_line(prediction: Prediction) -> tuple[str, str, str, str]:
     """Call, what is predicted, the error of the model, and what the card measured."""
-    group, case = one.call
+    group, case = prediction.call
     call = f"{group.partition('-')[0]} {case.partition('/')[2]}"
-    clock = f"{change(one.measured)} {one.measured.verdict}".strip() if one.measured else ""
-    if one.change is None or one.error is None:
-        return call, f"silent: {one.why or 'its error is not known'}", "", clock
-    error = f"{one.error.mean:.1%}, at most {one.error.largest:.1%} in {counted(one.error.steps, 'step')}"
-    return call, _predicted(one.change, one.error.mean), error, clock
+    clock = (
+        f"{change(prediction.measured)} {prediction.measured.verdict}".strip() if prediction.measured else ""
+    )
+    if prediction.change is None or prediction.error is None:
+        return call, f"silent: {prediction.why or 'its error is not known'}", "", clock
+    error = f"{prediction.error.mean:.1%}, at most {prediction.error.largest:.1%} in {counted(prediction.error.steps, 'step')}"
+    return call, _predicted(prediction.change, prediction.error.mean), error, clock
 
 
 def _predicted(change: float, error: float) -> str:

@@ -14,7 +14,7 @@ from fa4_asv.explain.packages import Answer, Move, value_of
 from fa4_asv.explain.pairs import Workshop
 from fa4_asv.history import upstream
 from fa4_asv.history.source import lay_source
-from fa4_asv.record.explanation import Culprit, arrives
+from fa4_asv.record.explanation import Culprit, explains
 from fa4_asv.record.formatting import counted
 
 _FEW = 5  # suspects that are named where the commits between do not compile
@@ -75,7 +75,7 @@ class Hunt:
                 break
             value = self._values[middle, move.key]
             assert value is not None
-            if arrives(move.before, move.after, value):
+            if explains(move.before, move.after, value):
                 high = middle
             else:
                 low = middle

@@ -101,7 +101,7 @@ def reasons(explanation: Explanation) -> dict[str, list[str]]:
 
 
 def opcode_rows(explanation: Explanation) -> list[tuple[str, str, str]]:
-    """A row a kernel whose instructions changed: the roles that differ, the most first, as
+    """A row per kernel whose instructions changed: the roles that differ, the most first, as
     "local loads 0 -> 2 (+2)"."""
     result = []
     for case, roles in explanation.opcodes.items():

@@ -18,7 +18,7 @@ from fa4_asv.explain.corners import Corner, Tell
 from fa4_asv.explain.pairs import Workshop
 from fa4_asv.history.registry import versions_between
 from fa4_asv.history.toolchain import Policy, lock_for
-from fa4_asv.record.explanation import Culprit, arrives
+from fa4_asv.record.explanation import Culprit, explains
 from fa4_asv.record.formatting import counted
 from fa4_asv.record.schema import CaseRecord, Records
 
@@ -216,11 +216,13 @@ def value_of(records: Records, move: Move) -> int | None:
 
 def _there(move: Move, value: int | None, back: bool) -> bool:
     ends = (move.after, move.before) if back else (move.before, move.after)
-    return value is not None and arrives(*ends, value)
+    return value is not None and explains(*ends, value)
 
 
 def _step(steps: Sequence[tuple[str, dict[str, int]]], move: Move) -> tuple[str, str]:
     """The neighbouring versions between which the figure goes where it stays; versions without one left out."""
     known = [(version, values[move.key]) for version, values in steps if move.key in values]
-    last = max(index for index, (_, value) in enumerate(known) if not arrives(move.before, move.after, value))
+    last = max(
+        index for index, (_, value) in enumerate(known) if not explains(move.before, move.after, value)
+    )
     return known[last][0], known[last + 1][0]

@@ -8,20 +8,18 @@ uses, too, so a pair is compiled once.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fa4_asv.base import isolation, scratch
+from fa4_asv.base import scratch
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.machine import NOGPU
-from fa4_asv.base.processes import ask
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import Case, key_of
 from fa4_asv.history.source import Source, refuse_shadow
 from fa4_asv.history.toolchain import Lock, install
-from fa4_asv.measure.context import VARIABLE, Context, context_of
+from fa4_asv.measure.context import Context, ask_with, context_of
 from fa4_asv.measure.kernels.collect import known
 from fa4_asv.record.schema import Records, records_from_json
 
@@ -67,10 +65,8 @@ class Workshop:
 
 def _ask(python: Path, context: Context, cases: Sequence[Case]) -> Records:
     """One process for all `cases`; it bounds each compile itself, and dies with this one."""
-    path = os.pathsep.join([context.source, context.root])
-    environment = isolation.environment(scratch.own(), {"PYTHONPATH": path, VARIABLE: context.dump()})
-    command = [str(python), "-m", "fa4_asv.explain.pair_worker"]
-    answer, reason = ask(command, environment, json.dumps(cases))
+    module = "fa4_asv.explain.pair_worker"
+    answer, reason = ask_with(python, module, context, Path(context.root), scratch.own(), cases)
     try:
         return records_from_json(json.loads(answer))
     except ValueError:

@@ -52,22 +52,22 @@ def shared(
     """
     if torch_cuda(base.lock.packages) != torch_cuda(head.lock.packages):
         return None
-    found = _of_cu12(project, base, head, known)
-    if found is None:
+    of_cu12 = _of_cu12(project, base, head, known)
+    if of_cu12 is None:
         return None
     sides = [_recorded(project, side) for side in (base, head)]
     keys = {case for case in cases if all(case in side and side[case].why == AS_CU12 for side in sides)} & (
-        found.cases.keys() | found.states.keys()
+        of_cu12.cases.keys() | of_cu12.states.keys()
     )
     part = replace(
-        found,
+        of_cu12,
         flavour=PLAIN,
         base=base.side,
         head=head.side,
-        cases=_only(found.cases, keys),
-        states=_only(found.states, keys),
-        opcodes=_only(found.opcodes, keys),
-        culprits=tuple(left for each in found.culprits if (left := _culprit(each, keys)).cases),
+        cases=_only(of_cu12.cases, keys),
+        states=_only(of_cu12.states, keys),
+        opcodes=_only(of_cu12.opcodes, keys),
+        culprits=tuple(left for each in of_cu12.culprits if (left := _culprit(each, keys)).cases),
     )
     return part if keys else None
 
@@ -77,10 +77,10 @@ def _of_cu12(
 ) -> Explanation | None:
     """cu12's explanation of the same commits under the same packages: just made, or kept in the record."""
     wanted = [(side.source.commit, side.lock.installed.digest) for side in (base, head)]
-    kept = Explanation("cu12", base.side, head.side).file_name
+    file_name = Explanation("cu12", base.side, head.side).file_name
     candidates = [each for each in known if each.flavour == "cu12"]
     try:
-        candidates.append(read_explanation(project.results / MACHINE / kept))
+        candidates.append(read_explanation(project.results / MACHINE / file_name))
     except Fa4AsvError:
         pass  # none, or damaged: `fa4-asv verify` says so
     return next(

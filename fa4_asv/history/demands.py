@@ -34,7 +34,7 @@ _BRACKETS = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 @dataclass(frozen=True)
 class Demands:
-    """Requirements as they are given to uv, one a line; `cu13` is what that extra adds, None where there is none.
+    """Requirements as they are given to uv, one per line; `cu13` is what that extra adds, None where there is none.
 
     `python` is the oldest of PYTHONS that the project supports.
     """

@@ -81,16 +81,16 @@ def versions_between(name: str, old: str, new: str, day: datetime) -> list[str]:
     return [str(version) for version in sorted(versions, reverse=Version(old) > Version(new))]
 
 
-def _upload_time(filename: str, given: datetime) -> str:
+def _upload_time(filename: str, time: datetime) -> str:
     """UTC as ISO 8601, to the microsecond. Raises Fa4AsvError for a day on which no release can have been uploaded."""
     last = datetime.now(timezone.utc) + _CLOCKS_DIFFER
     try:
-        uploaded = given.astimezone(timezone.utc)
+        uploaded = time.astimezone(timezone.utc)
     except (OverflowError, ValueError):  # the last hours of the year 9999
         uploaded = datetime.max.replace(tzinfo=timezone.utc)
     if not _FIRST_DAY <= uploaded <= last:
         raise Fa4AsvError(
-            f"the registry says that {filename} was uploaded on {given:%Y-%m-%d}, expected a day from {_FIRST_DAY:%Y-%m-%d} "
+            f"the registry says that {filename} was uploaded on {time:%Y-%m-%d}, expected a day from {_FIRST_DAY:%Y-%m-%d} "
             f"to {last:%Y-%m-%d}; use another index, or set this machine's clock"
         )
     return uploaded.isoformat(timespec="microseconds").replace("+00:00", "Z")

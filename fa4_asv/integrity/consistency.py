@@ -91,8 +91,8 @@ def _peak(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterato
     traced = TRACED.get(case.rpartition("/")[2])
     if traced is not None:
         backward, shape = traced
-        given = shape.operand_bytes(backward)
-        yield _same(record.figures, "peak_bytes", given + extra, "inputs, outputs and workspaces")
+        operands = shape.operand_bytes(backward)
+        yield _same(record.figures, "peak_bytes", operands + extra, "inputs, outputs and workspaces")
 
 
 def _workspaces(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
@@ -180,7 +180,7 @@ def _route(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterat
 
 
 def _route_beyond(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
-    refused = sum(words.startswith(REFUSED) for words in record.notes.values())
+    refused = sum(reason.startswith(REFUSED) for reason in record.notes.values())
     yield _same(record.figures, "refused", refused, "the checks that are refused")
     yield _same(record.figures, "broken", len(record.notes) - refused, "the others that have a reason")
     ended, made = len(record.notes), record.figures.get("checks", len(record.notes))
@@ -194,8 +194,8 @@ def _launch(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Itera
 
 
 def _beyond_of_card(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:
-    reasons = [words for name, words in record.notes.items() if name not in _NO_CHECK]
-    refused = sum(words.startswith(REFUSED) for words in reasons)
+    reasons = [reason for name, reason in record.notes.items() if name not in _NO_CHECK]
+    refused = sum(reason.startswith(REFUSED) for reason in reasons)
     for name, count in (("broken", len(reasons) - refused), ("refused", refused)):
         values = record.samples.get(name, [count])
         yield "" if set(values) == {count} else f"{name} is {values[0]:g}, {count} checks have a reason"
@@ -270,7 +270,7 @@ class AsCu12:
     """Kernels of plain that are said to be cu12's, against cu12's own record of that commit."""
 
     cu12: dict[tuple[str, str], str] = field(default_factory=dict)
-    said: list[tuple[Path, tuple[str, str], str]] = field(default_factory=list)
+    taken_over: list[tuple[Path, tuple[str, str], str]] = field(default_factory=list)
 
     def add(self, path: Path, sidecar: Sidecar) -> None:
         if sidecar.toolchain.policy != "day" or sidecar.toolchain.flavour not in ("cu12", PLAIN):
@@ -279,11 +279,11 @@ class AsCu12:
             if sidecar.toolchain.flavour == "cu12":
                 self.cu12[sidecar.commit, case] = record.sha256
             elif record.why == AS_CU12:
-                self.said.append((path, (sidecar.commit, case), record.sha256))
+                self.taken_over.append((path, (sidecar.commit, case), record.sha256))
 
     def wrong(self) -> Iterator[tuple[Path, str]]:
         """The files of plain whose kernel is another; one that cu12 has not recorded cannot be checked."""
-        for path, key, digest in self.said:
+        for path, key, digest in self.taken_over:
             if self.cu12.get(key, digest) != digest:
                 yield (
                     path,

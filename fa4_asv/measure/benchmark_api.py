@@ -20,6 +20,27 @@ from fa4_asv.record.spool import spool
 Measure = Callable[[Context, Sequence[Case]], Records]
 
 
+class OfGroup:
+    """A benchmark of the group of `catalog.benchmarks` that its class names; its version is the group's.
+
+    A class of exact figures has a `setup_cache` of its own, with a timeout: asv tells two of them apart by module and line.
+    """
+
+    group = ""
+    version = ""
+    params: Sequence[Sequence[str]] = ()
+
+    def __init_subclass__(cls) -> None:
+        if cls.group:
+            cls.version = GROUPS[cls.group].version
+
+    @classmethod
+    def axes(cls) -> list[list[str]]:
+        """Each place of the group's cases, as asv's `params`."""
+        cases = GROUPS[cls.group].cases if cls.group else ()
+        return [list(dict.fromkeys(values)) for values in zip(*cases, strict=True)]
+
+
 def collect(name: str, measure: Measure) -> dict[str, Any]:
     """Measure what was selected of an exact group; records as JSON values by key, none in another lane.
 
@@ -80,7 +101,7 @@ def sampled(
     record = (
         CaseRecord("unsupported", why=context.unsupported) if context.unsupported else measure(context, case)
     )
-    # A case is asked once a metric: the samples of the others come when their turn does, and only then.
+    # A case is asked once per metric: the samples of the others come when their turn does, and only then.
     others = GROUPS[group].metrics.keys() - {metric}
     own = {name: values for name, values in record.samples.items() if name not in others}
     spool(Path(context.spool), group, {key_of(case): replace(record, samples=own)})

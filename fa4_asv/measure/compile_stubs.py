@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from fa4_asv.measure.driver_stubs import stand_in_for_the_driver
+
 _compiled = [0]
 
 
@@ -72,6 +74,15 @@ class NeverLaunched:
 def compile_nothing(*_: Any, **__: Any) -> NeverLaunched:
     """A kernel that does nothing, in no time."""
     return NeverLaunched()
+
+
+def stand_in_without_a_card(torch: Any, compile_with: Callable[..., Any] = compile_nothing) -> None:
+    """The GPU of the environment's architecture for torch and the DSL, and `compile_with` in the place of `cute.compile`."""
+    import cutlass.cute as cute
+    from cutlass.utils import HardwareInfo
+
+    stand_in_for_the_driver(torch, HardwareInfo)
+    cute.compile = CompileStub(cute.compile, compile_with)
 
 
 def without_driver(compile_kernel: Callable[[], Any], is_there: Callable[[], bool] = lambda: True) -> Any:

@@ -8,8 +8,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from fa4_asv.base import isolation
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.machine import find_tool
+from fa4_asv.base.processes import ask
 from fa4_asv.catalog.flavours import torch_cuda
 
 VARIABLE = "FA4_ASV_CONTEXT"
@@ -88,6 +90,16 @@ def context_of(root: Path, source: _Source, lock: _Lock | None, **others: Any) -
         nvdisasm=find_tool("nvdisasm") or "nvdisasm",
         **others,
     )
+
+
+def ask_with(
+    python: Path, module: str, context: Context, checkout: Path, folder: Path, question: object
+) -> tuple[str, str]:
+    """What `module` answers to `question` in a process of its own, and how it ended: of an interpreter that holds the
+    context's toolchain, with the context's sources; `folder` is for its temporary files."""
+    path = os.pathsep.join([context.source, str(checkout)])
+    variables = isolation.environment(folder, {"PYTHONPATH": path, VARIABLE: context.dump()})
+    return ask([str(python), "-m", module], variables, json.dumps(question))
 
 
 def current() -> Context:

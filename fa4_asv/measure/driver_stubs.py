@@ -1,4 +1,4 @@
-"""What every process that drives FA4 without a GPU needs: a target, answers for the driver, clean words.
+"""What every process that drives FA4 without a GPU needs: a target, answers for the driver, clean messages.
 
 FA4 and the DSL read their target from the environment when they are imported, so it is set before a
 process starts. Used by the workers only; torch and the DSL are handed in by them.

@@ -21,8 +21,8 @@ def options_of(shape: SdpaShape, begins: Any = None) -> dict[str, Any]:
         # Keys in pages are packed by their table, not by where they begin.
         which = ("q",) if shape.features.page else ("q", "k")
         longest = {"q": max(shape.lengths), "k": shape.features.keys or max(shape.lengths)}
-        options |= {f"cu_seqlens_{one}": begins for one in which}
-        options |= {f"max_seqlen_{one}": length for one, length in longest.items()}
+        options |= {f"cu_seqlens_{name}": begins for name in which}
+        options |= {f"max_seqlen_{name}": length for name, length in longest.items()}
     return options
 
 

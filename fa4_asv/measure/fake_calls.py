@@ -48,7 +48,7 @@ def _place_of_keys(shape: SdpaShape) -> tuple[int, ...]:
     return (shape.batch * shape.keys,) if shape.packed else (shape.batch, shape.keys)
 
 
-def given_tensors(torch: Any, shape: SdpaShape, backward: bool) -> dict[str, Any]:
+def feature_tensors_of(torch: Any, shape: SdpaShape, backward: bool) -> dict[str, Any]:
     """The further tensors of a call, by FA4's names of them."""
     features, tensors = shape.features, {}
 
@@ -99,7 +99,7 @@ def call_on(
     torch: Any,
     interface: Any,
     inputs: dict[str, Any],
-    given: dict[str, Any],
+    feature_tensors: dict[str, Any],
     shape: SdpaShape,
     backward: bool,
     lse: bool = True,
@@ -108,8 +108,8 @@ def call_on(
     begins = torch.empty(shape.batch + 1, dtype=torch.int32, device="cuda") if shape.packed else None
     features = shape.features
     if features.latent and backward:
-        return _sparse_mla_backward(torch, interface, inputs, given, shape)
-    options = {**options_of(shape, begins), **given, **feature_options(features, backward)}
+        return _sparse_mla_backward(torch, interface, inputs, feature_tensors, shape)
+    options = {**options_of(shape, begins), **feature_tensors, **feature_options(features, backward)}
     tensors = dict(inputs)
     if "qv" in tensors:
         options["qv"] = tensors.pop("qv")
@@ -121,12 +121,12 @@ def call_on(
 
 
 def _sparse_mla_backward(
-    torch: Any, interface: Any, inputs: dict[str, Any], given: dict[str, Any], shape: SdpaShape
+    torch: Any, interface: Any, inputs: dict[str, Any], feature_tensors: dict[str, Any], shape: SdpaShape
 ) -> Any:
     """MLA's backward of chosen keys, with the probabilities that its forward kept or without (`recompute`)."""
     features = shape.features
     lead = (shape.batch, shape.seq_len)
-    options: dict[str, Any] = {"causal": shape.causal, **given, "p": None, "row_max": None}
+    options: dict[str, Any] = {"causal": shape.causal, **feature_tensors, "p": None, "row_max": None}
     if features.recompute:
         options["recompute_p"] = True
     else:
@@ -154,5 +154,5 @@ def function_of(interface: Any, name: str, options: dict[str, Any]) -> Any:
 def make_call(torch: Any, interface: Any, call: Call) -> None:
     """One call of FA4 on fake tensors of its own. Raises what FA4 raises."""
     inputs = fake_inputs(torch, call.shape, call.backward)
-    given = given_tensors(torch, call.shape, call.backward)
-    call_on(torch, interface, inputs, given, call.shape, call.backward, call.return_lse)
+    feature_tensors = feature_tensors_of(torch, call.shape, call.backward)
+    call_on(torch, interface, inputs, feature_tensors, call.shape, call.backward, call.return_lse)

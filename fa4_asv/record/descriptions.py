@@ -70,7 +70,7 @@ def _check(name: str, entry: dict[str, Any]) -> None:
         if field in entry and not isinstance(entry[field], str):
             raise TypeError(f"{field} of {name:.60} is {entry[field]!r:.60}, expected text")
     texts = [name, entry.get("unit", ""), entry.get("pretty_name", "")]
-    shown = [*texts, *_words(name, "param_names", entry["param_names"])]
+    shown = [*texts, *_texts(name, "param_names", entry["param_names"])]
     if entry["name"] != name or any(map(steers_pages, shown)):
         raise ValueError(f"{name!r:.60} has another name in it, or markup or control characters")
     # asv shows the code in a tooltip, as HTML.
@@ -80,10 +80,10 @@ def _check(name: str, entry: dict[str, Any]) -> None:
     if not isinstance(params, list) or len(params) != len(entry["param_names"]):
         raise TypeError(f"params of {name:.60} are {params!r:.60}, expected a list for each name")
     for axis in params:
-        _words(name, "params", axis)
+        _texts(name, "params", axis)
 
 
-def _words(name: str, field: str, axis: Any) -> list[str]:
+def _texts(name: str, field: str, axis: Any) -> list[str]:
     if not isinstance(axis, list) or not all(isinstance(word, str) for word in axis):
         raise TypeError(f"{field} of {name:.60} are {axis!r:.60}, expected text")
     return axis

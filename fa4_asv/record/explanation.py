@@ -21,7 +21,7 @@ from fa4_asv.catalog.metrics import METRICS
 from fa4_asv.record.schema import STATES, SUITE, package_changes
 
 CAUSES = ("source", "toolchain", "both together", "either alone", "unknown")
-# A side explains a change when it alone gets within a tenth of it: of a change below 10, all of it.
+# A side explains a change if switching only that side gives 90 to 110 % of it; of a change below 10, exactly head's figure.
 NEAR = 0.1
 
 FORMAT = 1
@@ -258,7 +258,7 @@ def decide(base: T, head: T, source: T | None, toolchain: T | None) -> str:
     """
     if source is None or toolchain is None:
         return "unknown"
-    by_source, by_toolchain = arrives(base, head, source), arrives(base, head, toolchain)
+    by_source, by_toolchain = explains(base, head, source), explains(base, head, toolchain)
     if by_source and by_toolchain:
         return "either alone"
     if by_source or by_toolchain:
@@ -266,8 +266,8 @@ def decide(base: T, head: T, source: T | None, toolchain: T | None) -> str:
     return "both together"
 
 
-def arrives(base: int | str, head: int | str, alone: int | str) -> bool:
-    """Whether `alone` is where `head` is: words exactly, counts to within NEAR of the change."""
+def explains(base: int | str, head: int | str, alone: int | str) -> bool:
+    """Whether switching only one side, which gives `alone`, explains the change: states equal head's, counts are within NEAR of it."""
     if isinstance(base, str) or isinstance(head, str) or isinstance(alone, str):
         return alone == head
     return abs(alone - head) <= NEAR * abs(head - base)

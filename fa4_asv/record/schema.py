@@ -31,7 +31,7 @@ def _counts(data: Any, name: str) -> dict[str, int]:
     return dict(counts)
 
 
-def _words(data: Any, name: str) -> dict[str, str]:
+def _notes(data: Any, name: str) -> dict[str, str]:
     entries = _typed(data, name, dict)
     for key, value in entries.items():
         if not isinstance(value, str):
@@ -105,7 +105,7 @@ class CaseRecord:
             kernel=_typed(data, "kernel", str),
             opcodes=_counts(data, "opcodes"),
             parts=_counts(data, "parts"),
-            notes=_words(data, "words"),
+            notes=_notes(data, "words"),
         )
         if (state == "measured") != bool(record.figures or record.samples):
             values = record.figures or record.samples
@@ -167,7 +167,7 @@ class Toolchain:
 
 @dataclass(frozen=True)
 class Sidecar:
-    """What asv cannot keep about one result file: states, words, versions, histograms, digests.
+    """What asv cannot keep about one result file: states, notes, versions, histograms, digests.
 
     `groups` maps a benchmark group ("codegen") to its cases ("sm_90/fwd_d128_causal").
     """

@@ -29,7 +29,7 @@ _ASV_VERSION = 2  # asv.results.Results.api_version of asv 0.6
 _COLUMNS = ("result", "params", "version", "started_at", "duration", "samples", "profile")
 _SCALARS = (str, int, float, type(None))
 # Parameters of all benchmarks of a file together; the record's largest file has 1,100. A few axes of a few hundred
-# words multiply to more than any memory holds.
+# texts multiply to more than any memory holds.
 MOST_KEYS = 100_000
 Value = float | int | None
 Key = tuple[str, tuple[str, ...]]  # benchmark, parameters
@@ -40,7 +40,7 @@ class Result:
     """One result file; `date` is that of the commit, in ms since 1970.
 
     `figures` maps (benchmark, parameters) to a number, NaN (n/a) or None (failed); parameters are
-    plain words, without the quotes of asv's reprs. `samples` holds only what was kept, `statistics` what asv
+    plain text, without the quotes of asv's reprs. `samples` holds only what was kept, `statistics` what asv
     made of them (ci_99_a, q_25, repeat, ...). `versions` are those of the benchmarks: figures of different ones
     are not comparable. `durations` are seconds by what asv timed as a whole ("<setup_cache codegen:16>") and by
     benchmark, where it says.
@@ -302,7 +302,7 @@ def _result(path: Path, data: Any) -> Result:
         if unknown or type(data["date"]) is not int:
             raise ValueError(f"column {unknown[0]!r} is unknown" if unknown else f"date is {data['date']!r}")
         for name in ("params", "env_vars"):
-            _check_words(name, data.get(name, {}))
+            _check_texts(name, data.get(name, {}))
         result = Result(
             path,
             str(data["params"]["machine"]),
@@ -329,8 +329,8 @@ def _result(path: Path, data: Any) -> Result:
         raise Fa4AsvError(f"{path} is not an asv result file ({reason}); {RESTORE}") from None
 
 
-def _check_words(name: str, values: Any) -> None:
-    """asv makes pages of these; anything but words and numbers would stop it."""
+def _check_texts(name: str, values: Any) -> None:
+    """asv makes pages of these; anything but text and numbers would stop it."""
     if not isinstance(values, dict):
         raise ValueError(f"{name} is {values!r:.60}, expected texts by name")
     for key, value in values.items():
@@ -354,7 +354,7 @@ def _row(name: str, columns: list[str], row: Any) -> dict[str, Any]:
     entry = dict(zip(columns, row, strict=False))
     params = entry["params"]
     if not isinstance(params, list) or not all(isinstance(axis, list) for axis in params):
-        raise TypeError(f"{name} has parameters {params!r:.60}, expected lists of words")
+        raise TypeError(f"{name} has parameters {params!r:.60}, expected lists of texts")
     for axis in params:
         if not all(isinstance(word, str) for word in axis):
             raise TypeError(f"{name} has parameters {axis!r:.60}, expected text")

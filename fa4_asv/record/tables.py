@@ -72,17 +72,19 @@ def fitting(
     notes: list[str] = []
     if len(rows) < _FEW and _needed(heads, rows, shown, whole, numbers) <= width:
         return shown, notes
-    kept = {0, whole}
+    never_left_out = {0, whole}
     same = {
-        at: str(rows[0][at]) for at in shown if at not in kept and len({str(row[at]) for row in rows}) == 1
+        at: str(rows[0][at])
+        for at in shown
+        if at not in never_left_out and len({str(row[at]) for row in rows}) == 1
     }
     shown = [at for at in shown if at not in same]
     notes += [f"{heads[at]}: {value}" for at, value in same.items() if value and heads[at]]
     empty = [heads[at] for at, value in same.items() if not value and heads[at]]
     notes += [f"nothing under {', '.join(empty)}"] if empty else []
     left: list[str] = []
-    while _needed(heads, rows, shown, whole, numbers) > width and set(shown) - kept:
-        last = max(set(shown) - kept)
+    while _needed(heads, rows, shown, whole, numbers) > width and set(shown) - never_left_out:
+        last = max(set(shown) - never_left_out)
         shown.remove(last)
         left.insert(0, heads[last])
     notes += [f"left out at {width} columns: {', '.join(left)}"] if left else []

@@ -40,7 +40,7 @@ CLOCK = ("started_at", "duration")
 class Command:
     """One command: how to start it, what to forget before, what it leaves, how to look for damage."""
 
-    words: list[str]
+    arguments: list[str]
     forget: Callable[[Project], None]
     leaves: Callable[[Project], object]
     seconds: float = 0.0
@@ -132,7 +132,7 @@ def commands() -> dict[str, Command]:
 
 def start(command: Command, project: Project) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        command.words,
+        command.arguments,
         cwd=project.root,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -146,7 +146,7 @@ def finish(command: Command, project: Project) -> object:
     process = start(command, project)
     _, errors = process.communicate()
     if process.returncode:
-        sys.exit(f"{' '.join(command.words)} failed: {errors.decode()[-600:]}")
+        sys.exit(f"{' '.join(command.arguments)} failed: {errors.decode()[-600:]}")
     return command.leaves(project)
 
 
@@ -158,7 +158,7 @@ def kill(process: subprocess.Popen[bytes], everything: bool) -> None:
     process.wait()
 
 
-def one(
+def kill_once(
     name: str, command: Command, project: Project, draw: random.Random, number: int, expected: object
 ) -> tuple[bool, list[str]]:
     """Kill `command` once and complete it; whether it was still running then, and what went wrong."""
@@ -217,7 +217,7 @@ def main() -> None:
     killed = 0
     while killed < arguments.kills:  # a command that ended before its moment was not killed
         name = draw.choice(list(every))
-        hit, result = one(name, every[name], project, draw, killed, references[name])
+        hit, result = kill_once(name, every[name], project, draw, killed, references[name])
         killed += hit
         wrong += result
     print(f"{killed} kills, seed {arguments.seed}: {len(wrong)} damaged or different")

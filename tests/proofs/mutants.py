@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = ("tests/test_mutants.py", "tests/test_mutants_worse.py", "tests/test_mutants_crash.py")
-WIDEST = 110  # characters of the words: a table that can be read
+WIDEST = 110  # characters of the reason: a table that can be read
 
 
 def rows(report: Path) -> list[tuple[str, str, str]]:
@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
         ]
         done = subprocess.run(command, cwd=ROOT, stdout=sys.stderr)
         table = rows(report) if report.is_file() else []
-    print("| mutant | caught by | words |\n|---|---|---|")
+    print("| mutant | caught by | reason |\n|---|---|---|")
     for row in table:
         print("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
     caught = sum(catcher != "NOT CAUGHT" for _, catcher, _ in table)

@@ -8,7 +8,7 @@ longer. Processes differ by 1.5 %, of which the control in the same process shar
 standard deviation, between processes, of log(kernel / control). Every process is drawn anew.
 
 Rows: this suite's `verdicts.verdict`; the same with the control left out; a paired t test of the rounds; the
-mean of triton.testing.do_bench (100 ms in one process a side); asv's time_* (2 rounds of 5 samples of 10
+mean of triton.testing.do_bench (100 ms in one process per side); asv's time_* (2 rounds of 5 samples of 10
 calls, Mann-Whitney at p < 0.002 as asv computes it, and `asv compare`'s factor). Columns: alarms of either
 sign without a change; a slowdown called slower. Exit code 1 where a suite's row misses the aim (at most 1 %
 alarms, at least 99 % of 1 % seen) in a line that docs/timing.md claims.
@@ -120,7 +120,7 @@ def paired(rng: np.random.Generator, noise: Noise, repetitions: int, rounds: int
 
 
 def do_bench(rng: np.random.Generator, noise: Noise, repetitions: int) -> Sign:
-    """The mean of 100 calls in one process a side, held against this suite's own threshold."""
+    """The mean of 100 calls in one process per side, held against this suite's own threshold."""
     base, head = (
         processes(rng, noise, (repetitions, 1)).samples(rng, 100).mean(axis=(1, 2)).tolist() for _ in range(2)
     )
@@ -144,10 +144,10 @@ def asv_time(rng: np.random.Generator, noise: Noise, repetitions: int, factor: f
     )
 
     def sign(index: int, effect: float) -> int:
-        one, two = base[index], [value * (1 + effect) for value in head[index]]
-        if not _stats.is_different(one, two, None, None):
+        base_samples, head_samples = base[index], [value * (1 + effect) for value in head[index]]
+        if not _stats.is_different(base_samples, head_samples, None, None):
             return 0
-        ratio = float(np.median(two) / np.median(one))
+        ratio = float(np.median(head_samples) / np.median(base_samples))
         return 1 if ratio > factor else -1 if ratio < 1 / factor else 0
 
     return sign

@@ -144,17 +144,17 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3, help="Of each process.")
     parser.add_argument("--control", action="store_true", help="Divide the control out.")
-    given = parser.parse_args()
-    if min(given.sweeps, given.rounds) < 1 or min(given.releases, given.processes) < 2:
+    options = parser.parse_args()
+    if min(options.sweeps, options.rounds) < 1 or min(options.releases, options.processes) < 2:
         parser.error("sweeps and rounds must be positive, releases and processes at least 2")
-    size = (given.sweeps, given.releases, given.processes, given.rounds)
+    size = (options.sweeps, options.releases, options.processes, options.rounds)
     print(
-        f"seed {given.seed}; {size[0]} sweeps of {size[1]} releases, {size[2]} processes of {size[3]} rounds"
+        f"seed {options.seed}; {size[0]} sweeps of {size[1]} releases, {size[2]} processes of {size[3]} rounds"
     )
     print("| between processes | alarms | 1 % seen | A/A | processes apart |\n|---|---:|---:|---:|---:|")
     wrong = []
     for noise in MODELS:
-        result = shares(noise, *size, given.control, given.seed)
+        result = shares(noise, *size, options.control, options.seed)
         print(
             f"| {noise.title} | " + " | ".join(f"{share:.1%}" for share in result.values()) + " |", flush=True
         )

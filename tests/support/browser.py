@@ -108,8 +108,8 @@ def violations(page: Page, axe: str, **options: object) -> list[str]:
     page.evaluate("[...document.querySelectorAll('details')].slice(0, 2).forEach(each => each.open = true)")
     page.evaluate(axe)
     # Without preload axe does not fetch style sheets again, which a page from a file may not.
-    given = {"resultTypes": ["violations"], "preload": False, **options}
-    result = page.evaluate("options => axe.run(document, options)", given)["violations"]
+    settings = {"resultTypes": ["violations"], "preload": False, **options}
+    result = page.evaluate("options => axe.run(document, options)", settings)["violations"]
     return [
         f"{each['id']} ({each['impact']}): {each['help']}: {each['nodes'][0]['html'][:200]}"
         for each in result

@@ -58,7 +58,7 @@ class Site:
     def tell(self, number: int, word: str) -> None:
         (self.template / self.commits[number]).write_text(word)
 
-    def words(self, number: int) -> list[str]:
+    def asv_arguments(self, number: int) -> list[str]:
         """What the stand-in for asv is told of a commit."""
         return [str(STAND_IN), str(self.template), self.commits[number]]
 

@@ -129,3 +129,14 @@ def kernels(**figures: int) -> dict[str, dict[str, CaseRecord]]:
     changed = replace(MEASURED, figures={**FIGURES, **figures})
     cases = {NAME: changed, "sm_90/fwd_d128_full": MEASURED, "sm_100/bwd_d128_full": MEASURED}
     return {"codegen": {**cases, "sm_90/bwd_d256_full": CaseRecord("unsupported", HOSTILE)}}
+
+
+def a_thread(case: str) -> dict[str, object]:
+    """A thread upstream about the spills of a kernel, from b3 to b5 under cu13, as history/threads.json has it."""
+    return {
+        "thread": "flash-attention#7",
+        "url": "https://github.com/Dao-AILab/flash-attention/issues/7",
+        "line": "it spills",
+        **{"group": "codegen", "metric": "spill_bytes", "cases": [case], "compilers": []},
+        "spans": {"cu13": ["4.0.0b3", "4.0.0b5"]},
+    }

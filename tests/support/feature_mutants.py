@@ -21,8 +21,8 @@ class Caught:
     kind: str = "gaussian"
 
 
-def _caught(words: str, old: str, new: str, shape: str, named: str, **more: object) -> Caught:
-    return Caught(Mutant(words, ((old, new),), FEATURES), shape, named, **more)  # type: ignore[arg-type]
+def _caught(defect: str, old: str, new: str, shape: str, named: str, **more: object) -> Caught:
+    return Caught(Mutant(defect, ((old, new),), FEATURES), shape, named, **more)  # type: ignore[arg-type]
 
 
 _LATER = {"backward": True}

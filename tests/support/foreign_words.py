@@ -77,7 +77,7 @@ def hostile(history, upstream):
     return history
 
 
-def said(capfdbinary, *arguments: str) -> str:
+def output_of(capfdbinary, *arguments: str) -> str:
     """All that a command writes, as text; whatever its exit code is."""
     capfdbinary.readouterr()
     with pytest.raises(SystemExit):

@@ -1,4 +1,4 @@
-"""Files of every kind that is read, and how they are altered: for the tests of the readers and tools/fuzz_readers.py."""
+"""Files of every kind that is read, and how they are altered: for the tests of the readers and tests/proofs/fuzz_readers.py."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ PASSED = CaseRecord(
 )
 
 
-def session(processes: int = 2, rounds: int = 2, **words: str) -> dict[str, Any]:
-    return {"kind": "session", "processes": processes, "rounds": rounds, "words": WORDS | words}
+def session(processes: int = 2, rounds: int = 2, **notes: str) -> dict[str, Any]:
+    return {"kind": "session", "processes": processes, "rounds": rounds, "words": WORDS | notes}
 
 
 def first(call: str = FORWARD, record: CaseRecord = PASSED, at: float = 1.0) -> dict[str, Any]:

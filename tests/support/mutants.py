@@ -16,7 +16,7 @@ Edit = tuple[str, str]
 class Mutant:
     """What is wrong in words, and the edits of the stand-in's source that make it so."""
 
-    words: str
+    description: str
     edits: tuple[Edit, ...]
     file: Path = INTERFACE
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.support.mutants import STANDIN
+
 _INTERFACE = """
 import torch
 
@@ -27,17 +29,7 @@ def _flash_attn_bwd(q, k, v, out, dout, lse, softmax_scale=None, causal=False, w
                     aux_tensors=None, dq=None, dk=None, dv=None, block_sparse_tensors=None):
     return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
 """
-_BLOCKS = """
-from typing import Any, NamedTuple
-
-
-class BlockSparseTensorsTorch(NamedTuple):
-    mask_block_cnt: Any
-    mask_block_idx: Any
-    full_block_cnt: Any = None
-    full_block_idx: Any = None
-    block_size: Any = None
-"""
+_BLOCKS = (STANDIN / "flash_attn" / "cute" / "block_sparsity.py").read_text(encoding="utf-8")
 _FILES = {
     "flash_attn/cute/__init__.py": "",
     "flash_attn/cute/interface.py": _INTERFACE,

@@ -21,7 +21,7 @@ from tests.support.registry_fake import FakeRegistry
 
 MACHINE = "standin-box"
 DSL = "nvidia_cutlass_dsl-0.0.1"
-# In the copied suite only: less patience with a hang, a worker with another clock, fewer seconds a case.
+# In the copied suite only: less patience with a hang, a worker with another clock, fewer seconds per case.
 SHORTENED = {
     "fa4_asv/measure/runtime/collect.py": (
         ("CASE_TIMEOUT = 300.0", 'CASE_TIMEOUT = float(os.environ.get("FA4_ASV_PATIENCE", "300"))'),

@@ -127,7 +127,7 @@ def note(record_property):
     """Writes a line of the table that tests/proofs/mutants.py prints."""
 
     def write(name: str, catcher: str, message: str) -> None:
-        for key, value in (("mutant", MUTANTS[name].words), ("catcher", catcher), ("words", message)):
+        for key, value in (("mutant", MUTANTS[name].description), ("catcher", catcher), ("words", message)):
             record_property(key, value)
 
     return write

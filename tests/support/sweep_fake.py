@@ -39,11 +39,11 @@ def turns(*processes: Sequence[float], rounds: Sequence[float] = (), begin: int 
 
 def swept(
     taken: Sequence[Turn],
-    words: Mapping[str, str] | None = None,
+    notes: Mapping[str, str] | None = None,
     yardsticks: Mapping[str, float] | None = None,
     order: int = 0,
 ) -> CaseRecord:
-    """The record of a case: three samples a round around its centre; each yardstick takes so long in every round.
+    """The record of a case: three samples per round around its centre; each yardstick takes so long in every round.
 
     `order`: which commit of the sweep it was, in every round.
     """
@@ -61,7 +61,7 @@ def swept(
         **{name: [value] * len(taken) for name, value in (yardsticks or {}).items()},
     }
     return CaseRecord(
-        "measured", samples=samples, notes={"sweep": SWEEP, "card": CARD, "torch": "2.13.0", **(words or {})}
+        "measured", samples=samples, notes={"sweep": SWEEP, "card": CARD, "torch": "2.13.0", **(notes or {})}
     )
 
 

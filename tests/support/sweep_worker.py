@@ -25,8 +25,8 @@ TOOK = float(os.environ.get("FA4_ASV_SWEEP_TOOK", "0"))
 LUCK = random.Random(os.getpid())
 
 
-def note(**words: object) -> None:
-    line = json.dumps({"at": time.monotonic(), "pid": os.getpid(), "who": WHO, **words}) + "\n"
+def note(**entries: object) -> None:
+    line = json.dumps({"at": time.monotonic(), "pid": os.getpid(), "who": WHO, **entries}) + "\n"
     handle = os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.write(handle, line.encode())
     os.close(handle)

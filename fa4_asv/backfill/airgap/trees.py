@@ -88,5 +88,5 @@ def _install(arguments: list[str]) -> None:
     except subprocess.TimeoutExpired:
         raise Fa4AsvError(f"uv took longer than {_SECONDS} s and was ended; try again") from None
     if done.returncode:
-        message = " ".join(done.stderr.split()) or "no words"
+        message = " ".join(done.stderr.split()) or "no message"
         raise Fa4AsvError(f"cannot collect the suite's packages: {message[:400]}")

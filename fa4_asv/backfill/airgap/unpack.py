@@ -348,7 +348,7 @@ class Place:
 
     def __init__(self, folder: Path, work: Path, checkout: Path | None) -> None:
         self.folder, self.work = folder, work
-        self.inside, self.given = work / "pack", checkout
+        self.inside, self.outside_checkout = work / "pack", checkout
         self.checkout = checkout or work / "checkout"
         self.python = work / "venv" / "bin" / "python"
         # Digests of the results and the history as they came: what differs was measured here.
@@ -383,11 +383,15 @@ class Place:
     def _lay_checkout(self) -> None:
         """The packed project, laid again when another one came; what was measured stays."""
         archive, mark = self.folder / PROJECT, self.work / "project.sha256"
-        if self.given:
-            if not (self.given / "asv.conf.json").is_file():
-                raise Failure(f"{self.given} is not a checkout of the suite: it has no asv.conf.json")
+        if self.outside_checkout:
+            if not (self.outside_checkout / "asv.conf.json").is_file():
+                raise Failure(
+                    f"{self.outside_checkout} is not a checkout of the suite: it has no asv.conf.json"
+                )
             if not self.baseline.exists():
-                self._set_baseline({name: digest_of(path) for name, path in measured(self.given, KEPT)})
+                self._set_baseline(
+                    {name: digest_of(path) for name, path in measured(self.outside_checkout, KEPT)}
+                )
             return
         if not archive.is_file():
             if not mark.exists():
@@ -475,7 +479,7 @@ def checked(
     """The command's output. Raises Failure with its last output where its exit code is not `fine`."""
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode not in fine:
-        parts = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no words"]
+        parts = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no message"]
         raise Failure(f"{' '.join(command[:4])} ... failed: {parts[0]}")
     return done.stdout
 
@@ -719,9 +723,9 @@ def lock_file(work: Path) -> Path:
     return work / ".lock"
 
 
-def main(given: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """The exit code; 2 with one line for wrong input."""
-    own, arguments = list(sys.argv[1:] if given is None else given), []
+    own, arguments = list(sys.argv[1:] if argv is None else argv), []
     if "--" in own:
         own, arguments = own[: own.index("--")], own[own.index("--") + 1 :]
     try:

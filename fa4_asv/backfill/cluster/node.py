@@ -53,7 +53,7 @@ def measure(order: Order, source: Project, folder: Path, log: Path) -> bytes:
     for name, text in order.locks.items():
         _write_lock(staged, name, text)
     before = _reasons(staged, order.machine)
-    code = run_bounded([sys.executable, *order.words], staged.root, log, order.timeout, order.variables)
+    code = run_bounded([sys.executable, *order.arguments], staged.root, log, order.timeout, order.variables)
     _blame_the_disk([*(_reasons(staged, order.machine) - before), _tail(log)])
     if not any(iter_results(staged.results, order.machine)):
         raise Fa4AsvError(f"asv recorded nothing (exit code {code}){reason_in(log)}")

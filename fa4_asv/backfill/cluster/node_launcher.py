@@ -50,7 +50,7 @@ def ask(order: bytes, folder: str, command: tuple[str, ...] = COMMAND) -> bytes:
         if answer:
             return answer
         errors.seek(0)
-        arguments = errors.read().decode(errors="replace").strip().splitlines()[-1:] or ["no words"]
+        arguments = errors.read().decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
         return _fault(f"the process for the task ended with {code}: {arguments[0][:300]}")
 
 

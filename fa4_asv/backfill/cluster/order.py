@@ -18,12 +18,12 @@ FAULTS = ("", "task", "node")
 class Order:
     """One task for one node.
 
-    `words` go to the node's interpreter, in a staged checkout that holds the record `known`. `work` is the
+    `arguments` go to the node's interpreter, in a staged checkout that holds the record `known`. `work` is the
     node's folder for what can be rebuilt ("" for the checkout's own). `locks` are files below the checkout that
     the task needs and that its sources may lack; `variables` are added to its environment.
     """
 
-    words: list[str]
+    arguments: list[str]
     flavour: str
     machine: str
     work: str

@@ -1,6 +1,6 @@
 """Many commits timed on one card in turns: processes that live for many rounds, one of them on the card at a time.
 
-Phases that never overlap: the guard (with it everything is compiled), the start of one process a commit, its rounds, the
+Phases that never overlap: the guard (with it everything is compiled), the start of one process per commit, its rounds, the
 same with a second process, and the profiler. Several cards of one machine share the calls among them: each call belongs to
 one card. The engine knows no asv and no results: what it measures goes into journals (measure.runtime.journal).
 """

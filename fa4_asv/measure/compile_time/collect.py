@@ -2,7 +2,7 @@
 
 Every sample is a process of its own with all caches of compiled kernels off: of the import a fresh interpreter, of a
 call a child of one (`worker`) that has imported FA4 and compiled nothing. A first process does what the
-others do and is not recorded: it fills the page cache and writes bytecode, which a user pays once a machine.
+others do and is not recorded: it fills the page cache and writes bytecode, which a user pays once per machine.
 Each later one is a sample, unless others were busy on these cores meanwhile: then it is repeated, and the record
 says how often. It is never repeated for the time it took.
 """
@@ -68,7 +68,7 @@ def measure_call(
             forks = calls.start()
             if not forks:
                 calls.close()  # its import is no sample's
-            # Once an architecture: its modules are the same for every call.
+            # Once per architecture: its modules are the same for every call.
             warm = Path(context.spool) / f"jit-{arch}.warm"
             if not warm.exists():
                 calls.take()

@@ -21,7 +21,7 @@ from typing import Any
 
 from fa4_asv.catalog.calls import Call
 from fa4_asv.catalog.kernels import CALLS
-from fa4_asv.measure.compile_stubs import CompileStub, compiles_so_far, counted, without_driver
+from fa4_asv.measure.compile_stubs import compiles_so_far, counted, stand_in_without_a_card, without_driver
 from fa4_asv.measure.driver_stubs import describe, open_answers, stand_in_for_the_driver
 from fa4_asv.measure.fake_calls import make_call
 from fa4_asv.measure.forks import in_a_child, is_one_thread
@@ -60,12 +60,9 @@ def main() -> None:
     line = sys.stdin.readline()
     if not line:
         return
-    import cutlass.cute as cute
-    from cutlass.utils import HardwareInfo
     from flash_attn.cute import interface
 
-    stand_in_for_the_driver(torch, HardwareInfo)
-    cute.compile = CompileStub(cute.compile, counted_without_driver)
+    stand_in_without_a_card(torch, counted_without_driver)
 
     def call_once(call: Call) -> dict[str, Any]:
         with FakeTensorMode():

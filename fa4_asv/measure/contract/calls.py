@@ -19,9 +19,9 @@ _FUNCTIONS = ("FlashAttnFunc", "FlashAttnVarlenFunc")
 class Context:
     """What autograd hands to forward and backward of a Function."""
 
-    def __init__(self, given: tuple[Any, ...]) -> None:
+    def __init__(self, inputs: tuple[Any, ...]) -> None:
         self.saved_tensors: tuple[Any, ...] = ()
-        self.needs_input_grad = tuple(bool(getattr(value, "requires_grad", False)) for value in given)
+        self.needs_input_grad = tuple(bool(getattr(value, "requires_grad", False)) for value in inputs)
         self.materializes = True
 
     def save_for_backward(self, *tensors: Any) -> None:

@@ -1,6 +1,6 @@
 """What calls of FA4 compile, read back and allocate, step by step; counted on fake tensors, nothing is compiled.
 
-Three processes an architecture, one after the other. The first has no disk cache and makes all steps but the last. The
+Three processes per architecture, one after the other. The first has no disk cache and makes all steps but the last. The
 second fills FA4's disk cache, the third finds it filled. The third has another hash seed, as a user's next process has.
 """
 
@@ -44,14 +44,14 @@ def measure(context: Context, wanted: Sequence[tuple[str, ...]]) -> Records:
 def _of_arch(context: Context, arch: str) -> Records:
     with shared(lambda message: progress(context, message)), scratch.folder("launch") as folder:
         disk = variables(folder)
-        one = _ask(context, arch, _IN_ONE)
+        in_one = _ask(context, arch, _IN_ONE)
         filling = _ask(context, arch, ("first",), disk, exports=True)
         keeps = any(folder.rglob("*.o"))
-        other = _ask(context, arch, (PROCESS,), (*disk, *_SEED_OF_NEXT))
+        in_another = _ask(context, arch, (PROCESS,), (*disk, *_SEED_OF_NEXT))
     records: Records = {}
     for call in LAUNCH_CALLS:
-        found = _steps(one[call], _IN_ONE) | _in_another(filling[call], other[call], keeps)
-        mine = {key_of((arch, call, step)): record for step, record in found.items()}
+        steps = _steps(in_one[call], _IN_ONE) | _in_another(filling[call], in_another[call], keeps)
+        mine = {key_of((arch, call, step)): record for step, record in steps.items()}
         write_cache(cache_path(context, "launch", arch, call), mine)
         records |= mine
     return records

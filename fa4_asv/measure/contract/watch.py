@@ -119,10 +119,10 @@ def watching(watch: Watch) -> AbstractContextManager[Any]:
     class Watching(TorchDispatchMode):  # type: ignore[misc]
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             kwargs = kwargs or {}
-            given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-            known = bool(given) and all(hasattr(leaf, _TWIN) for leaf in given)
+            tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+            known = bool(tensors) and all(hasattr(leaf, _TWIN) for leaf in tensors)
             name = func._schema.name
-            if name in _VALUES + _SIZES and any(leaf.is_cuda for leaf in given):
+            if name in _VALUES + _SIZES and any(leaf.is_cuda for leaf in tensors):
                 watch.read()
                 if not known or name in _SIZES:
                     raise UnknownValue(f"FA4 reads a tensor back ({name}) whose values only a card knows")
@@ -130,7 +130,7 @@ def watching(watch: Watch) -> AbstractContextManager[Any]:
             if known and name in _VALUES:
                 return twins[0]
             result = func(*args, **kwargs)
-            _note(watch, given, tree_leaves(result), twins)
+            _note(watch, tensors, tree_leaves(result), twins)
             return result
 
     return Watching()
@@ -151,12 +151,12 @@ def _on_twins(func: Any, args: Any, kwargs: Any) -> Any:
         return func(*tree_map(twin, args), **tree_map(twin, kwargs))
 
 
-def _note(watch: Watch, given: list[Any], results: list[Any], twins: list[Any]) -> None:
+def _note(watch: Watch, inputs: list[Any], results: list[Any], twins: list[Any]) -> None:
     """Storages and copies to the CPU of an operator's results, which get their twins."""
     from torch import Tensor
 
     tensors = [leaf for leaf in results if isinstance(leaf, Tensor)]
-    if any(leaf.is_cuda for leaf in given) and any(not leaf.is_cuda for leaf in tensors):
+    if any(leaf.is_cuda for leaf in inputs) and any(not leaf.is_cuda for leaf in tensors):
         watch.read()
     for tensor in tensors:
         watch.allocated(tensor)

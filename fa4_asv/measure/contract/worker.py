@@ -109,7 +109,7 @@ def main() -> None:
     torch = interface = None
     try:
         torch, interface = _import_fa4(watch)
-    except Exception as caught:  # said once a call; dying would import once a call
+    except Exception as caught:  # said once per call; dying would import once per call
         error = describe(caught)
     forks = is_one_thread()
     answers.write(json.dumps({"ready": True}) + "\n")

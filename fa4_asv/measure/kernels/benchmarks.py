@@ -1,23 +1,26 @@
-"""What the classes of kernel benchmarks beyond the core share: a figure of each metric, looked up in the records.
-
-A class says `group`, `params`, `version`, and has a `setup_cache` of its own: asv tells them apart by it.
-"""
+"""What the classes of kernel benchmarks beyond the core share: a figure of each metric, looked up in the records."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from fa4_asv.catalog.benchmarks import GROUPS, TRACE
 from fa4_asv.catalog.metrics import LOOP_METRICS, METRICS
-from fa4_asv.measure.benchmark_api import figure
+from fa4_asv.measure.benchmark_api import OfGroup, collect, figure
+from fa4_asv.measure.kernels.collect import measure_group
 
 
-class KernelFigures:
+class KernelFigures(OfGroup):
     """The figures of one compiled kernel, those of its loops included."""
 
-    group = ""
     param_names = ("arch", "case")
     timeout = 60
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.params = cls.axes()
+
+    def collected(self) -> dict[str, Any]:
+        return collect(self.group, measure_group(self.group))
 
     def track_spill_bytes(self, records: dict[str, Any], arch: str, case: str) -> int:
         return figure(records, self.group, "spill_bytes", arch, case)
@@ -55,27 +58,3 @@ class KernelFigures:
 
 for _metric, (_unit, _) in {**METRICS, **LOOP_METRICS}.items():
     getattr(KernelFigures, f"track_{_metric}").unit = _unit
-
-
-class TracedFigures:
-    """The peak of the bytes live in one call, inputs included, and what of it is neither input nor output."""
-
-    group = ""
-    param_names = ("arch", "call")
-    timeout = 60
-
-    def track_peak_bytes(self, records: dict[str, Any], arch: str, call: str) -> int:
-        return figure(records, self.group, "peak_bytes", arch, call)
-
-    def track_extra_bytes(self, records: dict[str, Any], arch: str, call: str) -> int:
-        return figure(records, self.group, "extra_bytes", arch, call)
-
-
-for _metric, (_unit, _) in TRACE.items():
-    getattr(TracedFigures, f"track_{_metric}").unit = _unit
-
-
-def params_of(group: str) -> list[list[str]]:
-    """The architectures and the cases of a group, as asv's `params`."""
-    arches, cases = (list(dict.fromkeys(words)) for words in zip(*GROUPS[group].cases, strict=True))
-    return [arches, cases]

@@ -73,11 +73,11 @@ def _kernels(group: str) -> KernelGroup:
 def _measure(context: Context, group: str, wanted: Sequence[tuple[str, ...]], processes: int) -> Records:
     records, missing = known(context, wanted, group)
     if missing and group == "loops":
-        for call, found in loops_of_kept(
+        for call, loops in loops_of_kept(
             context, [(call, _keys(call[0], call[1], group)) for call in missing]
         ):
-            write_cache(cache_path(context, group, *call), found)
-            records |= found
+            write_cache(cache_path(context, group, *call), loops)
+            records |= loops
         missing = [call for call in missing if not records.keys() >= set(_keys(call[0], call[1], group))]
     if missing and context.flavour == PLAIN:
         taken, missing = _as_cu12(context, group, missing, processes)
@@ -116,8 +116,8 @@ def _take_over(context: Context, group: str, calls: Sequence[tuple[str, ...]], r
     for arch, call in calls:
         keys = _keys(arch, call, group)
         if records.keys() >= set(keys):
-            found = {key: _marked(group, records[key]) for key in keys}
-            write_cache(cache_path(context, group, arch, call), found)
+            taken = {key: _marked(group, records[key]) for key in keys}
+            write_cache(cache_path(context, group, arch, call), taken)
 
 
 def _marked(group: str, record: CaseRecord) -> CaseRecord:
@@ -146,10 +146,10 @@ def _compile(context: Context, group: str, calls: Sequence[tuple[str, ...]], pro
     cubins: dict[str, Cubin] = {}
 
     def records_of(asked: tuple[str, ...], outcome: Outcome) -> Records:
-        found = _records_of(context, group, asked, outcome, cubins)
-        for other in found.keys() - {group}:
-            write_cache(cache_path(context, other, *asked), found[other])
-        return found[group]
+        records = _records_of(context, group, asked, outcome, cubins)
+        for other in records.keys() - {group}:
+            write_cache(cache_path(context, other, *asked), records[other])
+        return records[group]
 
     around = {case.call.name for case in _kernels(group).cases.values() if case.role != "main"}
     dumps = folder / "dumps"

@@ -48,9 +48,9 @@ def loops_of_kept(
     recorded = recorded_kernels(context)
     for call, keys in keys_of:
         loops = {key: _loops(context, recorded[key]) for key in keys if key in recorded}
-        found = {key: record for key, record in loops.items() if record is not None}
-        if found.keys() == set(keys):
-            yield call, found
+        records = {key: record for key, record in loops.items() if record is not None}
+        if records.keys() == set(keys):
+            yield call, records
 
 
 def _loops(context: Context, whole: CaseRecord) -> CaseRecord | None:

@@ -84,11 +84,11 @@ def functions(sass: str) -> list[Function]:
 
 
 def _instruction(guard: str | None, opcode: str, modifiers: str, operands: str) -> Instruction:
-    words = " ".join(operands.rstrip("}").split())
-    targets = _TARGET.findall(words)
-    if table := _TABLE.search(words):
+    operand_text = " ".join(operands.rstrip("}").split())
+    targets = _TARGET.findall(operand_text)
+    if table := _TABLE.search(operand_text):
         targets += table[1].replace(" ", "").split(",")
-    return Instruction(opcode, tuple(modifiers.split(".")[1:]), guard or "", words, tuple(targets))
+    return Instruction(opcode, tuple(modifiers.split(".")[1:]), guard or "", operand_text, tuple(targets))
 
 
 def graph_of(function: Function) -> Graph:

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from fa4_asv.catalog.kernels import CALLS
-from fa4_asv.measure.compile_stubs import CompileStub, without_driver
-from fa4_asv.measure.driver_stubs import describe, open_answers, serve, stand_in_for_the_driver
+from fa4_asv.measure.compile_stubs import stand_in_without_a_card, without_driver
+from fa4_asv.measure.driver_stubs import describe, open_answers, serve
 from fa4_asv.measure.fake_calls import make_call
 from fa4_asv.measure.source_lines import remember_source_lines
 
@@ -84,15 +84,12 @@ def main() -> None:
     # One dump folder a process: the names of the DSL's dumps collide between processes, too.
     dump = Path(tempfile.mkdtemp(dir=os.environ["FA4_ASV_DUMPS"]))
     os.environ["CUTE_DSL_DUMP_DIR"] = str(dump)
-    import cutlass.cute as cute
     import torch
-    from cutlass.utils import HardwareInfo
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    stand_in_for_the_driver(torch, HardwareInfo)
-    remember_source_lines()
     tap = CompileTap(dump)
-    cute.compile = CompileStub(cute.compile, tap)
+    stand_in_without_a_card(torch, tap)
+    remember_source_lines()
     from flash_attn.cute import interface
 
     def answer(job: dict[str, Any]) -> dict[str, Any]:

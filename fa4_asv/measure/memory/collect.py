@@ -1,6 +1,6 @@
 """Peak memory of FA4's calls without a GPU: what its host code allocates, traced on fake tensors.
 
-One process an architecture (`worker`), both at once. Answers come from a disk cache, so that the
+One process per architecture (`worker`), both at once. Answers come from a disk cache, so that the
 growth benchmark traces nothing that the peak benchmark has traced, and the other way round.
 """
 

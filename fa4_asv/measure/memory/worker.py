@@ -13,9 +13,9 @@ from __future__ import annotations
 from typing import Any
 
 from fa4_asv.catalog.shapes import SdpaShape
-from fa4_asv.measure.compile_stubs import CompileStub, compile_nothing
-from fa4_asv.measure.driver_stubs import describe, open_answers, serve, stand_in_for_the_driver
-from fa4_asv.measure.fake_calls import call_on, fake_inputs, given_tensors
+from fa4_asv.measure.compile_stubs import stand_in_without_a_card
+from fa4_asv.measure.driver_stubs import describe, open_answers, serve
+from fa4_asv.measure.fake_calls import call_on, fake_inputs, feature_tensors_of
 from fa4_asv.measure.memory.tracker import Tracker, following
 
 
@@ -27,32 +27,35 @@ def trace(torch: Any, interface: Any, backward: bool, shape: SdpaShape, lse: boo
     tracker = Tracker()
     with FakeTensorMode(), following(tracker):
         inputs = fake_inputs(torch, shape, backward)
-        given = given_tensors(torch, shape, backward)
-        tracker.name({**inputs, **_flat(given)})
-        returned = call_on(torch, interface, inputs, given, shape, backward, lse)
+        feature_tensors = feature_tensors_of(torch, shape, backward)
+        tracker.name({**inputs, **_flat(feature_tensors)})
+        returned = call_on(torch, interface, inputs, feature_tensors, shape, backward, lse)
         tracker.name(dict(zip(names, returned, strict=False)))
         return {"peak_bytes": tracker.peak, "extra_bytes": tracker.extra(), "parts": tracker.parts()}
 
 
-def _flat(given: dict[str, Any]) -> dict[str, Any]:
+def _flat(feature_tensors: dict[str, Any]) -> dict[str, Any]:
     """Tensors by name; of several in one argument each has the argument's name and a number."""
     from torch import Tensor
 
     tensors: dict[str, Any] = {}
-    for name, value in given.items():
-        each = [value] if isinstance(value, Tensor) else [one for one in value if isinstance(one, Tensor)]
-        tensors |= {name if len(each) == 1 else f"{name}_{number}": one for number, one in enumerate(each)}
+    for name, value in feature_tensors.items():
+        each = (
+            [value]
+            if isinstance(value, Tensor)
+            else [tensor for tensor in value if isinstance(tensor, Tensor)]
+        )
+        tensors |= {
+            name if len(each) == 1 else f"{name}_{number}": tensor for number, tensor in enumerate(each)
+        }
     return tensors
 
 
 def _import_fa4() -> tuple[Any, Any]:
     """torch and FA4's interface, which compiles nothing from here on."""
-    import cutlass.cute as cute
     import torch
-    from cutlass.utils import HardwareInfo
 
-    stand_in_for_the_driver(torch, HardwareInfo)
-    cute.compile = CompileStub(cute.compile, compile_nothing)
+    stand_in_without_a_card(torch)
     from flash_attn.cute import interface
 
     return torch, interface
@@ -63,7 +66,7 @@ def main() -> None:
     torch = interface = broken = None
     try:
         torch, interface = _import_fa4()
-    except Exception as caught:  # said once a case; dying would import once a case
+    except Exception as caught:  # said once per case; dying would import once per case
         broken = describe(caught)
 
     def answer(job: dict[str, Any]) -> dict[str, Any]:

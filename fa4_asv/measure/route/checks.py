@@ -178,10 +178,10 @@ def _promise(driver: Driver) -> str:
     """torch.compile plans with the meta kernel's shapes and strides; FA4 must give the same."""
     attention = Attention(bshd=True)
     pairs = zip(driver.forward(attention).tensors, driver.promised(attention).tensors, strict=True)
-    for what, (given, promised) in zip(("the output", "the LSE"), pairs, strict=True):
+    for what, (actual, promised) in zip(("the output", "the LSE"), pairs, strict=True):
         if promised is None:
             return f"torch's meta kernel promises no {what.removeprefix('the ')}"
-        message = _differs(what, given, promised)
+        message = _differs(what, actual, promised)
         if message:
             return f"not what torch's meta kernel promises: {message}"
     return ""

@@ -65,7 +65,7 @@ def _figures(torch: str, answer: dict[str, Any]) -> CaseRecord:
     notes = dict(answer["broken"])
     if "refused" in answer:
         figures["refused"] = len(answer["refused"])
-        notes |= {name: f"{REFUSED}{words}" for name, words in answer["refused"].items()}
+        notes |= {name: f"{REFUSED}{reason}" for name, reason in answer["refused"].items()}
     return CaseRecord("measured", figures=figures, notes=notes)
 
 

@@ -36,9 +36,9 @@ def run_checks(checks: Checks, driver: Any) -> Result:
     """The checks in their order, each on `driver`."""
     result = Result()
     for name, (run, needs) in checks.items():
-        side, words = _asked(run, needs, driver, result)
-        if words:
-            side[name] = words
+        side, reason = _asked(run, needs, driver, result)
+        if reason:
+            side[name] = reason
     return result
 
 
@@ -67,10 +67,10 @@ def words_of(error: Exception) -> str:
 
 def attribute(module: Any, name: str, torch: str) -> Any:
     """A name of torch's that may be private. Raises Lacking where this torch has none."""
-    found = getattr(module, name, None)
-    if found is None:
+    value = getattr(module, name, None)
+    if value is None:
         raise Lacking(f"torch {torch} has no {module.__name__}.{name}")
-    return found
+    return value
 
 
 def takes(function: Any, options: Mapping[str, Any]) -> None:

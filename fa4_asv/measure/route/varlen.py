@@ -198,8 +198,8 @@ def _meta(driver: VarlenDriver) -> str:
     """torch.compile plans with the fake kernel's shapes and strides; FA4 must give the same."""
     request = attribute(driver._varlen, "AuxRequest", driver._version)
     packed = Packed(options={"return_aux": request(lse=True)})
-    given, promised = driver.forward(packed), driver.promised(packed)
-    return "" if given == promised else f"torch's fake kernel promises {promised}, FA4 gives {given}"
+    actual, promised = driver.forward(packed), driver.promised(packed)
+    return "" if actual == promised else f"torch's fake kernel promises {promised}, FA4 gives {actual}"
 
 
 def _out(driver: VarlenDriver) -> str:

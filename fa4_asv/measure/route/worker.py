@@ -2,7 +2,7 @@
 
 Started as `python -m fa4_asv.measure.route.worker` with the target architecture in the environment, by the
 interpreter that holds the torch in question. Reads one JSON line, answers {"torch": version, "broken":
-{check: words}, "checks": how many}. One job a process: what is activated is a state of the process.
+{check: reason}, "checks": how many}. One job per process: what is activated is a state of the process.
 
 The calls enter torch's dispatcher at the CUDA key with fake CUDA tensors, so that torch's schema, its
 choice of kernel and its adapter are the real ones. Above that key a CPU-only torch has no way in:
@@ -17,9 +17,9 @@ import inspect
 from typing import Any
 
 from fa4_asv.catalog.shapes import SdpaShape
-from fa4_asv.measure.compile_stubs import CompileStub, compile_nothing
-from fa4_asv.measure.driver_stubs import open_answers, serve, stand_in_for_the_driver
+from fa4_asv.measure.driver_stubs import open_answers, serve
 from fa4_asv.measure.route.checks import CHECKS, Answer, Attention, Seen, run_checks
+from fa4_asv.measure.route.no_card import stand_in_for_a_card
 
 _FORWARD, _BACKWARD = "_scaled_dot_product_flash_attention", "_scaled_dot_product_flash_attention_backward"
 _VARLEN_FORWARD, _VARLEN_BACKWARD = "_flash_attention_forward", "_flash_attention_backward"
@@ -154,25 +154,18 @@ class TorchDriver:
         return self._call(_VARLEN_BACKWARD, grad, *inputs, out, lse, *rest, left[2], left[3])
 
     def _answer(self, tensors: Any, inputs: list[Any]) -> Answer:
-        given = tuple(one for one in map(seen, inputs) if one is not None)
-        return Answer(tuple(map(seen, tensors)), given, list(self.calls))
+        described = tuple(each for each in map(seen, inputs) if each is not None)
+        return Answer(tuple(map(seen, tensors)), described, list(self.calls))
 
 
 def main() -> None:
     answers = open_answers()
-    import cutlass.cute as cute
     import torch
-    from cutlass.utils import HardwareInfo
-    from torch._subclasses import fake_tensor
 
-    stand_in_for_the_driver(torch, HardwareInfo)
-    cute.compile = CompileStub(cute.compile, compile_nothing)
-    # torch's adapter refuses to serve a machine without a GPU; fake tensors then must not look for one.
-    torch.cuda.is_available = lambda: True
-    fake_tensor.init_gpu_context = lambda *_: None
+    mode = stand_in_for_a_card(torch)
 
     def answer(_: Any) -> dict[str, Any]:
-        broken = run_checks(TorchDriver(torch, fake_tensor.FakeTensorMode))
+        broken = run_checks(TorchDriver(torch, mode))
         return {"torch": torch.__version__, "broken": broken, "checks": len(CHECKS)}
 
     serve(answers, answer)

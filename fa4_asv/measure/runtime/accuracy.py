@@ -15,7 +15,7 @@ from fa4_asv.measure.runtime.backends import Backend
 from fa4_asv.measure.runtime.correctness import results
 from fa4_asv.measure.runtime.inputs import make
 
-SEEDS = 3  # values a case: their spread is the inputs' luck
+SEEDS = 3  # values per case: their spread is the inputs' luck
 
 
 def errors_of(

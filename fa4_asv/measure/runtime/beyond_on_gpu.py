@@ -1,6 +1,6 @@
 """The ways to FA4 that are not SDPA on a card: values and gradients against the formula, and FA4's own kernel.
 
-Each check answers "" or says what is wrong; an exception breaks its own check only, and a refusal in words is counted beside.
+Each check answers "" or says what is wrong; an exception breaks its own check only, and a refusal with a reason is counted apart.
 Names are kept in records: never rename one. FlexAttention is compiled by torch, as people do; packed sequences are not.
 """
 
@@ -94,7 +94,7 @@ def _varlen_of(torch: Any, inputs: Inputs, splits: int) -> tuple[Callable[..., A
     k, v = inputs.k, inputs.v
     begins = begins_of(torch, inputs)
     if features.used:
-        options["seqused_k"] = inputs.given["seqused_k"]
+        options["seqused_k"] = inputs.feature_tensors["seqused_k"]
     if features.page:
         k, v, options["block_table"] = pages_of(torch, k, v, features.page)
     else:
@@ -129,7 +129,7 @@ def _varlen(each: SdpaShape, splits: int = 1, backward: bool = False) -> Check:
 
 
 def _score(inputs: Inputs) -> Callable[..., Any]:
-    slopes = inputs.given["slopes"]
+    slopes = inputs.feature_tensors["slopes"]
 
     def alibi(score: Any, b: Any, h: Any, q_idx: Any, kv_idx: Any) -> Any:
         return score + slopes[h] * (kv_idx - q_idx)
@@ -140,7 +140,7 @@ def _score(inputs: Inputs) -> Callable[..., Any]:
 def _mask(torch: Any, inputs: Inputs, device: str) -> Any:
     """torch's block mask of a causal or document mask, None for neither."""
     each, flex = inputs.shape, torch.nn.attention.flex_attention
-    ids: Any = inputs.given.get("ids")
+    ids: Any = inputs.feature_tensors.get("ids")
 
     def causal(b: Any, h: Any, q_idx: Any, kv_idx: Any) -> Any:
         return q_idx >= kv_idx
@@ -169,7 +169,7 @@ def _flex(each: SdpaShape, backward: bool = False) -> Check:
         attention = importlib.import_module("torch.nn.attention.flex_attention")
         inputs = make(torch, each, device)
         options: dict[str, Any] = {"enable_gqa": each.kv_heads != each.num_heads}
-        if "slopes" in inputs.given:
+        if "slopes" in inputs.feature_tensors:
             options["score_mod"] = _score(inputs)
         options["block_mask"] = _mask(torch, inputs, device)
         attend = attention.flex_attention

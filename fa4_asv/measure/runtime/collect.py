@@ -111,7 +111,7 @@ def collect(context: Context, group: Group, command: tuple[str, ...] = _WORKER) 
 def _guarded(context: Context, group: Group, cases: dict[str, Case], command: tuple[str, ...]) -> Records:
     """What the guard says of `cases`: a later round is a fresh process of the same code, and reads it."""
     path = Path(context.spool) / "rounds" / group.name / "guard"
-    # No record as they are kept elsewhere: a guard that is passed has words and no figure.
+    # No record as they are kept elsewhere: a guard that is passed has notes and no figure.
     records: Records = {}
     if path.is_file():
         known = read_json(path, advice="remove it and measure again")
@@ -249,7 +249,7 @@ def record_of_outcome(outcome: Outcome, asked: dict[str, Any]) -> CaseRecord:
     answer = outcome.answer
     samples = dict(answer["samples"])
     if seconds := samples.get("seconds"):
-        # A value a round beside the samples, which asv pools: verdicts count processes, not samples.
+        # A value per round beside the samples, which asv pools: verdicts count processes, not samples.
         samples |= {"centre": [median(seconds)], "two modes": [float(bool(two_modes(seconds)))]}
     if answer["control"] is not None:
         samples["control"] = [answer["control"]]

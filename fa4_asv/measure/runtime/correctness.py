@@ -129,8 +129,8 @@ def results(calls: Calls, backward: bool) -> dict[str, Any]:
 def _alike(torch: Any, inputs: Inputs) -> dict[str, Any]:
     like = {"out": inputs.dout, "dq": inputs.q, "dk": inputs.k, "dv": inputs.v}
     for name, gradient in GIVEN_GRADIENTS.items():
-        if name in inputs.given:
-            like[gradient] = inputs.given[name]
+        if name in inputs.feature_tensors:
+            like[gradient] = inputs.feature_tensors[name]
     # Of a view of a larger tensor the gradient is a tensor of its own.
     return {name: torch.empty_like(x) for name, x in like.items()}
 

@@ -6,24 +6,24 @@ held to the call that it recorded before it is timed.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from statistics import median
 from typing import Any
 
 from fa4_asv.catalog.shapes import SdpaShape
 from fa4_asv.measure.runtime.backends import backend
+from fa4_asv.measure.runtime.host_cost import queued_seconds
 from fa4_asv.measure.runtime.inputs import make
 from fa4_asv.measure.runtime.tolerances import GuardFailed
 
-CALLS, SAMPLES, WARM_UP = 8, 40, 5
+SAMPLES, WARM_UP = 40, 5
 _EAGER_FIRST = 3  # calls on a stream of their own before a graph records one, as torch asks for
 
 
 def host_seconds(
     torch: Any, shape: SdpaShape, launch: str, device: str = "cuda"
 ) -> tuple[list[float], dict[str, str]]:
-    """Samples of the host's seconds per call, and words with their median. `launch`: "eager" or "graph".
+    """Samples of the host's seconds per call, and a note of their median. `launch`: "eager" or "graph".
 
     Raises GuardFailed where a graph gives another answer, and what FA4 and torch raise where a call cannot be recorded.
     """
@@ -32,7 +32,7 @@ def host_seconds(
     call()  # compiled before anything is recorded
     if launch == "graph":
         call = _recorded(torch, calls.raw_forward)
-    samples = [_host(torch, call) for _ in range(WARM_UP + SAMPLES)][WARM_UP:]
+    samples = [queued_seconds(torch, call) for _ in range(WARM_UP + SAMPLES)][WARM_UP:]
     return samples, {"per call": f"{median(samples) * 1e6:.1f} us"}
 
 
@@ -59,11 +59,3 @@ def _recorded(torch: Any, call: Callable[[], Any]) -> Callable[[], Any]:
         return out  # lives as long as the replay that writes it
 
     return replay
-
-
-def _host(torch: Any, call: Callable[[], object]) -> float:
-    torch.cuda.synchronize()
-    begin = time.perf_counter()
-    for _ in range(CALLS):
-        call()
-    return (time.perf_counter() - begin) / CALLS

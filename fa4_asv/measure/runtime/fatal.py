@@ -10,7 +10,7 @@ import re
 
 from fa4_asv.base.escape import one_line, without_colours, without_places
 
-LONGEST = 400  # characters of an error's words that are kept
+LONGEST = 400  # characters of an error's message that are kept
 
 # Number, name (cudaError..., CUDA_ERROR_...) and cudaGetErrorString of CUDA 13.0. All whose comment in
 # driver_types.h asks for a new process, and four more that say the same: a broken memory or link (214, 220), a context

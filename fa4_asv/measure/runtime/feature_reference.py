@@ -20,8 +20,8 @@ def full(torch: Any, inputs: Inputs, low: bool, cast: bool = True) -> dict[str, 
     """out, dq, dk, dv (and dsink, dqv), in fp32, or (`low`) with every product rounded to the inputs' dtype."""
     dtype = inputs.q.dtype
     leaves = {name: getattr(inputs, name).detach().float().requires_grad_() for name in ("q", "k", "v")}
-    for name in GIVEN_GRADIENTS.keys() & inputs.given.keys():
-        leaves[name] = inputs.given[name].detach().float().requires_grad_()
+    for name in GIVEN_GRADIENTS.keys() & inputs.feature_tensors.keys():
+        leaves[name] = inputs.feature_tensors[name].detach().float().requires_grad_()
     out = torch.cat([_attend(torch, inputs, leaves, number, low) for number in range(inputs.shape.batch)])
     out = out.reshape(inputs.dout.shape)
     grads = torch.autograd.grad(out, list(leaves.values()), inputs.dout.float())
@@ -37,7 +37,10 @@ def sampled(torch: Any, inputs: Inputs, at: Any, low: bool) -> dict[str, Any]:
     """
     inputs = _last(torch, inputs)
     leaves = {name: getattr(inputs, name).float() for name in ("q", "k", "v")}
-    leaves |= {name: inputs.given[name].float() for name in GIVEN_GRADIENTS.keys() & inputs.given.keys()}
+    leaves |= {
+        name: inputs.feature_tensors[name].float()
+        for name in GIVEN_GRADIENTS.keys() & inputs.feature_tensors.keys()
+    }
     leaves["q"].requires_grad_()
     rows, places = at.unique(return_inverse=True)  # of a short sequence some are sampled twice
     out = _attend(torch, inputs, leaves, 0, low, rows)
@@ -55,12 +58,14 @@ def _last(torch: Any, inputs: Inputs) -> Inputs:
         name: _sequence(inputs, getattr(inputs, name).detach(), number)[None, :, -count:]
         for name, count in heads.items()
     }
-    given = {name: _given_of_last(name, x, group) for name, x in inputs.given.items()}
-    one = replace(shape, batch=1, num_heads=group, kv_heads=1, variant="", seq_len=max(shape.lengths))
-    return Inputs(one, given=given, **tensors)
+    feature_tensors = {
+        name: _feature_tensor_of_last(name, x, group) for name, x in inputs.feature_tensors.items()
+    }
+    last_shape = replace(shape, batch=1, num_heads=group, kv_heads=1, variant="", seq_len=max(shape.lengths))
+    return Inputs(last_shape, feature_tensors=feature_tensors, **tensors)
 
 
-def _given_of_last(name: str, x: Any, group: int) -> Any:
+def _feature_tensor_of_last(name: str, x: Any, group: int) -> Any:
     """A feature's tensor, of the last sequence and the heads of the last KV head."""
     if name in ("learnable_sink", "slopes"):
         return x[-group:]
@@ -113,7 +118,7 @@ def _sequence(inputs: Inputs, x: Any, number: int) -> Any:
 
 def _scaled(inputs: Inputs, name: str, x: Any, number: int) -> Any:
     """FP8's values times their factor, one per KV head."""
-    factor = inputs.given.get(f"{name}_descale")
+    factor = inputs.feature_tensors.get(f"{name}_descale")
     if factor is None:
         return x
     return x * factor[number].repeat_interleave(x.shape[1] // factor.shape[1])[None, :, None]
@@ -127,14 +132,14 @@ def _changed(torch: Any, inputs: Inputs, scores: Any, at: Any) -> Any:
     if features.score == "alibi":
         columns = torch.arange(scores.shape[-1], device=scores.device)
         distance = columns[None, :] - at[:, None]
-        scores = scores + inputs.given["slopes"][:, None, None] * distance
+        scores = scores + inputs.feature_tensors["slopes"][:, None, None] * distance
     return scores
 
 
 def seen_by(torch: Any, inputs: Inputs, number: int, queries: int, keys: int) -> Any:
     """Which keys each query of a sequence sees: (queries, keys). A causal mask ends at the last key that counts."""
-    shape, features, given = inputs.shape, inputs.shape.features, inputs.given
-    used = int(given["seqused_k"][number]) if features.used else keys
+    shape, features, tensors = inputs.shape, inputs.shape.features, inputs.feature_tensors
+    used = int(tensors["seqused_k"][number]) if features.used else keys
     device = inputs.q.device
     rows, columns = torch.arange(queries, device=device)[:, None], torch.arange(keys, device=device)[None, :]
     seen = (columns < used).expand(queries, keys)
@@ -143,11 +148,11 @@ def seen_by(torch: Any, inputs: Inputs, number: int, queries: int, keys: int) ->
     if shape.window is not None:
         seen = seen & (columns >= rows + used - queries - shape.window)
     if features.mask == "document":
-        ids = given["ids"][number]
+        ids = tensors["ids"][number]
         seen = seen & (ids[rows] == ids[columns]) & (columns <= rows)
     if features.topk:
         chosen = torch.zeros(queries, keys, dtype=torch.bool, device=device)
-        seen = seen & chosen.scatter(1, given["gather_kv_indices"][number].long(), True)
+        seen = seen & chosen.scatter(1, tensors["gather_kv_indices"][number].long(), True)
     return seen
 
 

@@ -20,14 +20,16 @@ CALLS, PAIRS, WARM_UP = 8, 40, 5
 
 
 def extra_seconds(torch: Any, shape: SdpaShape, backward: bool) -> tuple[list[float], dict[str, str]]:
-    """Samples of seconds per call (route less direct), and words with both sides' medians. Needs a card."""
+    """Samples of seconds per call (route less direct), and notes of both sides' medians. Needs a card."""
     inputs = make(torch, shape, "cuda")
     calls = backend("fa4").prepare(torch, inputs)
     direct = calls.raw_backward if backward else calls.raw_forward
     route = backend("fa4-sdpa")
     with route.chosen(torch):  # type: ignore[attr-defined] # chosen once, as a program does
         through = _through_sdpa(torch, inputs, backward)
-        pairs = [(_host(torch, direct), _host(torch, through)) for _ in range(WARM_UP + PAIRS)][WARM_UP:]
+        pairs = [
+            (queued_seconds(torch, direct), queued_seconds(torch, through)) for _ in range(WARM_UP + PAIRS)
+        ][WARM_UP:]
     notes = {
         "direct": f"{median(pair[0] for pair in pairs) * 1e6:.1f} us",
         "through SDPA": f"{median(pair[1] for pair in pairs) * 1e6:.1f} us",
@@ -47,7 +49,8 @@ def _through_sdpa(torch: Any, inputs: Inputs, backward: bool) -> Callable[[], ob
     return lambda: torch.autograd.grad(out, (q, k, v), dout, retain_graph=True)
 
 
-def _host(torch: Any, call: Callable[[], object]) -> float:
+def queued_seconds(torch: Any, call: Callable[[], object]) -> float:
+    """The host's seconds per call until the last of CALLS is queued on an idle card."""
     torch.cuda.synchronize()
     begin = time.perf_counter()
     for _ in range(CALLS):

@@ -26,7 +26,8 @@ class Inputs:
     """q, dout: (batch, seq, heads, dim); k, v: (batch, seq, kv_heads, dim); all of one dtype and device.
 
     Packed sequences lie one after another in one batch: (1, tokens, heads, dim). Of fp8 the values are e4m3's, the
-    dtype is bf16's. `given` are the tensors of features by name (`given_of`); K and V of pages lie here as sequences.
+    dtype is bf16's. `feature_tensors` by name (`feature_tensors_of`); K and V of pages
+    lie here as sequences.
     """
 
     shape: SdpaShape
@@ -34,7 +35,7 @@ class Inputs:
     k: Tensor
     v: Tensor
     dout: Tensor
-    given: dict[str, Tensor] = field(default_factory=dict)
+    feature_tensors: dict[str, Tensor] = field(default_factory=dict)
 
     def sequences(self) -> Iterator[Inputs]:
         """Each packed sequence as dense inputs of batch 1; unpacked inputs are one piece."""
@@ -76,7 +77,7 @@ def make(torch: Any, shape: SdpaShape, device: str, kind: str = "gaussian", seed
         q, k, v = (x.to(torch.float8_e4m3fn).to(dtype) for x in (q, k, v))
     if kind == "one-tensor":
         q, k, v = _views(torch, q, k, v)
-    return Inputs(shape, q, k, v, dout, given_of(torch, shape, device, draw))
+    return Inputs(shape, q, k, v, dout, feature_tensors_of(torch, shape, device, draw))
 
 
 def _place(shape: SdpaShape, keys: bool) -> tuple[int, int]:
@@ -95,34 +96,34 @@ def _views(torch: Any, *tensors: Any) -> list[Any]:
     return [part.unflatten(2, x.shape[2:]) for part, x in zip(parts, tensors, strict=True)]
 
 
-def given_of(
+def feature_tensors_of(
     torch: Any, shape: SdpaShape, device: str, draw: Callable[[str, int, int], Any]
 ) -> dict[str, Any]:
     """The tensors of a shape's features: FA4's names, `slopes` of ALiBi and `ids` of documents."""
-    features, given = shape.features, {}
+    features, tensors = shape.features, {}
     if features.used:
-        given["seqused_k"] = torch.tensor(shape.used_keys, dtype=torch.int32, device=device)
+        tensors["seqused_k"] = torch.tensor(shape.used_keys, dtype=torch.int32, device=device)
     if features.sink:
-        given["learnable_sink"] = torch.linspace(-1, 2, shape.num_heads, device=device).to(
+        tensors["learnable_sink"] = torch.linspace(-1, 2, shape.num_heads, device=device).to(
             getattr(torch, shape.torch_dtype)
         )
     if features.score == "alibi":
-        given["slopes"] = 0.5 ** torch.arange(1, shape.num_heads + 1, device=device)
+        tensors["slopes"] = 0.5 ** torch.arange(1, shape.num_heads + 1, device=device)
     if features.mask == "document":  # boundaries that differ from batch to batch and are no tile's
         tokens = torch.arange(shape.keys, device=device)[None, :]
         length = 300 if features.blocks else 37  # long enough that some blocks are whole
-        given["ids"] = ((tokens + 13 * torch.arange(shape.batch, device=device)[:, None]) // length).to(
+        tensors["ids"] = ((tokens + 13 * torch.arange(shape.batch, device=device)[:, None]) // length).to(
             torch.int32
         )
     if features.latent:
-        given["qv"] = draw("qv", shape.num_heads, features.latent)
+        tensors["qv"] = draw("qv", shape.num_heads, features.latent)
     if features.topk:
         order = torch.rand(
             shape.batch, shape.seq_len, shape.keys, generator=torch.Generator().manual_seed(shape.keys)
         )
-        given["gather_kv_indices"] = order.argsort(-1)[..., : features.topk].to(torch.int32).to(device)
+        tensors["gather_kv_indices"] = order.argsort(-1)[..., : features.topk].to(torch.int32).to(device)
     if features.descale:
         size = (shape.batch, shape.kv_heads)
         factors = torch.linspace(0.5, 1.5, shape.batch * shape.kv_heads, device=device).reshape(size)
-        given |= {"q_descale": factors, "k_descale": factors.flip(0), "v_descale": factors.flip(1)}
-    return given
+        tensors |= {"q_descale": factors, "k_descale": factors.flip(0), "v_descale": factors.flip(1)}
+    return tensors

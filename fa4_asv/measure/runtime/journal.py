@@ -1,4 +1,4 @@
-"""What a sweep has measured, line by line, until `asv run` records it: one file a commit, environment and card.
+"""What a sweep has measured, line by line, until `asv run` records it: one file per commit, environment and card.
 
 A line is whole or absent: it is written at once, and a last line that a kill tore is left out when it is read. So nothing
 that was finished is lost, and nothing stands there twice. Below `.asv/sweeps/<machine>/<card>/`.
@@ -134,7 +134,9 @@ def _is_sound(entry: Entry) -> bool:
         return _is_record(entry["record"])
     if entry["kind"] == "round":
         return _are_seconds(entry["seconds"]) and _are_seconds([entry.get("control") or 0.0])
-    return entry["kind"] != "kernels" or all(one and _are_seconds(one) for one in entry["samples"].values())
+    return entry["kind"] != "kernels" or all(
+        samples and _are_seconds(samples) for samples in entry["samples"].values()
+    )
 
 
 def _is_record(data: object) -> bool:
@@ -248,7 +250,7 @@ def record_of(entries: Sequence[Entry], call: str, yardsticks: Sequence[Entry] =
     samples = _samples(timed) | dict(verdict.samples) | _beside(timed, call, yardsticks)
     for entry in of_call(entries, call, "kernels"):
         samples |= entry["samples"]
-    notes = verdict.notes | _head(entries, call) | _words(timed)
+    notes = verdict.notes | _head(entries, call) | _notes(timed)
     return CaseRecord.from_json(replace(verdict, samples=samples, notes=notes).to_json())
 
 
@@ -310,7 +312,7 @@ def _beside(timed: Sequence[Entry], call: str, yardsticks: Sequence[Entry]) -> d
 
 
 def _head(entries: Sequence[Entry], call: str) -> dict[str, str]:
-    """Which sweep and card a record comes from: the words of the session in which the last line of the call was taken."""
+    """Which sweep and card a record comes from: the notes of the session in which the last line of the call was taken."""
     notes: dict[str, Any] = {}
     session: dict[str, Any] = {}
     for entry in entries:
@@ -321,7 +323,7 @@ def _head(entries: Sequence[Entry], call: str) -> dict[str, str]:
     return {str(name): str(text) for name, text in notes.items()}
 
 
-def _words(timed: Sequence[Entry]) -> dict[str, str]:
+def _notes(timed: Sequence[Entry]) -> dict[str, str]:
     """What the timer said of the last round, and what is noted of any."""
     details = {str(name): str(text) for name, text in timed[-1]["words"].items()}
     notes = dict.fromkeys(str(entry["words"]["notes"]) for entry in timed if "notes" in entry["words"])

@@ -49,12 +49,12 @@ class Rule:
 
 @dataclass(frozen=True)
 class Samples:
-    """What was drawn: kept samples, rejected ones each with its reason, and words about them.
+    """What was drawn: accepted samples, rejected ones each with its reason, and notes on them.
 
-    `broken` says why there is no figure; `two_modes` and `notes` are words about a figure that there is.
+    `broken` says why there is no figure; `two_modes` and `notes` describe a figure that there is.
     """
 
-    kept: tuple[Sample, ...]
+    accepted: tuple[Sample, ...]
     rejected: tuple[tuple[Sample, str], ...] = ()
     broken: str = ""
     two_modes: str = ""
@@ -62,12 +62,12 @@ class Samples:
 
     @property
     def seconds(self) -> list[float]:
-        """Seconds per call of every kept sample, in the order drawn; empty for a broken point."""
-        return [] if self.broken else [sample.seconds for sample in self.kept]
+        """Seconds per call of every accepted sample, in the order drawn; empty for a broken point."""
+        return [] if self.broken else [sample.seconds for sample in self.accepted]
 
     @property
     def centre(self) -> float:
-        """The median of the kept samples. ValueError for a broken point."""
+        """The median of the accepted samples. ValueError for a broken point."""
         if self.broken:
             raise ValueError(f"a broken point has no centre: {self.broken}")
         return median(self.seconds)

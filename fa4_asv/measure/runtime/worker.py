@@ -5,7 +5,7 @@ several that guard them, side by side. A job has "what", one of JOBS, and what t
 "backward", "device", "kind"). Answers {"samples": {metric: [...]},
 "control", "errors", "words"} or {"error": {"kind", "words", "refused", "guard", "fatal"}}. Inputs are seeded; nothing is kept
 from case to case but what FA4 has compiled. After a fatal error (an illegal memory access, say) every later call of the
-process would fail with the same words, so it ends and the pool starts another.
+process would fail with the same message, so it ends and the pool starts another.
 """
 
 from __future__ import annotations
@@ -102,9 +102,9 @@ def beyond_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:
     if not torch.cuda.is_available():
         return refused("needs a CUDA GPU, this machine has none that torch can use")
     checks, result = beyond_on_gpu.run_checks(torch, job["way"])
-    said = {name: f"{REFUSED}{words}" for name, words in result.refused.items()}
-    notes = {"torch": torch.__version__, "checks": str(checks), **result.broken, **said}
-    return measured({"broken": [len(result.broken)], "refused": [len(said)]}, notes)
+    refusals = {name: f"{REFUSED}{reason}" for name, reason in result.refused.items()}
+    notes = {"torch": torch.__version__, "checks": str(checks), **result.broken, **refusals}
+    return measured({"broken": [len(result.broken)], "refused": [len(refusals)]}, notes)
 
 
 def host_case(torch: Any, job: dict[str, Any], *_: Any) -> Answer:

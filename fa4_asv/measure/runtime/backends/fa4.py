@@ -35,7 +35,7 @@ class Fa4:
 
     def prepare(self, torch: Any, inputs: Inputs, deterministic: bool = False) -> Calls:
         shape, interface = inputs.shape, self._interface
-        q, k, v, only_forward = _given(torch, inputs)
+        q, k, v, only_forward = _prepared(torch, inputs)
         dout = inputs.dout[0] if shape.packed else inputs.dout
         both = options_of(shape, begins_of(torch, inputs) if shape.packed else None)
         both |= _shared(inputs)
@@ -77,7 +77,7 @@ class Fa4:
         if features.recompute:
             first["gather_bwd_recompute_p"] = True
         # The forward keeps what the backward needs where an input asks for gradients.
-        kept = {**first, "qv": first["qv"].detach().requires_grad_()}
+        with_gradients = {**first, "qv": first["qv"].detach().requires_grad_()}
         chosen = first["gather_kv_indices"]
         saved: list[Any] = []
 
@@ -86,7 +86,7 @@ class Fa4:
 
         def raw_backward() -> Any:
             if not saved:
-                answer = interface._flash_attn_fwd(q, k, v, causal=causal, return_lse=True, **kept)
+                answer = interface._flash_attn_fwd(q, k, v, causal=causal, return_lse=True, **with_gradients)
                 saved.extend((*_out_and_lse(torch, answer, inputs), *answer[2:4]))
             out, lse, *probabilities = saved
             return interface._flash_attn_bwd_sparse_mla(
@@ -108,10 +108,12 @@ class Fa4:
 
 def _shared(inputs: Inputs) -> dict[str, Any]:
     """Tensors of features that forward and backward are given alike, by FA4's names."""
-    given = inputs.given
-    tensors: dict[str, Any] = {name: given[name] for name in ("seqused_k", "learnable_sink") if name in given}
-    of_functions = [given[name] for name in ("slopes", "ids") if name in given]
-    return {**tensors, **({"aux_tensors": of_functions} if of_functions else {})}
+    tensors = inputs.feature_tensors
+    alike: dict[str, Any] = {
+        name: tensors[name] for name in ("seqused_k", "learnable_sink") if name in tensors
+    }
+    of_functions = [tensors[name] for name in ("slopes", "ids") if name in tensors]
+    return {**alike, **({"aux_tensors": of_functions} if of_functions else {})}
 
 
 def _batched(x: Any, shape: SdpaShape) -> Any:
@@ -125,7 +127,7 @@ def begins_of(torch: Any, inputs: Inputs) -> Any:
     return torch.tensor(begins, dtype=torch.int32, device=inputs.q.device)
 
 
-def _given(torch: Any, inputs: Inputs) -> tuple[Any, Any, Any, dict[str, Any]]:
+def _prepared(torch: Any, inputs: Inputs) -> tuple[Any, Any, Any, dict[str, Any]]:
     """q, k, v as the variant lays them out, and what it asks of the forward."""
     shape = inputs.shape
     q, k, v = inputs.q, inputs.k, inputs.v
@@ -133,7 +135,7 @@ def _given(torch: Any, inputs: Inputs) -> tuple[Any, Any, Any, dict[str, Any]]:
         q, k, v = (x.to(torch.float8_e4m3fn) for x in (q, k, v))
     features = shape.features
     names = ("qv", "gather_kv_indices", "q_descale", "k_descale", "v_descale")
-    options = {name: inputs.given[name] for name in names if name in inputs.given}
+    options = {name: inputs.feature_tensors[name] for name in names if name in inputs.feature_tensors}
     if shape.packed:
         q = q[0]
         k, v = (k, v) if features.page else (k[0], v[0])

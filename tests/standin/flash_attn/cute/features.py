@@ -59,7 +59,7 @@ def backward(q, k, v, out, dout, lse, causal, left, **asked):
     return grads if sink is None else (*grads, dsink.to(sink.dtype))
 
 
-def kept(q, k, v, causal, lse, **asked):
+def kept_for_backward(q, k, v, causal, lse, **asked):
     """What the forward of chosen keys keeps for its backward: p (batch, queries, heads, chosen), and a maximum of none."""
     chosen = asked["gather_kv_indices"].long()
     p = torch.empty(*q.shape[:-1], chosen.shape[-1], dtype=q.dtype)

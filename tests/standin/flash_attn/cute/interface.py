@@ -41,11 +41,14 @@ def _flash_attn_fwd(
     """out (b, s, h, dv) and lse (b, h, s) of q (b, s, h, d), k (b, s, hk, d), v (b, s, hk, dv); `asked`: features.py."""
     if asked or q.shape[1] != k.shape[1] or not q.is_contiguous():
         recompute = asked.pop("gather_bwd_recompute_p", False)
-        kept = "gather_kv_indices" in asked and asked["qv"].requires_grad and not recompute
+        keeps = "gather_kv_indices" in asked and asked["qv"].requires_grad and not recompute
         asked = {name: x.detach() if isinstance(x, torch.Tensor) else x for name, x in asked.items()}
         with record_function("flash_attncute_standin_forward"):
             answer = features.forward(q, k, v, causal, _left(window_size_left, window_size_right), **asked)
-        return (*answer, *(features.kept(q, k, v, causal, answer[1], **asked) if kept else (None, None)))
+        return (
+            *answer,
+            *(features.kept_for_backward(q, k, v, causal, answer[1], **asked) if keeps else (None, None)),
+        )
     left = _left(window_size_left, window_size_right)
     scale = softmax_scale or 1 / math.sqrt(q.shape[-1])
     kernel = _compiled(_forward_kernel, "forward", q.shape[-1], causal, left)

@@ -1,6 +1,6 @@
 """Altered files of every kind are given to their readers: each is taken, or refused in one line that can be shown.
 
-    python tools/fuzz_readers.py --minutes 60 --seed 1     # one core; needs the packages of tests
+    python -m tests.proofs.fuzz_readers --minutes 60 --seed 1     # one core
 
 A file that a reader takes is written again where the suite writes such files, and must then be the same. What is found
 is printed once for each place in the code, with the smallest file that shows it. Exit code 1 where something was found.
@@ -19,8 +19,6 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.support.fuzzing import READERS, examples, holds, prepare, ways
 
@@ -50,13 +48,13 @@ class Round:
             suppress_health_check=list(HealthCheck),
         )
         @given(data=st.data())
-        def one(data: st.DataObject) -> None:
+        def example(data: st.DataObject) -> None:
             self.content = self._way(data, data.draw(st.sampled_from(examples(self._name))))
             begin = time.monotonic()
             self.counts["taken" if holds(self._name, self._path, self.content) else "refused"] += 1
             assert time.monotonic() - begin < SLOWEST, f"more than {SLOWEST:g} s"
 
-        return one
+        return example
 
 
 def place(error: BaseException) -> str:

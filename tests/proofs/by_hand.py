@@ -1,7 +1,7 @@
 """Hold recorded figures of compiled kernels against NVIDIA's tools, asked by a shell as a person would.
 
-    python tools/by_hand.py                                   # one kernel per group, of 4.0.0b36 under cu13
-    python tools/by_hand.py 4.0.0b36 mla sm_100/mla_decode    # one case
+    python -m tests.proofs.by_hand                                   # one kernel per group, of 4.0.0b36 under cu13
+    python -m tests.proofs.by_hand 4.0.0b36 mla sm_100/mla_decode    # one case
 
 The cubin is found by the digest that the record names, among those that this checkout has compiled (.asv/cache/cubins). Where
 one is missing, its line says how to compile it. Nothing of the suite reads the tools' output. Exit code 1 where a figure differs.
@@ -74,30 +74,29 @@ def _agrees(project: Project, release: str, group: str, key: str, record: CaseRe
     cubin = project.work / "cache" / "cubins" / record.sha256[:2] / f"{record.sha256}.cubin"
     if not cubin.is_file():
         arch, call = key.split("/")
-        stem = "codegen" if group == "codegen" else group
         say(
-            f"{group} {key}: not compiled here; asv run -b \"^{stem}.Kernels.*{arch}', '{call}'\" fa4-v{release}^!"
+            f"{group} {key}: not compiled here; asv run -b \"^{group}.Kernels.*{arch}', '{call}'\" fa4-v{release}^!"
         )
         return True
     theirs = by_hand(cubin)
     told = {name: (record.figures[name], theirs[name]) for name in COMMANDS}
     wrong = {name: pair for name, pair in told.items() if pair[0] != pair[1]}
-    words = ", ".join(f"{name} {pair[1]}" for name, pair in told.items())
-    say(f"{group} {key}: {'agrees' if not wrong else f'DIFFERS {wrong} (recorded, by hand)'}: {words}")
+    summary = ", ".join(f"{name} {pair[1]}" for name, pair in told.items())
+    say(f"{group} {key}: {'agrees' if not wrong else f'DIFFERS {wrong} (recorded, by hand)'}: {summary}")
     return not wrong
 
 
 def by_hand(cubin: Path) -> dict[str, int]:
     """Each figure by its command. Raises Fa4AsvError where a tool is missing or a command gives no number."""
-    found = {}
+    figures = {}
     for name, command in COMMANDS.items():
         done = subprocess.run(
             ["bash", "-c", shell(command, cubin)], capture_output=True, text=True, timeout=120
         )
         if not done.stdout.strip().isdigit():
             raise Fa4AsvError(f"{name} of {cubin.name}: expected one number, got {done.stdout!r:.80}")
-        found[name] = int(done.stdout)
-    return found
+        figures[name] = int(done.stdout)
+    return figures
 
 
 def shell(command: str, cubin: Path) -> str:
