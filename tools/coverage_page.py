@@ -25,6 +25,7 @@ from fa4_asv.catalog.shapes import (
     serving_on_card,
     shapes_on_card,
 )
+from fa4_asv.record.tables import markdown_head, markdown_row
 
 PAGE = Path(__file__).parent.parent / "docs" / "coverage.md"
 _LANES = ("memory", "time on a card", "time on request", "guard on a CPU")
@@ -58,17 +59,12 @@ def page() -> str:
 
 
 def _row(*cells: object) -> str:
-    return f"| {' | '.join(map(str, cells))} |"
-
-
-def _table(*names: str) -> Iterator[str]:
-    yield _row(*names)
-    yield "|" + "---|" * len(names)
+    return markdown_row(map(str, cells))
 
 
 def _kernels() -> Iterator[str]:
     yield "## Compiled kernels\n"
-    yield from _table("argument", *ARCHES)
+    yield from markdown_head(("argument", *ARCHES))
     for argument in ARGUMENTS:
         yield _row(_code(argument), *(_word(cell(argument, arch)) for arch in ARCHES))
     yield _row("*calls in all*", *(len(calls_of(arch)) for arch in ARCHES))
@@ -87,7 +83,7 @@ def _code(argument: str) -> str:
 
 
 def _lanes() -> Iterator[str]:
-    yield from _table("argument", *_LANES)
+    yield from markdown_head(("argument", *_LANES))
     shapes: tuple[list[Call], ...] = (_traced(), _timed(), _on_request(), _guarded())
     for argument, asks in ARGUMENTS.items():
         yield _row(_code(argument), *(_count(asks, calls) for calls in shapes))
@@ -130,7 +126,7 @@ def _both(shapes: list[SdpaShape]) -> list[Call]:
 
 def _refused() -> Iterator[str]:
     yield "## Refused by FA4\n"
-    yield from _table("architecture", "argument", "FA4's words")
+    yield from markdown_head(("architecture", "argument", "FA4's message"))
     for arch in ARCHES:
         for argument in ARGUMENTS:
             if reason := cell(argument, arch).refused:
@@ -139,7 +135,7 @@ def _refused() -> Iterator[str]:
 
 def _others() -> Iterator[str]:
     yield "## Not watched\n"
-    yield from _table("argument", "why")
+    yield from markdown_head(("argument", "why"))
     for argument, why in NOT_WATCHED.items():
         yield _row(_code(argument), why)
 
@@ -147,7 +143,7 @@ def _others() -> Iterator[str]:
 def _groups() -> Iterator[str]:
     yield "## Groups\n"
     yield "`-b '^GROUP'` selects a group; without `-b`, only `codegen` is measured.\n"
-    yield from _table("group", "architectures", "calls", "kernels per architecture")
+    yield from markdown_head(("group", "architectures", "calls", "kernels per architecture"))
     for group in KERNEL_GROUPS.values():
         calls = {case.call.name for case in group.cases.values()}
         yield _row(f"`{group.name}`", ", ".join(group.arches), len(calls), len(group.cases))

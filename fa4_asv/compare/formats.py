@@ -166,7 +166,7 @@ def _summary(comparison: Comparison) -> list[str]:
         f"**{headline(comparison)}** (machine {code(comparison.machine)})",
         "",
     ]
-    lines += ["| figure | worse | better | neither |", "|---|---:|---:|---:|"]
+    lines += markdown_head(("figure", "worse", "better", "neither"), (1, 2, 3))
     lines += [markdown_row(map(str, cells)) for cells in by_metric(comparison)]
     lines += ["", f"- base {_origin(comparison.base)}", f"- head {_origin(comparison.head)}"]
     lines += [f"- toolchains: {comparison.rule}; differs: {code(packages(comparison), 2000)}", ""]
@@ -195,7 +195,7 @@ def _block(heading: str, rows: Sequence[Row], room: int, folded: bool) -> list[s
     """One table within `room` bytes, behind a fold or not."""
     tall = f"{heading}: {counted(len(rows), 'row')}"
     begin = ["<details>", f"<summary>{tall}</summary>", ""] if folded else [f"### {tall}", ""]
-    begin += [markdown_row(_COLUMNS), "|---|---|---:|---:|---:|---|---|"]
+    begin += markdown_head(_COLUMNS, (2, 3, 4))
     end = ["", "</details>", ""] if folded else [""]
     spare = room - _size([*begin, *end]) - 100
     shown: list[str] = []
