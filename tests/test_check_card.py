@@ -150,7 +150,7 @@ def checkout(project, monkeypatch):
     return project
 
 
-def said(monkeypatch, capsys, errors: dict | None, *arguments: str) -> tuple[int, str]:
+def output_of(monkeypatch, capsys, errors: dict | None, *arguments: str) -> tuple[int, str]:
     class Answering:
         def ask(self, job):
             return asking(errors)[1](job.payload)
@@ -165,16 +165,16 @@ def said(monkeypatch, capsys, errors: dict | None, *arguments: str) -> tuple[int
 
 
 def test_the_command_says_what_agrees_by_its_exit_code(checkout, monkeypatch, capsys):
-    code, out = said(monkeypatch, capsys, None)
+    code, out = output_of(monkeypatch, capsys, None)
     assert code == 0 and "2 agrees" in out and "0 kernels compiled here" in out
-    code, out = said(
+    code, out = output_of(
         monkeypatch, capsys, {"seconds": {"words": "off \x1b[31m by 1 %", "refused": False}}, "--json"
     )
     data = json.loads(out)
     assert (code, data["arch"], [call["state"] for call in data["calls"]]) == (1, "sm_90", ["broken"] * 2)
-    code, out = said(monkeypatch, capsys, {"guard": {"words": "off \x1b[31m", "refused": True}})
+    code, out = output_of(monkeypatch, capsys, {"guard": {"words": "off \x1b[31m", "refused": True}})
     assert code == 0 and "2 refused" in out and "\x1b[31m" not in out
-    code, out = said(monkeypatch, capsys, None, "--seconds", "0")
+    code, out = output_of(monkeypatch, capsys, None, "--seconds", "0")
     assert code == 1 and "2 left over" in out
 
 

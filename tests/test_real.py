@@ -58,8 +58,8 @@ def test_what_uv_is_given_is_what_each_release_demands(real):
             ("cu12", table["dependencies"]),
             ("cu13", table["dependencies"] + extras.get("cu13", [])),
         ):
-            given = [Requirement(line) for line in demands.of_flavour(flavour).splitlines()]
-            assert given == [Requirement(line) for line in lines], release.version
+            requirements = [Requirement(line) for line in demands.of_flavour(flavour).splitlines()]
+            assert requirements == [Requirement(line) for line in lines], release.version
         assert (demands.cu13 is None) == ("cu13" not in extras)
         assert demands.python == "3.10"
 

@@ -44,13 +44,13 @@ def keep_some_of_each_group(result: dict[str, Any], sidecar: dict[str, Any]) -> 
                 result["results"].pop(name, None)
         elif group.name in KEPT:
             records = sidecar["groups"][group.name]
-            kept = {case for case in records if case.startswith(KEPT[group.name])}
-            records |= {case: {"state": "not run"} for case in records.keys() - kept}
+            chosen = {case for case in records if case.startswith(KEPT[group.name])}
+            records |= {case: {"state": "not run"} for case in records.keys() - chosen}
             for name in names:
                 values, axes = result["results"][name][:2]
                 cases = ["/".join(map(ast.literal_eval, axis)) for axis in itertools.product(*axes)]
                 values[:] = [
-                    value if case in kept else math.nan for case, value in zip(cases, values, strict=True)
+                    value if case in chosen else math.nan for case, value in zip(cases, values, strict=True)
                 ]
 
 

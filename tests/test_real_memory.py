@@ -101,7 +101,7 @@ def test_a_forward_holds_its_inputs_its_output_and_lse(traced, arch):
 def test_a_backward_holds_an_fp32_dq_and_two_rows_of_sums(traced, arch, tile_m, mib):
     answer = traced(arch, (True, DENSE))
     rows = rounded(4096, tile_m)
-    given = 5 * prod((4, 4096, 16, 128)) * BF16 + prod((4, 16, 4096)) * FP32  # q, k, v, out, dout; lse
+    operands = 5 * prod((4, 4096, 16, 128)) * BF16 + prod((4, 16, 4096)) * FP32  # q, k, v, out, dout; lse
     returned = 3 * prod((4, 4096, 16, 128)) * BF16  # dq, dk, dv
     dq_accum = prod((4, 16, rows * 128)) * FP32
     dpsum = lse_log2 = prod((4, 16, rows)) * FP32

@@ -55,9 +55,9 @@ class Sweeps:
         }
         return {**os.environ, **self.checkout.environment, **ours, **more}
 
-    def start(self, machine: str, *words: str, real: bool = False, **more: str) -> subprocess.Popen[str]:
+    def start(self, machine: str, *options: str, real: bool = False, **more: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "fa4_asv", "sweep", "-m", machine, *WORDS, *words],
+            [sys.executable, "-m", "fa4_asv", "sweep", "-m", machine, *WORDS, *options],
             cwd=self.checkout.project.root,
             env=self.environment(machine, real, **more),
             stdin=subprocess.DEVNULL,
@@ -67,12 +67,12 @@ class Sweeps:
             start_new_session=True,
         )
 
-    def run(self, machine: str, *words: str, code: int = 0, real: bool = False, **more: str) -> str:
-        process = self.start(machine, *words, real=real, **more)
-        said = "\n".join(process.communicate(timeout=300))
-        assert process.returncode == code, said
-        assert "Traceback" not in said, said
-        return said
+    def run(self, machine: str, *options: str, code: int = 0, real: bool = False, **more: str) -> str:
+        process = self.start(machine, *options, real=real, **more)
+        output = "\n".join(process.communicate(timeout=300))
+        assert process.returncode == code, output
+        assert "Traceback" not in output, output
+        return output
 
     def verify(self) -> None:
         done = command(self.checkout.project.root, "fa4_asv", "verify", **self.checkout.environment)
@@ -80,15 +80,15 @@ class Sweeps:
 
     def records(self, machine: str) -> dict[tuple[str, str], CaseRecord]:
         """By release and call. Every file can be read."""
-        found = {}
+        result = {}
         for path in iter_results(self.checkout.project.results, machine):
             load_result(path)
             sidecar = read_sidecar(sidecar_path(path))
             for group, cases in sidecar.groups.items():
                 for case, record in cases.items():
                     if record.state != "not run":
-                        found[sidecar.release, f"{group}/{case}"] = record
-        return found
+                        result[sidecar.release, f"{group}/{case}"] = record
+        return result
 
     def lines(self, machine: str) -> dict[str, list[dict[str, Any]]]:
         """What each journal holds, by its name."""
@@ -129,7 +129,7 @@ def until(condition: Callable[[], object], process: subprocess.Popen[str]) -> bo
 
 @pytest.fixture(scope="module")
 def real(sweeps) -> str:
-    """What a sweep of one call said: the stand-in, 2 % slower, and one whose gradient is wrong."""
+    """What a sweep of one call printed: the stand-in, 2 % slower, and one whose gradient is wrong."""
     return sweeps.run("real", *REAL, real=True)
 
 
@@ -172,8 +172,8 @@ def test_plain_asv_reads_what_a_sweep_has_recorded(sweeps, real):
 def test_the_same_sweep_again_has_nothing_to_do(sweeps, real):
     before = sweeps.bytes_of("real")
     lines = sweeps.lines("real")
-    said = sweeps.run("real", *REAL, real=True)
-    assert "nothing to do: every call that was asked for is recorded under results/real" in said
+    output = sweeps.run("real", *REAL, real=True)
+    assert "nothing to do: every call that was asked for is recorded under results/real" in output
     assert sweeps.bytes_of("real") == before and sweeps.lines("real") == lines
 
 
@@ -184,8 +184,8 @@ def test_a_checkout_without_journals_knows_the_record(sweeps, real):
     folder.rename(aside)
     try:
         before = sweeps.bytes_of("real")
-        said = sweeps.run("real", *REAL, real=True)
-        assert "nothing to do" in said
+        output = sweeps.run("real", *REAL, real=True)
+        assert "nothing to do" in output
         assert sweeps.bytes_of("real") == before and not folder.exists()
     finally:
         aside.rename(folder)
@@ -194,9 +194,9 @@ def test_a_checkout_without_journals_knows_the_record(sweeps, real):
 def test_a_set_on_request_is_recorded_with_the_copy_beside_it(sweeps):
     """`--set serving-cpu` in the place of `serving`: by asv into the record, which `verify` finds sound."""
     name = serving_on_cpu()[0].name
-    words = ("--set", "serving-cpu", "-b", f"ServingCpu.*{name}", "--rounds", "1")
-    said = sweeps.run("served", *words, "4.0.0b1", "4.0.0b2")
-    assert "recorded under results/served" in said
+    options = ("--set", "serving-cpu", "-b", f"ServingCpu.*{name}", "--rounds", "1")
+    output = sweeps.run("served", *options, "4.0.0b1", "4.0.0b2")
+    assert "recorded under results/served" in output
     sweeps.verify()
     records = sweeps.records("served")
     assert set(records) == {
@@ -229,7 +229,7 @@ def whole(sweeps: Sweeps, machine: str) -> None:
     sweeps.verify()
 
 
-def kept(before: dict[str, list[dict[str, Any]]], after: dict[str, list[dict[str, Any]]]) -> None:
+def nothing_lost(before: dict[str, list[dict[str, Any]]], after: dict[str, list[dict[str, Any]]]) -> None:
     """No line that stood there is gone or another."""
     for name, lines in before.items():
         assert after[name][: len(lines)] == lines, name
@@ -239,7 +239,12 @@ def moments(sweeps: Sweeps, machine: str) -> Iterator[tuple[str, Callable[[], bo
     """Ten, seeded: eight while it times, by the lines that it has written; one as asv begins, one as half is recorded."""
 
     def written(count: int) -> bool:
-        lines = [line for one in sweeps.lines(machine).values() for line in one if line["kind"] != "session"]
+        lines = [
+            line
+            for journal_lines in sweeps.lines(machine).values()
+            for line in journal_lines
+            if line["kind"] != "session"
+        ]
         return len(lines) >= count
 
     for count in sorted(random.Random(15).sample(range(1, LINES), 8)):
@@ -250,7 +255,7 @@ def moments(sweeps: Sweeps, machine: str) -> Iterator[tuple[str, Callable[[], bo
 
 def test_kill_9_at_ten_moments_loses_nothing_and_leaves_nothing_twice(sweeps):
     machine, killed = "kills", 0
-    for number, (words, moment) in enumerate(moments(sweeps, machine)):
+    for number, (moment_name, moment) in enumerate(moments(sweeps, machine)):
         before = sweeps.lines(machine)
         process = sweeps.start(machine, *TWO, "--cores", "1", FA4_ASV_SWEEP_TOOK="0.01")
         if until(moment, process):
@@ -258,9 +263,9 @@ def test_kill_9_at_ten_moments_loses_nothing_and_leaves_nothing_twice(sweeps):
             (os.killpg if number % 2 else os.kill)(process.pid, signal.SIGKILL)
             killed += process.wait() == -signal.SIGKILL
         process.communicate()
-        kept(before, sweeps.lines(machine))
+        nothing_lost(before, sweeps.lines(machine))
         for record in sweeps.records(machine).values():
-            assert len(record.samples["round"]) == ROUNDS, f"half-written after {words}"
+            assert len(record.samples["round"]) == ROUNDS, f"half-written after {moment_name}"
     assert killed == 10
     sweeps.run(machine, *TWO)
     whole(sweeps, machine)
@@ -300,7 +305,9 @@ def test_an_interrupt_is_one_line_and_130(sweeps, phase):
     machine = f"stop-{phase}"
     hang = {} if phase == "record" else {"FA4_ASV_SWEEP_TOLD": json.dumps({f"* * {phase}": "hang"})}
     process = sweeps.start(machine, *TWO, "--no-yardsticks", "--cores", "1", **hang)
-    asked = (lambda: [one for one in sweeps.log(machine) if one["what"] == phase]) if hang else sweeps.staged
+    asked = (
+        (lambda: [line for line in sweeps.log(machine) if line["what"] == phase]) if hang else sweeps.staged
+    )
     assert until(asked, process)
     process.send_signal(signal.SIGINT)
     out, errors = process.communicate(timeout=60)
@@ -310,5 +317,10 @@ def test_an_interrupt_is_one_line_and_130(sweeps, phase):
     assert not out
     pids = {line["pid"] for line in sweeps.log(machine)}
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
-    failed = [line for one in sweeps.lines(machine).values() for line in one if line["kind"] == "failed"]
+    failed = [
+        line
+        for journal_lines in sweeps.lines(machine).values()
+        for line in journal_lines
+        if line["kind"] == "failed"
+    ]
     assert not failed
