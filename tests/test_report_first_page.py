@@ -23,7 +23,7 @@ from fa4_asv.report.open_data import feed
 from fa4_asv.report.pairs import MOST, histories, pairs_value
 from fa4_asv.report.search import entries
 from fa4_asv.report.site import pages
-from fa4_asv.report.standing import short_table, standing, value_of
+from fa4_asv.report.standing import all_table, short_table, standing, value_of
 from tests.support.fake_record import HOSTILE, a_thread, write_pair, write_releases
 from tests.support.pages import data_of_script
 from tests.support.results import FIGURES
@@ -184,6 +184,25 @@ def test_what_became_worse_and_did_not_recover_stands_with_its_release(story):
     model = model_of(story)
     left = standing(histories(model), [], timeline(model, []))
     assert [each for each in left if each.series == "cu13"] == []
+
+
+def test_where_releases_between_have_no_record_the_span_is_named(story):
+    """A case that is recorded of b1, b4 and b6 alone spills from b4 on: it came in one of three releases."""
+    releases = model_of(story).releases
+    for at, spill in ((0, 0), (3, 224), (5, 224)):
+        write_pair(story, releases[at], codegen(8, sm_100__fwd_d64_full=kernel(spill)))
+    model = model_of(story)
+    result = standing(histories(model), [], timeline(model, []))
+    (each,) = (each for each in result if each.name == "fwd_d64_full" and each.row.metric == "spill_bytes")
+    assert (each.best.label, each.since.label, each.came) == ("4.0.0b1", "4.0.0b4", "b2 to b4")
+    (entry,) = (
+        entry
+        for entry in value_of(result)
+        if (entry["name"], entry["figure"]) == ("fwd_d64_full", "spill_bytes")
+    )
+    assert (entry["earliest"], entry["since"]) == ("4.0.0b2", "4.0.0b4")
+    texts = [cell.text if hasattr(cell, "text") else cell for cell in all_table([each]).rows[0]]
+    assert "b2 to b4" in texts
 
 
 def test_the_search_finds_kernels_releases_events_and_threads(story):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from fa4_asv.compare.policy import WORSE
@@ -29,7 +30,8 @@ _OTHERS = {"route": "route.html", "memory": "memory.html", "growth": "memory.htm
 class Standing:
     """One figure, or one call's time, of the newest release that is worse than in `best`, its best release, by the rule.
 
-    No release since recovered. `since` is the release that made it worse by most. `where` is an architecture or a machine.
+    No release since recovered. `since` is the release that made it worse by most, `earliest` the first that may have: those
+    between have no record of the case. `where` is an architecture or a machine.
     """
 
     where: str
@@ -39,9 +41,16 @@ class Standing:
     page: str
     best: Point
     since: Point
+    earliest: Point
     row: Row
     cause: str
     event: str
+
+    @property
+    def came(self) -> str:
+        """The release in which it became worse, or the releases of which one did."""
+        names = dict.fromkeys(short(point.label) for point in (self.earliest, self.since))
+        return " to ".join(names)
 
     @property
     def weight(self) -> float:
@@ -70,17 +79,18 @@ def _of_case(history: History, case: CaseHistory, timeline: Timeline) -> list[St
         own = [(at, row) for at, row in worse if (row.group, row.metric) == key]
         # The best is the least; of several equal ones the latest.
         best, row = min(own, key=lambda pair: (pair[1].base if pair[1].base is not None else 0.0, -pair[0]))
-        since = newest
-        while since - 1 > best and _is_worse(case.between(best, since - 1), key):
+        recorded = [at for at, kind in enumerate(case.classes) if at >= best and kind is not None]
+        since = len(recorded) - 1
+        while since > 1 and _is_worse(case.between(best, recorded[since - 1]), key):
             since -= 1
-        came = max(range(since, newest + 1), key=lambda at: (_step(case, at, key), at))
-        found.append(_standing(history, case, row, (best, came), timeline))
+        before, came = max(pairwise(recorded[since - 1 :]), key=lambda step: (_step(case, step[0], step[1], key), step))
+        found.append(_standing(history, case, row, (best, before + 1, came), timeline))
     return found
 
 
-def _step(case: CaseHistory, at: int, key: tuple[str, str]) -> float:
-    """How much worse a figure became from the point before: 0 where it did not."""
-    rows = [row for row in case.between(at - 1, at) if (row.group, row.metric) == key]
+def _step(case: CaseHistory, before: int, after: int, key: tuple[str, str]) -> float:
+    """How much worse a figure became between two points: 0 where it did not."""
+    rows = [row for row in case.between(before, after) if (row.group, row.metric) == key]
     return max((row.weight for row in rows if row.effect == WORSE), default=0.0)
 
 
@@ -89,9 +99,9 @@ def _is_worse(rows: Sequence[Row], key: tuple[str, str]) -> bool:
 
 
 def _standing(
-    history: History, case: CaseHistory, row: Row, places: tuple[int, int], timeline: Timeline
+    history: History, case: CaseHistory, row: Row, places: tuple[int, int, int], timeline: Timeline
 ) -> Standing:
-    best, since = (history.points[at] for at in places)
+    best, earliest, since = (history.points[at] for at in places)
     arch, name = wording.arch_of(row.group, row.case), wording.kernel_of(row.group, row.case)
     cause, event = _cause(history, since, row, timeline)
     page = (
@@ -102,7 +112,7 @@ def _standing(
     key = history.series.key
     what = wording.metric_title(row.group, row.metric)
     name = f"torch {name}" if row.group == "route" else name
-    return Standing(arch, key.flavour, what, name, page, best, since, row, cause, event)
+    return Standing(arch, key.flavour, what, name, page, best, since, earliest, row, cause, event)
 
 
 def _cause(history: History, since: Point, row: Row, timeline: Timeline) -> tuple[str, str]:
@@ -153,6 +163,7 @@ def _slower(clock: ClockHistory, call: Call, row: Row, places: tuple[int, int]) 
         page,
         best,
         since,
+        since,
         row,
         "see the call's events",
         page,
@@ -172,9 +183,9 @@ def short_table(found: Sequence[Standing]) -> Table | None:
     """The largest: those of one release and figure share a row, which names the largest of them."""
     groups: dict[tuple[str, ...], list[Standing]] = {}
     for each in found:
-        groups.setdefault(
-            (each.what, each.since.label, each.name if _is_route(each) else each.where), []
-        ).append(each)
+        groups.setdefault((each.what, each.came, each.name if _is_route(each) else each.where), []).append(
+            each
+        )
     timed = [same for same in groups.values() if same[0].what == TIME]
     exact = [same for same in groups.values() if same[0].what != TIME]
     rows = [_short_row(same) for same in [*timed[:_TIMES_SHOWN], *exact[:_SHOWN]]]
@@ -213,7 +224,7 @@ def _row(each: Standing, name: str) -> TableRow:
         each.what,
         f"{was} ({short(each.best.label)})",
         Cell(f"{now} ({change})" if change else now, css="worse"),
-        Cell(short(each.since.label), f"releases/{each.since.label}.html"),
+        Cell(each.came, f"releases/{each.since.label}.html"),
         Cell(each.cause, each.event),
     ]
 
@@ -229,6 +240,7 @@ def value_of(found: Sequence[Standing]) -> list[dict[str, Any]]:
             "best": {"release": each.best.label, "value": each.row.base},
             "now": each.row.head,
             "since": each.since.label,
+            "earliest": each.earliest.label,
             "cause": each.cause,
             "page": each.page,
         }
