@@ -83,7 +83,9 @@ def _of_case(history: History, case: CaseHistory, timeline: Timeline) -> list[St
         since = len(recorded) - 1
         while since > 1 and _is_worse(case.between(best, recorded[since - 1]), key):
             since -= 1
-        before, came = max(pairwise(recorded[since - 1 :]), key=lambda step: (_step(case, step[0], step[1], key), step))
+        before, came = max(
+            pairwise(recorded[since - 1 :]), key=lambda step: (_step(case, step[0], step[1], key), step)
+        )
         found.append(_standing(history, case, row, (best, before + 1, came), timeline))
     return found
 
@@ -140,11 +142,18 @@ def _of_clock(clock: ClockHistory) -> list[Standing]:
         ]
         if worse:
             best, row = max(worse, key=lambda pair: pair[1].ratio or 0.0)
-            since = newest
-            while since - 1 > best and _is_slower(clock, call, best, since - 1):
+            # Releases in which the call was timed; where one was not, nothing is known of it.
+            timed = [best] + [at for at in range(best + 1, newest + 1) if _is_timed(clock, call, best, at)]
+            since = len(timed) - 1
+            while since > 1 and _is_slower(clock, call, best, timed[since - 1]):
                 since -= 1
-            found.append(_slower(clock, call, row, (best, since)))
+            found.append(_slower(clock, call, row, (best, timed[since - 1] + 1, timed[since])))
     return found
+
+
+def _is_timed(clock: ClockHistory, call: Call, before: int, after: int) -> bool:
+    row = clock.of(call, before, after)
+    return row is not None and row.ratio is not None
 
 
 def _is_slower(clock: ClockHistory, call: Call, before: int, after: int) -> bool:
@@ -152,8 +161,8 @@ def _is_slower(clock: ClockHistory, call: Call, before: int, after: int) -> bool
     return row is not None and row.effect == WORSE
 
 
-def _slower(clock: ClockHistory, call: Call, row: Row, places: tuple[int, int]) -> Standing:
-    best, since = (clock.points[at] for at in places)
+def _slower(clock: ClockHistory, call: Call, row: Row, places: tuple[int, int, int]) -> Standing:
+    best, earliest, since = (clock.points[at] for at in places)
     machine, page = clock.swept.key.machine, call.page(clock.swept.key.machine)
     return Standing(
         machine,
@@ -163,7 +172,7 @@ def _slower(clock: ClockHistory, call: Call, row: Row, places: tuple[int, int]) 
         page,
         best,
         since,
-        since,
+        earliest,
         row,
         "see the call's events",
         page,
