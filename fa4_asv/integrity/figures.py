@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator
+from itertools import groupby
 
 from asv_runner.statistics import compute_stats
 
@@ -21,20 +22,23 @@ def wrong_figures(result: Result, groups: dict[str, dict[str, CaseRecord]]) -> I
     """asv's figures against the sidecar's, benchmark by benchmark, in both directions."""
     seen: dict[tuple[str, str], set[str]] = {}
     unknown: set[str] = set()
-    for (name, params), value in result.figures.items():
+    # asv's file has one benchmark after the other.
+    for name, figures in groupby(result.figures.items(), key=_benchmark):
         group_and_metric = group_of(name)
         if group_and_metric is None:
-            unknown |= {name} if value is not None and is_number(value) else set()
+            unknown |= {name} if any(value is not None and is_number(value) for _, value in figures) else set()
             continue
         group, metric = group_and_metric
-        case = key_of(params) or group.only_case
-        seen.setdefault((group.name, metric), set()).add(case)
-        record = groups.get(group.name, {}).get(case)
-        wrong = disagreement(value, record, metric)
-        counts = record.samples.get(metric, []) if record else []
-        wrong = wrong or _other_samples(result, (name, params), counts)
-        if wrong:
-            yield f"{case} {metric}: {wrong}; {AGAIN}"
+        records = groups.get(group.name, {})
+        cases = seen.setdefault((group.name, metric), set())
+        for key, value in figures:
+            case = key_of(key[1]) or group.only_case
+            cases.add(case)
+            record = records.get(case)
+            wrong = disagreement(value, record, metric)
+            wrong = wrong or _other_samples(result, key, record.samples.get(metric, []) if record else [])
+            if wrong:
+                yield f"{case} {metric}: {wrong}; {AGAIN}"
     for name in sorted(unknown):
         yield f"has no record of {name}, which this suite does not know; update the suite or measure again"
     for name, cases in sorted(groups.items()):
@@ -44,6 +48,10 @@ def wrong_figures(result: Result, groups: dict[str, dict[str, CaseRecord]]) -> I
             yield f"has {name} records, the result file no {name} benchmark; {AGAIN}"
         else:
             yield from _unseen(GROUPS[name], cases, seen)
+
+
+def _benchmark(figure: tuple[Key, Value]) -> str:
+    return figure[0][0]
 
 
 def _unseen(
@@ -91,7 +99,7 @@ def _other_samples(result: Result, key: Key, counts: list[float]) -> str:
     samples = result.samples.get(key)
     if samples and sorted(samples) != sorted(counts):
         return "the result file has other samples than the sidecar"
-    if is_repeated(counts):  # asv itself keeps none, so that only this shows it
+    if counts and is_repeated(counts):  # asv itself keeps none, so that only this shows it
         return f"the sidecar has {len(counts)} {POOLED}"
     recorded = result.statistics.get(key)
     return other_statistics(recorded, counts) if recorded and counts else ""

@@ -132,11 +132,6 @@ def _entry(path: Path, has_result: bool, has_sidecar: bool) -> Entry:
     return Entry(path, result, sidecar, tuple(damaged))
 
 
-def commit_of(path: Path) -> str:
-    """The commit of a sound result file."""
-    return str(read_json(path)["commit_hash"])
-
-
 def without_path(path: Path, error: Fa4AsvError) -> str:
     """What an error says of `path`, for a table that names the path itself."""
     return str(error).removeprefix(str(path)).lstrip(": ")

@@ -45,8 +45,8 @@ def axis(series: Sequence[Series]) -> list[Point]:
 
 def values(series: Series, labels: Sequence[str], figure: Callable[[Point], float | None]) -> Values:
     """Of each label; None where the series has no figure."""
-    known = {point.label: point for point in series.points}
-    return [figure(known[label]) if label in known else None for label in labels]
+    points = map(series.by_label.get, labels)
+    return [figure(point) if point else None for point in points]
 
 
 def exact(group: str, case: str, metric: str) -> Callable[[Point], float | None]:

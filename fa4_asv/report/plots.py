@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from fa4_asv.catalog.benchmarks import BY_TORCH, GROUPS, TRACED
@@ -157,9 +158,10 @@ def _exact(model: Model, arch: str, name: str) -> list[Metric]:
     key = f"{arch}/{name}"
     found: list[Metric] = []
     for group in GROUPS.values():
-        if group.exact and group.name not in ("memory", "growth", *BY_TORCH):
+        series = [each for each in model.exact() if each.has(group.name, key)]
+        if series and group.exact and group.name not in ("memory", "growth", *BY_TORCH):
             for metric, (unit, title) in group.metrics.items():
-                curves = _curves(model.exact(), model.versions, _figure(group.name, key, metric))
+                curves = _curves(series, model.versions, _figure(group.name, key, metric))
                 judged = True if is_judged(metric) else None
                 found += [Metric(metric, title, unit, judged, curves)] if curves else []
     return found
@@ -225,6 +227,7 @@ def _compile(model: Model, arch: str, name: str) -> list[Metric]:
     return found
 
 
+@cache
 def kernel_of_call(call: Call) -> str:
     """The main kernel that a call compiles; "" where none of the catalog is like it."""
     return next((name for name in CASES if _is_like(name, call)), "")
