@@ -117,15 +117,18 @@ def test_a_report_that_fails_leaves_the_old_site_and_its_words(recorded, capsys,
     old_site(recorded)
     started = []
 
-    class Asv(subprocess.Popen):
-        def __init__(self, *arguments, **options):
-            super().__init__([sys.executable, "-c", "import time; time.sleep(600)"], **options)
-            started.append(self)
+    real = subprocess.Popen
+
+    def patient(arguments, **options):
+        if "asv" in arguments:
+            arguments = [sys.executable, "-c", "import time; time.sleep(600)"]
+        started.append(real(arguments, **options))
+        return started[-1]
 
     def broken(*_):
         raise Fa4AsvError("no space left")
 
-    monkeypatch.setattr(module.subprocess, "Popen", Asv)
+    monkeypatch.setattr(module.subprocess, "Popen", patient)
     monkeypatch.setattr(module, "write_pages", broken)
     assert publish() == 2
     assert "no report could be made (no space left); the old site is untouched" in capsys.readouterr().err

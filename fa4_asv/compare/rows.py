@@ -146,7 +146,11 @@ def _both(
         old, new = base.groups.get(group.name, {}), head.groups.get(group.name, {})
         one_sided = (group.read_from or group.on_request) and not (old and new)
         if (old or new) and not one_sided:
-            yield group, old, new  # else nothing was read of a side that was recorded before such figures, or requested of it
+            yield (
+                group,
+                old,
+                new,
+            )  # else nothing was read of a side that was recorded before such figures, or requested of it
 
 
 def case_changes(group: Group, case: str, old: CaseRecord, new: CaseRecord) -> list[Row]:

@@ -26,18 +26,16 @@ def wrong_figures(result: Result, groups: dict[str, dict[str, CaseRecord]]) -> I
     for name, figures in groupby(result.figures.items(), key=_benchmark):
         group_and_metric = group_of(name)
         if group_and_metric is None:
-            unknown |= {name} if any(value is not None and is_number(value) for _, value in figures) else set()
+            if any(value is not None and is_number(value) for _, value in figures):
+                unknown.add(name)
             continue
         group, metric = group_and_metric
         records = groups.get(group.name, {})
-        cases = seen.setdefault((group.name, metric), set())
+        asked = seen.setdefault((group.name, metric), set())
         for key, value in figures:
             case = key_of(key[1]) or group.only_case
-            cases.add(case)
-            record = records.get(case)
-            wrong = disagreement(value, record, metric)
-            wrong = wrong or _other_samples(result, key, record.samples.get(metric, []) if record else [])
-            if wrong:
+            asked.add(case)
+            if wrong := _wrong_figure(result, key, value, records.get(case), metric):
                 yield f"{case} {metric}: {wrong}; {AGAIN}"
     for name in sorted(unknown):
         yield f"has no record of {name}, which this suite does not know; update the suite or measure again"
@@ -48,6 +46,14 @@ def wrong_figures(result: Result, groups: dict[str, dict[str, CaseRecord]]) -> I
             yield f"has {name} records, the result file no {name} benchmark; {AGAIN}"
         else:
             yield from _unseen(GROUPS[name], cases, seen)
+
+
+def _wrong_figure(result: Result, key: Key, value: Value, record: CaseRecord | None, metric: str) -> str:
+    alone = record and value is not None and not record.samples and key not in result.samples
+    if record and alone and value == record.figures.get(metric):
+        return ""  # an exact figure, as nearly all are
+    wrong = disagreement(value, record, metric)
+    return wrong or _other_samples(result, key, record.samples.get(metric, []) if record else [])
 
 
 def _benchmark(figure: tuple[Key, Value]) -> str:
@@ -61,13 +67,14 @@ def _unseen(
     for case, record in sorted(cases.items()):
         if record.state != "measured":
             continue
+        known = record.figures if group.exact else record.samples
         for metric in group.metrics:
             names = seen.get((group.name, metric))
             if names is None:
                 continue  # `asv rm benchmark=...` took its figures from both files
-            if record.says_why_not(metric):
+            if (metric in known and case in names) or record.says_why_not(metric):
                 continue
-            if metric not in (record.figures if group.exact else record.samples):
+            if metric not in known:
                 yield f"{case} {metric}: measured, but the sidecar holds no figure; {AGAIN}"
             if case not in names:
                 yield f"{case} {metric}: in the sidecar, but not among the result file's parameters; {AGAIN}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -18,30 +18,41 @@ STATES = ("measured", "unsupported", "broken", "not run")
 
 
 def _typed(data: Any, name: str, kind: type) -> Any:
-    value = data.get(name, kind()) if isinstance(data, dict) else None
+    return _of(data.get(name, kind()) if isinstance(data, dict) else None, name, kind)
+
+
+def _of(value: Any, name: str, kind: type) -> Any:
     if not isinstance(value, kind) or isinstance(value, bool):
         raise Fa4AsvError(f"{name} is {value!r}, expected {kind.__name__}")
     return value
 
 
-def _counts(data: Any, name: str) -> dict[str, int]:
-    counts: dict[str, int] = _typed(data, name, dict)
-    for key, value in counts.items():
-        if not isinstance(key, str) or type(value) is not int or value < 0:
-            raise Fa4AsvError(f"{name}[{key!r}] is {value!r}, expected a count")
-    return counts
+def _counts(counts: Any, name: str) -> dict[str, int]:
+    _of(counts, name, dict)
+    # All of them at once: of a million dictionaries none is wrong.
+    if counts and (
+        set(map(type, counts.values())) != {int} or min(counts.values()) < 0 or not _is_text(counts)
+    ):
+        for key, value in counts.items():
+            if not isinstance(key, str) or type(value) is not int or value < 0:
+                raise Fa4AsvError(f"{name}[{key!r}] is {value!r}, expected a count")
+    return dict(counts)
 
 
-def _words(data: Any, name: str) -> dict[str, str]:
-    entries: dict[str, str] = _typed(data, name, dict)
+def _is_text(values: Iterable[Any]) -> bool:
+    return set(map(type, values)) <= {str}
+
+
+def _words(entries: Any, name: str) -> dict[str, str]:
+    _of(entries, name, dict)
     for key, value in entries.items():
         if not isinstance(value, str):
             raise Fa4AsvError(f"{name}[{key!r}] is {value!r}, expected text")
-    return entries
+    return dict(entries)
 
 
-def _text(data: Any, name: str) -> str:
-    return str(_typed(data, name, str))
+def _text(value: Any, name: str) -> str:
+    return str(_of(value, name, str))
 
 
 def _is_finite(value: Any) -> bool:
@@ -49,13 +60,13 @@ def _is_finite(value: Any) -> bool:
     return whole or (type(value) is float and math.isfinite(value))
 
 
-def _samples(data: Any, name: str) -> dict[str, list[float]]:
-    samples: dict[str, list[float]] = _typed(data, name, dict)
+def _samples(samples: Any, name: str) -> dict[str, list[float]]:
+    _of(samples, name, dict)
     for key, values in samples.items():
         good = isinstance(values, list) and all(map(_is_finite, values))
         if not good or not values:
             raise Fa4AsvError(f"{name}[{key!r}] is {values!r}, expected finite numbers")
-    return samples
+    return dict(samples)
 
 
 _IN_FILES = {"notes": "words"}  # fields whose key in a file has another name
@@ -112,8 +123,8 @@ class CaseRecord:
         state = _typed(data, "state", str)
         if state not in STATES:
             raise Fa4AsvError(f"state is {state!r}, expected one of {', '.join(STATES)}")
-        # Most fields of most records are absent, and a record has a hundred thousand cases.
-        record = cls(state, **{field: read(data, key) for key, (field, read) in _READERS.items() if key in data})
+        read = {key: _READERS[key] for key in data if key in _READERS}
+        record = cls(state, **{name: reader(data[key], key) for key, (name, reader) in read.items()})
         if (state == "measured") != bool(record.figures or record.samples):
             values = record.figures or record.samples
             raise Fa4AsvError(f"state is {state!r} with figures {values!r}: one of them is wrong")

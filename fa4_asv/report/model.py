@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -131,11 +131,23 @@ class Series:
         return found
 
     def at(self, label: str) -> Point | None:
-        return self.by_label.get(label)
+        at = self.places.get(label)
+        return None if at is None else self.points[at]
+
+    def column(self, group: str, case: str) -> list[CaseRecord | None]:
+        """The record of one case in each point."""
+        if (group, case) not in self._columns:
+            self._columns[group, case] = [point.cases(group).get(case) for point in self.points]
+        return self._columns[group, case]
 
     @cached_property
-    def by_label(self) -> dict[str, Point]:
-        return {point.label: point for point in reversed(self.points)}
+    def _columns(self) -> dict[tuple[str, str], list[CaseRecord | None]]:
+        return {}
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """Where each label stands among the points."""
+        return {point.label: at for at, point in enumerate(self.points)}
 
     def has(self, group: str, case: str) -> bool:
         """Whether some point was asked for a case of a group."""
@@ -209,8 +221,21 @@ def kept(pair: Pair) -> Kept:
 
 def load(project: Project, files: Iterable[Path]) -> Model:
     """The model of `files`, which `verify` has found sound. Raises Fa4AsvError naming a file."""
-    pairs = (Pair(path, load_result(path), read_sidecar(sidecar_path(path))) for path in files)
-    return model_of(project, [kept(pair) for pair in pairs])
+    commits = {release.commit for release in Manifest.load(project.manifest).releases}
+    return model_of(project, [_read(path, commits) for path in files])
+
+
+def _read(path: Path, releases: Container[str]) -> Kept:
+    """Without the result file, which may hold a hundred thousand samples, where nothing of it is shown."""
+    sidecar = read_sidecar(sidecar_path(path))
+    if sidecar.commit in releases and not _is_compared(sidecar):
+        return Kept(_slim(sidecar), 0, {})
+    return kept(Pair(path, load_result(path), sidecar))
+
+
+def _is_compared(sidecar: Sidecar) -> bool:
+    """Whether figures of a release are compared with others: exact ones, and a sweep's."""
+    return sidecar.machine == NOGPU or is_swept(sidecar)
 
 
 def model_of(project: Project, pairs: Iterable[Kept]) -> Model:
@@ -247,12 +272,12 @@ def _key(sidecar: Sidecar, release: Release | None, commit: Commit | None) -> Ke
 
 
 def _point(pair: Kept, release: Release | None, commit: Commit | None) -> Point:
-    """The date of a release is its upload's. Versions count where figures are compared: exact ones, and a sweep's."""
+    """The date of a release is its upload's. Versions count where figures are compared."""
     sidecar = pair.sidecar
     label = release.version if release else sidecar.commit[:8]
     date = int(release.time.timestamp() * 1000) if release else pair.date
-    compared = not release or sidecar.machine == NOGPU or is_swept(sidecar)
-    return Point(Record(label, sidecar, pair.versions if compared else {}), date, release, commit)
+    versions = pair.versions if not release or _is_compared(sidecar) else {}
+    return Point(Record(label, sidecar, versions), date, release, commit)
 
 
 def is_swept(sidecar: Sidecar) -> bool:
@@ -285,6 +310,8 @@ def _slim(sidecar: Sidecar) -> Sidecar:
 
 
 def _slim_record(record: CaseRecord, group: str) -> CaseRecord:
+    if not (record.opcodes or record.parts or record.why):
+        return record
     return CaseRecord(
         record.state,
         without_colours(record.why) if record.why else "",

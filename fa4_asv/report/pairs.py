@@ -99,9 +99,7 @@ def _versions(point: Point, groups: Sequence[str]) -> dict[str, str]:
     return {name: version for name, version in point.record.versions.items() if name.startswith(stems)}
 
 
-def _case(
-    points: Sequence[tuple[Point, dict[str, str]]], groups: Sequence[str], case: str
-) -> CaseHistory:
+def _case(points: Sequence[tuple[Point, dict[str, str]]], groups: Sequence[str], case: str) -> CaseHistory:
     history = CaseHistory(case, [], [])
     known: dict[tuple[Signature, tuple[tuple[str, str], ...]], int] = {}
     for point, versions in points:

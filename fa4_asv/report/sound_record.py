@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,4 +49,17 @@ def read_record(project: Project) -> SoundRecord:
         if entry.pair:
             pairs[entry.path] = kept(entry.pair)
 
-    return SoundRecord(project, verify(project, each=keep), pairs)
+    with no_cycles():
+        return SoundRecord(project, verify(project, each=keep), pairs)
+
+
+@contextmanager
+def no_cycles() -> Iterator[None]:
+    """Without the collector of cycles: it would look through millions of records, again and again, and find none."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
