@@ -68,7 +68,10 @@ def pages(model: Model) -> list[CallsPage]:
     return [index, *found]
 
 
-_INDEX_LEAD = "Calls beyond dense self-attention. They are measured on request, and have no part in the summary's counts."
+_INDEX_LEAD = (
+    "Calls beyond dense self-attention, measured on request. Between releases that were both asked, a change of theirs counts "
+    "as any other; they have no part in the totals over kernels."
+)
 _LEAD = "{calls} calls on {arches}: every kernel with its loops, found without a GPU. "
 
 
