@@ -32,7 +32,7 @@ from fa4_asv.report.glossary import WORDS, WORDS_JS, anchor, words_value
 from fa4_asv.report.kernel_pages import KernelPage, kernel_pages
 from fa4_asv.report.launches import tables as launches
 from fa4_asv.report.library import library
-from fa4_asv.report.machines import machines
+from fa4_asv.report.machines import Machine, machines
 from fa4_asv.report.model import Model, Point
 from fa4_asv.report.open_data import FEED, feed
 from fa4_asv.report.overview import largest, steps_table
@@ -186,10 +186,7 @@ def pages(model: Model, found_timeline: Timeline) -> Iterator[Page]:
     for page in kernel:
         yield render(page.plot.page, "kernel.html", title=page.plot.title, page=page)
     yield from _run_time(swept, calls, render)
-    for machine in timed:
-        run_time = page_of(machine.name) if machine.name in by_machine(swept) else ""
-        name = f"machines/{machine.name}.html"
-        yield render(name, "machine.html", title=machine.name, machine=machine, run_time=run_time)
+    yield from _machines(timed, swept, render)
     yield WORDS_JS, script(WORDS_JS, words_value())
     yield render(
         "reading.html",
@@ -237,6 +234,16 @@ def _run_time(swept: Sequence[Swept], calls: Mapping[str, Sequence[CallPage]], r
         for page in calls[machine]:
             title = f"{page.title} on {machine}"
             yield render(page.name, "call.html", title=title, page=page, back=page_of(machine))
+
+
+def _machines(timed: Sequence[Machine], swept: Sequence[Swept], render: Any) -> Iterator[Page]:
+    """The pages of each machine that ran attention; each links to the next older one."""
+    for machine in timed:
+        run_time = page_of(machine.name) if machine.name in by_machine(swept) else ""
+        found = machine.pages
+        for (name, measured), (older, _) in zip(found, [*found[1:], ("", [])], strict=True):
+            data = {"machine": machine, "run_time": run_time, "measured": measured, "older": older}
+            yield render(name, "machine.html", title=machine.name, **data)
 
 
 def _maps(model: Model, cards: Cards, render: Any) -> Iterator[Page]:
