@@ -160,11 +160,11 @@ def memory(series: Sequence[Series]) -> list[Section]:
 
 
 def _spans(labels: Sequence[str], drawn: Sequence[Line]) -> list[Row]:
-    """A row for each run of releases whose figures of all lines are the same."""
+    """A row for each run of releases whose figures of all lines are the same, the newest first."""
     figures = zip(map(short, labels), zip(*(line.values for line in drawn), strict=True), strict=True)
     return [
         [releases, *(wording.figure(value, "bytes") for value in same)]
-        for releases, same in wording.runs(figures)
+        for releases, same in list(wording.runs(figures))[::-1]
     ]
 
 

@@ -123,11 +123,11 @@ def routes(series: Sequence[Series]) -> list[Grid]:
 
 
 def route_tables(series: Sequence[Series]) -> list[tuple[Table, Table | None]]:
-    """Each grid as a table, and the reasons below it."""
+    """Each grid as a table, the newest release first, and the reasons below it."""
     tables = []
     for grid in routes(series):
         rows: list[Row] = [
-            [short(release), *(_verdict(pair) for pair in pairs)] for release, pairs in grid.rows
+            [short(release), *(_verdict(pair) for pair in pairs)] for release, pairs in reversed(grid.rows)
         ]
         table = Table(
             f"FA4 through SDPA, {grid.title}", ["FA4", *(f"torch {name}" for name in grid.torches)], rows
