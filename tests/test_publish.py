@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from fa4_asv.base import site
+from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import only_one
 from fa4_asv.base.site import recover, swap
 from fa4_asv.cli import publish as module
@@ -111,20 +112,28 @@ def test_a_failure_leaves_the_old_site(recorded, capsys, monkeypatch):
     assert [path.name for path in recorded.html.iterdir()] == ["index.html"]
 
 
-def test_a_report_that_fails_leaves_the_old_site_and_its_words(recorded, capsys, monkeypatch, tmp_path):
-    """It runs beside asv; a Python that only asv can use stands in for a broken one."""
+def test_a_report_that_fails_leaves_the_old_site_and_its_words(recorded, capsys, monkeypatch):
+    """It is made while asv runs, which is ended then."""
     old_site(recorded)
+    started = []
+
     real = subprocess.Popen
 
-    def broken(arguments, **options):
-        if "report" in arguments:
-            arguments = [sys.executable, "-c", "import sys; sys.exit('no space left')"]
-        return real(arguments, **options)
+    def patient(arguments, **options):
+        if "asv" in arguments:
+            arguments = [sys.executable, "-c", "import time; time.sleep(600)"]
+        started.append(real(arguments, **options))
+        return started[-1]
 
-    monkeypatch.setattr(module.subprocess, "Popen", broken)
+    def broken(*_):
+        raise Fa4AsvError("no space left")
+
+    monkeypatch.setattr(module.subprocess, "Popen", patient)
+    monkeypatch.setattr(module, "write_pages", broken)
     assert publish() == 2
     assert "no report could be made (no space left); the old site is untouched" in capsys.readouterr().err
     assert [path.name for path in recorded.html.iterdir()] == ["index.html"]
+    assert started[-1].returncode == -signal.SIGKILL
 
 
 def test_leftovers_of_a_killed_publish_are_removed(recorded, monkeypatch):

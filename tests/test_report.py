@@ -20,7 +20,8 @@ from fa4_asv.report.events import UNEXPLAINED, timeline
 from fa4_asv.report.machines import machines, peak_of, tflops
 from fa4_asv.report.model import load
 from fa4_asv.report.overview import headline
-from fa4_asv.report.site import explanations, pages, write_report
+from fa4_asv.report.site import pages, write_report
+from fa4_asv.report.sound_record import explanations
 from tests.support import ROOT
 from tests.support.fake_record import HOSTILE, NAME, kernels, write_pair, write_releases
 from tests.support.golden import assert_golden

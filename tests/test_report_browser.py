@@ -15,8 +15,10 @@ import asv
 import pytest
 
 from fa4_asv.asv_plugin.publisher import EDITS, edit_pages
+from fa4_asv.base.project import Project
+from fa4_asv.record.store import sidecar_path
 from tests.support.browser import Watched, violations, watched
-from tests.support.publishing import publish
+from tests.support.publishing import path_of, publish
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, FloatRect, Route
@@ -166,12 +168,26 @@ def served(recorded) -> Iterator[tuple[Path, str]]:
         if name == "version" or name.startswith("codegen.Kernels.")
     }
     path.write_text(json.dumps(of_kernels), encoding="utf-8")
+    another_machine(recorded)
     assert publish() == 0
     handler = functools.partial(Quiet, directory=str(recorded.html))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield recorded.html, f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+def another_machine(project: Project) -> None:
+    """One release once more, by a machine that has an `arch` as asv knows it."""
+    box = project.results / "box"
+    box.mkdir()
+    (box / "machine.json").write_text('{"machine": "box", "arch": "x86_64", "version": 1}')
+    path = path_of(project, 2)
+    result = json.loads(path.read_text(encoding="utf-8"))
+    result["params"] |= {"machine": "box", "arch": "x86_64"}
+    (box / path.name).write_text(json.dumps(result), encoding="utf-8")
+    side = sidecar_path(path)
+    (box / side.name).write_text(side.read_text(encoding="utf-8").replace('"nogpu"', '"box"'))
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -233,6 +249,14 @@ def the_plot_can_be_read(seen: Watched, address: str, html: Path) -> None:
     plot, legend = (seen.page.locator(name).bounding_box() for name in ("#overview", "#fa4-legend"))
     assert plot and legend and legend["y"] >= plot["y"] + plot["height"]
     assert seen.page.locator("#main-graph .legend").count() == 0
+    names = seen.page.locator("#fa4-legend td.legendLabel").all_inner_texts()
+    assert len(set(names)) == len(names) > 2, "two lines have one name"
+    assert {name.partition(";")[0] for name in names} == {"arch-sm_90", "arch-sm_100"}
+    headings = [
+        text.strip()
+        for text in seen.page.locator("#graphdisplay-navigation .panel-heading").all_inner_texts()
+    ]
+    assert {"arch", "arch of the machine"} <= set(headings) and len(set(headings)) == len(headings)
 
 
 def overlap(a: FloatRect, b: FloatRect) -> bool:

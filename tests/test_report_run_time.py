@@ -15,6 +15,7 @@ from fa4_asv.compare.false_alarms import rate_interval
 from fa4_asv.compare.noise import noise_of, totals
 from fa4_asv.record.schema import CaseRecord
 from fa4_asv.record.store import iter_results
+from fa4_asv.report import machines, run_time, run_time_cells
 from fa4_asv.report.call_history import call_pages
 from fa4_asv.report.cards import cards_of
 from fa4_asv.report.events import timeline
@@ -111,6 +112,30 @@ def test_when_run_time_changed_is_one_row_per_release_that_changed_it(clock):
     head, *rows = result["Every release: calls by verdict"]
     assert len(rows) == LAST - 1
     assert dict(zip(head, rows[-4 + 0], strict=True))["faster"] == "1"
+
+
+def test_of_many_releases_the_pages_of_a_machine_show_the_newest_and_lead_to_the_others(clock, monkeypatch):
+    """A row or a table per release of hundreds would make a page of megabytes."""
+    monkeypatch.setattr(run_time, "MOST_ROWS", 2)
+    monkeypatch.setattr(run_time_cells, "MOST_ROWS", 2)
+    monkeypatch.setattr(machines, "_PER_PAGE", 4)
+    result = tables(clock)
+    _, *rows = result["Every release: calls by verdict, the newest 2 of 8"]
+    assert [row[0] for row in rows] == ["b9", "b8"]
+    _, *rows = result["forward, every release: time over that of b9, the newest 2 of 9"]
+    assert [row[0] for row in rows] == ["b9", "b8", "seen from"]
+    _, *rows = result["forward, against the one before"]
+    assert [row[0] for row in rows] == ["b6", "b5", "the other 6"]
+    site = made(clock)
+    found = [f"machines/{CARD}.html", f"machines/{CARD}/older-4.html", f"machines/{CARD}/older-8.html"]
+    assert [name for name in site if name.startswith("machines/")] == found
+    assert f'<a href="machines/{CARD}/older-4.html">' in site[found[0]].replace('href="../', 'href="')
+    assert f'<a href="../../machines/{CARD}/older-8.html">' in site[found[1]]
+    titles = [re.findall(r"<h2>(4\.0\.0b\d+), ", site[name]) for name in found]
+    assert [len(each) for each in titles] == [4, 4, 1]
+    assert [title for each in titles for title in each] == [
+        f"4.0.0b{number}" for number in range(LAST, 0, -1)
+    ]
 
 
 def test_what_it_costs_to_stay_behind_is_the_geometric_mean_of_what_both_have(clock):

@@ -1,20 +1,24 @@
-"""The table of the SDPA route against golden files; which torches a run asks."""
+"""The table of the routes against golden files; which torches a run asks."""
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 
 import pytest
 from asv import util
 from click.testing import CliRunner
+from rich.console import Console
 
 from fa4_asv.asv_plugin import base_environments, selection
-from fa4_asv.catalog.benchmarks import TORCHES
+from fa4_asv.catalog.benchmarks import REFUSED, TORCHES
 from fa4_asv.cli import main
 from fa4_asv.history.manifest import Manifest
+from fa4_asv.history.toolchain import FLAVOURS
 from fa4_asv.record.schema import CaseRecord
 from fa4_asv.record.store import read_sidecar, sidecar_path, write_sidecar
+from fa4_asv.report.route_table import all_grids, pairs_of, render
 from tests.support.golden import assert_golden
 from tests.support.results import record_release
 
@@ -65,6 +69,62 @@ def test_the_json_has_every_pair_and_its_words(routes):
     (row,) = [row for row in rows if (row["release"], row["torch"], row["arch"]) == ("4.0.0b19", "2.13.0", "sm_90")]  # fmt: skip
     assert row["verdict"] == "no (3 of 21)"
     assert row["words"]["forward_full"] == UNPACK
+
+
+@pytest.fixture
+def beyond(routes):
+    """The newest release with what packed sequences and FlexAttention answered, too."""
+    (path,) = (routes.results / "nogpu").glob(f"{'b' * 8}-*.json")
+    side = sidecar_path(path)
+    sidecar = read_sidecar(side)
+    words = {"forward": UNPACK, "pages": f"{REFUSED}paged KV not supported", "lse": f"{REFUSED}needs pages"}
+    some = CaseRecord("measured", figures={"broken": 1, "refused": 2, "checks": 19}, notes=words)
+    none = CaseRecord("measured", figures={"broken": 0, "refused": 0, "checks": 14})
+    lacking = CaseRecord("unsupported", why="torch 2.12.1 has no torch.nn.attention.varlen")
+    ways = {
+        "route-varlen": {"2.12.1/sm_90": lacking, "2.15.0/sm_90": some, "2.15.0/sm_100": none},
+        "route-flex": {f"2.15.0/{arch}": none for arch in ("sm_90", "sm_100")},
+    }
+    write_sidecar(side, replace(sidecar, groups={**sidecar.groups, **ways}))
+    return routes
+
+
+@pytest.mark.parametrize(
+    ("options", "golden"), [([], "route_beyond.txt"), (["--all"], "route_beyond_all.txt")]
+)
+def test_the_table_of_the_ways_beyond_sdpa(beyond, options, golden):
+    done = CliRunner().invoke(main, ["route", *options])
+    assert done.exit_code == 0, done.output
+    assert "not recorded" not in done.output
+    assert_golden(golden, done.output)
+
+
+def test_the_ways_fit_a_terminal_of_80_columns(beyond):
+    told = io.StringIO()
+    console = Console(file=told, width=80, force_terminal=True, color_system=None)
+    grids = all_grids(pairs_of(beyond, FLAVOURS))
+    assert [grid.title.partition(", ")[2] for grid in grids][-2:] == [
+        "packed sequences",
+        "sm_100 cu13, FlexAttention",
+    ]
+    for grid in grids:
+        for every in (False, True):
+            render(grid, console, every)
+    assert max(map(len, told.getvalue().splitlines())) <= 80
+
+
+def test_the_json_names_the_way_and_markdown_has_sdpa_alone(beyond):
+    rows = json.loads(CliRunner().invoke(main, ["route", "--json"]).output)
+    told = {
+        (row["way"], row["torch"], row["arch"]): row["verdict"]
+        for row in rows
+        if row["release"] == "4.0.0b19"
+    }
+    assert told["route-varlen", "2.15.0", "sm_90"] == "1 broken, 2 refused of 19"
+    assert told["route-varlen", "2.12.1", "sm_90"] == "unsupported"
+    assert told["route-flex", "2.15.0", "sm_100"] == "yes"
+    assert told["route", "2.13.0", "sm_90"] == "no (3 of 21)"
+    assert_golden("route.md", CliRunner().invoke(main, ["route", "--markdown"]).output)
 
 
 def test_an_empty_record_is_one_line(routes):

@@ -66,6 +66,16 @@ _GRAPHS = {
         "            }\n"
         "            $.each",
     ),
+    # asv knows `arch` of the machine and leaves it out of the legend; where it is a parameter of the benchmark, lines had one name.
+    "if (!ignore.hasOwnProperty(key) &&": (
+        1,
+        "if ((!ignore.hasOwnProperty(key) || $.inArray(key, param_names) >= 0) &&",
+    ),
+    # And two selectors were called so.
+    "make_value_selector_panel(nav, param, values, function": (
+        1,
+        "make_value_selector_panel(nav, param === 'arch' ? 'arch of the machine' : param, values, function",
+    ),
     '"top: -2ex;" +': (
         1,
         '"white-space:nowrap;line-height:2ex;top:-" + 2.5 * (1 + row_of(p.left)) + "ex;" +',

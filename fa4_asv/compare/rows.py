@@ -24,6 +24,7 @@ from fa4_asv.record.turns import is_of_a_sweep
 
 Groups = Mapping[str, Mapping[str, CaseRecord]]
 LOOPS = GROUPS["loops"]
+_OF_KIND = {exact: [group for group in GROUPS.values() if group.exact == exact] for exact in (True, False)}
 CHANGED = ("more", "less")  # verdicts on exact figures that differ
 # Of what is often nothing, a ratio says little below this: 0 to 8 bytes is less than 8 to 480.
 _LITTLE = {
@@ -111,16 +112,45 @@ def compare(base: Measured, head: Measured, exact: bool, bench: Sequence[str] = 
     asked of neither side has no row.
     """
     rows: list[Row] = []
-    for group in GROUPS.values():
-        old, new = base.groups.get(group.name, {}), head.groups.get(group.name, {})
-        one_sided = (group.read_from or group.on_request) and not (old and new)
-        if group.exact != exact or one_sided or not (old or new):
-            continue  # nothing was read of a side that was recorded before such figures, or requested of it
+    for group, old, new in _both(base, head, exact):
         for case in _in_order(group, old.keys() | new.keys()):
             metrics = group.selected_metrics(tuple(case.split("/")), bench)
             if metrics:
                 rows += _case(group, case, metrics, (old.get(case), new.get(case)), (base, head))
     return rows
+
+
+def changed(base: Measured, head: Measured) -> list[Row]:
+    """Those rows of the exact groups whose state or figure differs. Most cases are as they were, and no rule is asked of them."""
+    rows: list[Row] = []
+    for group, old, new in _both(base, head, exact=True):
+        differ = [case for case, record in old.items() if case in new and not _is_alike(record, new[case])]
+        for case in _in_order(group, differ):
+            found = _case(group, case, list(group.metrics), (old[case], new[case]), (base, head))
+            rows += [row for row in found if row.has_changed]
+    return rows
+
+
+def _is_alike(old: CaseRecord, new: CaseRecord) -> bool:
+    return old.state == new.state and old.figures == new.figures
+
+
+def _both(
+    base: Measured, head: Measured, exact: bool
+) -> Iterator[tuple[Group, Mapping[str, CaseRecord], Mapping[str, CaseRecord]]]:
+    """The groups of which something was asked, in their order, with both sides' cases."""
+    asked = base.groups.keys() | head.groups.keys()
+    for group in _OF_KIND[exact]:
+        if group.name not in asked:
+            continue
+        old, new = base.groups.get(group.name, {}), head.groups.get(group.name, {})
+        one_sided = (group.read_from or group.on_request) and not (old and new)
+        if (old or new) and not one_sided:
+            yield (
+                group,
+                old,
+                new,
+            )  # else nothing was read of a side that was recorded before such figures, or requested of it
 
 
 def case_changes(group: Group, case: str, old: CaseRecord, new: CaseRecord) -> list[Row]:

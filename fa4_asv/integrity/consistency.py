@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from statistics import median
 
@@ -88,11 +89,16 @@ def _peak(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterato
     """What is neither input nor output against the workspaces, and the peak against these and what the call says itself."""
     extra = sum(record.parts.values())
     yield _same(record.figures, "extra_bytes", extra, "the workspaces")
-    traced = TRACED.get(case.rpartition("/")[2])
-    if traced is not None:
-        backward, shape = traced
-        operands = shape.operand_bytes(backward)
+    name = case.rpartition("/")[2]
+    if name in TRACED:
+        operands = _operand_bytes(name)
         yield _same(record.figures, "peak_bytes", operands + extra, "inputs, outputs and workspaces")
+
+
+@cache
+def _operand_bytes(traced: str) -> int:
+    backward, shape = TRACED[traced]
+    return shape.operand_bytes(backward)
 
 
 def _workspaces(record: CaseRecord, whole: bool, groups: Groups, case: str) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator
+from itertools import groupby
 
 from asv_runner.statistics import compute_stats
 
@@ -21,20 +22,21 @@ def wrong_figures(result: Result, groups: dict[str, dict[str, CaseRecord]]) -> I
     """asv's figures against the sidecar's, benchmark by benchmark, in both directions."""
     seen: dict[tuple[str, str], set[str]] = {}
     unknown: set[str] = set()
-    for (name, params), value in result.figures.items():
+    # asv's file has one benchmark after the other.
+    for name, figures in groupby(result.figures.items(), key=_benchmark):
         group_and_metric = group_of(name)
         if group_and_metric is None:
-            unknown |= {name} if value is not None and is_number(value) else set()
+            if any(value is not None and is_number(value) for _, value in figures):
+                unknown.add(name)
             continue
         group, metric = group_and_metric
-        case = key_of(params) or group.only_case
-        seen.setdefault((group.name, metric), set()).add(case)
-        record = groups.get(group.name, {}).get(case)
-        wrong = disagreement(value, record, metric)
-        counts = record.samples.get(metric, []) if record else []
-        wrong = wrong or _other_samples(result, (name, params), counts)
-        if wrong:
-            yield f"{case} {metric}: {wrong}; {AGAIN}"
+        records = groups.get(group.name, {})
+        asked = seen.setdefault((group.name, metric), set())
+        for key, value in figures:
+            case = key_of(key[1]) or group.only_case
+            asked.add(case)
+            if wrong := _wrong_figure(result, key, value, records.get(case), metric):
+                yield f"{case} {metric}: {wrong}; {AGAIN}"
     for name in sorted(unknown):
         yield f"has no record of {name}, which this suite does not know; update the suite or measure again"
     for name, cases in sorted(groups.items()):
@@ -46,6 +48,18 @@ def wrong_figures(result: Result, groups: dict[str, dict[str, CaseRecord]]) -> I
             yield from _unseen(GROUPS[name], cases, seen)
 
 
+def _wrong_figure(result: Result, key: Key, value: Value, record: CaseRecord | None, metric: str) -> str:
+    alone = record and value is not None and not record.samples and key not in result.samples
+    if record and alone and value == record.figures.get(metric):
+        return ""  # an exact figure, as nearly all are
+    wrong = disagreement(value, record, metric)
+    return wrong or _other_samples(result, key, record.samples.get(metric, []) if record else [])
+
+
+def _benchmark(figure: tuple[Key, Value]) -> str:
+    return figure[0][0]
+
+
 def _unseen(
     group: Group, cases: dict[str, CaseRecord], seen: dict[tuple[str, str], set[str]]
 ) -> Iterator[str]:
@@ -53,13 +67,14 @@ def _unseen(
     for case, record in sorted(cases.items()):
         if record.state != "measured":
             continue
+        known = record.figures if group.exact else record.samples
         for metric in group.metrics:
             names = seen.get((group.name, metric))
             if names is None:
                 continue  # `asv rm benchmark=...` took its figures from both files
-            if record.says_why_not(metric):
+            if (metric in known and case in names) or record.says_why_not(metric):
                 continue
-            if metric not in (record.figures if group.exact else record.samples):
+            if metric not in known:
                 yield f"{case} {metric}: measured, but the sidecar holds no figure; {AGAIN}"
             if case not in names:
                 yield f"{case} {metric}: in the sidecar, but not among the result file's parameters; {AGAIN}"
@@ -91,7 +106,7 @@ def _other_samples(result: Result, key: Key, counts: list[float]) -> str:
     samples = result.samples.get(key)
     if samples and sorted(samples) != sorted(counts):
         return "the result file has other samples than the sidecar"
-    if is_repeated(counts):  # asv itself keeps none, so that only this shows it
+    if counts and is_repeated(counts):  # asv itself keeps none, so that only this shows it
         return f"the sidecar has {len(counts)} {POOLED}"
     recorded = result.statistics.get(key)
     return other_statistics(recorded, counts) if recorded and counts else ""

@@ -23,18 +23,7 @@ from fa4_asv.record.store import Pair, iter_results, load_result, read_sidecar, 
 _SHARED = ("benchmarks", "fa4_asv", "requirements", "history", ".asv")
 # Files of a results folder that describe what asv found, not what was measured.
 _DESCRIPTIONS = (MACHINE_FILE,)
-_VERIFIED = "verified"
 _ANEW = "to measure it anew, raise its version in catalog/benchmarks.py or delete the two files"
-
-
-def mark_verified(staged: Project) -> None:
-    """Say of a staged checkout that its record was verified file by file, and does not change any more."""
-    (staged.root / _VERIFIED).touch()
-
-
-def is_verified(project: Project) -> bool:
-    """Whether `mark_verified` was said of this checkout; never of a real one."""
-    return (project.root / _VERIFIED).is_file()
 
 
 def results_lock(project: Project) -> AbstractContextManager[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -87,11 +87,13 @@ class Known:
         return self.locks / chain.policy / chain.flavour / f"{key}.txt"
 
 
-def verify(project: Project, arriving: bool = False) -> list[Problem]:
+def verify(
+    project: Project, arriving: bool = False, each: Callable[[Entry], None] | None = None
+) -> list[Problem]:
     """Everything wrong in `results/` and `history/`, in the order of the files; empty when the record is sound.
 
-    `arriving` is said of a staged checkout (see Known). Raises Fa4AsvError when nothing can be checked: no results
-    folder, or a list of releases that is missing or damaged.
+    `arriving` is said of a staged checkout (see Known). `each` gets what was read, sound or not, so that nobody need read it
+    again. Raises Fa4AsvError when nothing can be checked: no results folder, or a list of releases that is missing or damaged.
     """
     root = project.results
     if not root.is_dir():
@@ -104,6 +106,8 @@ def verify(project: Project, arriving: bool = False) -> list[Problem]:
     for entry in entries(root):
         problems += [Problem(path, what) for path, what in entry.damaged]
         problems += _of_pair(entry, known)
+        if each:
+            each(entry)
         if entry.sidecar:
             unreleased += not entry.sidecar.release
             causes.note(entry.sidecar, entry.path.parent)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import sys
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -17,26 +18,41 @@ STATES = ("measured", "unsupported", "broken", "not run")
 
 
 def _typed(data: Any, name: str, kind: type) -> Any:
-    value = data.get(name, kind()) if isinstance(data, dict) else None
+    return _of(data.get(name, kind()) if isinstance(data, dict) else None, name, kind)
+
+
+def _of(value: Any, name: str, kind: type) -> Any:
     if not isinstance(value, kind) or isinstance(value, bool):
         raise Fa4AsvError(f"{name} is {value!r}, expected {kind.__name__}")
     return value
 
 
-def _counts(data: Any, name: str) -> dict[str, int]:
-    counts = _typed(data, name, dict)
-    for key, value in counts.items():
-        if not isinstance(key, str) or type(value) is not int or value < 0:
-            raise Fa4AsvError(f"{name}[{key!r}] is {value!r}, expected a count")
+def _counts(counts: Any, name: str) -> dict[str, int]:
+    _of(counts, name, dict)
+    # All of them at once: of a million dictionaries none is wrong.
+    if counts and (
+        set(map(type, counts.values())) != {int} or min(counts.values()) < 0 or not _is_text(counts)
+    ):
+        for key, value in counts.items():
+            if not isinstance(key, str) or type(value) is not int or value < 0:
+                raise Fa4AsvError(f"{name}[{key!r}] is {value!r}, expected a count")
     return dict(counts)
 
 
-def _notes(data: Any, name: str) -> dict[str, str]:
-    entries = _typed(data, name, dict)
+def _is_text(values: Iterable[Any]) -> bool:
+    return set(map(type, values)) <= {str}
+
+
+def _notes(entries: Any, name: str) -> dict[str, str]:
+    _of(entries, name, dict)
     for key, value in entries.items():
         if not isinstance(value, str):
             raise Fa4AsvError(f"{name}[{key!r}] is {value!r}, expected text")
     return dict(entries)
+
+
+def _text(value: Any, name: str) -> str:
+    return str(_of(value, name, str))
 
 
 def _is_finite(value: Any) -> bool:
@@ -44,16 +60,27 @@ def _is_finite(value: Any) -> bool:
     return whole or (type(value) is float and math.isfinite(value))
 
 
-def _samples(data: Any) -> dict[str, list[float]]:
-    samples = _typed(data, "samples", dict)
+def _samples(samples: Any, name: str) -> dict[str, list[float]]:
+    _of(samples, name, dict)
     for key, values in samples.items():
         good = isinstance(values, list) and all(map(_is_finite, values))
         if not good or not values:
-            raise Fa4AsvError(f"samples[{key!r}] is {values!r}, expected finite numbers")
+            raise Fa4AsvError(f"{name}[{key!r}] is {values!r}, expected finite numbers")
     return dict(samples)
 
 
 _IN_FILES = {"notes": "words"}  # fields whose key in a file has another name
+# By key in a file: the field, and what reads it.
+_READERS: dict[str, tuple[str, Callable[[Any, str], Any]]] = {
+    "why": ("why", _text),
+    "figures": ("figures", _counts),
+    "samples": ("samples", _samples),
+    "sha256": ("sha256", _text),
+    "kernel": ("kernel", _text),
+    "opcodes": ("opcodes", _counts),
+    "parts": ("parts", _counts),
+    "words": ("notes", _notes),
+}
 
 
 @dataclass(frozen=True)
@@ -96,17 +123,8 @@ class CaseRecord:
         state = _typed(data, "state", str)
         if state not in STATES:
             raise Fa4AsvError(f"state is {state!r}, expected one of {', '.join(STATES)}")
-        record = cls(
-            state,
-            why=_typed(data, "why", str),
-            figures=_counts(data, "figures"),
-            samples=_samples(data),
-            sha256=_typed(data, "sha256", str),
-            kernel=_typed(data, "kernel", str),
-            opcodes=_counts(data, "opcodes"),
-            parts=_counts(data, "parts"),
-            notes=_notes(data, "words"),
-        )
+        read = {key: _READERS[key] for key in data if key in _READERS}
+        record = cls(state, **{name: reader(data[key], key) for key, (name, reader) in read.items()})
         if (state == "measured") != bool(record.figures or record.samples):
             values = record.figures or record.samples
             raise Fa4AsvError(f"state is {state!r} with figures {values!r}: one of them is wrong")

@@ -132,11 +132,6 @@ def _entry(path: Path, has_result: bool, has_sidecar: bool) -> Entry:
     return Entry(path, result, sidecar, tuple(damaged))
 
 
-def commit_of(path: Path) -> str:
-    """The commit of a sound result file."""
-    return str(read_json(path)["commit_hash"])
-
-
 def without_path(path: Path, error: Fa4AsvError) -> str:
     """What an error says of `path`, for a table that names the path itself."""
     return str(error).removeprefix(str(path)).lstrip(": ")
@@ -381,10 +376,11 @@ def _read_row(name: str, entry: dict[str, Any], combinations: list[tuple[str, ..
     if is_number(entry.get("duration")):
         result.durations[name] = float(entry["duration"])
     keys = [(name, combination) for combination in combinations]
-    for key, value in _paired(keys, entry["result"]):
+    figures = _paired(keys, entry["result"])
+    for key, value in figures:
         if value is not None and not _is_float(value):
             raise ValueError(f"{name}{key[1]} is {value!r:.60}, expected a number")
-        result.figures[key] = value
+    result.figures.update(figures)
     for key, values in _paired(keys, entry.get("samples")) if entry.get("samples") else ():
         if values is None:
             continue

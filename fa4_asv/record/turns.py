@@ -16,6 +16,7 @@ _SERVING, _SHAPES = "serving", "shapes"  # in the names of groups that a sweep t
 # Samples with one value per turn, in the order taken; not every case has every one.
 NEEDED = ("centre", "process", "round", "two modes")
 PER_TURN = (*NEEDED, "kept", "order", "control", *BESIDE)
+_KEPT = "turns"  # no field: neither compared nor written
 WHOLE = ("kept", "process", "round", "order")
 
 
@@ -67,7 +68,17 @@ def is_of_a_sweep(record: CaseRecord) -> bool:
 
 
 def turns_of(record: CaseRecord) -> list[Turn]:
-    """The turns of a sweep's case; none where its lists are not of one length (`fa4-asv verify` says so)."""
+    """The turns of a sweep's case; none where its lists are not of one length (`fa4-asv verify` says so).
+
+    They stay with the record: a report asks for them forty times.
+    """
+    kept: list[Turn] | None = vars(record).get(_KEPT)
+    if kept is None:
+        kept = vars(record)[_KEPT] = _turns(record)
+    return list(kept)
+
+
+def _turns(record: CaseRecord) -> list[Turn]:
     samples = record.samples
     result = {name: samples[name] for name in PER_TURN if name in samples}
     if any(name not in result for name in NEEDED) or len({len(values) for values in result.values()}) != 1:

@@ -15,6 +15,7 @@ Values = Sequence[float | None]
 _DOTTED = 60  # points; a longer line says more without dots
 _NO_DOT = 0
 _MARK = 3.6  # radius of a mark
+_TOOLTIPS = "plot tooltip-overlay"
 _LABELS = 6  # of the x axis
 _SVG = "{http://www.w3.org/2000/svg}"
 _LONG = re.compile(r"(\.\d)\d+")
@@ -56,8 +57,11 @@ def lines(
     chart.y_labels = [{"value": value, "label": form(value)} for value in marks]
     for colour in range(1 + max((line.colour for line in drawn), default=0)):
         line = next((line for line in drawn if line.colour == colour), Line("", colour, [None] * len(labels)))
-        points = [_point(line, at, labels, form, tips) for at in range(len(labels))]
-        chart.add(line.name, points, **({"stroke": False, "show_dots": True} if line.marks else {}))
+        if line.marks or tips or _has_alone(line.values):
+            points = [_point(line, at, labels, form, tips) for at in range(len(labels))]
+            chart.add(line.name, points, **({"stroke": False, "show_dots": True} if line.marks else {}))
+        else:
+            chart.add(line.name, line.values, show_dots=False)
     return _svg(chart, spoken)
 
 
@@ -111,8 +115,16 @@ def _point(line: Line, at: int, labels: Sequence[str], form: Callable[[float], s
         return {"value": value, "tooltip": tooltip, "node": {"r": _MARK}}
     if tips:
         return {"value": value, "tooltip": f"{labels[at]}, {line.name}: {form(value)}"}
-    alone = all(other is None for other in (*line.values[max(at - 1, 0) : at], *line.values[at + 1 : at + 2]))
-    return value if alone else {"value": value, "node": {"r": _NO_DOT}}
+    return value if _is_alone(line.values, at) else {"value": value, "node": {"r": _NO_DOT}}
+
+
+def _has_alone(values: Values) -> bool:
+    return any(value is not None and _is_alone(values, at) for at, value in enumerate(values))
+
+
+def _is_alone(values: Values, at: int) -> bool:
+    """Whether a value has no neighbour that a line could lead to."""
+    return all(other is None for other in (*values[max(at - 1, 0) : at], *values[at + 1 : at + 2]))
 
 
 def _span(values: Sequence[float]) -> tuple[float, float]:
@@ -162,6 +174,8 @@ def _dropped(parent: ElementTree.Element, child: ElementTree.Element) -> bool:
         return parent.get("class") != "dots"
     if tag == "rect":
         return child.get("class") == "background"
+    if tag == "g" and child.get("class") == _TOOLTIPS:
+        return True  # the frame that pygal's script, which is not here, would move
     if tag == "g":
         if any(element.get("r") == str(_NO_DOT) for element in child):
             return True

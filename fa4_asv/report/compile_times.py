@@ -86,7 +86,9 @@ def _panels(series: Sequence[Series], group: str, place: str) -> list[Panel]:
             for series in lying
         ]
         known = [{point.label: point.cases(group).get(case) for point in series.points} for series in lying]
-        rows = [[short(label), *(_between(records.get(label)) for records in known)] for label in labels]
+        rows = [
+            [short(label), *(_between(records.get(label)) for records in known)] for label in labels[::-1]
+        ]
         table = Table(f"Seconds of {case}", ["release", *(line.name for line in drawn)], rows)
         svg = chart(f"Seconds of {case}", "seconds", labels, drawn, "seconds")
         panels.append(Panel(f"{place}-{case.replace('/', '-')}", case, [svg], table))

@@ -68,7 +68,10 @@ def pages(model: Model) -> list[CallsPage]:
     return [index, *found]
 
 
-_INDEX_LEAD = "Calls beyond dense self-attention. They are measured on request, and have no part in the summary's counts."
+_INDEX_LEAD = (
+    "Calls beyond dense self-attention, measured on request. Between releases that were both asked, a change of theirs counts "
+    "as any other; they have no part in the totals over kernels."
+)
 _LEAD = "{calls} calls on {arches}: every kernel with its loops, found without a GPU. "
 
 
@@ -135,8 +138,12 @@ def _changes(points: Sequence[Point], group: str, arch: str, where: str) -> Tabl
     """Figures with more than one value, each with the releases that have it."""
     rows: list[Row] = []
     for call in dict.fromkeys(call for point in points for call in _cases(point, group, arch)):
+        key = f"{arch}/{call}"
+        records = [
+            (short(point.label), record) for point in points if (record := point.cases(group).get(key))
+        ]
         for metric in _METRICS:
-            runs = _runs(points, group, f"{arch}/{call}", metric)
+            runs = _runs(records, metric)
             if len({value for _, value in runs}) > 1:
                 title = GROUPS[group].metrics[metric][1]
                 told = "; ".join(f"{releases}: {value:,}" for releases, value in runs)
@@ -144,9 +151,9 @@ def _changes(points: Sequence[Point], group: str, arch: str, where: str) -> Tabl
     return Table(f"What changed on {where}", ["call", "figure", "releases and values"], rows, "wide")
 
 
-def _runs(points: Sequence[Point], group: str, case: str, metric: str) -> list[tuple[str, int]]:
+def _runs(records: Sequence[tuple[str, CaseRecord]], metric: str) -> list[tuple[str, int]]:
     """Neighbouring recorded releases with the same value."""
-    values = [(short(point.label), point.figure(group, case, metric)) for point in points]
+    values = [(label, record.figures.get(metric)) for label, record in records]
     return list(wording.runs((label, value) for label, value in values if value is not None))
 
 

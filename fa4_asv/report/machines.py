@@ -27,6 +27,9 @@ TIMED = [group for group in GROUPS.values() if group.timed]
 OTHERS = [group for group in GROUPS.values() if group.device and not group.timed]
 
 
+_PER_PAGE = 100  # releases, of 5 KB each
+
+
 @dataclass(frozen=True)
 class Measured:
     """One series of a machine: its newest tables, and charts over the length of the sequence."""
@@ -46,6 +49,13 @@ class Machine:
     peak: float | None
     measured: Sequence[Measured]
     best: str  # one line for the first page
+
+    @property
+    def pages(self) -> list[tuple[str, Sequence[Measured]]]:
+        """The name of each of its pages, and what stands there, the newest first."""
+        parts = range(0, len(self.measured), _PER_PAGE)
+        names = [f"machines/{self.name}.html", *(f"machines/{self.name}/older-{at}.html" for at in parts[1:])]
+        return [(name, self.measured[at : at + _PER_PAGE]) for name, at in zip(names, parts, strict=True)]
 
 
 def machines(model: Model) -> list[Machine]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,12 +17,13 @@ from fa4_asv.compare.model import BARRIER
 from fa4_asv.history.commits import Commit, load_commits
 from fa4_asv.history.manifest import Manifest, Release
 from fa4_asv.record.schema import CaseRecord, Sidecar
-from fa4_asv.record.store import load_result, read_sidecar, sidecar_path
+from fa4_asv.record.store import Pair, load_result, read_sidecar, sidecar_path
 from fa4_asv.record.threads import Thread, load_threads
 from fa4_asv.record.turns import is_history
 
 RELEASES, UPSTREAM = "releases", "upstream"  # the two histories
 _MAIN = "main"  # upstream's own branch
+_WITH_PARTS = ("loops", "launch")
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Series:
     key: Key
     points: tuple[Point, ...]
 
-    @property
+    @cached_property
     def measured(self) -> tuple[Point, ...]:
         """The points that this flavour has at all: a release without its extra is none."""
         return tuple(point for point in self.points if point.measures)
@@ -130,7 +131,35 @@ class Series:
         return found
 
     def at(self, label: str) -> Point | None:
-        return next((point for point in self.points if point.label == label), None)
+        at = self.places.get(label)
+        return None if at is None else self.points[at]
+
+    def column(self, group: str, case: str) -> list[CaseRecord | None]:
+        """The record of one case in each point."""
+        if (group, case) not in self._columns:
+            self._columns[group, case] = [point.cases(group).get(case) for point in self.points]
+        return self._columns[group, case]
+
+    @cached_property
+    def _columns(self) -> dict[tuple[str, str], list[CaseRecord | None]]:
+        return {}
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """Where each label stands among the points."""
+        return {point.label: at for at, point in enumerate(self.points)}
+
+    def has(self, group: str, case: str) -> bool:
+        """Whether some point was asked for a case of a group."""
+        return case in self._cases.get(group, ())
+
+    @cached_property
+    def _cases(self) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for point in self.points:
+            for group, cases in point.record.sidecar.groups.items():
+                found.setdefault(group, set()).update(cases)
+        return found
 
 
 @dataclass(frozen=True)
@@ -175,24 +204,52 @@ class Model:
         return [(series, point) for series, point in pairs if point]
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What the report needs of a result file and its sidecar: the record without what no page shows, the commit's date in ms,
+    and the versions of the benchmarks."""
+
+    sidecar: Sidecar
+    date: int
+    versions: Mapping[str, str]
+
+
+def kept(pair: Pair) -> Kept:
+    """A tenth of a pair."""
+    return Kept(_slim(pair.sidecar), pair.result.date, pair.result.versions)
+
+
 def load(project: Project, files: Iterable[Path]) -> Model:
     """The model of `files`, which `verify` has found sound. Raises Fa4AsvError naming a file."""
+    commits = {release.commit for release in Manifest.load(project.manifest).releases}
+    return model_of(project, [_read(path, commits) for path in files])
+
+
+def _read(path: Path, releases: Container[str]) -> Kept:
+    """Without the result file, which may hold a hundred thousand samples, where nothing of it is shown."""
+    sidecar = read_sidecar(sidecar_path(path))
+    if sidecar.commit in releases and not _is_compared(sidecar):
+        return Kept(_slim(sidecar), 0, {})
+    return kept(Pair(path, load_result(path), sidecar))
+
+
+def _is_compared(sidecar: Sidecar) -> bool:
+    """Whether figures of a release are compared with others: exact ones, and a sweep's."""
+    return sidecar.machine == NOGPU or is_swept(sidecar)
+
+
+def model_of(project: Project, pairs: Iterable[Kept]) -> Model:
+    """The model of what was read. Raises Fa4AsvError where a list of commits or threads is damaged."""
     manifest = Manifest.load(project.manifest)
     known = {release.commit: release for release in manifest.releases if release.commit}
     order = {release.commit: index for index, release in enumerate(manifest.releases)}
     listed = load_commits(project.upstream)
     result: dict[Key, list[Point]] = {}
-    for path in files:
-        sidecar = _slim(read_sidecar(sidecar_path(path)))
-        release = known.get(sidecar.commit)
-        history = RELEASES if release else UPSTREAM
-        chain = sidecar.toolchain
-        commit = None if release else listed.get(sidecar.commit)
-        branch = commit.branch if commit and commit.branch != _MAIN else ""
-        key = Key(sidecar.machine, history, chain.flavour, chain.policy, sidecar.environment, branch)
-        label = release.version if release else sidecar.commit[:8]
-        date, versions = _date_and_versions(path, release, sidecar)
-        result.setdefault(key, []).append(Point(Record(label, sidecar, versions), date, release, commit))
+    for pair in pairs:
+        release = known.get(pair.sidecar.commit)
+        commit = None if release else listed.get(pair.sidecar.commit)
+        point = _point(pair, release, commit)
+        result.setdefault(_key(pair.sidecar, release, commit), []).append(point)
     series = [
         Series(key, tuple(sorted(points, key=lambda p: (order.get(p.commit, -1), *p.turn))))
         for key, points in result.items()
@@ -208,22 +265,24 @@ def load(project: Project, files: Iterable[Path]) -> Model:
     return Model(manifest.releases, tuple(series), load_threads(project.threads))
 
 
+def _key(sidecar: Sidecar, release: Release | None, commit: Commit | None) -> Key:
+    chain, history = sidecar.toolchain, RELEASES if release else UPSTREAM
+    branch = commit.branch if commit and commit.branch != _MAIN else ""
+    return Key(sidecar.machine, history, chain.flavour, chain.policy, sidecar.environment, branch)
+
+
+def _point(pair: Kept, release: Release | None, commit: Commit | None) -> Point:
+    """The date of a release is its upload's. Versions count where figures are compared."""
+    sidecar = pair.sidecar
+    label = release.version if release else sidecar.commit[:8]
+    date = int(release.time.timestamp() * 1000) if release else pair.date
+    versions = pair.versions if not release or _is_compared(sidecar) else {}
+    return Point(Record(label, sidecar, versions), date, release, commit)
+
+
 def is_swept(sidecar: Sidecar) -> bool:
     """Whether a sweep was asked to time something of it."""
     return any(is_history(group) and cases for group, cases in sidecar.groups.items())
-
-
-def _date_and_versions(
-    path: Path, release: Release | None, sidecar: Sidecar
-) -> tuple[int, Mapping[str, str]]:
-    """A commit's date in ms, and the versions of its benchmarks where figures are compared: exact ones, and a sweep's.
-
-    Of other releases the result file, which holds all samples, need not be read: its date is the upload's.
-    """
-    if release and sidecar.machine != NOGPU and not is_swept(sidecar):
-        return int(release.time.timestamp() * 1000), {}
-    result = load_result(path)
-    return int(release.time.timestamp() * 1000) if release else result.date, result.versions
 
 
 def seconds_of(record: CaseRecord | None) -> float | None:
@@ -244,15 +303,23 @@ def _slim(sidecar: Sidecar) -> Sidecar:
     one stays that predictions count.
     """
     groups = {
-        group: {
-            case: replace(
-                record,
-                opcodes={name: count for name, count in record.opcodes.items() if name == BARRIER},
-                parts=record.parts if group in ("loops", "launch") else {},
-                why=without_colours(record.why),
-            )
-            for case, record in cases.items()
-        }
+        group: {case: _slim_record(record, group) for case, record in cases.items()}
         for group, cases in sidecar.groups.items()
     }
     return replace(sidecar, groups=groups)
+
+
+def _slim_record(record: CaseRecord, group: str) -> CaseRecord:
+    if not (record.opcodes or record.parts or record.why):
+        return record
+    return CaseRecord(
+        record.state,
+        without_colours(record.why) if record.why else "",
+        record.figures,
+        record.sha256,
+        record.kernel,
+        {BARRIER: record.opcodes[BARRIER]} if BARRIER in record.opcodes else {},
+        record.samples,
+        record.parts if group in _WITH_PARTS else {},
+        record.notes,
+    )

@@ -45,13 +45,15 @@ def axis(series: Sequence[Series]) -> list[Point]:
 
 def values(series: Series, labels: Sequence[str], figure: Callable[[Point], float | None]) -> Values:
     """Of each label; None where the series has no figure."""
-    known = {point.label: point for point in series.points}
-    return [figure(known[label]) if label in known else None for label in labels]
+    points = map(series.at, labels)
+    return [figure(point) if point else None for point in points]
 
 
-def exact(group: str, case: str, metric: str) -> Callable[[Point], float | None]:
-    """How to read one exact figure from a point."""
-    return lambda point: point.figure(group, case, metric)
+def exact_values(series: Series, labels: Sequence[str], group: str, case: str, metric: str) -> Values:
+    """The same of one exact figure."""
+    column, places = series.column(group, case), series.places
+    records = [column[places[label]] if label in places else None for label in labels]
+    return [record.figures.get(metric) if record else None for record in records]
 
 
 def kernels(series: Sequence[Series], arch: str) -> list[Section]:
@@ -81,7 +83,7 @@ def _kernel(series: Sequence[Series], points: Sequence[Point], arch: str, name: 
     for group, metric in CHARTED:
         unit, title = GROUPS[group].metrics[metric]
         drawn: list[Line] = []
-        lines_of = [values(one, labels, exact(group, f"{arch}/{name}", metric)) for one in series]
+        lines_of = [exact_values(one, labels, group, f"{arch}/{name}", metric) for one in series]
         if group == "loops" and not _tells(metric, name, lines_of):
             continue
         for each_series, numbers in zip(series, lines_of, strict=True):
@@ -142,7 +144,7 @@ def memory(series: Sequence[Series]) -> list[Section]:
         case = f"{arch}/{name}"
         if any(case in point.cases("memory") for point in points):
             rows = tuple(
-                tuple(values(each_series, labels, exact("memory", case, "peak_bytes")))
+                tuple(exact_values(each_series, labels, "memory", case, "peak_bytes"))
                 for each_series in series
             )
             same.setdefault(rows, []).append(case)
@@ -158,11 +160,11 @@ def memory(series: Sequence[Series]) -> list[Section]:
 
 
 def _spans(labels: Sequence[str], drawn: Sequence[Line]) -> list[Row]:
-    """A row for each run of releases whose figures of all lines are the same."""
+    """A row for each run of releases whose figures of all lines are the same, the newest first."""
     figures = zip(map(short, labels), zip(*(line.values for line in drawn), strict=True), strict=True)
     return [
         [releases, *(wording.figure(value, "bytes") for value in same)]
-        for releases, same in wording.runs(figures)
+        for releases, same in list(wording.runs(figures))[::-1]
     ]
 
 

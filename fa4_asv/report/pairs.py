@@ -85,17 +85,24 @@ def histories(model: Model, flavours: Sequence[str] = INSTALLED) -> list[History
 def _cases(points: Sequence[Point]) -> list[CaseHistory]:
     exact = [group.name for group in GROUPS.values() if group.exact]
     sets = [_KERNELS, *((name,) for name in exact if name not in _KERNELS)]
-    return [
-        _case(points, groups, case)
-        for groups in sets
-        for case in dict.fromkeys(case for point in points for group in groups for case in point.cases(group))
-    ]
+    found = []
+    for groups in sets:
+        names = dict.fromkeys(case for point in points for group in groups for case in point.cases(group))
+        versions = [_versions(point, groups) for point in points] if names else []
+        found += [_case(list(zip(points, versions, strict=True)), groups, case) for case in names]
+    return found
 
 
-def _case(points: Sequence[Point], groups: Sequence[str], case: str) -> CaseHistory:
+def _versions(point: Point, groups: Sequence[str]) -> dict[str, str]:
+    """Of the benchmarks of some groups."""
+    stems = tuple(GROUPS[group].stem for group in groups if group in GROUPS)
+    return {name: version for name, version in point.record.versions.items() if name.startswith(stems)}
+
+
+def _case(points: Sequence[tuple[Point, dict[str, str]]], groups: Sequence[str], case: str) -> CaseHistory:
     history = CaseHistory(case, [], [])
     known: dict[tuple[Signature, tuple[tuple[str, str], ...]], int] = {}
-    for point in points:
+    for point, versions in points:
         records = {
             group: {case: record}
             for group in groups
@@ -104,7 +111,6 @@ def _case(points: Sequence[Point], groups: Sequence[str], case: str) -> CaseHist
         if not records:
             history.classes.append(None)
             continue
-        versions = {name: version for name, version in point.record.versions.items() if _is_of(name, groups)}
         key = (
             _signature({group: each[case] for group, each in records.items()}),
             tuple(sorted(versions.items())),
@@ -114,10 +120,6 @@ def _case(points: Sequence[Point], groups: Sequence[str], case: str) -> CaseHist
             history.kinds.append(Measured(records, versions))
         history.classes.append(known[key])
     return history
-
-
-def _is_of(benchmark: str, groups: Sequence[str]) -> bool:
-    return any(benchmark.startswith(GROUPS[group].stem) for group in groups if group in GROUPS)
 
 
 def _signature(records: Mapping[str, CaseRecord]) -> Signature:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from fa4_asv.catalog.benchmarks import BY_TORCH, GROUPS, TRACED
@@ -21,7 +22,7 @@ from fa4_asv.report import wording
 from fa4_asv.report.events import OF_KERNELS, SOURCE, Step, Timeline
 from fa4_asv.report.events import Event as Changed
 from fa4_asv.report.model import RELEASES, Model, Point, Series, seconds_of
-from fa4_asv.report.multiples import colour, kernel_page, short, values
+from fa4_asv.report.multiples import colour, exact_values, kernel_page, short, values
 from fa4_asv.report.run_time_cells import NAMES, origins_of
 from fa4_asv.report.swept import BACKWARD, FORWARD, Call, ClockStep, Swept, beside
 from fa4_asv.report.swept import seconds_of as turn_seconds
@@ -157,25 +158,25 @@ def _exact(model: Model, arch: str, name: str) -> list[Metric]:
     key = f"{arch}/{name}"
     found: list[Metric] = []
     for group in GROUPS.values():
-        if group.exact and group.name not in ("memory", "growth", *BY_TORCH):
+        series = [each for each in model.exact() if each.has(group.name, key)]
+        if series and group.exact and group.name not in ("memory", "growth", *BY_TORCH):
             for metric, (unit, title) in group.metrics.items():
-                curves = _curves(model.exact(), model.versions, _figure(group.name, key, metric))
+                curves = _exact_curves(series, model.versions, group.name, key, metric)
                 judged = True if is_judged(metric) else None
                 found += [Metric(metric, title, unit, judged, curves)] if curves else []
     return found
 
 
-def _figure(group: str, case: str, metric: str) -> Callable[[Point], float | None]:
-    return lambda point: point.figure(group, case, metric)
-
-
-def _curves(
-    series: Sequence[Series], labels: Sequence[str], figure: Callable[[Point], float | None]
+def _exact_curves(
+    series: Sequence[Series], labels: Sequence[str], group: str, case: str, metric: str
 ) -> list[Curve]:
+    return _curves([(each, exact_values(each, labels, group, case, metric)) for each in series])
+
+
+def _curves(found: Sequence[tuple[Series, Values]]) -> list[Curve]:
     """A line per flavour; none of `plain` where it is cu12's."""
     curves = [
-        Curve(each.key.flavour, each.key.title, colour(each.key.flavour), values(each, labels, figure))
-        for each in series
+        Curve(each.key.flavour, each.key.title, colour(each.key.flavour), numbers) for each, numbers in found
     ]
     cu12 = [curve.values for curve in curves if curve.name == "cu12"]
     return [
@@ -199,7 +200,7 @@ def _memory(model: Model, arch: str, name: str) -> list[Metric]:
     if not alike:
         return []
     traced = max(alike)[1]
-    curves = _curves(model.exact(), model.versions, _figure("memory", f"{arch}/{traced}", "peak_bytes"))
+    curves = _exact_curves(model.exact(), model.versions, "memory", f"{arch}/{traced}", "peak_bytes")
     title = f"peak memory of {traced.partition('_')[2]}"
     return [Metric("peak_bytes", title, "bytes", True, curves)] if curves else []
 
@@ -217,7 +218,11 @@ def _compile(model: Model, arch: str, name: str) -> list[Metric]:
             for each in model.of_machine(machine)
             if (each.key.history, each.key.policy) == (RELEASES, "day")
         ]
-        curves = _curves(series, model.versions, lambda point: seconds_of(point.cases("compile").get(case)))
+        seconds = [
+            (each, values(each, model.versions, lambda point: seconds_of(point.cases("compile").get(case))))
+            for each in series
+        ]
+        curves = _curves(seconds)
         if curves:
             found.append(
                 Metric(f"compile@{machine}", f"first call (compiles) on {machine}", "seconds", True, curves)
@@ -225,6 +230,7 @@ def _compile(model: Model, arch: str, name: str) -> list[Metric]:
     return found
 
 
+@cache
 def kernel_of_call(call: Call) -> str:
     """The main kernel that a call compiles; "" where none of the catalog is like it."""
     return next((name for name in CASES if _is_like(name, call)), "")

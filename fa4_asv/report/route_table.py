@@ -1,4 +1,4 @@
-"""The table of the SDPA route: which torch drives which release of FA4, from the record alone."""
+"""The table of the routes: which torch drives which release of FA4, through SDPA and beyond it, from the record alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from fa4_asv.base.escape import one_line, plain
 from fa4_asv.base.project import Project
-from fa4_asv.catalog.benchmarks import TORCHES, key_of
+from fa4_asv.catalog.benchmarks import REFUSED, TORCHES, key_of
 from fa4_asv.catalog.kernels import ARCHES
 from fa4_asv.compare.changes import recorded
 from fa4_asv.history.manifest import Manifest
@@ -19,16 +19,21 @@ from fa4_asv.history.toolchain import FLAVOURS
 from fa4_asv.record.schema import CaseRecord
 from fa4_asv.record.tables import markdown_head, markdown_row, print_table
 
+SDPA = "route"
+# The group of each way from torch to FA4: how a person calls it.
+WAYS = {SDPA: "", "route-varlen": "packed sequences", "route-flex": "FlexAttention"}
+
 
 @dataclass(frozen=True)
 class Pair:
-    """What is recorded of one release under one torch, for one architecture and flavour."""
+    """What is recorded of one release under one torch, for one architecture and flavour; `way` is the group of the checks."""
 
     release: str
     torch: str
     arch: str
     flavour: str
     record: CaseRecord
+    way: str = SDPA
 
     @property
     def drives(self) -> str:
@@ -48,17 +53,28 @@ class Pair:
 
     @property
     def verdict(self) -> str:
-        """The same with how many of the checks are broken, such as "partly (1 of 21)" or "no (13 of 21)"."""
+        """The same with how many of the checks are broken, such as "partly (1 of 21)" or "no (13 of 21)"; beyond SDPA only
+        that, such as "1 broken, 2 refused of 19", for no check there stands for the others."""
+        if self.way != SDPA:
+            return self._counts
         if self.drives not in ("partly", "no"):
             return self.drives
         return f"{self.drives} ({self.record.figures['broken']} of {self.record.figures.get('checks', '?')})"
+
+    @property
+    def _counts(self) -> str:
+        figures = self.record.figures
+        told = [f"{figures[name]} {name}" for name in ("broken", "refused") if figures.get(name)]
+        if self.record.state != "measured" or not told:
+            return "yes" if self.record.state == "measured" else self.record.state
+        return f"{', '.join(told)} of {figures.get('checks', '?')}"
 
     @property
     def reasons(self) -> dict[str, list[str]]:
         """The distinct messages, and the checks that gave them; what only follows from another is left out."""
         names: dict[str, list[str]] = {}
         for check, message in self.record.notes.items():
-            if not message.startswith("needs "):
+            if not message.removeprefix(REFUSED).startswith("needs "):
                 names.setdefault(message, []).append(check)
         if self.record.why:
             names.setdefault(self.record.why, [])
@@ -66,24 +82,25 @@ class Pair:
 
 
 def pair_of(
-    release: str, flavour: str, cases: Mapping[str, CaseRecord], torch: str, arch: str
+    release: str, flavour: str, cases: Mapping[str, CaseRecord], torch: str, arch: str, way: str = SDPA
 ) -> Pair | None:
-    """What one release's route cases say of a torch on an architecture, None where nobody asked."""
+    """What one release's cases of a way say of a torch on an architecture, None where nobody asked."""
     record = cases.get(key_of((torch, arch)))
-    return Pair(release, torch, arch, flavour, record) if record and record.state != "not run" else None
+    return Pair(release, torch, arch, flavour, record, way) if record and record.state != "not run" else None
 
 
 def pairs_of(project: Project, flavours: Sequence[str], policy: str = "day") -> list[Pair]:
-    """All that is recorded, oldest release first. Raises Fa4AsvError naming a file that cannot be read."""
+    """All that is recorded of all ways, oldest release first. Raises Fa4AsvError naming a file that cannot be read."""
     manifest = Manifest.load(project.manifest)
-    pairs = []
-    for flavour in flavours:
-        for entry in recorded(project.results, manifest, flavour, policy):
-            cases = entry.sidecar.groups.get("route", {})
-            for torch in TORCHES:
-                for arch in ARCHES:
-                    if pair := pair_of(entry.release, flavour, cases, torch, arch):
-                        pairs.append(pair)
+    pairs = [
+        pair
+        for flavour in flavours
+        for entry in recorded(project.results, manifest, flavour, policy)
+        for way in WAYS
+        for torch in TORCHES
+        for arch in ARCHES
+        if (pair := pair_of(entry.release, flavour, entry.sidecar.groups.get(way, {}), torch, arch, way))
+    ]
     order = {release.version: index for index, release in enumerate(manifest.releases)}
     return sorted(pairs, key=lambda pair: order.get(pair.release, -1))
 
@@ -98,8 +115,13 @@ class Grid:
     reasons: list[tuple[str, str]]
 
 
-def grids(pairs: Sequence[Pair]) -> list[Grid]:
-    """A grid for each architecture and flavour; those whose cells and reasons are equal become one.
+def all_grids(pairs: Sequence[Pair]) -> list[Grid]:
+    """The grids of each way, SDPA first."""
+    return [grid for way in WAYS for grid in grids([pair for pair in pairs if pair.way == way], WAYS[way])]
+
+
+def grids(pairs: Sequence[Pair], way: str = "") -> list[Grid]:
+    """A grid for each architecture and flavour of one `way`; those whose cells and reasons are equal become one.
 
     A release that lacks one flavour (unsupported) is no difference: its cell is the other flavour's. A pair
     that was not measured is one, so that no cell speaks for what nobody asked.
@@ -125,7 +147,7 @@ def grids(pairs: Sequence[Pair]) -> list[Grid]:
                 merged.append(([f"{arch} {flavour}"], cells))
     return [
         Grid(
-            ", ".join(names),
+            ", ".join(names) + (f", {way}" if way else ""),
             torches,
             [(release, [cells.get((release, torch)) for torch in torches]) for release in releases],
             _reasons(cells.values(), releases),
@@ -163,12 +185,14 @@ def _reasons(pairs: Iterable[Pair], releases: Sequence[str]) -> list[tuple[str, 
 
 
 def newest(grids: Sequence[Grid]) -> list[str]:
-    """The newest release in a line per grid: "4.0.0b36 on sm_90 cu12: torch 2.13.0 no (13 of 21)"."""
+    """The newest release in a line per grid: "4.0.0b36 on sm_90 cu12: torch 2.13.0 no (13 of 21)"; beyond SDPA of the newest torch."""
     lines = []
     for grid in grids:
         release, cells = grid.rows[-1]
-        told = [f"torch {pair.torch} {pair.verdict}" for pair in reversed(cells) if pair]
-        lines.append(f"{release} on {grid.title}: {', '.join(told) or 'not recorded'}")
+        known = [pair for pair in reversed(cells) if pair]
+        shown = known[:1] if any(pair.way != SDPA for pair in known) else known
+        told = ", ".join(f"{pair.torch} {pair.verdict}" for pair in shown)
+        lines.append(f"{release} on {grid.title}: {'torch ' if told else ''}{told or 'not recorded'}")
     return lines
 
 

@@ -24,7 +24,17 @@ from fa4_asv.report.model import RELEASES, Point
 from fa4_asv.report.multiples import short
 from fa4_asv.report.parts import Cell, Table
 from fa4_asv.report.parts import Row as TableRow
-from fa4_asv.report.run_time_cells import NAMES, NONE, named, origins_of, state_cell, state_of, times
+from fa4_asv.report.run_time_cells import (
+    MOST_ROWS,
+    NAMES,
+    NONE,
+    named,
+    newest_of,
+    origins_of,
+    state_cell,
+    state_of,
+    times,
+)
 from fa4_asv.report.swept import (
     BACKWARD,
     DIRECTIONS,
@@ -124,13 +134,12 @@ def _changed_table(swept: Swept, direction: str) -> Table:
         if step.told(direction):
             cells = [_told_cell(swept, step.rows, calls) for calls in kinds.values()]
             rows.append([named(step.after), wording.day(step.after.date), *cells, _compiler(step)])
-    quiet = len(swept.steps) - len(rows)
+    title, quiet = newest_of(f"{direction}, against the one before", len(rows)), len(swept.steps) - len(rows)
+    rows = rows[:MOST_ROWS]
     if quiet:
         name = f"{'the other ' if rows else ''}{quiet}"
         rows.append([Cell(name), "", *([_QUIET] * len(kinds)), ""])
-    return Table(
-        f"{direction}, against the one before", ["", "date", *kinds, wording.COMPILER], rows, "dated"
-    )
+    return Table(title, ["", "date", *kinds, wording.COMPILER], rows, "dated")
 
 
 def _told_cell(swept: Swept, rows: Rows, calls: Sequence[Call]) -> Cell:
@@ -166,7 +175,7 @@ def _verdicts(swept: Swept) -> Table:
     names = list(dict.fromkeys((FASTER, SLOWER, "same", "unclear")))
     names += sorted({row.verdict for step in swept.steps for row in step.rows.values()} - set(names))
     rows: list[TableRow] = []
-    for step in reversed(swept.steps):
+    for step in swept.steps[: -MOST_ROWS - 1 : -1]:
         counts = Counter(row.verdict for row in step.rows.values())
         cells = [
             Cell(str(counts[name] or NONE), css=_effect_of(step, name) if counts[name] else "same")
@@ -181,9 +190,8 @@ def _verdicts(swept: Swept) -> Table:
                 _compiler(step),
             ]
         )
-    return Table(
-        "Every release: calls by verdict", ["", "against", "date", *names, wording.COMPILER], rows, "dated"
-    )
+    title = newest_of("Every release: calls by verdict", len(swept.steps))
+    return Table(title, ["", "against", "date", *names, wording.COMPILER], rows, "dated")
 
 
 def _effect_of(step: ClockStep, verdict: str) -> str:
@@ -225,12 +233,12 @@ def _behind_table(swept: Swept, direction: str, spans: Sequence[Sequence[Point]]
     least = {kind: _least(swept, calls) for kind, calls in every.items()}
     rows: list[TableRow] = [
         [_span(span), *(_ratio(swept, span, calls, least[kind]) for kind, calls in every.items())]
-        for span in reversed(spans)
+        for span in spans[: -MOST_ROWS - 1 : -1]
     ]
     seen = [NONE if math.isnan(share) else wording.share(share, 1) for share in least.values()]
     rows.append(["seen from", *seen[:-1], ""])
     title = f"{direction}, {what}: time over that of {short(swept.newest.label)}"
-    return Table(title, ["", *every], rows, "dated")
+    return Table(newest_of(title, len(spans)), ["", *every], rows, "dated")
 
 
 def _span(span: Sequence[Point]) -> Cell:

@@ -58,3 +58,12 @@ def times(ratio: float | None) -> Cell:
     if ratio is None:
         return Cell(NONE, spoken="not timed")
     return Cell(f"{ratio:.2f}", css=effect_of_ratio(-math.log(ratio)) or "same")
+
+
+# Of hundreds of releases a page with a row for each would take megabytes; the pages of the calls have every release.
+MOST_ROWS = 60
+
+
+def newest_of(title: str, count: int) -> str:
+    """The caption of a table that shows the newest of `count` rows."""
+    return title if count <= MOST_ROWS else f"{title}, the newest {MOST_ROWS} of {count}"

@@ -14,15 +14,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.escape import visible
 from fa4_asv.base.files import read_bytes
-from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.catalog.flavours import PLAIN
 from fa4_asv.catalog.kernels import ARCHES
 from fa4_asv.compare.policy import is_judged
-from fa4_asv.integrity.staging import is_verified
-from fa4_asv.integrity.verify import Problem, sound_files, verify
-from fa4_asv.record.explanation import Explanation, read_explanation
+from fa4_asv.integrity.verify import Problem
 from fa4_asv.record.formatting import counted
 from fa4_asv.report import chronicle, further_calls, multiples, wording
 from fa4_asv.report.call_history import CallPage, call_pages
@@ -35,8 +32,8 @@ from fa4_asv.report.glossary import WORDS, WORDS_JS, anchor, words_value
 from fa4_asv.report.kernel_pages import KernelPage, kernel_pages
 from fa4_asv.report.launches import tables as launches
 from fa4_asv.report.library import library
-from fa4_asv.report.machines import machines
-from fa4_asv.report.model import Model, Point, load
+from fa4_asv.report.machines import Machine, machines
+from fa4_asv.report.model import Model, Point
 from fa4_asv.report.open_data import FEED, feed
 from fa4_asv.report.overview import largest, steps_table
 from fa4_asv.report.parts import Table
@@ -44,8 +41,10 @@ from fa4_asv.report.plots import Plot, kernels_of
 from fa4_asv.report.run_time import swept_page
 from fa4_asv.report.run_time_cells import page_of, place
 from fa4_asv.report.search import SEARCH_JS, entries
+from fa4_asv.report.sound_record import SoundRecord, explanations, read_record
 from fa4_asv.report.support import STATES, maps, route_tables
 from fa4_asv.report.swept import Swept, by_machine, first_of, sweeps_of
+from fa4_asv.report.table_rows import linked, table_rows
 from fa4_asv.report.totals import history
 
 _STYLE = "style.css"
@@ -55,23 +54,22 @@ _MARK = " – FlashAttention-4, release by release</title>"
 Page = tuple[str, str]
 
 
-def explanations(project: Project, problems: Sequence[Problem]) -> list[Explanation]:
-    """What `fa4-asv explain --keep` kept, without what `verify` finds wrong. Raises Fa4AsvError."""
-    bad = {problem.path for problem in problems}
-    paths = sorted((project.results / NOGPU).glob("*.cause"))
-    return [read_explanation(path) for path in paths if path not in bad]
-
-
-def write_report(project: Project, folder: Path) -> list[Problem]:
+def write_report(project: Project, folder: Path) -> Sequence[Problem]:
     """Put the whole report into `folder`, absent or an old report; what `verify` refuses is left out and returned.
 
     Raises Fa4AsvError; the old report stays then.
     """
-    problems = [] if is_verified(project) else verify(project)
-    model = load(project, sound_files(project, problems))
+    record = read_record(project)
+    write_pages(record, folder)
+    return record.problems
+
+
+def write_pages(record: SoundRecord, folder: Path) -> None:
+    """The report of a record that was read, as `write_report`."""
+    model = record.model()
     if not model.series:
         raise Fa4AsvError("there is no sound result file in results/; no report was made")
-    found_timeline = timeline(model, explanations(project, problems))
+    found_timeline = timeline(model, explanations(record.project, record.problems))
     _refuse_what_is_no_report(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +86,6 @@ def write_report(project: Project, folder: Path) -> list[Problem]:
             shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
         raise Fa4AsvError(f"cannot write the report to {folder}: {error.strerror or error}") from None
-    return problems
 
 
 def _refuse_what_is_no_report(folder: Path) -> None:
@@ -189,10 +186,7 @@ def pages(model: Model, found_timeline: Timeline) -> Iterator[Page]:
     for page in kernel:
         yield render(page.plot.page, "kernel.html", title=page.plot.title, page=page)
     yield from _run_time(swept, calls, render)
-    for machine in timed:
-        run_time = page_of(machine.name) if machine.name in by_machine(swept) else ""
-        name = f"machines/{machine.name}.html"
-        yield render(name, "machine.html", title=machine.name, machine=machine, run_time=run_time)
+    yield from _machines(timed, swept, render)
     yield WORDS_JS, script(WORDS_JS, words_value())
     yield render(
         "reading.html",
@@ -240,6 +234,16 @@ def _run_time(swept: Sequence[Swept], calls: Mapping[str, Sequence[CallPage]], r
         for page in calls[machine]:
             title = f"{page.title} on {machine}"
             yield render(page.name, "call.html", title=title, page=page, back=page_of(machine))
+
+
+def _machines(timed: Sequence[Machine], swept: Sequence[Swept], render: Any) -> Iterator[Page]:
+    """The pages of each machine that ran attention; each links to the next older one."""
+    for machine in timed:
+        run_time = page_of(machine.name) if machine.name in by_machine(swept) else ""
+        found = machine.pages
+        for (name, measured), (older, _) in zip(found, [*found[1:], ("", [])], strict=True):
+            data = {"machine": machine, "run_time": run_time, "measured": measured, "older": older}
+            yield render(name, "machine.html", title=machine.name, **data)
 
 
 def _maps(model: Model, cards: Cards, render: Any) -> Iterator[Page]:
@@ -381,7 +385,13 @@ def _renderer(nav: Sequence[tuple[str, str]]) -> Any:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals |= {"meaning": WORDS.get, "anchor": anchor, "counted": counted}
+    environment.globals |= {
+        "meaning": WORDS.get,
+        "anchor": anchor,
+        "counted": counted,
+        "linked": linked,
+        "table_rows": table_rows,
+    }
 
     def render(name: str, template: str, **data: Any) -> Page:
         root = "../" * name.count("/")

@@ -45,9 +45,9 @@ def _map(arch: str, series: Sequence[Series], labels: Sequence[str]) -> Map:
         for each_series in series
     }
     messages: dict[tuple[str, str], dict[str, list[str]]] = {}
-    rows: list[Row] = []
+    by_feature: dict[str, list[Cell]] = {}
     for name in FEATURES:
-        cells = []
+        cells = by_feature.setdefault(name, [])
         for label in labels:
             records = {title: _record(known.get(label), f"{arch}/{name}") for title, known in at.items()}
             for title, record in records.items():
@@ -55,9 +55,15 @@ def _map(arch: str, series: Sequence[Series], labels: Sequence[str]) -> Map:
                     where = messages.setdefault((f"{record.state}, {title}", record.why), {})
                     where.setdefault(name, []).append(short(label))
             cells.append(_cell({title: record.state for title, record in records.items() if record}))
-        rows.append([Cell(wording.case_title(name)), *cells])
-    head = ["feature", *(short(label) for label in labels)]
-    table = Table(f"What compiles for {arch}, by release", head, rows, "map")
+    # A column for neighbours of which the same is said, the newest first: hundreds of releases differ a few times.
+    columns = zip(map(short, labels), zip(*by_feature.values(), strict=True), strict=True)
+    spans = list(wording.runs(columns))[::-1]
+    rows: list[Row] = [
+        [Cell(wording.case_title(name)), *(column[at] for _, column in spans)]
+        for at, name in enumerate(by_feature)
+    ]
+    head = ["feature", *(releases for releases, _ in spans)]
+    table = Table(f"What compiles for {arch}, by release, the newest first", head, rows, "map")
     reasons: list[Row] = [
         [wording.case_title(name), state, wording.span(labels), why]
         for (state, why), where in messages.items()
@@ -117,11 +123,11 @@ def routes(series: Sequence[Series]) -> list[Grid]:
 
 
 def route_tables(series: Sequence[Series]) -> list[tuple[Table, Table | None]]:
-    """Each grid as a table, and the reasons below it."""
+    """Each grid as a table, the newest release first, and the reasons below it."""
     tables = []
     for grid in routes(series):
         rows: list[Row] = [
-            [short(release), *(_verdict(pair) for pair in pairs)] for release, pairs in grid.rows
+            [short(release), *(_verdict(pair) for pair in pairs)] for release, pairs in reversed(grid.rows)
         ]
         table = Table(
             f"FA4 through SDPA, {grid.title}", ["FA4", *(f"torch {name}" for name in grid.torches)], rows

@@ -38,7 +38,8 @@ def _moves(points: Sequence[Point], series: Series, timeline: Timeline) -> Panel
     svg = bars(short_labels, [Line("better", 0, up), Line("worse", 1, down)], spoken, (420, 150))
     compared = {after.label for _, after in series.pairs()}
     rows = [
-        [short(label), *(map(str, counts[label]) if label in compared else ("–", "–"))] for label in labels
+        [short(label), *(map(str, counts[label]) if label in compared else ("–", "–"))]
+        for label in labels[::-1]
     ]
     table = Table(title, ["release", "better", "worse"], rows)
     return Panel(f"moves-{series.key.flavour}", title, [Chart("", svg)], table)
@@ -65,7 +66,7 @@ def _totals(series: Sequence[Series], points: Sequence[Point]) -> list[Panel]:
             svg = lines([short(x) for x in labels], drawn, whole, wording.figure, (420, 150), tips=True)
             rows = [
                 [short(x), *(wording.figure(line.values[at]) for line in drawn)]
-                for at, x in enumerate(labels)
+                for at, x in reversed(list(enumerate(labels)))
             ]
             table = Table(whole, ["release", *(line.name for line in drawn)], rows)
             panels.append(Panel(f"total-{arch}-{metric}", whole, [Chart("", svg)], table))

@@ -15,11 +15,9 @@ from typing import Any
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.project import Project
-from fa4_asv.integrity.verify import sound_files, verify
 from fa4_asv.report.alerts import Alert, alerts
 from fa4_asv.report.events import timeline
-from fa4_asv.report.model import load
-from fa4_asv.report.site import explanations
+from fa4_asv.report.sound_record import explanations, read_record
 from fa4_asv.report.swept import sweeps_of
 from tools.ci.artifact import answer
 from tools.ci.comment import AUTHOR, disarm
@@ -42,9 +40,9 @@ def body(alert: Alert, site: str) -> str:
 
 def found_alerts(project: Project) -> list[Alert]:
     """From the sound part of the record. Raises Fa4AsvError."""
-    problems = verify(project)
-    model = load(project, sound_files(project, problems))
-    return alerts(model, timeline(model, explanations(project, problems)), sweeps_of(model), LAST)
+    record = read_record(project)
+    model = record.model()
+    return alerts(model, timeline(model, explanations(project, record.problems)), sweeps_of(model), LAST)
 
 
 def issues_of(repository: str) -> dict[str, dict[str, Any]]:
