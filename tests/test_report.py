@@ -22,6 +22,7 @@ from fa4_asv.report.model import load
 from fa4_asv.report.overview import headline
 from fa4_asv.report.site import pages, write_report
 from fa4_asv.report.sound_record import explanations
+from fa4_asv.report.support import maps
 from tests.support import ROOT
 from tests.support.fake_record import HOSTILE, NAME, kernels, write_pair, write_releases
 from tests.support.golden import assert_golden
@@ -216,6 +217,22 @@ def test_a_flavour_that_a_release_lacks_is_no_change(small):
     assert [(step.before.label, step.after.label) for step in steps] == [("4.0.0b2", "4.0.0b3")]
     row = '<th scope="row">every feature</th><td>unsupported, cu12 (torch on CUDA 12)</td><td>b1</td><td>no extra yet</td>'
     assert made(small)["support.html"].count(row) == 2
+
+
+def test_the_support_map_has_a_column_for_neighbours_that_are_alike_the_newest_first(small):
+    """Hundreds of releases that differ a few times would else be hundreds of columns, and a page of megabytes."""
+    first, second, third = model_of(small).releases
+    whole = kernels()["codegen"]
+    for release, cases in (
+        (first, {**whole, NAME: CaseRecord("broken", "x")}),
+        (second, whole),
+        (third, whole),
+    ):
+        write_pair(small, release, {"codegen": cases})
+    (known,) = [each for each in maps(model_of(small).exact()) if each.arch == "sm_100"]
+    assert list(known.table.head) == ["feature", "b2 to b3 (2)", "b1"]
+    css = {tuple(cell.css for cell in row[1:]) for row in known.table.rows}
+    assert ("measured", "broken") in css
 
 
 def test_the_report_needs_neither_torch_nor_asv(small):

@@ -237,7 +237,7 @@ PLAIN_HEADS |= {
     "growth of peak memory with the sequence, bytes",
     "releases",
 }
-RELEASE_OR_HASH = re.compile(r"b\d+|\d+\.\d+\.\d+\w*|[0-9a-f]{8}")
+RELEASE_OR_HASH = re.compile(r"b\d+( to b\d+ \(\d+\))?|\d+\.\d+\.\d+\w*|[0-9a-f]{8}")
 
 
 def test_every_head_of_a_table_is_plain_or_explained_where_it_stands(real_report):

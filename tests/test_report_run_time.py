@@ -131,8 +131,9 @@ def test_of_many_releases_the_pages_of_a_machine_show_the_newest_and_lead_to_the
     assert [name for name in site if name.startswith("machines/")] == found
     assert f'<a href="machines/{CARD}/older-4.html">' in site[found[0]].replace('href="../', 'href="')
     assert f'<a href="../../machines/{CARD}/older-8.html">' in site[found[1]]
-    titles = [re.findall(r"<h2>(4\.0\.0b\d+), ", site[name]) for name in found]
+    titles = [re.findall(r"<(?:h2|summary)>(4\.0\.0b\d+), ", site[name]) for name in found]
     assert [len(each) for each in titles] == [4, 4, 1]
+    assert ["<h2>4.0.0b" in site[name] for name in found] == [True, False, False], "the others are folded"
     assert [title for each in titles for title in each] == [
         f"4.0.0b{number}" for number in range(LAST, 0, -1)
     ]

@@ -90,6 +90,23 @@ def test_asv_walks_tags_ranges_and_an_absent_branch(synced):
     assert not Fa4History.url_match(".asv/history.git")
 
 
+def test_a_range_of_hashes_is_asked_of_git_once(synced, monkeypatch):
+    """asv's regressions ask for the same few, once per figure."""
+    history = Fa4History(".asv/history.git", "unused")
+    oldest, middle, newest = (resolve(synced, f"fa4-v4.0.0b{number}") for number in (3, 4, 10))
+    asked = []
+    real = history._run_git
+    monkeypatch.setattr(history, "_run_git", lambda *a, **k: asked.append(a) or real(*a, **k))
+    monkeypatch.setattr("fa4_asv.asv_plugin.repo.in_hashes", lambda *_: pytest.fail("they have no names"))
+    for _ in range(3):
+        found = history.get_hashes_from_range(f"{oldest}..{newest}")
+        assert found == [newest, middle]
+        found.clear()
+    assert len(asked) == 1
+    with pytest.raises(util.UserError, match="git cannot read the range"):
+        history.get_hashes_from_range(f"{'0' * 40}..{newest}")
+
+
 def test_a_release_is_known_by_its_version_too(synced):
     oldest, newest = resolve(synced, "fa4-v4.0.0b3"), resolve(synced, "fa4-v4.0.0b10")
     assert resolve(synced, "4.0.0b10") == newest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from asv.repo import NoSuchNameError
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.project import Project
 from fa4_asv.history.repository import NO_HISTORY, branches, commit_date, has_history, in_hashes, resolve
+
+# What asv's regressions ask for: the same few ranges, thousands of times, and the commits of a range never change.
+_OF_HASHES = re.compile(r"[0-9a-f]{40}\.\.[0-9a-f]{40}")
 
 
 class UnknownName(util.UserError, NoSuchNameError):  # type: ignore[misc]
@@ -37,6 +41,7 @@ class Fa4History(Git):  # type: ignore[misc]
             raise util.UserError(NO_HISTORY)
         super().__init__(url, mirror_path)
         self._default_branch = "releases"  # not init.defaultBranch of whoever runs this
+        self._ranges: dict[str, list[str]] = {}
 
     @classmethod
     def url_match(cls, url: str) -> bool:
@@ -45,18 +50,25 @@ class Fa4History(Git):  # type: ignore[misc]
 
     def get_hashes_from_range(self, range_spec: str) -> Any:
         """Hashes of a range. A range that git does not understand is one clear line."""
-        text = range_spec
-        if " " not in range_spec and not range_spec.startswith("-"):  # else it holds options of git's
+        text, of_hashes = range_spec, _OF_HASHES.fullmatch(range_spec)
+        if range_spec in self._ranges:
+            return list(self._ranges[range_spec])
+        if (
+            " " not in range_spec and not range_spec.startswith("-") and not of_hashes
+        ):  # else it holds options of git's
             try:
                 text = in_hashes(self._history, range_spec)
             except Fa4AsvError as error:
                 raise util.UserError(str(error)) from None
         try:
-            return super().get_hashes_from_range(text)
+            found = super().get_hashes_from_range(text)
         except (util.ProcessError, ValueError):  # ValueError: an unpaired quote
             raise util.UserError(
                 f"git cannot read the range {range_spec!r}; write for example fa4-v4.0.0b30..fa4-v4.0.0b36"
             ) from None
+        if of_hashes:
+            self._ranges[range_spec] = list(found)
+        return found
 
     def get_hash_from_name(self, name: str | None) -> Any:
         """The full hash of a tag, branch or commit. Raises UnknownName."""

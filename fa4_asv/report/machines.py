@@ -32,10 +32,14 @@ _PER_PAGE = 100  # releases, of 5 KB each
 
 @dataclass(frozen=True)
 class Measured:
-    """One series of a machine: its newest tables, and charts over the length of the sequence."""
+    """One release of a series of a machine: its tables, and charts over the length of the sequence.
+
+    `newest`: of its series; the others are folded.
+    """
 
     title: str
     release: str
+    newest: bool
     panels: Sequence[Panel]
     tables: Sequence[Table]
     others: Sequence[Table]
@@ -66,10 +70,10 @@ def machines(model: Model) -> list[Machine]:
         series = [series for series in model.of_machine(name) if any(_ran(point) for point in series.points)]
         if series:
             measured = [
-                _measured(each_series, point, peak)
+                _measured(each_series, point, peak, newest=point is points[-1])
                 for each_series in series
-                for point in each_series.points
-                if _ran(point)
+                for points in [[point for point in each_series.points if _ran(point)]]
+                for point in points
             ]
             found_machines.append(Machine(name, peak, measured[::-1], _best(series, peak)))
     return found_machines
@@ -119,7 +123,7 @@ def _best(series: Sequence[Series], peak: float | None) -> str:
     return f"{point.label}: up to {rate:,.0f} TFLOP/s{share} ({what})"
 
 
-def _measured(series: Series, point: Point, peak: float | None) -> Measured:
+def _measured(series: Series, point: Point, peak: float | None, newest: bool) -> Measured:
     directions = {"forward": False, "backward": True}
     panels: list[Panel] = []
     tables = []
@@ -130,7 +134,7 @@ def _measured(series: Series, point: Point, peak: float | None) -> Measured:
             tables.append(_table(f"{direction}, {point.label}", cases, backward, peak))
             panels += _panels(direction, cases, backward, point.label)
     others = [_others(group, point) for group in OTHERS if point.cases(group.name)]
-    return Measured(f"{point.label}, {series.key.title}", point.label, panels, tables, others)
+    return Measured(f"{point.label}, {series.key.title}", point.label, newest, panels, tables, others)
 
 
 def _others(group: Group, point: Point) -> Table:

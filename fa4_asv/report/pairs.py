@@ -21,7 +21,7 @@ from fa4_asv.report.further_calls import page_of
 from fa4_asv.report.model import RELEASES, Model, Point, Series
 from fa4_asv.report.multiples import kernel_page
 from fa4_asv.report.plots import runs
-from fa4_asv.report.swept import Call, Swept, row_of
+from fa4_asv.report.swept import Call, Rows, Swept, rows_of
 
 # The newest releases that can be compared in a browser: the number of pairs grows with the square.
 MOST = 40
@@ -140,18 +140,18 @@ def _signature(records: Mapping[str, CaseRecord]) -> Signature:
 
 @dataclass
 class ClockHistory:
-    """A machine's timed releases; the rule is asked for a pair of them and a call when it is needed."""
+    """A machine's timed releases; the rule is asked for a pair of them when it is needed, of all calls at once."""
 
     swept: Swept
     points: Sequence[Point]
-    told: dict[tuple[Call, int, int], Row | None] = field(default_factory=dict)
+    told: dict[tuple[int, int], Rows] = field(default_factory=dict)
 
     def of(self, call: Call, before: int, after: int) -> Row | None:
         """None where neither side was asked."""
-        key = call, before, after
-        if key not in self.told:
-            self.told[key] = row_of(self.points[before], self.points[after], call, self.swept.pools)
-        return self.told[key]
+        pair = before, after
+        if pair not in self.told:
+            self.told[pair] = rows_of(self.points[before], self.points[after], self.swept.pools)
+        return self.told[pair].get(call)
 
 
 def clock_histories(swept: Sequence[Swept]) -> list[ClockHistory]:

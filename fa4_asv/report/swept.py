@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
 
 from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.catalog.flavours import INSTALLED
 from fa4_asv.catalog.shapes import CLASSES, SHAPES, SdpaShape, class_of
-from fa4_asv.compare.changes import Record
 from fa4_asv.compare.neighbours import rows_between
 from fa4_asv.compare.noise import CallNoise, noise_among
 from fa4_asv.compare.policy import BETTER, WORSE
@@ -244,19 +243,6 @@ def _swept(
 
 def rows_of(before: Point, after: Point, pools: Pools) -> Rows:
     return {Call(row.group, row.case): row for row in rows_between(before.record, after.record, pools)}
-
-
-def row_of(before: Point, after: Point, call: Call, pools: Pools) -> Row | None:
-    """What the rule says of one call; None where neither side was asked."""
-    old, new = (_only(point.record, call) for point in (before, after))
-    return next(iter(rows_between(old, new, pools)), None)
-
-
-def _only(record: Record, call: Call) -> Record:
-    """A record with one case."""
-    known = record.sidecar.groups.get(call.group, {}).get(call.case)
-    groups = {call.group: {call.case: known}} if known else {}
-    return replace(record, sidecar=replace(record.sidecar, groups=groups))
 
 
 def first_of(series: Sequence[Swept]) -> Swept | None:
