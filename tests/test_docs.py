@@ -124,37 +124,32 @@ PACKAGES = {path.name for path in (ROOT / "fa4_asv").iterdir() if path.is_dir()}
 DOTTED = re.compile(r"`([a-z_]+(?:\.[A-Za-z_]+)+)`")
 
 
-def drawing() -> list[str]:
-    """What architecture.md draws: a line for each floor of packages, with its second line where it has one."""
-    block = ARCHITECTURE.partition("## The packages\n")[2].partition("\n    cli ")[2].partition("\n\n")[0]
-    floors: list[str] = []
-    for line in f"cli {block}".splitlines():
-        text = line.strip(" |")
-        if text.partition(" ")[0] in PACKAGES:
-            floors.append(text)
-        elif text:
-            floors[-1] += f" {text}"
-    return floors
+def levels() -> dict[str, tuple[int, str]]:
+    """The table of the packages in architecture.md: of each its level and what it holds."""
+    table = ARCHITECTURE.partition("## The packages\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (\d+) \| `(\w+)` \| (.*) \|$", table, re.MULTILINE)
+    return {name: (int(level), holds) for level, name, holds in rows}
 
 
-def test_the_drawing_of_the_packages_is_the_contract() -> None:
-    """The same packages on the same lines as import-linter holds them to."""
+def test_the_levels_of_the_packages_are_the_contract() -> None:
+    """The same packages on the same levels as import-linter holds them to, the highest first."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     layers = next(
         contract["layers"]
         for contract in tomllib.loads(text)["tool"]["importlinter"]["contracts"]
         if contract["type"] == "layers"
     )
-    drawn = [[name for name in line.split()[:2] if name in PACKAGES] for line in drawing()]
-    assert drawn == [layer.split(" | ") for layer in layers]
-    assert {name for line in drawn for name in line} == PACKAGES
+    told = {name: level for name, (level, _) in levels().items()}
+    assert [(name, told[name]) for name in told] == [
+        (name, len(layers) - at) for at, layer in enumerate(layers) for name in layer.split(" | ")
+    ]
+    assert told.keys() == PACKAGES
 
 
 @pytest.mark.parametrize("package", ["record", "catalog", "base"])
-def test_the_drawing_names_every_module_of_the_lower_packages(package: str) -> None:
+def test_the_levels_name_every_module_of_the_lower_packages(package: str) -> None:
     modules = {path.stem for path in (ROOT / "fa4_asv" / package).glob("*.py")} - {"__init__"}
-    (line,) = (line for line in drawing() if line.split()[0] == package)
-    names = set(re.findall(r"[a-z_]+", re.sub(r"\([^)]*\)", "", line)))
+    names = set(re.findall(r"[a-z_]+", re.sub(r"\([^)]*\)", "", levels()[package][1])))
     assert modules <= names
 
 
