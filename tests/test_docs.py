@@ -13,6 +13,7 @@ import pytest
 
 from fa4_asv.cli import main
 from fa4_asv.history.demands import tomllib
+from fa4_asv.report.glossary import WORDS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -181,3 +182,21 @@ def test_the_table_of_tools_names_every_one() -> None:
     names = {name.strip("/") for name in re.findall(r"`([a-z_]+/?)`", table)}
     tools = {path.stem for path in (ROOT / "tools").iterdir()} - {"__pycache__"}
     assert tools | {"tools"} == names
+
+
+def test_the_glossary_says_what_the_page_reading_says() -> None:
+    """A word of both is explained by the same first sentence, and in one line."""
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^\| `?([^|`]+)`? \| (.+) \|$", text, re.MULTILINE))
+    both = told.keys() & WORDS.keys()
+    assert len(told) >= 45 and both >= {
+        "release",
+        "toolchain",
+        "flavour",
+        "arch",
+        "verdict",
+        "state",
+        "cause",
+    }
+    for word in both:
+        assert told[word].startswith(re.split(r"(?<=\.) ", WORDS[word])[0]), word
