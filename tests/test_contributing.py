@@ -30,13 +30,18 @@ class Example:
     code: str
 
     def apply(self, root: Path) -> None:
-        """Write it into the checkout `root`, in place of its line or above it; two blank lines follow a class."""
+        """Write it into the checkout `root`, in place of its line or above it; two blank lines follow a class.
+
+        Where it stands already it stays: somebody followed the example to the letter.
+        """
         path = root / self.file
         if not self.line:
-            assert not path.exists(), path
             path.write_text(self.code, encoding="utf-8")
             return
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        text = path.read_text(encoding="utf-8")
+        if self.code in text:
+            return
+        lines = text.splitlines(keepends=True)
         (at,) = (at for at, each in enumerate(lines) if each.strip().startswith(self.line))
         code = self.code + ("\n\n" if self.code.startswith(("class ", "def ")) else "")
         lines[at : at + self.replaces] = [code]
