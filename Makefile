@@ -1,4 +1,4 @@
-# The two commands of the README: `make quickstart` and `make test`. Each makes its own .venv.
+# The commands of the README: `make quickstart`, `make fast` and `make test`. Each makes .venv if there is none.
 PYTHON ?= python3
 # cu13 is what upstream recommends on CUDA 13; FLAVOUR=cu12 for the plain package.
 FLAVOUR ?= cu13

@@ -1,7 +1,14 @@
 """Seconds of a backward, behind the guard. Belongs to the machine that measures it: `asv run -m NAME`."""
 
-from fa4_asv.catalog.benchmarks import YARD_SHAPES, YARDSTICKS, names
-from fa4_asv.catalog.shapes import core, for_cpu, further, history, history_more, shapes_on_card
+from fa4_asv.catalog.benchmarks import CPU_BACKENDS, YARD_SHAPES, YARDSTICKS, names
+from fa4_asv.catalog.shapes import (
+    core,
+    for_cpu,
+    further,
+    history,
+    history_more,
+    shapes_on_card,
+)
 from fa4_asv.measure.runtime import benchmarks
 
 
@@ -30,7 +37,7 @@ class Cpu(benchmarks.TimedInRounds):
     """PyTorch's own attention on a CPU, the same way as on a card."""
 
     group = "backward-cpu"
-    params = [["fa4", "fa2", "math"], [shape.name for shape in for_cpu()]]
+    params = [list(CPU_BACKENDS), [shape.name for shape in for_cpu()]]
 
 
 class History(benchmarks.Timed):

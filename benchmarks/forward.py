@@ -1,6 +1,6 @@
 """Seconds of a forward, behind the guard. Belongs to the machine that measures it: `asv run -m NAME`."""
 
-from fa4_asv.catalog.benchmarks import YARD_SHAPES, YARDSTICKS, names
+from fa4_asv.catalog.benchmarks import CPU_BACKENDS, YARD_SHAPES, YARDSTICKS, names
 from fa4_asv.catalog.shapes import (
     core,
     for_cpu,
@@ -39,7 +39,7 @@ class Cpu(benchmarks.TimedInRounds):
     """PyTorch's own attention on a CPU, the same way as on a card."""
 
     group = "forward-cpu"
-    params = [["fa4", "fa2", "math"], [shape.name for shape in for_cpu()]]
+    params = [list(CPU_BACKENDS), [shape.name for shape in for_cpu()]]
 
 
 class History(benchmarks.Timed):

@@ -13,6 +13,7 @@ from asv.util import UserError
 from fa4_asv.backfill.cluster.node import Answer
 from fa4_asv.cli import run
 from tests.support import ROOT
+from tests.support.backfills import KERNELS
 from tests.support.played_pool import PlayedPool
 
 pytest_plugins = ["tests.support.cluster_site"]
@@ -67,9 +68,9 @@ def test_the_command_is_the_same_on_a_cluster(played, capsys):
     assert ended("--ray", "local") == 0
     out, err = capsys.readouterr()
     assert [line.partition(" (")[0] for line in out.splitlines()] == [
-        "[1/3] 4.0.0b3 cu13: 94 measured on far",
-        "[2/3] 4.0.0b4 cu13: 94 measured on far",
-        "[3/3] 4.0.0b10 cu13: 94 measured on far",
+        f"[1/3] 4.0.0b3 cu13: {KERNELS} measured on far",
+        f"[2/3] 4.0.0b4 cu13: {KERNELS} measured on far",
+        f"[3/3] 4.0.0b10 cu13: {KERNELS} measured on far",
     ]
     assert "what an engine prints" in err
     assert sorted(played.recorded()) == sorted(commit[:8] for commit in played.commits)

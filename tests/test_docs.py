@@ -13,6 +13,7 @@ import pytest
 
 from fa4_asv.cli import main
 from fa4_asv.history.demands import tomllib
+from fa4_asv.report.glossary import WORDS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -124,37 +125,32 @@ PACKAGES = {path.name for path in (ROOT / "fa4_asv").iterdir() if path.is_dir()}
 DOTTED = re.compile(r"`([a-z_]+(?:\.[A-Za-z_]+)+)`")
 
 
-def drawing() -> list[str]:
-    """What architecture.md draws: a line for each floor of packages, with its second line where it has one."""
-    block = ARCHITECTURE.partition("## The packages\n")[2].partition("\n    cli ")[2].partition("\n\n")[0]
-    floors: list[str] = []
-    for line in f"cli {block}".splitlines():
-        text = line.strip(" |")
-        if text.partition(" ")[0] in PACKAGES:
-            floors.append(text)
-        elif text:
-            floors[-1] += f" {text}"
-    return floors
+def levels() -> dict[str, tuple[int, str]]:
+    """The table of the packages in architecture.md: of each its level and what it holds."""
+    table = ARCHITECTURE.partition("## The packages\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (\d+) \| `(\w+)` \| (.*) \|$", table, re.MULTILINE)
+    return {name: (int(level), holds) for level, name, holds in rows}
 
 
-def test_the_drawing_of_the_packages_is_the_contract() -> None:
-    """The same packages on the same lines as import-linter holds them to."""
+def test_the_levels_of_the_packages_are_the_contract() -> None:
+    """The same packages on the same levels as import-linter holds them to, the highest first."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     layers = next(
         contract["layers"]
         for contract in tomllib.loads(text)["tool"]["importlinter"]["contracts"]
         if contract["type"] == "layers"
     )
-    drawn = [[name for name in line.split()[:2] if name in PACKAGES] for line in drawing()]
-    assert drawn == [layer.split(" | ") for layer in layers]
-    assert {name for line in drawn for name in line} == PACKAGES
+    told = {name: level for name, (level, _) in levels().items()}
+    assert [(name, told[name]) for name in told] == [
+        (name, len(layers) - at) for at, layer in enumerate(layers) for name in layer.split(" | ")
+    ]
+    assert told.keys() == PACKAGES
 
 
 @pytest.mark.parametrize("package", ["record", "catalog", "base"])
-def test_the_drawing_names_every_module_of_the_lower_packages(package: str) -> None:
+def test_the_levels_name_every_module_of_the_lower_packages(package: str) -> None:
     modules = {path.stem for path in (ROOT / "fa4_asv" / package).glob("*.py")} - {"__init__"}
-    (line,) = (line for line in drawing() if line.split()[0] == package)
-    names = set(re.findall(r"[a-z_]+", re.sub(r"\([^)]*\)", "", line)))
+    names = set(re.findall(r"[a-z_]+", re.sub(r"\([^)]*\)", "", levels()[package][1])))
     assert modules <= names
 
 
@@ -186,3 +182,21 @@ def test_the_table_of_tools_names_every_one() -> None:
     names = {name.strip("/") for name in re.findall(r"`([a-z_]+/?)`", table)}
     tools = {path.stem for path in (ROOT / "tools").iterdir()} - {"__pycache__"}
     assert tools | {"tools"} == names
+
+
+def test_the_glossary_says_what_the_page_reading_says() -> None:
+    """A word of both is explained by the same first sentence, and in one line."""
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^\| `?([^|`]+)`? \| (.+) \|$", text, re.MULTILINE))
+    both = told.keys() & WORDS.keys()
+    assert len(told) >= 45 and both >= {
+        "release",
+        "toolchain",
+        "flavour",
+        "arch",
+        "verdict",
+        "state",
+        "cause",
+    }
+    for word in both:
+        assert told[word].startswith(re.split(r"(?<=\.) ", WORDS[word])[0]), word

@@ -80,6 +80,7 @@ def test_a_package_imports_only_those_below_it():
         ("report/wording.py", "from fa4_asv.measure.runtime import sampling"),
         ("compare/rows.py", "import fa4_asv.report.site"),
         ("explain/pairs.py", "from fa4_asv.integrity import staging"),
+        ("backfill/tasks.py", "from fa4_asv.explain import corners"),
     ],
 )
 def test_an_arrow_that_goes_up_is_found(tmp_path, module, line):

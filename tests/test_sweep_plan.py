@@ -17,6 +17,7 @@ from fa4_asv.backfill.sweep.record import unrecorded
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.project import Project
 from fa4_asv.catalog.benchmarks import GROUPS, SWEEP_SETS
+from fa4_asv.catalog.shapes import history
 from fa4_asv.history.registry import Registry
 from fa4_asv.history.sync import sync
 from fa4_asv.measure.runtime import journal
@@ -38,8 +39,8 @@ def test_a_shapes_forward_and_backward_follow_each_other():
     groups = {call.case[1]: [] for call in CALLS}
     for call in CALLS:
         groups[call.case[1]].append(call.group)
-    assert len(CALLS) == 26
-    assert list(groups.values()) == [list(SWEEP_SETS["history"])] * 13
+    assert list(groups) == [shape.name for shape in history()]
+    assert list(groups.values()) == [list(SWEEP_SETS["history"])] * len(groups)
     assert [call.case[1] for call in CALLS] == [shape for shape in groups for _ in range(2)]
 
 

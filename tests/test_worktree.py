@@ -97,7 +97,7 @@ def test_a_slower_tree_is_exit_1_in_every_format(checkout, capsys, tmp_path):
         out, err = capsys.readouterr()
         assert f"uncommitted tree {digest}" in out
         assert "slower" in out
-        assert f"tree {digest}, 1 call, 3 processes a side of 2 rounds, on " in err
+        assert f"tree {digest}, 1 call, 3 processes per side, 2 rounds each, on " in err
     assert left(checkout) == []
 
 

@@ -22,7 +22,7 @@ def checkout(tmp_path_factory) -> Checkout:
     """One release, the stand-in itself; its copy of the suite times by counting multiplications."""
     result = standin_checkout(tmp_path_factory.mktemp("worktree"), {"4.0.0b1": ""})
     worker = result.project.root / "counting_worker.py"
-    # Little noise: three processes a side are enough.
+    # Little noise: three processes per side are enough.
     worker.write_text(COUNTING_WORKER.replace("WorkTimer(seed)", "WorkTimer(seed, within=0.0005)"))
     return result
 
@@ -45,7 +45,7 @@ def test_a_slower_tree_is_seen_and_nothing_is_recorded(checkout, tmp_path):
     assert (code, row["verdict"]) == (1, "slower"), row
     # 2 % of the backward; the clock counts a call when it first sees it, and then the forward is in it.
     assert row["ratio"] == pytest.approx(1.0144, abs=0.003)
-    assert "1 call, 3 processes a side of 1 round" in err
+    assert "1 call, 3 processes per side, 1 round each" in err
     project = checkout.project
     assert not project.results.exists() and not (project.work / "sweeps").exists()
     assert [path.name for path in (project.work / "backfill").iterdir()] == [".lock"]

@@ -179,7 +179,7 @@ def names(shapes: Iterable[SdpaShape], backward: bool) -> tuple[str, ...]:
 
 
 KINDS = ("gaussian", "hard")  # of inputs
-_CPU_BACKENDS = ("fa4", "fa2", "math")
+CPU_BACKENDS = ("fa4", "fa2", "math")
 
 
 def _timed() -> list[Group]:
@@ -193,7 +193,7 @@ def _timed() -> list[Group]:
             [shape for shape in core() if shape.name in YARD_SHAPES],
             "cuda",
         ),
-        "Cpu": ("-cpu", _CPU_BACKENDS, for_cpu(), "cpu"),
+        "Cpu": ("-cpu", CPU_BACKENDS, for_cpu(), "cpu"),
     }
     return [
         Group(
@@ -296,7 +296,7 @@ def _errors() -> list[Group]:
     error = "MATH's own error"
     sets = {
         "": ("", ("fa4", "fa4-sdpa"), for_accuracy(), "cuda"),
-        "Cpu": ("-cpu", _CPU_BACKENDS, for_cpu(), "cpu"),
+        "Cpu": ("-cpu", CPU_BACKENDS, for_cpu(), "cpu"),
     }
     return [
         Group(

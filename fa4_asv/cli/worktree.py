@@ -101,8 +101,8 @@ def _tell_plan(asked: Asked, tree: Tree, flavours: Sequence[str]) -> None:
     parts = ", ".join(f"{phase} {minutes(spent)}" for phase, spent in seconds.items())
     plan = asked.plan
     say(
-        f"tree {tree.digest}, {counted(len(asked.calls), 'call')}, {plan.processes} processes a side of "
-        f"{counted(plan.rounds, 'round')}, on {asked.card.name}: about {minutes(len(flavours) * sum(seconds.values()))} "
+        f"tree {tree.digest}, {counted(len(asked.calls), 'call')}, {plan.processes} processes per side, "
+        f"{counted(plan.rounds, 'round')} each, on {asked.card.name}: about {minutes(len(flavours) * sum(seconds.values()))} "
         f"where kernels must be compiled ({parts})",
         err=True,
     )

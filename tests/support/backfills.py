@@ -25,6 +25,7 @@ from tests.support.results import BENCHMARKS_TEXT, FIGURES, make, result
 
 ENVIRONMENT = "fa4-pyany-flavourcu13-toolchainday"
 CODEGEN = BackfillRequest(flavours=("cu13",), bench=("^codegen.Kernels",))
+KERNELS = len(GROUPS["codegen"].cases)  # that `record` measures of a commit
 MEASURED = CaseRecord("measured", figures=FIGURES)
 PACKAGES = {"nvidia-cutlass-dsl": "4.8.1"}  # of `record`
 
