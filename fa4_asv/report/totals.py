@@ -50,7 +50,7 @@ def _totals(series: Sequence[Series], points: Sequence[Point]) -> list[Panel]:
     panels = []
     for arch in ARCHES:
         cases = _everywhere(series, arch)
-        for metric, title in (("spill_bytes", "Bytes spilled a thread"), ("instructions", "Instructions")):
+        for metric, title in (("spill_bytes", "Bytes spilled per thread"), ("instructions", "Instructions")):
             drawn = [
                 Line(
                     each_series.key.title,
