@@ -62,7 +62,7 @@ def test_totals_of_both_flavours_are_over_the_same_kernels_or_absent(project):
     )
     assert panel.title == "Bytes spilled a thread, 2 kernels of sm_100 together"
     assert panel.table.head == ["release", "cu13", "cu12 (torch on CUDA 12)"]
-    assert panel.table.rows == [["b1", "116", "–"], ["b2", "116", "116"]]
+    assert panel.table.rows == [["b2", "116", "116"], ["b1", "116", "–"]]
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_a_newest_release_that_is_recorded_in_part_takes_no_total_away(project):
     write_pair(project, two, kernels(sm_100__fwd_d128_full=spilling(8)) | route(t2_13_0=0))
     model = model_of(project)
     panels = {one.anchor: one for one in history(model, timeline(model, []))}
-    assert panels["total-sm_100-spill_bytes"].table.rows == [["b1", "17"], ["b2", "–"]]
+    assert panels["total-sm_100-spill_bytes"].table.rows == [["b2", "–"], ["b1", "17"]]
 
 
 def calls(*seconds: float) -> Groups:
