@@ -73,9 +73,9 @@ def machines(model: Model) -> list[Machine]:
                 _measured(each_series, point, peak, newest=point is points[-1])
                 for each_series in series
                 for points in [[point for point in each_series.points if _ran(point)]]
-                for point in points
+                for point in points[::-1]
             ]
-            found_machines.append(Machine(name, peak, measured[::-1], _best(series, peak)))
+            found_machines.append(Machine(name, peak, measured, _best(series, peak)))
     return found_machines
 
 
