@@ -20,6 +20,7 @@ from fa4_asv.report.events import timeline
 from fa4_asv.report.install import advice
 from fa4_asv.report.model import Model, load
 from fa4_asv.report.open_data import feed
+from fa4_asv.report.other_chips import chips
 from fa4_asv.report.pairs import MOST, histories, pairs_value
 from fa4_asv.report.search import entries
 from fa4_asv.report.site import pages
@@ -203,6 +204,28 @@ def test_where_releases_between_have_no_record_the_span_is_named(story):
     assert (entry["earliest"], entry["since"]) == ("4.0.0b2", "4.0.0b4")
     texts = [cell.text if hasattr(cell, "text") else cell for cell in all_table([each]).rows[0]]
     assert "b2 to b4" in texts
+
+
+def test_other_chips_have_a_line_from_their_group(story):
+    """The newest release of which no recorded kernel is broken; releases without the group are passed over."""
+    releases = model_of(story).releases
+    assert chips(model_of(story)) == []
+    sm_120, refused, broken = (
+        "sm_120/fwd_d128_full",
+        CaseRecord("unsupported", "no"),
+        CaseRecord("broken", "ICE"),
+    )
+    sound = CaseRecord("measured", figures=dict.fromkeys(GROUPS["consumer"].metrics, 1200))
+    for at, last in ((1, sound), (3, refused), (4, broken)):
+        cases = {sm_120: sound, "sm_120/bwd_d128_full": last}
+        write_pair(story, releases[at], codegen(8) | {"consumer": cases})
+    (chip,) = chips(model_of(story))
+    assert (chip.name, chip.release.text) == ("RTX 50 and RTX PRO (Blackwell, sm_120)", "b4")
+    assert chip.facts.text == (
+        "cu13; 1 kernel compiles, FA4 refuses 1; 1,200 spilled accesses inside loops; "
+        "no card of this kind is in the record"
+    )
+    assert (chip.facts.href, chip.avoid) == ("calls-consumer.html", "b5 (1)")
 
 
 def test_the_search_finds_kernels_releases_events_and_threads(story):

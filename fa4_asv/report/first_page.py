@@ -14,6 +14,7 @@ from fa4_asv.report.machines import Machine
 from fa4_asv.report.model import Model
 from fa4_asv.report.on_the_clock import against_yardsticks, on_the_clock
 from fa4_asv.report.open_data import json_files
+from fa4_asv.report.other_chips import chips
 from fa4_asv.report.overview import headline
 from fa4_asv.report.pairs import clock_histories, histories, pairs_value, steps_value
 from fa4_asv.report.plots import Plot
@@ -46,6 +47,7 @@ def first_page(
         "index.html",
         title="Summary",
         advice=advised,
+        chips=chips(model),
         top=top,
         css=_CSS.get(top.verdict if top else "", "same"),
         first_chart=_first_chart(groups),
