@@ -14,7 +14,7 @@ from fa4_asv.base.ending import Ended, code_of, words_of
 DEAF = """
 import threading
 from fa4_asv.base import ending
-ending._PATIENCE = 0.1
+ending._TICK, ending._PATIENCE = 0.1, 0.1
 ending.{listen}()
 try:
     print("ready", flush=True)
@@ -42,6 +42,25 @@ def test_an_exception_that_came_to_nothing_is_raised_again(listen, number):
         assert f"Ended: {number.name}" in message, "nobody handles it in this program"
     else:
         assert process.returncode == 128 + number, message
+
+
+# The signal comes to a thread that is not the main one, which waits: nothing wakes it.
+ELSEWHERE = """
+import signal, threading
+from fa4_asv.base import ending
+ending._TICK = 0.1
+ending.exit_on_signal()
+def send():
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+threading.Timer(0.2, send).start()
+threading.Event().wait()
+"""
+
+
+def test_a_signal_that_wakes_nobody_is_heard():
+    done = subprocess.run([sys.executable, "-c", ELSEWHERE], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 128 + signal.SIGTERM, done.stderr
+    assert done.stderr.strip() == "fa4-asv: ended by SIGTERM"
 
 
 @pytest.mark.parametrize(

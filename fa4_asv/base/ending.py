@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import time
@@ -10,9 +11,10 @@ from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _AT_ONCE = 1.0  # seconds: `timeout` sends its signal twice; the second must not disturb what the first ends
-# Seconds to end in. An exception of a signal handler can come to nothing (in a finalizer, in a lock that it leaves locked):
-# it is raised again until the process ends.
-_PATIENCE = 20.0
+# Python runs the handler of a signal when its main thread next runs Python. Where the signal came just before that thread began to
+# wait, or to another thread, that may be never: so it is woken again and again. And the exception of a handler can come to
+# nothing (in a finalizer, in a lock that it leaves locked): after _PATIENCE seconds it is raised again until the process ends.
+_TICK, _PATIENCE = 1.0, 20.0
 
 
 class Ended(KeyboardInterrupt):
@@ -55,17 +57,25 @@ def exit_on_signal() -> None:
 
 
 def _listen(end: Callable[[int], None]) -> None:
-    before = -_AT_ONCE
+    before, came = -_AT_ONCE, 0
 
     def handle(signal_number: int, _frame: FrameType | None) -> None:
-        nonlocal before
+        nonlocal before, came
         now = time.monotonic()
         if now - before >= _AT_ONCE:
-            before = now
-            signal.signal(signal.SIGALRM, lambda *_: end(signal_number))
-            signal.setitimer(signal.ITIMER_REAL, _PATIENCE, _PATIENCE)
+            before, came = now, signal_number
             end(signal_number)
+
+    def tick(_number: int, _frame: FrameType | None) -> None:
+        nonlocal before
+        if came and time.monotonic() - before >= _PATIENCE:
+            before = time.monotonic()
+            end(came)
 
     for signal_number in SIGNALS:
         if signal.getsignal(signal_number) is not signal.SIG_IGN:
             signal.signal(signal_number, handle)
+    signal.signal(signal.SIGALRM, tick)
+    signal.setitimer(signal.ITIMER_REAL, _TICK, _TICK)
+    # Nobody handles it any more once the interpreter ends.
+    atexit.register(signal.setitimer, signal.ITIMER_REAL, 0)
