@@ -121,7 +121,7 @@ def test_shapes_are_selected_by_name():
             calls_of(["fa4"], pattern)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # with answers that are made up: the tests above
 def test_the_stand_in_through_the_real_worker(tmp_path):
     """One shape on this processor: the stand-in agrees with its trace; a release whose gradient is wrong is broken."""
     pytest.importorskip("torch")

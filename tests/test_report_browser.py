@@ -51,7 +51,7 @@ def names(report: Path) -> list[str]:
     return sorted(path.relative_to(report).as_posix() for path in report.rglob("*.html"))
 
 
-def drawn(report: Path, of_a_folder: int = 12) -> list[str]:
+def drawn(report: Path, of_a_folder: int = 5) -> list[str]:
     """Every page at the top, and of a folder's, which one template makes, some by lot: their number grows with the record."""
     folders: dict[str, list[str]] = {}
     for name in names(report):
@@ -91,10 +91,12 @@ def test_pages_of_every_kind_open_from_a_file_with_the_network_off(real_report, 
     assert len([url for url in offline.requests if url.endswith("style.css")]) >= 1
 
 
-def test_axe_finds_nothing_serious_in_light_or_dark(real_report, offline, npm):
+@pytest.mark.parametrize("of", ["short pages", pytest.param("every kind", marks=pytest.mark.nightly)])
+def test_axe_finds_nothing_serious_in_light_or_dark(real_report, offline, npm, of):
+    """The pages with charts, which are the largest: test_report_tasks.py."""
     axe = (npm / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
     colours = ("color-contrast", "link-in-text-block")
-    for name in kinds(real_report):
+    for name in kinds(real_report) if of == "every kind" else SHORT:
         offline.page.goto(f"{real_report.as_uri()}/{name}")
         # Colours come from one style sheet; to compare them costs seconds on the long pages.
         rules = {rule: {"enabled": name in SHORT} for rule in colours}
