@@ -106,6 +106,7 @@ def test_killed_worker_hang_full_disk_and_a_late_node(site, cluster):
     assert not list((site.template / "work" / "tasks").glob("*/*-*"))
 
 
+@pytest.mark.nightly  # with a pool that is a fake: test_cluster_drive.py
 def test_a_killed_driver_loses_nothing_and_the_next_completes(site, cluster):
     """Sources go as Ray's package. The second run is in the middle when the driver is killed; the engine ends it."""
     for number in range(3):
@@ -141,6 +142,7 @@ def test_an_interrupted_driver_ends_what_runs(site, cluster):
     assert len(site.recorded()) == 1 and verify(site.project) == []
 
 
+@pytest.mark.nightly  # what a node is asked for: test_cluster_node.py
 def test_a_card_is_whole_and_of_the_type_asked_for(site, cluster, monkeypatch):
     """Two runs on a node with one card never meet; a node without one, or of another type, gets none."""
     from fa4_asv.backfill.cluster.ray_pool import RayPool

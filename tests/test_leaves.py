@@ -78,7 +78,11 @@ def unseen(kind: Kind) -> list[Edit]:
     inputs="each figure, sample, count and part of each kind of record, by little and by ten times; the result file stays",
     happens="`verify` names it, exit code 1; what stands alone is listed in the test, with reasons",
 )
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(
+    "protocol",
+    # A sweep's record has the most numbers by far; single ones of them: test_verify_rounds.py, test_verify_samples.py.
+    [pytest.param(each, marks=[pytest.mark.nightly] * (each == "sweep")) for each in PROTOCOLS],
+)
 def test_every_number_that_does_not_stand_alone_is_held_to_others(protocol):
     result = of(protocol)
     assert result, "the record has such cases"

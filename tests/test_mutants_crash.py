@@ -137,7 +137,7 @@ def test_mutant_hangs_behind_others(costs_itself):
     costs_itself("hangs_behind_others", "time limit, fresh process", pattern)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # in one process: the tests above
 def test_so_it_is_with_real_processes(runner, monkeypatch):
     monkeypatch.setattr(cached_jobs, "run_jobs", pool.run_jobs)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

@@ -78,8 +78,11 @@ def test_figures_and_reasons_of_a_run_agree(measured):
         for arch in ("sm_100", "sm_90")
         for case in ("bwd_d128_full_gqa4", "bwd_post_dkv_d128_gqa4", "fwd_d128_full_gqa4")
     ]
-    recorded = read_sidecar(ROOT / "results" / "nogpu" / sidecar_path(measured).name).groups["codegen"]
+    committed = read_sidecar(ROOT / "results" / "nogpu" / sidecar_path(measured).name).groups
+    recorded, loops = committed["codegen"], sidecar.groups["loops"]
     assert run == {key: recorded[key] for key in run}, "anybody's run must say what the committed record says"
+    counted = {key: record for key, record in loops.items() if record.state != "not run"}
+    assert len(counted) == 4 and counted == {key: committed["loops"][key] for key in counted}
     for (name, (arch, case)), value in figures.items():
         if not name.startswith("codegen.Kernels."):
             continue

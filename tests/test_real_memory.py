@@ -124,6 +124,7 @@ def test_a_gqa_backward_holds_fp32_dk_and_dv_of_the_kv_heads_too(traced, arch, t
     assert answer["peak_bytes"] == extra + 4 * query + 4 * key + lse  # q, out, dout, dq; k, v, dk, dv
 
 
+@pytest.mark.nightly  # all cases are traced in one order here, and in another by whoever recorded them
 @pytest.mark.parametrize("arch", ARCHES)
 def test_a_case_does_not_depend_on_the_cases_before_it(tracing, traced, arch):
     assert [traced(arch, call) for call in LONG] == tracing(arch, LONG[::-1])[::-1]
@@ -139,6 +140,7 @@ def test_memory_does_not_grow_with_the_sequence_at_a_fixed_number_of_tokens(trac
         assert max(of_family) - min(of_family) < 0.05 * max(of_family), (family, of_family)
 
 
+@pytest.mark.nightly  # what asv records of a trace is audited: test_real_audit.py
 def test_a_run_keeps_the_figures_and_what_they_are_made_of(real, traced):
     """Through asv: peaks, growth and n/a; the second benchmark traces nothing again."""
     pattern = r"memory.*('fwd_d128'|'bwd_b8_s4096_h16_d128_full')"

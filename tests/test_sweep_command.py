@@ -300,7 +300,9 @@ def test_kill_9_of_a_process_and_of_the_collecting_asv(sweeps):
 # Interrupts.
 
 
-@pytest.mark.parametrize("phase", ["first", "turn", "record"])
+@pytest.mark.parametrize(
+    "phase", ["turn", *(pytest.param(each, marks=pytest.mark.nightly) for each in ("first", "record"))]
+)
 def test_an_interrupt_is_one_line_and_130(sweeps, phase):
     machine = f"stop-{phase}"
     hang = {} if phase == "record" else {"FA4_ASV_SWEEP_TOLD": json.dumps({f"* * {phase}": "hang"})}

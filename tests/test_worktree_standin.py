@@ -40,6 +40,7 @@ def against(checkout: Checkout, tree: Path) -> tuple[int, dict, str]:
     return done.returncode, row, done.stderr
 
 
+@pytest.mark.nightly  # the rule with seconds that are made up: test_worktree.py
 def test_a_slower_tree_is_seen_and_nothing_is_recorded(checkout, tmp_path):
     code, row, err = against(checkout, lay(tmp_path / "mine", MUTANTS["slower"]))
     assert (code, row["verdict"]) == (1, "slower"), row
