@@ -16,7 +16,7 @@ help:
 	@echo "make quickstart   compile a few kernels of the newest release, compare with the record, name the report"
 	@echo "make test         install what tests need, lint, type-check, test"
 	@echo "make nightly      the tests that make test leaves out: more releases and kernels of what it tests once"
-	@echo "make fast         the tests that neither compile FA4 nor run asv for long: about a minute"
+	@echo "make fast         the tests that neither compile FA4 nor run asv for long: a minute and a half"
 	@echo "make faults       the tests of hostile inputs and faults; writes their table into docs/testing.md"
 	@echo "make publish      make the site from results/"
 	@echo "make clean        remove everything that can be rebuilt"

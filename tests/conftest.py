@@ -40,7 +40,8 @@ SLOW_FILES = {
     *("test_acceptance", "test_airgap", "test_audit", "test_branches", "test_cluster_node", "test_demands"),
     *("test_every_command", "test_fault_table", "test_findings", "test_history_faults", "test_output"),
     *("test_ci_night", "test_fuzz_readers", "test_mutants", "test_mutants_crash", "test_mutants_worse"),
-    *("test_policy", "test_remote", "test_repair", "test_sweep_engine", "test_worktree"),
+    *("test_isolation", "test_loop_calibration", "test_policy", "test_remote", "test_repair"),
+    *("test_sweep_engine", "test_worktree"),
 }
 # How the names of files begin that share a costly fixture: the real checkout, the report of the whole record.
 REAL, SHARED = "test_real", ("test_real", "test_report")

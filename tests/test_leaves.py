@@ -80,7 +80,7 @@ def unseen(kind: Kind) -> list[Edit]:
 )
 @pytest.mark.parametrize(
     "protocol",
-    # A sweep's record has the most numbers by far; single ones of them: test_verify_rounds.py, test_verify_samples.py.
+    # A sweep's record has the most numbers by far; single ones of them: test_verify_rounds.py, test_sweep_record.py.
     [pytest.param(each, marks=[pytest.mark.nightly] * (each == "sweep")) for each in PROTOCOLS],
 )
 def test_every_number_that_does_not_stand_alone_is_held_to_others(protocol):
