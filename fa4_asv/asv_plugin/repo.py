@@ -53,9 +53,8 @@ class Fa4History(Git):  # type: ignore[misc]
         text, of_hashes = range_spec, _OF_HASHES.fullmatch(range_spec)
         if range_spec in self._ranges:
             return list(self._ranges[range_spec])
-        if (
-            " " not in range_spec and not range_spec.startswith("-") and not of_hashes
-        ):  # else it holds options of git's
+        has_options = " " in range_spec or range_spec.startswith("-")  # of git's
+        if not has_options and not of_hashes:
             try:
                 text = in_hashes(self._history, range_spec)
             except Fa4AsvError as error:

@@ -145,12 +145,9 @@ def _both(
             continue
         old, new = base.groups.get(group.name, {}), head.groups.get(group.name, {})
         one_sided = (group.read_from or group.on_request) and not (old and new)
+        # Of one side nothing was read, which was recorded before such figures, or nothing was requested.
         if (old or new) and not one_sided:
-            yield (
-                group,
-                old,
-                new,
-            )  # else nothing was read of a side that was recorded before such figures, or requested of it
+            yield group, old, new
 
 
 def case_changes(group: Group, case: str, old: CaseRecord, new: CaseRecord) -> list[Row]:

@@ -314,12 +314,12 @@ def _slim_record(record: CaseRecord, group: str) -> CaseRecord:
         return record
     return CaseRecord(
         record.state,
-        without_colours(record.why) if record.why else "",
-        record.figures,
-        record.sha256,
-        record.kernel,
-        {BARRIER: record.opcodes[BARRIER]} if BARRIER in record.opcodes else {},
-        record.samples,
-        record.parts if group in _WITH_PARTS else {},
-        record.notes,
+        why=without_colours(record.why) if record.why else "",
+        figures=record.figures,
+        sha256=record.sha256,
+        kernel=record.kernel,
+        opcodes={BARRIER: record.opcodes[BARRIER]} if BARRIER in record.opcodes else {},
+        samples=record.samples,
+        parts=record.parts if group in _WITH_PARTS else {},
+        notes=record.notes,
     )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Any
 
 from fa4_asv.compare.policy import WORSE
@@ -80,14 +80,21 @@ def _of_case(history: History, case: CaseHistory, timeline: Timeline) -> list[St
         # The best is the least; of several equal ones the latest.
         best, row = min(own, key=lambda pair: (pair[1].base if pair[1].base is not None else 0.0, -pair[0]))
         recorded = [at for at, kind in enumerate(case.classes) if at >= best and kind is not None]
-        since = len(recorded) - 1
-        while since > 1 and _is_worse(case.between(best, recorded[since - 1]), key):
-            since -= 1
+        between = reversed(recorded[1:-1])
+        since = _since(recorded, (_is_worse(case.between(best, at), key) for at in between))
         before, came = max(
             pairwise(recorded[since - 1 :]), key=lambda step: (_step(case, step[0], step[1], key), step)
         )
         found.append(_standing(history, case, row, (best, before + 1, came), timeline))
     return found
+
+
+def _since(recorded: Sequence[int], are_worse: Iterable[bool]) -> int:
+    """Which of the recorded points is the first from which on all are worse than the best, which is the first of them.
+
+    `are_worse` says it of those between the best and the newest, from the newest back.
+    """
+    return len(recorded) - 1 - sum(1 for _ in takewhile(bool, are_worse))
 
 
 def _step(case: CaseHistory, before: int, after: int, key: tuple[str, str]) -> float:
@@ -144,9 +151,7 @@ def _of_clock(clock: ClockHistory) -> list[Standing]:
             best, row = max(worse, key=lambda pair: pair[1].ratio or 0.0)
             # Releases in which the call was timed; where one was not, nothing is known of it.
             timed = [best] + [at for at in range(best + 1, newest + 1) if _is_timed(clock, call, best, at)]
-            since = len(timed) - 1
-            while since > 1 and _is_slower(clock, call, best, timed[since - 1]):
-                since -= 1
+            since = _since(timed, (_is_slower(clock, call, best, at) for at in reversed(timed[1:-1])))
             found.append(_slower(clock, call, row, (best, timed[since - 1] + 1, timed[since])))
     return found
 
