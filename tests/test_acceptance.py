@@ -27,7 +27,7 @@ from fa4_asv.record.schema import CaseRecord, toolchain_digest
 from fa4_asv.record.store import all_pairs, iter_results, load_result, read_sidecar, sidecar_path
 from tests.support import ROOT
 from tests.support.backfills import ENVIRONMENT, PACKAGES, as_asv_writes, commits, record, write_lock
-from tests.support.results import MEASURED, REFUSED
+from tests.support.results import MEASURED, REFUSED, json_of
 from tests.support.toolchains import PYPROJECT
 
 CASE, BROKEN, NEW = "sm_90/fwd_d128_full", "sm_90/fwd_d64_full", "sm_100/bwd_d256_causal"
@@ -75,7 +75,7 @@ def pair_of(project: Project, number: int) -> tuple[Path, Path]:
 
 def edit(project: Project, number: int, change: Edit) -> None:
     paths = pair_of(project, number)
-    data = [json.loads(path.read_text()) for path in paths]
+    data = [json_of(path) for path in paths]
     change(*data)
     for path, each in zip(paths, data, strict=True):
         path.write_text(json.dumps(each))

@@ -33,6 +33,7 @@ from fa4_asv.record.explanation import Verdict, decide, read_explanation
 from fa4_asv.record.schema import CaseRecord, Sidecar
 from fa4_asv.record.store import read_sidecar, sidecar_path, sound_pairs
 from tests.support import ROOT
+from tests.support.results import json_of
 
 B36 = "d14f663b-fa4-pyany-flavourcu13-toolchainday.json"
 CAUSE = "d14f663b-6cb2228a-cu13.cause"  # b36 is its head
@@ -98,7 +99,7 @@ def audit(checkout, monkeypatch, capsys):
 def edit(project: Project, change: Edit) -> None:
     folder = project.results / "nogpu"
     paths = [folder / B36, sidecar_path(folder / B36), folder / CAUSE]
-    data = [json.loads(path.read_text()) for path in paths]
+    data = [json_of(path) for path in paths]
     change(*data)
     for path, each in zip(paths, data, strict=True):
         path.write_text(json.dumps(each))

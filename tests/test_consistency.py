@@ -21,6 +21,7 @@ from fa4_asv.record.schema import CaseRecord, toolchain_digest
 from fa4_asv.record.store import sidecar_path, sound_pairs
 from tests.support import ROOT
 from tests.support.refusals import refuse_listing
+from tests.support.results import json_of
 from tests.support.sound_record import DATE, edit, result_file, told
 
 B36 = "d14f663b-fa4-pyany-flavourcu13-toolchainday.json"
@@ -54,7 +55,7 @@ def edited(real):
     before = {path: path.read_text() for path in paths}
 
     def apply(change: Callable[[dict, dict], object]) -> list[str]:
-        result, sidecar = (json.loads(before[path]) for path in paths)
+        result, sidecar = map(json_of, paths)
         change(result, sidecar)
         for path, data in zip(paths, (result, sidecar), strict=True):
             path.write_text(json.dumps(data))

@@ -20,6 +20,7 @@ from fa4_asv.integrity.verify import verify
 from fa4_asv.record.store import sidecar_path
 from tests.support import ROOT
 from tests.support.real_checkout import ENVIRONMENT, command
+from tests.support.results import json_of
 
 pytestmark = pytest.mark.slow
 NAME = f"d14f663b-{ENVIRONMENT}.json"
@@ -61,7 +62,7 @@ def test_b36_is_what_compiling_gives_but_for_an_edit_of_all_places(real, tmp_pat
     folder.mkdir()
     shutil.copy(ROOT / "results" / "nogpu" / "machine.json", folder)
     paths = [folder / NAME, sidecar_path(folder / NAME)]
-    data = [json.loads((ROOT / "results" / "nogpu" / path.name).read_text()) for path in paths]
+    data = [json_of(ROOT / "results" / "nogpu" / path.name) for path in paths]
     keep_some_of_each_group(*data)
     row = data[0]["results"]["codegen.Kernels.track_registers"]
     row[0] = [value + 1 for value in row[0] if value is not None]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.record.schema import CaseRecord
+from fa4_asv.record.schema import NOT_SELECTED, CaseRecord
 from fa4_asv.record.store import (
     is_number,
     iter_results,
@@ -21,7 +21,7 @@ from fa4_asv.record.store import (
     sidecar_path,
     write_sidecar,
 )
-from tests.support.results import MEASURED, make, result
+from tests.support.results import MEASURED, REFUSED, in_full, make, result
 
 
 def test_a_sidecar_survives_a_round_trip_in_the_same_bytes(tmp_path):
@@ -33,6 +33,62 @@ def test_a_sidecar_survives_a_round_trip_in_the_same_bytes(tmp_path):
     assert path.read_bytes() == first
     json.loads(first, parse_constant=pytest.fail)
     assert len(first.splitlines()) == 15  # a line per case
+
+
+ALL_STATES = {
+    "sm_100/bwd_d256_full": REFUSED,
+    "sm_90/a": MEASURED,
+    "sm_90/b": CaseRecord("not run", NOT_SELECTED),
+    "sm_90/c": CaseRecord("not run", "for another reason"),
+    "sm_90/d": CaseRecord("broken", "crashed"),
+}
+
+
+def test_a_case_is_written_in_few_bytes(tmp_path):
+    path = tmp_path / "x.sidecar"
+    write_sidecar(path, make(cases=ALL_STATES))
+    lines = path.read_text().splitlines()
+    assert '  "sm_90/b": "not run",' in lines, "what was not selected is two words"
+    assert '  "sm_90/c": {"state":"not run","why":"for another reason"},' in lines
+    (measured,) = (json.loads(line.partition(": ")[2][:-1]) for line in lines if '"sm_90/a"' in line)
+    assert measured["opcodes"] == "HGMMA.64x128x16 8 IMAD 889 LDL 2 NOP 12 STL 1"
+    assert "state" not in measured
+    assert read_sidecar(path) == make(cases=ALL_STATES)
+
+
+def test_what_an_older_suite_wrote_is_read_and_is_no_other_record(tmp_path):
+    path = tmp_path / "x.sidecar"
+    older = in_full(make(cases=ALL_STATES))
+    assert older["format"] == 1 and older["groups"]["codegen"]["sm_90/a"]["opcodes"]["LDL"] == 2
+    path.write_text(json.dumps(older))
+    assert read_sidecar(path) == make(cases=ALL_STATES)
+
+
+@pytest.mark.fault(
+    kind="a histogram of opcodes that is no list of names and counts",
+    inputs="odd words, doubled names and blanks, signs, points, other digits, 19 digits; as text and by name",
+    happens="one line with the text",
+)
+@pytest.mark.parametrize(
+    "opcodes",
+    [
+        *("BAR", "BAR 40 BRA", "BAR 1 BAR 2", "BAR -1", "BAR +1", "BAR 1.5", "BAR 0x4", "BAR 1_0", "40 BAR"),
+        *(" BAR 4", "BAR 4 ", "BAR  4", "BAR\t4", "BAR 4\n", "BAR \u0664", "BAR " + "9" * 19, "B\u00c4R 4"),
+        *("A 1 " * 100_000, "A" * 100_000, "1 " * 100_000, {"B AR": 4}, {"": 4}, {"BAR": 10**18}, ["BAR", 4]),
+    ],
+)
+def test_other_opcodes_are_refused(tmp_path, opcodes):
+    path = tmp_path / "x.sidecar"
+    data = in_full(make())
+    data["groups"]["codegen"]["sm_90/fwd_d128_full"]["opcodes"] = opcodes
+    path.write_text(json.dumps(data))
+    with pytest.raises(Fa4AsvError, match=r"opcodes is ") as error:
+        read_sidecar(path)
+    assert len(str(error.value)) < 1000 and str(error.value).isprintable()
+
+
+def test_no_opcodes_are_none():
+    assert CaseRecord.from_json({"figures": {"a": 1}, "opcodes": ""}).opcodes == {}
 
 
 def test_merge_keeps_what_the_new_record_did_not_run():
@@ -100,7 +156,8 @@ def test_a_damaged_result_file_is_named(tmp_path, text, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 99}, "format is 99, this suite reads 1"),
+        ({"format": 99}, "format is 99, this suite reads 1 and 2"),
+        ({"format": 0}, "format is 0, this suite reads 1 and 2"),
         ({"format": True}, "format is True"),
         ({"suite": 1}, "suite is 1, expected str"),
         ({"toolchain": []}, "toolchain is [], expected dict"),
@@ -112,7 +169,10 @@ def test_a_damaged_result_file_is_named(tmp_path, text, message):
             {"groups": {"codegen": {"a": {"state": "measured", "figures": {"registers": 1.5}}}}},
             "figures['registers'] is 1.5, expected a count",
         ),
-        ({"groups": {"codegen": {"a": 3}}}, "state is None, expected str"),
+        ({"groups": {"codegen": {"a": {}}}}, "state is 'measured' with figures {}"),
+        ({"groups": {"codegen": {"a": {"state": None}}}}, "state is None, expected str"),
+        ({"groups": {"codegen": {"a": 3}}}, "a case is 3, expected its record, or 'not run'"),
+        ({"groups": {"codegen": {"a": "broken"}}}, "a case is 'broken', expected its record, or 'not run'"),
     ],
 )
 def test_a_damaged_sidecar_is_named(tmp_path, change, message):

@@ -105,7 +105,7 @@ def test_a_wrong_result_file_is_named(sound, change, message):
     ("change", "message"),
     [
         (lambda data: data.update(suite="0"), "was written by suite '0', this is suite '1'"),
-        (lambda data: data.update(format=9), "format is 9, this suite reads 1"),
+        (lambda data: data.update(format=9), "format is 9, this suite reads 1 and 2"),
         (lambda data: data.update(release="4.0.0b9"), "says release '4.0.0b9', but its commit is '4.0.0b36'"),
         (lambda data: data.update(machine="h100"), "says machine 'h100', the result file 'nogpu'"),
         (lambda data: data["groups"]["codegen"].pop("sm_100/y"), "sm_100/y registers: failed in the result"),

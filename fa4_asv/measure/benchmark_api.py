@@ -14,7 +14,7 @@ from fa4_asv.base.machine import NOGPU
 from fa4_asv.catalog.benchmarks import GROUPS, Case, key_of
 from fa4_asv.catalog.metrics import NO_KERNEL
 from fa4_asv.measure.context import Context, current
-from fa4_asv.record.schema import CaseRecord, Records, records_to_json
+from fa4_asv.record.schema import NOT_SELECTED, CaseRecord, Records, records_to_json
 from fa4_asv.record.spool import spool
 
 Measure = Callable[[Context, Sequence[Case]], Records]
@@ -53,10 +53,7 @@ def collect(name: str, measure: Measure) -> dict[str, Any]:
     wanted = group.selected(context.select) if group.is_of(context.flavour) else []
     if not wanted:
         return {}
-    records = {
-        key: CaseRecord("not run", why="not selected, or not to be had here")
-        for key in map(key_of, group.cases)
-    }
+    records = {key: CaseRecord("not run", why=NOT_SELECTED) for key in map(key_of, group.cases)}
     if context.unsupported:
         why = NO_KERNEL if group.read_from else context.unsupported
         records |= {key_of(case): CaseRecord("unsupported", why=why) for case in wanted}

@@ -21,7 +21,7 @@ from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.escape import one_line, steers_pages
 from fa4_asv.base.files import RESTORE, names_in, read_json, write_atomic
 from fa4_asv.catalog.benchmarks import GROUPS
-from fa4_asv.record.schema import Records, Sidecar, records_to_json
+from fa4_asv.record.schema import Records, Sidecar
 
 _NOT_RESULTS = ("machine.json", "benchmarks.json")
 _ASV_VERSION = 2  # asv.results.Results.api_version of asv 0.6
@@ -227,7 +227,8 @@ def write_sidecar(path: Path, sidecar: Sidecar) -> None:
     """Atomic; the same record gives the same bytes; one line per case, so that a diff can be read."""
     data = asdict(sidecar)
     data["groups"] = {
-        group: records_to_json(dict(sorted(cases.items()))) for group, cases in sorted(sidecar.groups.items())
+        group: {case: record.in_file() for case, record in sorted(cases.items())}
+        for group, cases in sorted(sidecar.groups.items())
     }
     write_atomic(path, _lines(data))
 

@@ -21,7 +21,7 @@ from fa4_asv.history.sync import sync
 from fa4_asv.record.schema import CaseRecord
 from fa4_asv.record.store import iter_results, sidecar_path, write_sidecar
 from tests.support import ROOT
-from tests.support.results import BENCHMARKS_TEXT, FIGURES, make, result
+from tests.support.results import BENCHMARKS_TEXT, FIGURES, json_of, make, result
 
 ENVIRONMENT = "fa4-pyany-flavourcu13-toolchainday"
 CODEGEN = BackfillRequest(flavours=("cu13",), bench=("^codegen.Kernels",))
@@ -126,7 +126,7 @@ def as_asv_writes(project: Project) -> None:
         for row in data["results"].values():
             row[3:] = [1795486978829, 0.7]
         path.write_text(json.dumps(data))
-        side = json.loads(sidecar_path(path).read_text())
+        side = json_of(sidecar_path(path))
         for case, each in side["groups"]["codegen"].items():
             if each["state"] == "measured":
                 each["sha256"] = hashlib.sha256(f"{path.name} {case}".encode()).hexdigest()

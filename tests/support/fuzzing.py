@@ -21,7 +21,7 @@ from fa4_asv.record.descriptions import read_benchmarks, read_machine
 from fa4_asv.record.explanation import read_explanation, to_text
 from fa4_asv.record.store import load_result, read_sidecar, write_sidecar
 from tests.support import ROOT
-from tests.support.results import BENCHMARKS_TEXT, make, result
+from tests.support.results import BENCHMARKS_TEXT, in_full, make, result
 
 Reader = Callable[[Path], object]
 
@@ -78,7 +78,7 @@ def examples(name: str) -> list[bytes]:
     if name == "sidecar":
         with tempfile.TemporaryDirectory() as folder:
             write_sidecar(Path(folder) / "x", make())
-            actual = [(Path(folder) / "x").read_bytes()]
+            actual = [(Path(folder) / "x").read_bytes(), json.dumps(in_full(make())).encode()]
     if name in ("releases", "upstream"):
         data = json.loads((ROOT / "history" / f"{name}.json").read_text())
         short = {key: value[:2] if isinstance(value, list) else value for key, value in data.items()}
@@ -191,6 +191,11 @@ TOKENS = [
         b"\xef\xbb\xbf",
         b"\r\n",
         b"\xe2\x80\xae",
+    ),
+    *(
+        b"LDL 2",
+        b" 9 ",
+        b'"not run"',
     ),
     *(
         b"==",

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 from fa4_asv.history.manifest import Release
-from fa4_asv.record.schema import FORMAT, SUITE, CaseRecord, Sidecar, Toolchain, toolchain_digest
-from fa4_asv.record.store import sidecar_path, write_sidecar
+from fa4_asv.record.schema import (
+    FORMAT,
+    SUITE,
+    CaseRecord,
+    Sidecar,
+    Toolchain,
+    records_to_json,
+    toolchain_digest,
+)
+from fa4_asv.record.store import read_sidecar, sidecar_path, write_sidecar
 
 FIGURES = {
     "spill_bytes": 16,
@@ -51,6 +62,17 @@ def make(commit="c" * 40, release="4.0.0b36", digest="", cases=None, packages=No
     return Sidecar(
         FORMAT, SUITE, "nogpu", commit, "fa4-pyany-flavourcu13-toolchainday", release, toolchain, groups
     )
+
+
+def in_full(sidecar: Sidecar) -> dict[str, Any]:
+    """What format 1 wrote: every state and reason, and opcodes by name; for edits, and as an older suite left it."""
+    groups = {group: records_to_json(cases) for group, cases in sidecar.groups.items()}
+    return {**asdict(sidecar), "format": 1, "groups": groups}
+
+
+def json_of(path: Path) -> dict[str, Any]:
+    """A result file, a cause, or a sidecar in full."""
+    return in_full(read_sidecar(path)) if path.suffix == ".sidecar" else json.loads(path.read_text())
 
 
 def result(commit="c" * 40, **changes):

@@ -25,6 +25,7 @@ from fa4_asv.base.project import Project
 from fa4_asv.history.manifest import Manifest
 from fa4_asv.history.source import lay_source
 from fa4_asv.history.toolchain import Policy, UnsupportedFlavour, install
+from fa4_asv.record.schema import Sidecar
 from fa4_asv.record.store import iter_results, load_result, sidecar_path
 from tools.suite_benchmarks.run import cold
 
@@ -78,9 +79,9 @@ def measured(records: dict[str, tuple[str, str]]) -> dict[str, int]:
     """How many cases of all sidecars are in which state."""
     states: dict[str, int] = {}
     for _, sidecar in records.values():
-        for cases in json.loads(sidecar)["groups"].values():
+        for cases in Sidecar.from_json(json.loads(sidecar)).groups.values():
             for case in cases.values():
-                states[case["state"]] = states.get(case["state"], 0) + 1
+                states[case.state] = states.get(case.state, 0) + 1
     return states
 
 
