@@ -219,7 +219,7 @@ def test_a_flavour_that_a_release_lacks_is_no_change(small):
     model = model_of(small)
     steps = [step for step in timeline(model, []).steps if step.key.flavour == "cu12"]
     assert [(step.before.label, step.after.label) for step in steps] == [("4.0.0b2", "4.0.0b3")]
-    row = '<th scope="row">every feature</th><td>unsupported, cu12 (torch on CUDA 12)</td><td>b1</td><td>no extra yet</td>'
+    row = '<th scope="row">every feature<td>unsupported, cu12 (torch on CUDA 12)<td>b1<td>no extra yet<'
     assert made(small)["support.html"].count(row) == 2
 
 
@@ -260,8 +260,8 @@ def test_figures_on_the_pages_are_those_of_the_record(real_report):
     cases = {case: record for case, record in sidecar.groups["codegen"].items() if record.state == "measured"}
     assert len(cases) > 90
     for case, record in cases.items():
-        cells = "".join(f"<td>{record.figures[name]:,}</td>" for name in FIGURES)
-        assert f'<th scope="row">{case}</th>{cells}' in page
+        cells = "".join(f"<td>{record.figures[name]:,}" for name in FIGURES)
+        assert f'<th scope="row">{case}{cells}<' in page
 
 
 def test_the_committed_report_is_that_of_the_committed_record(real_report):

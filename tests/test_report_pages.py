@@ -210,7 +210,7 @@ def test_an_event_shows_the_toolchain_of_both_sides(project):
     write_pair(project, before, kernels(sm_100__fwd_d128_full=spilling(8)), compiler="4.7.1")
     write_pair(project, after, kernels(sm_100__fwd_d128_full=spilling(80)), compiler="4.8.0")
     page = site_of(project)["events/4.0.0b2-cu13-sm_100.html"]
-    assert re.search(r'nvidia-cutlass-dsl</th><td>4\.7\.1</td><td class="mixed">4\.8\.0</td>', page)
+    assert re.search(r'nvidia-cutlass-dsl<td>4\.7\.1<td class="mixed">4\.8\.0<', page)
 
 
 def test_what_plain_shares_with_cu12_is_told_once(project):

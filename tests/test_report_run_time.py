@@ -182,7 +182,13 @@ def plots_of(project, machine: str):
 def test_a_calls_page_has_every_release_newest_first_with_its_verdict(clock):
     site = made(clock)
     page = site[f"run-time/{CARD}/forward-{MAIN.name}.html"]
-    assert page.index("b9</a></th>") < page.index("b5</a></th>") < page.index("b1</a></th>")
+    rows = {
+        name: line
+        for line in page.splitlines()
+        for name in re.findall(r'<th scope="row"><a [^>]*>(b\d+)</a><td>', line)
+    }
+    names = list(rows)
+    assert names.index("b9") < names.index("b5") < names.index("b1")
     assert 'class="better"><a href="../../releases/4.0.0b5.html">b5: faster −5.0\xa0%</a>' in page
     plot = plots_of(clock, CARD)[f"forward {MAIN.name}"]
     assert [(event.number, event.at + 1, event.rows[0].moved[0].effect) for event in plot.events] == [
@@ -192,10 +198,9 @@ def test_a_calls_page_has_every_release_newest_first_with_its_verdict(clock):
     assert "illegal memory access" in back
     # At this step the kernels changed, too: the mark leads to what did.
     assert 'href="../../events/4.0.0b7-cu13-sm_90.html">b7: newly broken</a>' in back
-    row = next(line for line in page.splitlines() if "b5</a></th>" in line)
     rate = 4 * 4 * 16 * (8192 * 8193 // 2) * 128
-    shown = float(re.search(r"<td>([\d.]+)\xa0µs</td>", row).group(1)) * 1e-6
-    assert f"<td>{rate / shown / 1e12:,.0f}</td>" in row
+    shown = float(re.search(r"<td>([\d.]+)\xa0µs<", rows["b5"]).group(1)) * 1e-6
+    assert f"<td>{rate / shown / 1e12:,.0f}<" in rows["b5"]
 
 
 def test_a_chart_has_a_line_for_each_yardstick_that_was_timed_beside_the_call(clock):
@@ -235,10 +240,7 @@ def test_a_release_whose_kernels_look_better_says_that_it_crashes(clock):
     for name in ("index.html", "events.html", "releases.html"):
         assert site[name].count(f"1 of 3 calls broken on {CARD}") == 1, name
     assert f"3 calls run on {CARD}" in site["releases.html"]
-    assert (
-        f'<th scope="row">backward {BACK.name}</th><td>broken, {CARD}, cu13</td><td>b7</td>'
-        in site["support.html"]
-    )
+    assert f'<th scope="row">backward {BACK.name}<td>broken, {CARD}, cu13<td>b7<' in site["support.html"]
     assert (
         'Calls of these releases are broken on a card; their pages say which: <a href="releases/4.0.0b7.html">b7</a>.'
         in site["index.html"]
