@@ -49,7 +49,7 @@ def test_the_pages_speak_of_named_releases_only(made, history):
     """So that a release, a machine or a flavour that is recorded later changes nothing."""
     names = list(history.first.records)
     assert (names[0], names[-1], len(names)) == (made.FIRST, made.LAST, 30)
-    assert len(history.second.records) == 11
+    assert list(history.second.records) == names
     plain = list(history.plain.records)
     assert (plain[0], plain[-1], len(plain)) == ("4.0.0b3", made.LAST, 33)
     assert {record.sidecar.toolchain.flavour for record in history.first.records.values()} == {"cu13"}
@@ -129,12 +129,13 @@ def test_what_is_said_of_counts(history):
     slower = {(row[0], row[1]) for row in beside if float(row[7]) < 1}
     assert slower == {("forward", "`b32_s1024_h16_d128_causal`"), ("backward", "`b4_s8192_h8_d256_causal`")}
     short, long = BLOCKS["agreement"].splitlines()[2:]
-    assert (short.count("`") // 2, long.count("`") // 2) == (2, 5)
+    assert (short.count("`") // 2, long.count("`") // 2) == (0, 1)
     noise = [line.strip("| ").split(" | ") for line in BLOCKS["noise"].splitlines()[2:]]
     assert [row[2] for row in noise[:2]] == ["16", "10"]
-    assert [row[6].partition(" of ")[0] for row in noise] == ["0", "2", "2", "1", "0", "6", "6", "0"]
+    assert [row[6].partition(" of ")[0] for row in noise] == ["0", "2", "2", "1", "4", "1", "5", "0"]
     assert float(re.search(r"([\d.]+) %\)", noise[2][6])[1]) <= 1.0, "the upper end of its interval"
-    assert float(BLOCKS["agreement"].splitlines()[2].split(" | ")[3].rstrip(" %")) <= 1.0
+    assert float(re.search(r", ([\d.]+) % ", noise[6][6])[1]) <= 1.0
+    assert [float(line.split(" | ")[3].rstrip(" %")) <= 1.0 for line in (short, long)] == [True, True]
 
 
 def test_one_false_alarm_from_b34_on(history):
@@ -179,16 +180,11 @@ def test_b12_and_b13_are_one_compiler_and_b14_another(history):
     assert spills == [272, 0]
 
 
-def test_states_of_the_second_machine_and_how_far_gradients_differ(history):
-    """Version 1 of the second machine's sweep asked for deterministic gradients; all other states are the same."""
-    off: list[float] = []
+def test_both_machines_have_the_same_states(history):
     for name in history.second.records:
         for call in history.first.calls:
             here, there = history.first.case(name, call), history.second.case(name, call)
-            gradients = re.findall(r"another dk than call 1 \(off by ([\d.e-]+)\)", there.why)
-            assert here.state == there.state or (gradients and here.state == "measured")
-            off += map(float, gradients)
-    assert (f"{min(off):.5f}", f"{max(off):.4f}") == ("0.00012", "0.0039")
+            assert here.state == there.state, (name, call)
 
 
 def test_counts_of_the_cross_check(history, made):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import fmean
 
@@ -117,9 +117,13 @@ def load(project: Project) -> History:
         return {each.release: each for each in result if each.release in known}
 
     def swept(machine: str) -> list[Swept]:
-        """Of each flavour, with the noise of all that was timed there."""
+        """Of each flavour, with the noise of the history set's calls there; other sets have their own page."""
         flavours = [
-            {name: each for name, each in of(machine, flavour).items() if FORWARD in each.sidecar.groups}
+            {
+                name: _of_history_set(each)
+                for name, each in of(machine, flavour).items()
+                if FORWARD in each.sidecar.groups
+            }
             for flavour in (FLAVOUR, PLAIN)
         ]
         pools = pools_of(each.sidecar for records in flavours for each in records.values())
@@ -128,6 +132,11 @@ def load(project: Project) -> History:
     files = map(read_explanation, sorted((project.results / "nogpu").glob(f"*-{FLAVOUR}.cause")))
     causes = {(each.base.release, each.head.release): each for each in files}
     return History(*swept(MACHINE), swept(SECOND)[0], of("nogpu"), causes, of(OLDER))
+
+
+def _of_history_set(record: Record) -> Record:
+    groups = {name: record.sidecar.groups[name] for name in (FORWARD, BACKWARD)}
+    return replace(record, sidecar=replace(record.sidecar, groups=groups))
 
 
 def percent(share: float) -> str:
