@@ -23,7 +23,8 @@ _RESTORE = "restore it from git"
 class Thread:
     """One report: `thread` is its name ("flash-attention#2729"), `line` what it is about.
 
-    `group`, `metric` and `cases` name figures of the record. `spans` maps a flavour to the first release that had it and
+    `group`, `metric` and `cases` name figures of the record; without a metric, cases that are broken. `arch` is theirs where they
+    do not name it, as calls on a card. `spans` maps a flavour to the first release that had it and
     the first that no longer had it ("" while it stands). `compilers` are versions that a report is about; of such a one
     the record need not have figures.
     """
@@ -34,6 +35,7 @@ class Thread:
     group: str = ""
     metric: str = ""
     cases: tuple[str, ...] = ()
+    arch: str = ""
     compilers: tuple[str, ...] = ()
     spans: dict[str, tuple[str, str]] = field(default_factory=dict)
 
@@ -76,6 +78,7 @@ def _thread(data: Any) -> Thread:
         group=_text(data["group"]),
         metric=_text(data["metric"]),
         cases=tuple(map(_text, data["cases"])),
+        arch=_text(data.get("arch", "")),
         compilers=tuple(map(_text, data["compilers"])),
         spans={_text(name): (_text(first), _text(gone)) for name, (first, gone) in data["spans"].items()},
     )

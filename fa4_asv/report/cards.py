@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from fa4_asv.catalog.benchmarks import GROUPS
@@ -36,13 +36,19 @@ _TITLE = "on a card"
 
 @dataclass(frozen=True)
 class CardReport:
-    """What one card's machine recorded of one commit: of `calls` that it was asked, those that are broken, with the reason."""
+    """What one card's machine recorded of one commit: the calls that ran, by group and case, and those that are broken, with
+    the reason."""
 
     key: Key
     point: Point
     arch: str
-    calls: int
+    passed: Collection[tuple[str, str]]
     broken: Mapping[tuple[str, str], str]
+
+    @property
+    def calls(self) -> int:
+        """How many it was asked."""
+        return len(self.passed) + len(self.broken)
 
     @property
     def short(self) -> str:
@@ -77,9 +83,32 @@ class Cards:
 
     reports: Sequence[CardReport]
     swept: Sequence[Swept]
+    _passed: Mapping[str, set[tuple[str, str]]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        passed: dict[str, set[tuple[str, str]]] = {}
+        for report in self.reports:
+            passed.setdefault(report.arch, set()).update(report.passed)
+        object.__setattr__(self, "_passed", passed)
 
     def broken(self, commit: str) -> list[CardReport]:
         return [report for report in self.reports if report.point.commit == commit and report.broken]
+
+    def against(self, commit: str) -> list[CardReport]:
+        """What speaks against a commit: its broken calls that some release passes on a card of that architecture."""
+        return self._of_broken(commit, somewhere=True)
+
+    def broken_everywhere(self, commit: str) -> list[CardReport]:
+        """Its broken calls that no release passes: a known problem, and no reason to take another release."""
+        return self._of_broken(commit, somewhere=False)
+
+    def _of_broken(self, commit: str, somewhere: bool) -> list[CardReport]:
+        found = []
+        for report in self.broken(commit):
+            passed = self._passed[report.arch]
+            broken = {call: why for call, why in report.broken.items() if (call in passed) == somewhere}
+            found += [replace(report, broken=broken)] if broken else []
+        return found
 
     def warnings(self, commit: str) -> list[str]:
         return [sentence for report in self.broken(commit) for sentence in report.sentences]
@@ -125,7 +154,7 @@ def _card_report(key: Key, point: Point) -> CardReport:
     names = (record.notes.get("card name", "") for record in records.values())
     arch = arch_of_card(next(filter(None, names), "")) or arch_of_card(key.machine)
     broken = {call: reason_of(record) for call, record in records.items() if record.state == "broken"}
-    return CardReport(key, point, arch, len(records), broken)
+    return CardReport(key, point, arch, records.keys() - broken.keys(), broken)
 
 
 def _named(group: str, case: str) -> str:

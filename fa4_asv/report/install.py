@@ -26,7 +26,7 @@ from fa4_asv.compare.wording import predicted_line
 from fa4_asv.record.formatting import counted
 from fa4_asv.record.turns import YARDSTICKS
 from fa4_asv.report import wording
-from fa4_asv.report.cards import Cards
+from fa4_asv.report.cards import CardReport, Cards
 from fa4_asv.report.model import RELEASES, Model, Point, Series
 from fa4_asv.report.multiples import kernel_page, short
 from fa4_asv.report.parts import Cell
@@ -141,10 +141,12 @@ def _against(cards: Cards, choice: _Choice) -> list[str]:
     ]
     if broken:
         reasons.append(f"{counted(len(broken), 'broken kernel')}")
-    for report in cards.broken(point.commit):
-        if report.arch in ("", choice.arch) and report.key.flavour == choice.series.key.flavour:
-            reasons.append(report.short)
+    reasons += [report.short for report in cards.against(point.commit) if _is_of(report, choice)]
     return reasons
+
+
+def _is_of(report: CardReport, choice: _Choice) -> bool:
+    return report.arch in ("", choice.arch) and report.key.flavour == choice.series.key.flavour
 
 
 def _kind(points: Sequence[Point], kernels: Iterable[str]) -> tuple[str, str, str]:
@@ -173,7 +175,7 @@ def _advice(
         ("spills", [_spills(choice)]),
         ("speed", _speed(swept, choice)),
         ("PyTorch", [_torches(choice)]),
-        ("known problems", _problems(model, found, choice)),
+        ("known problems", _problems(model, cards, found, choice)),
     ]
     return Advice(
         CARDS.get(choice.arch, choice.arch),
@@ -307,15 +309,21 @@ def _torches(choice: _Choice) -> Cell:
     return Cell("; ".join([*told, *([f"not {', '.join(other)}"] if other else [])]), "route.html")
 
 
-def _problems(model: Model, found: Sequence[Standing], choice: _Choice) -> list[Cell]:
-    """Known threads that stand in this release, and how many figures are worse than they once were."""
+def _problems(model: Model, cards: Cards, found: Sequence[Standing], choice: _Choice) -> list[Cell]:
+    """Known threads that stand in this release, calls that no release passes on a card, and how many figures are worse than
+    they once were."""
     key, order = choice.series.key, model.versions
-    threads = [
-        Cell(f"{thread.line} ({thread.thread})", thread.url)
+    standing = [
+        thread
         for thread in model.threads
         if thread.stands(key.flavour, choice.point.label, order)
-        and any(choice.arch in case.split("/") for case in thread.cases)
+        and (thread.arch == choice.arch or any(choice.arch in case.split("/") for case in thread.cases))
     ]
+    threads = [Cell(f"{thread.line} ({thread.thread})", thread.url) for thread in standing]
+    reported = {(thread.group, case) for thread in standing for case in thread.cases}
+    for report in filter(lambda each: _is_of(each, choice), cards.broken_everywhere(choice.point.commit)):
+        if not report.broken.keys() <= reported:
+            threads.append(Cell(f"{report.short}, in every release that a card was asked", "support.html"))
     own = [each for each in found if (each.where, each.series) == (choice.arch, key.flavour)]
     worse = [each for each in own if not each.what.startswith("local")]
     if worse:

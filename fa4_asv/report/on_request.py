@@ -13,6 +13,7 @@ from fa4_asv.record.schema import CaseRecord
 from fa4_asv.record.turns import COPY, YARDSTICKS
 from fa4_asv.report import wording
 from fa4_asv.report.model import Model, Point, Series, seconds_of
+from fa4_asv.report.multiples import short
 from fa4_asv.report.parts import Cell, Row, Table
 
 LEAD = (
@@ -25,7 +26,8 @@ Part = tuple[str, Sequence[Table]]
 
 
 def parts_of(model: Model, machine: str) -> list[Part]:
-    """Headings and tables: for each set and direction the newest release that has it, and the host's cost of a decode."""
+    """Headings and tables: for each set and direction the newest release that has it, and times of all that have it, if there are
+    several; then the host's cost of a decode."""
     found: list[Part] = []
     for name, title in _TITLES.items():
         tables = [
@@ -54,6 +56,29 @@ def _of_group(series: Series, group: str) -> Iterator[Table]:
     ]
     rows = [_row(group, shape, record) for shape, record in _records(newest, group)]
     yield Table(f"{direction}, {newest.label}, {series.key.title}", head, rows, "wide")
+    asked = [point for point in reversed(series.points) if list(_records(point, group))]
+    if len(asked) > 1:
+        yield _by_release(f"{direction}, time by release, {series.key.title}", asked, group)
+
+
+def _by_release(title: str, points: Sequence[Point], group: str) -> Table:
+    """A row per call, a column per release, the newest first; why a call has no time stands in the table before or in Support."""
+    records = [dict(_records(point, group)) for point in points]
+    rows: list[Row] = [
+        [shape, *(_time(each.get(shape)) for each in records)]
+        for _, shape in GROUPS[group].cases
+        if any(shape in each for each in records)
+    ]
+    return Table(title, ["call", *(short(point.label) for point in points)], rows, "wide")
+
+
+def _time(record: CaseRecord | None) -> Cell | str:
+    seconds = seconds_of(record)
+    if record is None or (record.state == "measured" and not seconds):
+        return _DASH
+    if record.state != "measured" or not seconds:
+        return Cell(record.state, css="worse" if record.state == "broken" else "")
+    return in_seconds(seconds)
 
 
 def _newest(series: Series, group: str) -> Point | None:

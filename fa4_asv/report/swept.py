@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -246,13 +247,17 @@ def rows_of(before: Point, after: Point, pools: Pools) -> Rows:
 
 
 def first_of(series: Sequence[Swept]) -> Swept | None:
-    """The series for the first page: with the newest commit; of several cu13's, then the one with most of them, then the
-    latest sweep."""
+    """The series for the first page: with the newest commit; of several cu13's, then the one with most of them, then that of the
+    machine that timed most under all flavours, then the latest sweep."""
+    timed = Counter[str]()
+    for each in series:
+        timed[each.key.machine] += len(each.points)
 
-    def turn(swept: Swept) -> tuple[int, bool, int, str, str]:
+    def turn(swept: Swept) -> tuple[int, bool, int, int, str, str]:
         latest = swept.origins[-1].sweep if swept.origins else ""
         usual = swept.key.flavour == INSTALLED[-1]
-        return swept.newest.date, usual, len(swept.points), latest, swept.key.machine
+        machine = swept.key.machine
+        return swept.newest.date, usual, len(swept.points), timed[machine], latest, machine
 
     return max(series, key=turn, default=None)
 
