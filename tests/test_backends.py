@@ -11,7 +11,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from fa4_asv.base.errors import Fa4AsvError  # noqa: E402
+from fa4_asv.catalog.features import Features  # noqa: E402
 from fa4_asv.catalog.shapes import shape  # noqa: E402
+from fa4_asv.measure.driver_stubs import Lacking  # noqa: E402
 from fa4_asv.measure.runtime import reference, tolerances  # noqa: E402
 from fa4_asv.measure.runtime.backends import TABLE, backend  # noqa: E402
 from fa4_asv.measure.runtime.correctness import kernels_of  # noqa: E402
@@ -140,3 +142,16 @@ def test_a_backward_that_returns_one_tensor_is_one_clear_line(interface):
     interface._flash_attn_bwd = lambda q, *_, **__: q
     with pytest.raises(Fa4AsvError, match="_flash_attn_bwd returned Tensor .* expected dq, dk, dv"):
         backend("fa4").prepare(torch, make(torch, SHAPE, "cpu")).backward()
+
+
+def test_what_a_release_lacks_is_refused_in_words_and_of_the_backward_alone(interface):
+    """b25 has a sink in its forward and none in its backward."""
+    sink = shape(1, 2, 32, 16, causal=True, features=Features(sink=True))
+    out, lse = torch.zeros(1, 32, 2, 16), torch.zeros(1, 2, 32)
+    interface.RUNS_ON_CPU = True
+    interface._flash_attn_fwd = lambda q, k, v, *, causal, learnable_sink, return_lse: (out, lse)
+    interface._flash_attn_bwd = lambda q, k, v, out, dout, lse, *, causal: None
+    calls = backend("fa4").prepare(torch, make(torch, sink, "cpu"))
+    assert calls.raw_forward()[0] is out
+    with pytest.raises(Lacking, match="_flash_attn_bwd of this release has no argument learnable_sink"):
+        calls.raw_backward()

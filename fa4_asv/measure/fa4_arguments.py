@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from fa4_asv.catalog.features import Features
 from fa4_asv.catalog.shapes import SdpaShape
+from fa4_asv.measure.driver_stubs import Lacking
 from fa4_asv.measure.flex_functions import functions_of
 
 
@@ -46,3 +48,16 @@ def lse_shape(shape: SdpaShape) -> tuple[int, ...]:
     if shape.features.latent:
         return (shape.batch, shape.seq_len, shape.num_heads)
     return (shape.num_heads, shape.tokens) if shape.packed else (shape.batch, shape.num_heads, shape.seq_len)
+
+
+def function_of(interface: Any, name: str, options: dict[str, Any]) -> Any:
+    """FA4's function of that name. Raises Lacking where this release has none, or not with these arguments."""
+    function = getattr(interface, name, None)
+    if function is None:
+        raise Lacking(f"this release has no {name}")
+    known = inspect.signature(function).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        return function
+    if unknown := sorted(options.keys() - known.keys()):
+        raise Lacking(f"{name} of this release has no argument {', '.join(unknown)}")
+    return function

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import os
 from typing import Any
 
 from fa4_asv.catalog.calls import Call
 from fa4_asv.catalog.shapes import SdpaShape
-from fa4_asv.measure.driver_stubs import Lacking
-from fa4_asv.measure.fa4_arguments import backward_options, feature_options, lse_shape, options_of
+from fa4_asv.measure.fa4_arguments import (
+    backward_options,
+    feature_options,
+    function_of,
+    lse_shape,
+    options_of,
+)
 
 _BLOCK = 128  # keys of a block of block sparsity; of queries as many as an architecture's tile asks for
 _PROBABILITIES = 128  # keys per maximum that MLA's forward keeps for its backward
@@ -136,19 +140,6 @@ def _sparse_mla_backward(
         )
         options["row_max"] = torch.empty(size, dtype=torch.float32, device="cuda")
     return function_of(interface, "_flash_attn_bwd_sparse_mla", options)(**inputs, **options)
-
-
-def function_of(interface: Any, name: str, options: dict[str, Any]) -> Any:
-    """FA4's function of that name. Raises Lacking where this release has none, or not with these arguments."""
-    function = getattr(interface, name, None)
-    if function is None:
-        raise Lacking(f"this release has no {name}")
-    known = inspect.signature(function).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
-        return function
-    if unknown := sorted(options.keys() - known.keys()):
-        raise Lacking(f"{name} of this release has no argument {', '.join(unknown)}")
-    return function
 
 
 def make_call(torch: Any, interface: Any, call: Call) -> None:

@@ -34,7 +34,7 @@ from fa4_asv.report.predicted import samples_of
 from fa4_asv.report.route_table import Pair, pair_of
 from fa4_asv.report.run_time_cells import NAMES, page_of
 from fa4_asv.report.standing import Standing
-from fa4_asv.report.swept import DIRECTIONS, Swept, beside, speed
+from fa4_asv.report.swept import DIRECTIONS, Swept, beside, first_of, speed
 
 CARDS = {"sm_90": "H100, H200 (Hopper)", "sm_100": "B200 (Blackwell)"}
 # A release spills more where its kernels together spill twice as much and this much more.
@@ -199,7 +199,7 @@ def _spills(choice: _Choice) -> Cell:
 
 
 def _speed(swept: Sequence[Swept], choice: _Choice) -> list[Cell]:
-    """Of the first series of a card of the architecture that timed the release."""
+    """Of the cards of the architecture that timed the release, from the series that the first page shows."""
     timed = [
         each
         for each in swept
@@ -208,9 +208,9 @@ def _speed(swept: Sequence[Swept], choice: _Choice) -> list[Cell]:
         and each.key.flavour == choice.series.key.flavour
         and any(point.commit == choice.point.commit for point in each.points)
     ]
-    if not timed:
+    each = first_of(timed)
+    if each is None:
         return _untimed(swept, choice)
-    each = max(timed, key=lambda one: (len(one.points), one.key.machine))
     point = next(point for point in each.points if point.commit == choice.point.commit)
     page = page_of(each.key.machine)
     cells = [Cell(f"measured on {each.key.machine}: {_against_before(each, point)}", page)]

@@ -243,7 +243,9 @@ def _swept(
 
 
 def rows_of(before: Point, after: Point, pools: Pools) -> Rows:
-    return {Call(row.group, row.case): row for row in rows_between(before.record, after.record, pools)}
+    """Of the calls of the history set: sets on request have a page of their own."""
+    rows = rows_between(before.record, after.record, pools)
+    return {Call(row.group, row.case): row for row in rows if is_history(row.group)}
 
 
 def first_of(series: Sequence[Swept]) -> Swept | None:
