@@ -177,6 +177,7 @@ def _flex(each: SdpaShape, backward: bool = False) -> Check:
             # The name of the backend stands in the options' documentation and checks only.
             if "FLASH" not in inspect.getsource(attention):
                 raise Lacking(f"torch {torch.__version__} has no FLASH backend of FlexAttention")
+            torch.compiler.reset()  # torch gives up a function that is compiled for the ninth time
             attend = torch.compile(attend, fullgraph=True)
             options["kernel_options"] = {"BACKEND": "FLASH"}
         leaves = [

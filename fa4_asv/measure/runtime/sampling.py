@@ -74,16 +74,16 @@ class Samples:
 
 
 def collect(draw: Callable[[], Sample], rule: Rule | None = None) -> Samples:
-    """Draw until the centre is known well enough or the time is used up.
+    """Draw until the centre is known well enough or the time is used up, and then as often as a figure needs.
 
-    Rejected samples cost time, too: a throttling card cannot keep the caller for ever. The check is made
-    at growing counts, so that its cost stays linear in the samples.
+    Rejected samples cost time, too: a throttling card cannot keep the caller for ever. A call that takes as long as the
+    time allowed is still drawn `fewest` times. The check is made at growing counts, so that its cost stays linear.
     """
     rule = rule or Rule()
     drawn: list[Sample] = []
     busy = 0.0
     check = rule.min_samples
-    while busy < rule.max_busy:
+    while busy < rule.max_busy or len(drawn) < rule.fewest:
         sample = draw()
         if not (math.isfinite(sample.seconds) and sample.seconds > 0):
             raise ValueError(f"a sample of {sample.seconds!r} s: the timer is broken")
