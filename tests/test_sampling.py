@@ -12,6 +12,7 @@ import pytest
 from fa4_asv.compare.verdicts import MIN_ROUNDS, NOTICED, RELEVANT, Round, student, verdict
 from fa4_asv.measure.runtime import sampling
 from fa4_asv.measure.runtime.sampling import Rule, Sample, collect, drift, standard_error
+from fa4_asv.measure.runtime.turns import RULE
 from fa4_asv.record.modes import two_modes
 from tests.support import ROOT
 
@@ -60,7 +61,11 @@ def test_the_cap_ends_a_call_that_never_settles():
     slow = collect(Source(lambda index: Sample(0.8, 0.8)))
     assert len(slow.accepted) == 7 and slow.notes == ("only 7 samples within 5 s of GPU time",)
     slower = collect(Source(lambda index: Sample(3.0, 3.0)))
-    assert slower.broken == "2 samples after 5 s of GPU time, 5 are needed" and slower.seconds == []
+    assert len(slower.accepted) == 5, "as many as a figure needs, whatever they take"
+    slowest = collect(Source(lambda index: Sample(0.12, 0.12)), RULE)
+    assert slowest.seconds == [0.12] * 3, "a turn of a sweep"
+    throttled = Source(lambda index: Sample(3.0, 3.0, 1000.0, "" if index else "hot"))
+    assert collect(throttled).broken == "4 samples after 5 s of GPU time, 5 are needed", "and no more"
 
 
 def test_a_throttled_sample_is_kept_apart_and_replaced():
