@@ -40,8 +40,8 @@ _LANES_TEXT = """## Beside compiled kernels
 
 Calls with the argument. Memory is traced without a GPU. Time is taken on a card, after the guard passed; on request by
 `fa4-asv sweep --set serving` and `--set shapes`. The guard has a reference for every argument of the last column, and holds a
-stand-in for FA4 to it on a CPU. No card has run these yet: the calls on request, sinks, soft caps, score and mask functions,
-used keys, blocks, MLA, FP8 with factors, and pages and splits as servers ask for them.
+stand-in for FA4 to it on a CPU. A Hopper card has run the calls on request: sinks, soft caps, windows, used keys and pages as servers ask
+for them. No card has run these yet: score and mask functions called directly, blocks, MLA, FP8 with factors, splits, and anything on Blackwell.
 """
 
 
