@@ -97,7 +97,10 @@ def _page(series: Sequence[Series], name: str) -> CallsPage:
     return CallsPage(page_of(name), _TITLES[name], lead + _CODE, parts)
 
 
-_CODE = "Instructions per turn are those of the loop that a kernel repeats; a dash where a kernel has none that is understood."
+_CODE = (
+    "Instructions per turn are those of the loop that a kernel repeats; a dash where a kernel has none that is understood. Of a span of "
+    "releases the number in brackets counts those that were asked."
+)
 
 
 def _of_arch(series: Series, name: str, arch: str) -> Iterator[Table]:
