@@ -117,6 +117,40 @@ def test_a_release_that_is_yanked_or_does_not_compile_or_crashes_is_avoided(stor
     assert told["b6"] == "1 broken kernel" and told["b5"] == "yanked: wrong"
 
 
+def test_a_call_that_no_release_passes_is_a_known_problem_and_speaks_against_none(story):
+    """On cards; one that some release passes speaks against those that do not."""
+    releases, case = model_of(story).releases, "fa4/b16_s2048_h16_d72_full_varlen"
+    wrong, right = (
+        CaseRecord("broken", "guard: dq is off"),
+        CaseRecord("measured", samples={"seconds": [1e-3]}),
+    )
+
+    def timed(last: CaseRecord):
+        for release, record in ((releases[4], wrong), (releases[5], last)):
+            write_pair(story, release, {"backward-shapes": {case: record}}, machine="b200-box")
+        return advised(story)["sm_100"]
+
+    each = timed(wrong)
+    problems = [cell.text for cell in dict(each.facts)["known problems"]]
+    assert each.release.text == "b6" and not any(name == "b5" for name, _ in each.avoid)
+    assert "1 of 1 call broken on b200-box, in every release that a card was asked" in problems
+    thread = {
+        **a_thread(case),
+        "group": "backward-shapes",
+        "metric": "",
+        "arch": "sm_100",
+        "spans": {"cu13": ["4.0.0b5", ""]},
+    }
+    story.threads.write_text(json.dumps({"format": 1, "threads": [thread]}))
+    assert [cell.text for cell in dict(advised(story)["sm_100"].facts)["known problems"]][
+        0
+    ] == "it spills (flash-attention#7)"
+    assert len(dict(advised(story)["sm_100"].facts)["known problems"]) == len(problems), "the thread says it"
+    assert "1 of 1 call broken on b200-box" in {
+        cell.text for name, cell in timed(right).avoid if name == "b5"
+    }
+
+
 def test_a_compiler_that_does_not_import_is_named_with_its_reason(story):
     newest = model_of(story).releases[5]
     why = "the process ended with exit code 1: ModuleNotFoundError: No module named 'x.y'"

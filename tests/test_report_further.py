@@ -177,6 +177,22 @@ def test_bytes_per_second_and_the_share_of_a_copy(on_card):
     assert tables[f"Host, {version}, cu13"] == [[PAGED, "21 us", "broken: not recorded"]]
 
 
+def test_times_of_several_releases_stand_in_one_table_the_newest_first(project):
+    taken = [type(turn)(SECONDS, turn.process, turn.round) for turn in noisy("a", 0.0, spread=0.0)]
+    for release, record in zip(
+        write_releases(project, 3), (CaseRecord("broken", "off"), None, swept(taken)), strict=True
+    ):
+        if record:
+            cases = {f"fa4/{PAGED}": record, f"fa4/{serving_on_card()[0].name}": CaseRecord("not run", "no")}
+            write_pair(project, release, {"forward-serving": cases}, machine="h100-box")
+    (page,) = [
+        page for page in pages(load(project, list(iter_results(project.results)))) if "h100" in page.name
+    ]
+    (table,) = [table for _, tables in page.parts for table in tables if "by release" in table.caption]
+    assert table.head == ["call", "b3", "b1"]
+    assert texts(page)[table.caption] == [[PAGED, "1 ms", "broken"]]
+
+
 def test_the_whole_report_is_made_of_such_a_record(on_card):
     """Every page that is linked is there, and the machine's own page leaves the new groups to theirs or shows them."""
     model, _ = on_card
