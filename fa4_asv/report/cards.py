@@ -205,12 +205,13 @@ def _of_release(reports: Sequence[CardReport]) -> Cell:
 
 
 def broken_table(cards: Cards) -> Table | None:
-    """What is broken on a card, by machine, call and reason: releases that follow one another share a row."""
+    """What is broken on a card, by machine, call and reason: releases that follow one another among those asked share a row."""
     rows: list[TableRow] = []
     for key, group in groupby(cards.reports, key=lambda report: report.key):
         reports = list(group)
         for call in dict.fromkeys(call for report in reports for call in report.broken):
-            for why, group in groupby(reports, key=lambda report: report.broken.get(call, "")):
+            asked = [report for report in reports if call in report.broken or call in report.passed]
+            for why, group in groupby(asked, key=lambda report: report.broken.get(call, "")):
                 if why:
                     span = wording.span([short(report.point.label) for report in group])
                     rows.append([_named(*call), f"broken, {key.machine}, {key.title}", span, why])
