@@ -269,7 +269,8 @@ def _figure(
     text = "equal" if base == head else "more" if head > base else "less"
     same = records[0].sha256 and records[0].sha256 == records[1].sha256
     pair = text, "same-cubin" if same else "exact"
-    unjudged = policy.why_unjudged(metric, _kernel(case, sides)) if _is_of_a_kernel(group) else ""
+    asked = text in CHANGED and _is_of_a_kernel(group)
+    unjudged = policy.why_unjudged(metric, _kernel(case, sides)) if asked else ""
     return _exact(group, case, metric, pair, base, head, records, unjudged)
 
 
