@@ -46,8 +46,8 @@ def weight(before: float | None, after: float | None, metric: str = "") -> float
 
 def is_comparable(before: Mapping[str, str], after: Mapping[str, str], benchmark: str) -> bool:
     """Whether both sides measured with the same version of a benchmark; an unknown version is no difference."""
-    versions = {side[benchmark] for side in (before, after) if side.get(benchmark)}
-    return len(versions) < 2
+    old, new = before.get(benchmark), after.get(benchmark)
+    return not old or not new or old == new
 
 
 @dataclass(frozen=True)
