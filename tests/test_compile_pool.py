@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fa4_asv.base.errors import Fa4AsvError
-from fa4_asv.measure.pool import Job, LastingWorker, Outcome, Worker, cores, run_jobs
+from fa4_asv.measure.pool import Job, LastingWorker, Outcome, Worker, run_jobs
 from tests.support.waiting import until
 
 WORKER = """
@@ -109,18 +108,6 @@ def test_a_killed_run_leaves_no_worker_behind(tmp_path):
     until(
         lambda: not Path(f"/proc/{worker}").exists() or "zombie" in Path(f"/proc/{worker}/status").read_text()
     )
-
-
-def test_workers_are_as_many_as_the_cores_this_process_may_use(monkeypatch):
-    monkeypatch.delenv("FA4_ASV_CORES", raising=False)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 7})
-    assert cores() == 3
-    monkeypatch.setenv("FA4_ASV_CORES", "1")
-    assert cores() == 1
-    for bad in ("0", "-1", "two", "²"):
-        monkeypatch.setenv("FA4_ASV_CORES", bad)
-        with pytest.raises(Fa4AsvError, match=f"FA4_ASV_CORES is {bad!r}, expected a number of cores"):
-            cores()
 
 
 def test_a_worker_that_ends_slowly_was_not_killed_by_another():

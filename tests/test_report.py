@@ -66,13 +66,19 @@ def test_the_first_page_to_the_last_byte(small):
     assert_golden("report_index.html", page.replace(many, " 94 kernels."))
 
 
-def test_neither_clock_nor_hash_seed_nor_folder_enters(small, tmp_path):
-    """Another process with another seed and time zone writes the same bytes elsewhere."""
+def test_neither_clock_nor_hash_seed_nor_folder_nor_cores_enter(small, tmp_path):
+    """Three other processes with another seed and time zone write the same bytes elsewhere."""
     target = tmp_path / "elsewhere" / "report"
     done = subprocess.run(
         [sys.executable, "-m", "fa4_asv", "report", "--output", str(target)],
         cwd=small.root,
-        env={"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "PATH": "/usr/bin:/bin"},
+        env={
+            "PYTHONPATH": str(ROOT),
+            "PYTHONHASHSEED": "7",
+            "TZ": "Asia/Tokyo",
+            "PATH": "/usr/bin:/bin",
+            "FA4_ASV_CORES": "3",
+        },
         capture_output=True,
         text=True,
     )

@@ -97,11 +97,11 @@ def with_sidecars(run: Run, conf: Any, args: Any) -> Any:
                 sidecar_path(path).unlink(missing_ok=True)
 
 
+OF_SITES = ("Publish", "GithubPages")
 _AROUND: dict[str, Run] = {
     "Run": on_machine,
     "Continuous": on_machine,
     "Find": on_machine,
-    "Publish": beside_html,
-    "GithubPages": beside_html,
+    **dict.fromkeys(OF_SITES, beside_html),
     "Rm": with_sidecars,
 }

@@ -30,6 +30,7 @@ from fa4_asv.base.project import Project
 from fa4_asv.history.repository import TAG
 from fa4_asv.integrity.staging import results_lock
 from fa4_asv.record.store import iter_results, load_result
+from fa4_asv.report import REPORT_BESIDE
 
 _SETUP_CACHE = "<setup_cache "
 _PRERELEASE = re.compile(r"([0-9.]+)((?:a|b|rc)[0-9]+)")
@@ -41,7 +42,8 @@ def setup() -> None:
     """Called by asv's plug-in manager before the command runs; twice is harmless. Raises asv's UserError."""
     selection.refuse_existing()
     try:
-        refuse_odd_files(Project.find())
+        if not os.environ.get(REPORT_BESIDE):  # `fa4-asv publish` hands on files that it has verified
+            refuse_odd_files(Project.find())
     except Fa4AsvError as error:
         raise util.UserError(str(error)) from None
     if util.write_json is write_json:
@@ -98,7 +100,9 @@ def _belongs_to_results(target: Path) -> bool:
 def _write(target: Path, data: Any, api_version: int | None, compact: bool) -> None:
     if api_version is not None:
         data = {**data, "version": api_version}
-    write_atomic(target, json.dumps(data) if compact else json.dumps(data, indent=4, sort_keys=True))
+    text = json.dumps(data) if compact else json.dumps(data, indent=4, sort_keys=True)
+    # A site can be made again: it does not wait for the disk three hundred times.
+    write_atomic(target, text, synced=selection.command() not in commands.OF_SITES)
 
 
 def _write_results(target: Path, data: dict[str, Any], api_version: int | None, compact: bool) -> None:

@@ -97,18 +97,23 @@ class Fa4Report(OutputPublisher):  # type: ignore[misc]
     @classmethod
     def publish(cls, conf: Any, repo: Any, benchmarks: Any, graphs: Any, revisions: Any) -> None:
         """Raises asv's UserError where no report can be made; a refused file is named, the rest is reported."""
-        # Every asv command loads this plug-in, and one makes a report.
-        from fa4_asv.report.site import write_report
-
-        project = Project.find()
         html = Path(conf.html_dir)
         try:
-            beside = os.environ.get(REPORT_BESIDE)
-            for problem in [] if beside else write_report(project, html / "report"):
-                log.warning(f"report without {problem.place(project.root)}: {problem.what}")
+            if not os.environ.get(REPORT_BESIDE):
+                _report_below(html)
             edit_pages(html)
         except Fa4AsvError as error:
             raise util.UserError(one_line(str(error), 2000)) from None
+
+
+def _report_below(html: Path) -> None:
+    """Raises Fa4AsvError where no report can be made; a refused file is named."""
+    # Every asv command loads this plug-in, and one makes a report.
+    from fa4_asv.report.site import write_report
+
+    project = Project.find()
+    for problem in write_report(project, html / "report"):
+        log.warning(f"report without {problem.place(project.root)}: {problem.what}")
 
 
 def edit_pages(html: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,15 @@ from asv.repo import NoSuchNameError
 
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.project import Project
-from fa4_asv.history.repository import NO_HISTORY, branches, commit_date, has_history, in_hashes, resolve
+from fa4_asv.history.repository import (
+    NO_HISTORY,
+    branches,
+    commit_date,
+    commit_dates,
+    has_history,
+    in_hashes,
+    resolve,
+)
 
 # What asv's regressions ask for: the same few ranges, thousands of times, and the commits of a range never change.
 _OF_HASHES = re.compile(r"[0-9a-f]{40}\.\.[0-9a-f]{40}")
@@ -76,9 +85,21 @@ class Fa4History(Git):  # type: ignore[misc]
         except Fa4AsvError as error:
             raise UnknownName(str(error)) from None
 
+    @cached_property
+    def _dates(self) -> Any:
+        return commit_dates(self._history)
+
     def get_date(self, hash: str) -> int:
         """Committer date, ms since 1970: asv would take the author's, months earlier where a change lay long."""
-        return int(commit_date(self._history, hash).timestamp()) * 1000
+        date = self._dates.get(hash.removesuffix("^{commit}")) or commit_date(self._history, hash)
+        return int(date.timestamp()) * 1000
+
+    def get_tags(self) -> Any:
+        """Each tag's commit, in asv's order and in one call of git: asv would make one for each tag."""
+        form = "--format=%(refname:strip=2) %(objectname) %(*objectname)"  # the last: of an annotated tag
+        listing = self._run_git(["for-each-ref", "--sort=taggerdate", form, "refs/tags"])
+        words = [line.split() for line in listing.splitlines()]
+        return {name: hashes[-1] for name, *hashes in words}
 
     def get_branch_commits(self, branch: str) -> Any:
         """Commits of a branch, newest first; none where the branch is not here."""

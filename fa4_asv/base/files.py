@@ -21,11 +21,10 @@ LARGEST = 16 << 20  # bytes of a file; the record's largest has 270 KB
 DEEPEST = 32  # brackets of JSON inside each other; the record's deepest has 6
 RESTORE = "restore it from git or delete it"
 
-# What does not count as a bracket. A string that nobody closed ends with the text: no input makes the search go back.
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
-_NO_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
+_UNCOUNTED = bytes(set(range(256)) - set(b'[]{}"'))
 _STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_PAIR = re.compile(rb"(?<!\\)\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")  # one character
 
 
 def read_bytes(path: Path, most: int = LARGEST, advice: str = RESTORE) -> bytes:
@@ -82,8 +81,8 @@ def parse_json(content: bytes) -> Any:
     _refuse_deep(content)
     try:
         value = json.loads(content.decode("utf-8"))
-        if _SURROGATE.search(content):
-            # Escaped pairs are one character by now; half of one cannot be written anywhere.
+        if _SURROGATE.search(content) and _SURROGATE.search(_PAIR.sub(b"", content)):
+            # Half of a pair cannot be written anywhere; behind a backslash this may be plain text.
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"byte {error.start} is not UTF-8") from None
@@ -93,9 +92,10 @@ def parse_json(content: bytes) -> Any:
 
 
 def _refuse_deep(content: bytes) -> None:
-    # Every second part between quotes is a string, where none is escaped: twice as fast.
-    outside = _STRING.sub(b"", content) if b"\\" in content else b"".join(content.split(b'"')[::2])
-    brackets = outside.translate(None, _NO_BRACKET)
+    if b"\\" in content:  # an escaped quote ends no string
+        content = content.replace(b"\\\\", b"").replace(b'\\"', b"")
+    # Every second part between quotes is a string; one that nobody closed ends with the text.
+    brackets = b"".join(content.translate(None, _UNCOUNTED).split(b'"')[::2])
     if max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > DEEPEST:
         raise ValueError(f"it is nested more than {DEEPEST} deep")
 
@@ -136,8 +136,8 @@ def names_in(folder: Path) -> list[str]:
         ) from None
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write `content` (text as UTF-8) to `path` through a synced temporary file beside it.
+def write_atomic(path: Path, content: str | bytes, synced: bool = True) -> None:
+    """Write `content` (text as UTF-8) to `path` through a temporary file beside it, `synced` to the disk before it is there.
 
     Creates the parent folder. Raises Fa4AsvError when the file cannot be written (disk full, no
     permission); what stood at `path` before is untouched then.
@@ -150,7 +150,8 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content.encode() if isinstance(content, str) else content)
             stream.flush()
-            os.fsync(stream.fileno())
+            if synced:
+                os.fsync(stream.fileno())
         Path(temporary).chmod(0o644)  # mkstemp's 0600 would hide results from a web server
         Path(temporary).replace(path)
     except OSError as error:

@@ -33,11 +33,11 @@ from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.output import say, say_json
 from fa4_asv.base.project import Project
+from fa4_asv.base.side_by_side import cores
 from fa4_asv.catalog.flavours import FLAVOURS, PLAIN
 from fa4_asv.cli.flavours import refuse_plain_on_card
 from fa4_asv.cli.toolchains import toolchain_option
 from fa4_asv.history.toolchain import Policy
-from fa4_asv.measure.pool import cores
 from fa4_asv.record.store import read_sidecar
 
 _NODE_WORK = "~/.cache/fa4_asv"  # of whoever runs the node's Ray

@@ -32,11 +32,11 @@ from fa4_asv.base.files import write_atomic
 from fa4_asv.base.machine import NOGPU
 from fa4_asv.base.output import say, say_again, say_json
 from fa4_asv.base.project import Project
+from fa4_asv.base.side_by_side import cores as cores_here
 from fa4_asv.catalog.benchmarks import CPU_SETS, SWEEP_SETS
 from fa4_asv.catalog.metrics import SHORT_CALL
 from fa4_asv.cli.flavours import installed_flavour
 from fa4_asv.cli.toolchains import toolchain_option
-from fa4_asv.measure.pool import cores as cores_here
 from fa4_asv.measure.runtime.card import Card, cards, cpu_card, loaders, refuse_busy, refuse_full
 from fa4_asv.measure.runtime.journal import Plan
 

@@ -23,12 +23,12 @@ from fa4_asv.base.core_locks import exclusive
 from fa4_asv.base.ending import code_of
 from fa4_asv.base.output import say
 from fa4_asv.base.project import Project
+from fa4_asv.base.side_by_side import cores
 from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.cli.sweep import Progress
 from fa4_asv.compare.commits import commit_of
 from fa4_asv.compare.sides import Comparison
 from fa4_asv.history.worktree import Tree, copy_tree
-from fa4_asv.measure.pool import cores
 from fa4_asv.measure.runtime.card import Card, cards, cpu_card, refuse_busy, strangers
 from fa4_asv.measure.runtime.journal import Plan
 from fa4_asv.record.formatting import counted

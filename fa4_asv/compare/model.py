@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from fa4_asv.catalog.kernels import TARGETS
 from fa4_asv.catalog.shapes import SdpaShape
@@ -171,6 +172,16 @@ class Timed:
     shape: SdpaShape
     seconds: float
 
+    @cached_property
+    def forward(self) -> Terms:
+        """Of its work, kept: a report fits a model for each release that it leaves out."""
+        return _forward(self.code, self.shape)
+
+    @cached_property
+    def backward(self) -> Terms:
+        """The same as a backward."""
+        return _backward(self.code, self.shape)
+
 
 @dataclass(frozen=True)
 class Model:
@@ -220,7 +231,8 @@ def fitted(rows: Sequence[Timed], backward: bool) -> Model:
     names = BACKWARD if backward else FORWARD
     if not rows:
         raise Silent("no call was timed whose loops are known")
-    scaled = [[term / row.seconds for term in terms_of(row.code, row.shape, backward)] for row in rows]
+    terms = [row.backward if backward else row.forward for row in rows]
+    scaled = [[term / row.seconds for term in each] for each, row in zip(terms, rows, strict=True)]
     chosen = [at for at in range(len(names)) if any(row[at] for row in scaled)]
     known: dict[int, float] = dict.fromkeys(chosen, 0.0)
     while chosen:

@@ -46,8 +46,8 @@ def weight(before: float | None, after: float | None, metric: str = "") -> float
 
 def is_comparable(before: Mapping[str, str], after: Mapping[str, str], benchmark: str) -> bool:
     """Whether both sides measured with the same version of a benchmark; an unknown version is no difference."""
-    versions = {side[benchmark] for side in (before, after) if side.get(benchmark)}
-    return len(versions) < 2
+    old, new = before.get(benchmark), after.get(benchmark)
+    return not old or not new or old == new
 
 
 @dataclass(frozen=True)
@@ -269,7 +269,8 @@ def _figure(
     text = "equal" if base == head else "more" if head > base else "less"
     same = records[0].sha256 and records[0].sha256 == records[1].sha256
     pair = text, "same-cubin" if same else "exact"
-    unjudged = policy.why_unjudged(metric, _kernel(case, sides)) if _is_of_a_kernel(group) else ""
+    asked = text in CHANGED and _is_of_a_kernel(group)
+    unjudged = policy.why_unjudged(metric, _kernel(case, sides)) if asked else ""
     return _exact(group, case, metric, pair, base, head, records, unjudged)
 
 

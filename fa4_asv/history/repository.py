@@ -167,6 +167,13 @@ def commit_date(project: Project, commit: str) -> datetime:
     return datetime.fromtimestamp(int(seconds), timezone.utc)
 
 
+def commit_dates(project: Project) -> dict[str, datetime]:
+    """The same of every commit that a branch or tag leads to, in one call of git."""
+    listing = git(project.repository, "log", "--all", "--format=%H %ct").decode()
+    pairs = (line.split() for line in listing.splitlines())
+    return {commit: datetime.fromtimestamp(int(seconds), timezone.utc) for commit, seconds in pairs}
+
+
 def read_file(project: Project, commit: str, path: str) -> str:
     """Text (UTF-8) of `path`, relative to the commit's root. Raises Fa4AsvError when it is not there."""
     result = resolve(project, commit)

@@ -12,6 +12,7 @@ from pathlib import Path
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.escape import one_line
 from fa4_asv.base.project import Project
+from fa4_asv.base.side_by_side import in_order
 from fa4_asv.catalog.kernels import BEYOND
 from fa4_asv.history.commits import load_commits
 from fa4_asv.history.manifest import Manifest, Release
@@ -24,7 +25,17 @@ from fa4_asv.integrity.rounds import Peaks, Sweeps
 from fa4_asv.record.descriptions import BENCHMARKS, MACHINE_FILE, read_benchmarks, read_machine
 from fa4_asv.record.formatting import counted
 from fa4_asv.record.schema import SUITE, Sidecar, toolchain_digest
-from fa4_asv.record.store import Entry, Result, entries, iter_results, sidecar_path, without_path
+from fa4_asv.record.store import (
+    Entry,
+    Place,
+    Result,
+    entries,
+    iter_results,
+    places,
+    read_entry,
+    sidecar_path,
+    without_path,
+)
 
 # asv's get_filename: longer environment names are replaced by their digest.
 _LONGEST_ENVIRONMENT = 127
@@ -103,9 +114,14 @@ def verify(
     causes, cubins, shared, unreleased = explanations.Explanations.of(root), Cubins(), AsCu12(), 0
     sweeps, peaks = Sweeps(), Peaks()
     with_loops = Cubins()  # records of other groups hold more figures of a cubin
-    for entry in entries(root):
-        problems += [Problem(path, what) for path, what in entry.damaged]
-        problems += _of_pair(entry, known)
+
+    def read(place: Place) -> tuple[Entry, list[Problem]]:
+        entry = read_entry(place)
+        damaged = [Problem(path, what) for path, what in entry.damaged]
+        return entry, [*damaged, *_of_pair(entry, known)]
+
+    for entry, wrong in in_order(read, list(places(root))):
+        problems += wrong
         if each:
             each(entry)
         if entry.sidecar:

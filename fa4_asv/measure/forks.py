@@ -7,7 +7,6 @@ import os
 import resource
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from fa4_asv.base.launcher import end_with
@@ -43,9 +42,3 @@ def in_a_child(action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 def _used_by_children() -> float:
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
-
-
-def is_one_thread() -> bool:
-    """Whether a child of this process would be whole; no where the system does not tell."""
-    tasks = Path("/proc/self/task")
-    return tasks.is_dir() and len(list(tasks.iterdir())) == 1

@@ -24,11 +24,9 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from fa4_asv.base import isolation, resident, scratch
-from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.escape import without_places
 from fa4_asv.base.files import LARGEST, parse_json
 
-VARIABLE = "FA4_ASV_CORES"
 _LAST_MOMENT = 10.0  # a busy machine takes seconds to end a process that holds torch
 _ENDED = "the process ended with exit code"
 _KILLED = "the process was killed by SIGKILL"
@@ -68,19 +66,6 @@ class Outcome:
         """Whether its process can do no other job: it is gone, or its answer says so."""
         error = self.answer.get("error") if isinstance(self.answer, dict) else None
         return bool(self.lost or (isinstance(error, dict) and error.get("fatal")))
-
-
-def cores() -> int:
-    """How many workers at once: FA4_ASV_CORES, else the cores that this process may run on (taskset, Slurm).
-
-    Raises Fa4AsvError where the variable is not a positive number.
-    """
-    text = os.environ.get(VARIABLE, "").strip()
-    if not text:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise Fa4AsvError(f"{VARIABLE} is {text!r}, expected a number of cores such as 1")
-    return int(text)
 
 
 class _Printed(threading.Thread):

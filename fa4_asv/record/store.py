@@ -92,38 +92,54 @@ class Entry:
         return Pair(self.path, self.result, self.sidecar) if self.result and self.sidecar else None
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where an entry stands, not read yet: the path of its result file and which halves are there; a folder that
+    cannot be listed, and why."""
+
+    path: Path
+    has_result: bool = False
+    has_sidecar: bool = False
+    unlisted: str = ""
+
+
 Wanted = Callable[[Path], bool]
 
 
 def entries(root: Path, machine: str | None = None, wanted: Wanted | None = None) -> Iterator[Entry]:
-    """Everything below `root` (one machine of it, if named), by folder and name; each file is read once.
+    """Everything below `root`, as `places`; each file is read once."""
+    return map(read_entry, places(root, machine, wanted))
 
-    `wanted` is asked with the path of the result file, before anything is read. A folder that cannot be listed is
-    an entry, too: its path is the folder's.
+
+def places(root: Path, machine: str | None = None, wanted: Wanted | None = None) -> Iterator[Place]:
+    """Where something stands below `root` (one machine of it, if named), by folder and name.
+
+    `wanted` is asked with the path of the result file. A folder that cannot be listed is a place, too.
     """
     for folder in _folders(root, machine):
         try:
             names = names_in(folder)
         except Fa4AsvError as error:
-            yield Entry(folder, None, None, ((folder, without_path(folder, error)),))
+            yield Place(folder, unlisted=without_path(folder, error))
             continue
         results = {name.removesuffix(".json") for name in names if _is_result(name)}
         sidecars = {name.removesuffix(".sidecar") for name in names if name.endswith(".sidecar")}
         for stem in sorted(results | sidecars):
             path = folder / f"{stem}.json"
             if wanted is None or wanted(path):
-                yield _entry(path, stem in results, stem in sidecars)
+                yield Place(path, stem in results, stem in sidecars)
 
 
-def _entry(path: Path, has_result: bool, has_sidecar: bool) -> Entry:
-    result = sidecar = None
-    damaged: list[tuple[Path, str]] = []
-    if has_result:
+def read_entry(place: Place) -> Entry:
+    """What stands at `place`; an unlisted folder is damaged itself."""
+    path, result, sidecar = place.path, None, None
+    damaged = [(path, place.unlisted)] if place.unlisted else []
+    if place.has_result:
         try:
             result = load_result(path)
         except Fa4AsvError as error:
             damaged.append((path, without_path(path, error)))
-    if has_sidecar:
+    if place.has_sidecar:
         side = sidecar_path(path)
         try:
             sidecar = read_sidecar(side)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.escape import visible
 from fa4_asv.base.files import read_bytes
 from fa4_asv.base.project import Project
+from fa4_asv.base.side_by_side import spread
 from fa4_asv.catalog.benchmarks import GROUPS
 from fa4_asv.catalog.flavours import PLAIN
 from fa4_asv.catalog.kernels import ARCHES
@@ -33,7 +35,7 @@ from fa4_asv.report.kernel_pages import KernelPage, kernel_pages
 from fa4_asv.report.launches import tables as launches
 from fa4_asv.report.library import library
 from fa4_asv.report.machines import Machine, machines
-from fa4_asv.report.model import Model, Point
+from fa4_asv.report.model import Model, Point, Series
 from fa4_asv.report.open_data import FEED, feed
 from fa4_asv.report.overview import largest, steps_table
 from fa4_asv.report.parts import Table
@@ -41,7 +43,7 @@ from fa4_asv.report.plots import Plot, kernels_of
 from fa4_asv.report.run_time import swept_page
 from fa4_asv.report.run_time_cells import page_of, place
 from fa4_asv.report.search import SEARCH_JS, entries
-from fa4_asv.report.sound_record import SoundRecord, explanations, read_record
+from fa4_asv.report.sound_record import SoundRecord, explanations, no_cycles, read_record
 from fa4_asv.report.support import STATES, maps, route_tables
 from fa4_asv.report.swept import Swept, by_machine, first_of, sweeps_of
 from fa4_asv.report.table_rows import linked, table_rows
@@ -52,6 +54,7 @@ _SCRIPTS = ("core.js", "search.js", "words.js", "chart.js", "compare.js")
 # The end of the first page's title, in every report since the first: an old one is known by it from a stranger's folder.
 _MARK = " – FlashAttention-4, release by release</title>"
 Page = tuple[str, str]
+Part = Callable[[], Iterator[Page]]
 
 
 def write_report(project: Project, folder: Path) -> Sequence[Problem]:
@@ -66,6 +69,11 @@ def write_report(project: Project, folder: Path) -> Sequence[Problem]:
 
 def write_pages(record: SoundRecord, folder: Path) -> None:
     """The report of a record that was read, as `write_report`."""
+    with no_cycles():
+        _write_pages(record, folder)
+
+
+def _write_pages(record: SoundRecord, folder: Path) -> None:
     model = record.model()
     if not model.series:
         raise Fa4AsvError("there is no sound result file in results/; no report was made")
@@ -75,17 +83,29 @@ def write_pages(record: SoundRecord, folder: Path) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:
-            for name, text in pages(model, found_timeline):
-                path = aside / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(visible(text), encoding="utf-8")
+            spread(partial(_write, aside, folder), parts(model, found_timeline))
             aside.chmod(0o755)
             shutil.rmtree(folder, ignore_errors=True)
             aside.rename(folder)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
-        raise Fa4AsvError(f"cannot write the report to {folder}: {error.strerror or error}") from None
+        raise _unwritten(folder, error) from None
+
+
+def _write(aside: Path, folder: Path, part: Part) -> None:
+    """The files of one part below `aside`, which becomes `folder`; this may be a child of the process that asked."""
+    try:
+        for name, text in part():
+            path = aside / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(visible(text), encoding="utf-8")
+    except OSError as error:
+        raise _unwritten(folder, error) from None
+
+
+def _unwritten(folder: Path, error: OSError) -> Fa4AsvError:
+    return Fa4AsvError(f"cannot write the report to {folder}: {error.strerror or error}")
 
 
 def _refuse_what_is_no_report(folder: Path) -> None:
@@ -114,9 +134,14 @@ def _is_report(folder: Path) -> bool:
 
 def pages(model: Model, found_timeline: Timeline) -> Iterator[Page]:
     """Every file of the report: its name and its text."""
+    for part in parts(model, found_timeline):
+        yield from part()
+
+
+def parts(model: Model, found_timeline: Timeline) -> list[Part]:
+    """The same in parts that do not depend on each other, first those that take longest."""
     timed = machines(model)
     series = model.exact()
-    flavours = [each_series.key.title for each_series in series]
     swept = sweeps_of(model)
     cards, first = cards_of(model, swept), first_of(swept)
     launch_tables = launches(series)
@@ -124,16 +149,45 @@ def pages(model: Model, found_timeline: Timeline) -> Iterator[Page]:
     calls_pages = further_calls.pages(model)
     nav = _nav([machine.name for machine in timed], run_time, bool(launch_tables), bool(calls_pages))
     render = _renderer(nav)
-    yield from _assets()
     kernel = kernel_pages(
         model, found_timeline, swept, [(a, name) for a in ARCHES for name in kernels_of(model, a)]
     )
     calls = {machine: call_pages(model, each, found_timeline) for machine, each in by_machine(swept).items()}
     groups = _plots(kernel, calls)
+    return [
+        lambda: first_page(model, found_timeline, swept, cards, timed, groups, render),
+        *(partial(_kernels_of, series, arch, render) for arch in ARCHES),
+        lambda: _run_time(swept, calls, render),
+        lambda: _chronicle(model, found_timeline, cards, render),
+        lambda: _kernels(kernel, render),
+        lambda: _data(model, found_timeline, groups, nav),
+        lambda: _memory(series, render),
+        lambda: _steps(model, found_timeline, cards, render),
+        lambda: _compile_time(model, render),
+        lambda: _maps(model, cards, render),
+        lambda: _launches(launch_tables, render),
+        lambda: _further_calls(calls_pages, render),
+        lambda: _machines(timed, swept, render),
+        lambda: _reading(model, render),
+        _assets,
+    ]
+
+
+def _data(
+    model: Model,
+    found_timeline: Timeline,
+    groups: Sequence[tuple[str, Sequence[Plot]]],
+    nav: Sequence[tuple[str, str]],
+) -> Iterator[Page]:
+    """What is no page: the data of charts and search, the feed."""
     yield from chart_files(model, groups)
     yield SEARCH_JS, script(SEARCH_JS, entries(model, found_timeline, groups, nav))
     yield FEED, feed(found_timeline)
-    yield from first_page(model, found_timeline, swept, cards, timed, groups, render)
+    yield WORDS_JS, script(WORDS_JS, words_value())
+
+
+def _steps(model: Model, found_timeline: Timeline, cards: Cards, render: Any) -> Iterator[Page]:
+    """The whole history, and its events."""
     yield render(
         "history.html",
         "history.html",
@@ -141,7 +195,7 @@ def pages(model: Model, found_timeline: Timeline) -> Iterator[Page]:
         history=history(model, found_timeline),
         largest=beside_steps(largest(found_timeline), found_timeline.steps, cards),
         steps=len(found_timeline.steps),
-        flavours=flavours,
+        flavours=_titles(model.exact()),
     )
     newest_first = list(reversed(found_timeline.steps))
     yield render(
@@ -154,40 +208,58 @@ def pages(model: Model, found_timeline: Timeline) -> Iterator[Page]:
         else [],
         key=[],
     )
-    for arch in ARCHES:
-        yield render(
-            f"kernels-{arch}.html",
-            "sections.html",
-            title=f"Kernels on {arch}",
-            lead=_KERNELS + _UNTIMED.get(arch, ""),
-            sections=multiples.kernels(series, arch),
-            flavours=flavours,
-        )
+
+
+def _titles(series: Sequence[Series]) -> list[str]:
+    return [each_series.key.title for each_series in series]
+
+
+def _kernels_of(series: Sequence[Series], arch: str, render: Any) -> Iterator[Page]:
+    """The small multiples of one architecture."""
+    yield render(
+        f"kernels-{arch}.html",
+        "sections.html",
+        title=f"Kernels on {arch}",
+        lead=_KERNELS + _UNTIMED.get(arch, ""),
+        sections=multiples.kernels(series, arch),
+        flavours=_titles(series),
+    )
+
+
+def _memory(series: Sequence[Series], render: Any) -> Iterator[Page]:
     yield render(
         "memory.html",
         "sections.html",
         title="Peak memory",
         lead="The largest number of bytes allocated at one time in a call, inputs included. Calls with the same figures everywhere share a panel.",
         sections=multiples.memory(series),
-        flavours=[each_series.key.title for each_series in series if each_series.key.flavour != PLAIN],
+        flavours=_titles([each_series for each_series in series if each_series.key.flavour != PLAIN]),
     )
+
+
+def _compile_time(model: Model, render: Any) -> Iterator[Page]:
     yield render(
         "compile.html",
         "sections.html",
         title="Compile time",
         lead="Seconds of a first call and of the import: medians, by machine. Each sample is a process that had compiled nothing before.",
         sections=compile_seconds(model),
-        flavours=flavours,
+        flavours=_titles(model.exact()),
     )
-    yield from _maps(model, cards, render)
-    yield from _launches(launch_tables, render)
-    for each in calls_pages:
+
+
+def _further_calls(found: Sequence[further_calls.CallsPage], render: Any) -> Iterator[Page]:
+    for each in found:
         yield render(each.name, "tables.html", title=each.title, lead=each.lead, key=[], parts=each.parts)
-    for page in kernel:
+
+
+def _kernels(found: Sequence[KernelPage], render: Any) -> Iterator[Page]:
+    """A page per kernel."""
+    for page in found:
         yield render(page.plot.page, "kernel.html", title=page.plot.title, page=page)
-    yield from _run_time(swept, calls, render)
-    yield from _machines(timed, swept, render)
-    yield WORDS_JS, script(WORDS_JS, words_value())
+
+
+def _reading(model: Model, render: Any) -> Iterator[Page]:
     yield render(
         "reading.html",
         "reading.html",
@@ -196,7 +268,6 @@ def pages(model: Model, found_timeline: Timeline) -> Iterator[Page]:
         words=[(word, anchor(word), meaning) for word, meaning in WORDS.items()],
         threads=model.threads,
     )
-    yield from _chronicle(model, found_timeline, cards, render)
 
 
 def _assets() -> Iterator[Page]:

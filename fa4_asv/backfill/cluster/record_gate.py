@@ -21,10 +21,10 @@ from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import read_text
 from fa4_asv.base.machine import MACHINE_VARIABLE, NOGPU
 from fa4_asv.base.project import Project
+from fa4_asv.base.side_by_side import VARIABLE as CORES
 from fa4_asv.history.source import lay_source
 from fa4_asv.history.toolchain import Lock, Policy, UnsupportedFlavour
 from fa4_asv.integrity.staging import seed, stage, take
-from fa4_asv.measure.pool import VARIABLE as CORES
 from fa4_asv.record.store import all_pairs
 
 # Of the driver's environment, what decides how a task is measured. Indices and passwords stay here.

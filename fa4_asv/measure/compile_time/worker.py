@@ -19,12 +19,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from fa4_asv.base.side_by_side import is_one_thread
 from fa4_asv.catalog.calls import Call
 from fa4_asv.catalog.kernels import CALLS
 from fa4_asv.measure.compile_stubs import compiles_so_far, counted, stand_in_without_a_card, without_driver
 from fa4_asv.measure.driver_stubs import describe, open_answers, stand_in_for_the_driver
 from fa4_asv.measure.fake_calls import make_call
-from fa4_asv.measure.forks import in_a_child, is_one_thread
+from fa4_asv.measure.forks import in_a_child
 
 
 def counted_without_driver(*args: Any, **kwargs: Any) -> Any:

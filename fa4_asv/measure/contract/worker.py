@@ -18,12 +18,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from fa4_asv.base.side_by_side import is_one_thread
 from fa4_asv.catalog.launch import LAUNCH_CALLS, STEPS, LaunchCall
 from fa4_asv.measure.compile_stubs import CompileStub, NeverLaunched
 from fa4_asv.measure.contract.calls import Tape, make_call, record_calls
 from fa4_asv.measure.contract.watch import UnknownValue, Watch, prepare
 from fa4_asv.measure.driver_stubs import describe, open_answers, stand_in_for_the_driver
-from fa4_asv.measure.forks import in_a_child, is_one_thread
+from fa4_asv.measure.forks import in_a_child
 
 
 class Exported(NeverLaunched):

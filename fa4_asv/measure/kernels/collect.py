@@ -16,6 +16,7 @@ from typing import Any
 
 from fa4_asv.base import scratch
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.side_by_side import cores
 from fa4_asv.catalog.benchmarks import key_of
 from fa4_asv.catalog.flavours import AS_CU12, PLAIN, without_torch
 from fa4_asv.catalog.kernels import KERNEL_GROUPS, Case, KernelGroup
@@ -26,7 +27,7 @@ from fa4_asv.measure.kernels.asked import reached
 from fa4_asv.measure.kernels.cubin import Cubin, read_cubin
 from fa4_asv.measure.kernels.kept_cubins import keep, loops_of_kept
 from fa4_asv.measure.kernels.loop_records import loop_record, with_loops
-from fa4_asv.measure.pool import Job, Outcome, cores
+from fa4_asv.measure.pool import Job, Outcome
 from fa4_asv.record.schema import CaseRecord, Records, toolchain_digest
 
 # A kernel takes 1-9 s, four times that under the oldest DSLs; a call has up to four kernels.

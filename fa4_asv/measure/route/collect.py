@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from fa4_asv.base.side_by_side import cores
 from fa4_asv.catalog.benchmarks import REFUSED, key_of
 from fa4_asv.measure.benchmark_api import Measure
 from fa4_asv.measure.cached_jobs import cached, failure, run_and_cache
 from fa4_asv.measure.context import Context
 from fa4_asv.measure.driver_stubs import target_environment
-from fa4_asv.measure.pool import Job, Outcome, cores
+from fa4_asv.measure.pool import Job, Outcome
 from fa4_asv.record.schema import CaseRecord, Records
 
 # The checks take a second; importing torch and a cold DSL up to a minute.

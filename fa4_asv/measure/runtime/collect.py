@@ -19,12 +19,13 @@ from typing import Any
 from fa4_asv.base.core_locks import exclusive
 from fa4_asv.base.errors import Fa4AsvError
 from fa4_asv.base.files import only_one, read_json, write_atomic
+from fa4_asv.base.side_by_side import cores
 from fa4_asv.catalog.benchmarks import GROUPS, Case, Group, key_of, traced_call
 from fa4_asv.measure.benchmark_api import sampled
 from fa4_asv.measure.cached_jobs import failure, run
 from fa4_asv.measure.context import Context
 from fa4_asv.measure.memory.collect import measure as measure_traced
-from fa4_asv.measure.pool import Job, Outcome, cores
+from fa4_asv.measure.pool import Job, Outcome
 from fa4_asv.measure.progress import progress
 from fa4_asv.measure.runtime import journal, kernel_cache
 from fa4_asv.measure.runtime.fatal import is_out_of_memory
