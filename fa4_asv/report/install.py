@@ -208,7 +208,7 @@ def _speed(swept: Sequence[Swept], choice: _Choice) -> list[Cell]:
         and each.key.flavour == choice.series.key.flavour
         and any(point.commit == choice.point.commit for point in each.points)
     ]
-    each = first_of(timed)
+    each = first_of(swept, timed)
     if each is None:
         return _untimed(swept, choice)
     point = next(point for point in each.points if point.commit == choice.point.commit)

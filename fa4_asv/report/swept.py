@@ -248,9 +248,9 @@ def rows_of(before: Point, after: Point, pools: Pools) -> Rows:
     return {Call(row.group, row.case): row for row in rows if is_history(row.group)}
 
 
-def first_of(series: Sequence[Swept]) -> Swept | None:
+def first_of(series: Sequence[Swept], among: Sequence[Swept] | None = None) -> Swept | None:
     """The series for the first page: with the newest commit; of several cu13's, then the one with most of them, then that of the
-    machine that timed most under all flavours, then the latest sweep."""
+    machine that timed most under all flavours, then the latest sweep. `among`: the candidates, else all."""
     timed = Counter[str]()
     for each in series:
         timed[each.key.machine] += len(each.points)
@@ -261,7 +261,7 @@ def first_of(series: Sequence[Swept]) -> Swept | None:
         machine = swept.key.machine
         return swept.newest.date, usual, len(swept.points), timed[machine], latest, machine
 
-    return max(series, key=turn, default=None)
+    return max(series if among is None else among, key=turn, default=None)
 
 
 def speed(row: Row) -> str:
