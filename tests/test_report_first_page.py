@@ -260,6 +260,8 @@ def test_other_chips_have_a_line_from_their_group(story):
         "no card of this kind is in the record"
     )
     assert (chip.facts.href, chip.avoid) == ("calls-consumer.html", "b5 (1)")
+    write_pair(story, releases[4], codegen(8) | {"consumer": {sm_120: sound}}, flavour="cu12")
+    assert chips(model_of(story)) == [chip], "cu13 where it is recorded"
 
 
 def test_the_search_finds_kernels_releases_events_and_threads(story):

@@ -38,7 +38,7 @@ def chips(model: Model) -> list[Chip]:
 
 
 def _chip(model: Model, group: str, name: str) -> Chip | None:
-    for flavour in INSTALLED:
+    for flavour in reversed(INSTALLED):  # cu13 first
         for series in model.exact():
             if series.key.flavour != flavour:
                 continue
