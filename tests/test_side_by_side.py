@@ -13,6 +13,7 @@ import pytest
 
 from fa4_asv.base import side_by_side
 from fa4_asv.base.errors import Fa4AsvError
+from fa4_asv.base.files import only_one
 from fa4_asv.base.side_by_side import cores, in_order, is_one_thread, spread
 from tests.support import ROOT
 from tests.support.fake_record import kernels, write_pair, write_releases
@@ -202,3 +203,20 @@ def no_child() -> bool:
         return os.waitpid(-1, os.WNOHANG) == (0, 0)
     except ChildProcessError:
         return True
+
+
+def test_a_lock_does_not_outlive_its_process_in_a_child(tmp_path):
+    """A child that has not noticed yet that its parent was killed holds nothing that the next command needs."""
+    reads, writes = os.pipe()
+    with only_one(tmp_path / "lock", busy="held"):
+        child = os.fork()
+        if not child:
+            os.close(writes)
+            os.read(reads, 1)
+            os._exit(0)
+        with pytest.raises(Fa4AsvError, match="held"), only_one(tmp_path / "lock", busy="held"):
+            pass
+    with only_one(tmp_path / "lock", busy="held"):
+        assert os.waitpid(child, os.WNOHANG) == (0, 0), "it lives"
+    os.close(writes)
+    assert os.waitpid(child, 0)[1] == 0

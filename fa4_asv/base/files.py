@@ -164,7 +164,7 @@ def write_atomic(path: Path, content: str | bytes, synced: bool = True) -> None:
 
 @contextmanager
 def only_one(path: Path, busy: str = "") -> Iterator[None]:
-    """One process at a time holds the lock file `path`; it goes with the process, however that ends.
+    """One process at a time holds the lock file `path`; it goes with the process, however that ends, and not with its children.
 
     Waits for the other, or raises Fa4AsvError with the message `busy`, where they are given.
     """
@@ -173,6 +173,7 @@ def only_one(path: Path, busy: str = "") -> Iterator[None]:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise Fa4AsvError(f"cannot lock {path}: {error.strerror}; remove it or make it writable") from None
+    _held.add(handle)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
@@ -180,7 +181,21 @@ def only_one(path: Path, busy: str = "") -> Iterator[None]:
             raise Fa4AsvError(busy) from None
         yield
     finally:
-        os.close(handle)
+        if handle in _held:
+            _held.remove(handle)
+            os.close(handle)
+
+
+_held: set[int] = set()  # handles of the locks of this process
+
+
+def _let_go() -> None:
+    """In a child: a lock would outlive its killed parent by what the child needs to notice."""
+    while _held:
+        os.close(_held.pop())
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 def link_tree(source: Path, target: Path) -> None:

@@ -34,6 +34,8 @@ WORDS = {
     "GB/s": "The bytes that the call must move, each once, over its time.",
     "share of a copy": "The seconds of a copy on the card that moves as many bytes, timed in the same rounds, over the call's: near 100 % memory binds the call.",
     "refused checks": "Checks that torch or FA4 refuses with a reason, such as an argument that this torch does not take.",
+    "as a call": "Seconds of the host until a decode is queued on an idle card, called as it stands.",
+    "as a CUDA graph": "The same where a CUDA graph that has recorded the call is replayed, as servers do.",
     "of peak": "Share of the dense bf16 rate in the card's data sheet.",
     "against cuDNN": "Time of cuDNN's attention over FA4's in the same round: above 1 FA4 is faster.",
     "against FA2": "Time of FlashAttention-2 over FA4's in the same round: above 1 FA4 is faster.",
