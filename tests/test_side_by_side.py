@@ -207,16 +207,18 @@ def no_child() -> bool:
 
 def test_a_lock_does_not_outlive_its_process_in_a_child(tmp_path):
     """A child that has not noticed yet that its parent was killed holds nothing that the next command needs."""
-    reads, writes = os.pipe()
+    (told, tell), (waits, end) = os.pipe(), os.pipe()
     with only_one(tmp_path / "lock", busy="held"):
         child = os.fork()
         if not child:
-            os.close(writes)
-            os.read(reads, 1)
+            os.close(end)
+            os.write(tell, b"here")
+            os.read(waits, 1)
             os._exit(0)
+        assert os.read(told, 4) == b"here"
         with pytest.raises(Fa4AsvError, match="held"), only_one(tmp_path / "lock", busy="held"):
             pass
     with only_one(tmp_path / "lock", busy="held"):
         assert os.waitpid(child, os.WNOHANG) == (0, 0), "it lives"
-    os.close(writes)
+    os.close(end)
     assert os.waitpid(child, 0)[1] == 0
