@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby
 
 from fa4_asv.catalog.benchmarks import GROUPS
@@ -83,13 +84,14 @@ class Cards:
 
     reports: Sequence[CardReport]
     swept: Sequence[Swept]
-    _passed: Mapping[str, set[tuple[str, str]]] = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def _passed(self) -> Mapping[str, set[tuple[str, str]]]:
+        """By architecture the calls that some release passes."""
         passed: dict[str, set[tuple[str, str]]] = {}
         for report in self.reports:
             passed.setdefault(report.arch, set()).update(report.passed)
-        object.__setattr__(self, "_passed", passed)
+        return passed
 
     def broken(self, commit: str) -> list[CardReport]:
         return [report for report in self.reports if report.point.commit == commit and report.broken]

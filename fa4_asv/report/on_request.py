@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 
 from fa4_asv.catalog.benchmarks import GROUPS, LAUNCHES, SWEEP_SETS
@@ -42,9 +42,10 @@ def parts_of(model: Model, machine: str) -> list[Part]:
 
 
 def _of_group(series: Series, group: str) -> Iterator[Table]:
-    newest = _newest(series, group)
-    if newest is None:
+    asked = [(point, records) for point in reversed(series.points) if (records := _records(point, group))]
+    if not asked:
         return
+    newest, records = asked[0]
     direction = "Backward" if GROUPS[group].backward else "Forward"
     head = [
         "call",
@@ -54,43 +55,33 @@ def _of_group(series: Series, group: str) -> Iterator[Table]:
         "share of a copy",
         *(f"{name}, TFLOP/s" for name in YARDSTICKS),
     ]
-    rows = [_row(group, shape, record) for shape, record in _records(newest, group)]
+    rows = [_row(group, shape, record) for shape, record in records.items()]
     yield Table(f"{direction}, {newest.label}, {series.key.title}", head, rows, "wide")
-    asked = [point for point in reversed(series.points) if list(_records(point, group))]
     if len(asked) > 1:
         yield _by_release(f"{direction}, time by release, {series.key.title}", asked, group)
 
 
-def _by_release(title: str, points: Sequence[Point], group: str) -> Table:
+def _by_release(title: str, asked: Sequence[tuple[Point, Mapping[str, CaseRecord]]], group: str) -> Table:
     """A row per call, a column per release, the newest first; why a call has no time stands in the table before or in Support."""
-    records = [dict(_records(point, group)) for point in points]
     rows: list[Row] = [
-        [shape, *(_time(each.get(shape)) for each in records)]
+        [shape, *(_time(records.get(shape)) for _, records in asked)]
         for _, shape in GROUPS[group].cases
-        if any(shape in each for each in records)
+        if any(shape in records for _, records in asked)
     ]
-    return Table(title, ["call", *(short(point.label) for point in points)], rows, "wide")
+    return Table(title, ["call", *(short(point.label) for point, _ in asked)], rows, "wide")
 
 
 def _time(record: CaseRecord | None) -> Cell | str:
-    seconds = seconds_of(record)
-    if record is None or (record.state == "measured" and not seconds):
-        return _DASH
-    if record.state != "measured" or not seconds:
+    if record and record.state != "measured":
         return Cell(record.state, css="worse" if record.state == "broken" else "")
-    return in_seconds(seconds)
+    seconds = seconds_of(record)
+    return in_seconds(seconds) if seconds else _DASH
 
 
-def _newest(series: Series, group: str) -> Point | None:
-    return next((point for point in reversed(series.points) if list(_records(point, group))), None)
-
-
-def _records(point: Point, group: str) -> Iterator[tuple[str, CaseRecord]]:
-    """Shape and record of each call in the order of the table; none of what did not run."""
-    for _, shape in GROUPS[group].cases:
-        record = point.cases(group).get(f"fa4/{shape}")
-        if record and record.state != "not run":
-            yield shape, record
+def _records(point: Point, group: str) -> dict[str, CaseRecord]:
+    """The record of each shape in the order of the table; none of what did not run."""
+    found = {shape: point.cases(group).get(f"fa4/{shape}") for _, shape in GROUPS[group].cases}
+    return {shape: record for shape, record in found.items() if record and record.state != "not run"}
 
 
 def _row(group: str, shape: str, record: CaseRecord) -> Row:
